@@ -1,0 +1,1 @@
+"""affuse: what people feel in a recording, fused from face, voice and words."""

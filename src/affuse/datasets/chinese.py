@@ -1,0 +1,83 @@
+"""Chinese microblogs and reviews: SMP2020-EWECT, ChnSentiCorp, and two collections of shop reviews for training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pandas as pd
+
+from affuse.datasets.base import Dataset, find_folder, register
+from affuse.datasets.sst2 import POLARITY
+from affuse.errors import DataError
+from affuse.labels import SMP2020
+
+__all__ = ["read_chnsenticorp", "read_online_shopping", "read_smp2020", "read_waimai"]
+
+_SMP_FILES = {"train": "virus_train.txt", "valid": "virus_eval_labeled.txt", "test": "virus_test_labeled.txt"}
+_SMP_NAMES = {"angry": "anger", "happy": "happiness", "sad": "sadness"}
+_CHN_FILES = {"train": "train.csv", "valid": "validation.csv", "test": "test.csv"}
+
+
+@register("smp2020_ewect")
+def read_smp2020(data: Path, split: str) -> Dataset:
+    """Read the microblogs about the virus (SMP2020-EWECT, https://smp2020ewect.github.io)."""
+    path = find_folder(data, "smp2020_ewect", "virus_*.txt") / _SMP_FILES[split]
+    if not path.is_file():
+        raise DataError(f"{path} is missing")
+    rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    return Dataset(
+        name="smp2020_ewect",
+        modality="text",
+        labels=SMP2020,
+        inputs=[row["content"] for row in rows],
+        targets=np.array([SMP2020.index(_SMP_NAMES.get(row["label"], row["label"])) for row in rows], dtype=int),
+        groups=np.arange(len(rows)),
+        language="zh",
+    )
+
+
+@register("chnsenticorp")
+def read_chnsenticorp(data: Path, split: str) -> Dataset:
+    """Read the hotel, book and computer reviews of ChnSentiCorp (Tan & Zhang 2008, doi:10.1016/j.eswa.2007.05.028)."""
+    path = find_folder(data, "chnsenticorp", "*.csv") / _CHN_FILES[split]
+    if not path.is_file():
+        raise DataError(f"{path} is missing")
+    return _reviews("chnsenticorp", pd.read_csv(path), "text")
+
+
+@register("waimai_10k")
+def read_waimai(data: Path, split: str) -> Dataset:
+    """Read the reviews of food delivery; the corpus has no parts but train."""
+    _require_train("waimai_10k", split)
+    return _reviews("waimai_10k", pd.read_csv(find_folder(data, "waimai_10k", "*.csv") / "waimai_10k.csv"), "review")
+
+
+@register("online_shopping_10_cats")
+def read_online_shopping(data: Path, split: str) -> Dataset:
+    """Read the shop reviews of ten categories; the corpus has no parts but train."""
+    _require_train("online_shopping_10_cats", split)
+    folder = find_folder(data, "online_shopping_10_cats", "*.zip")
+    with ZipFile(folder / "online_shopping_10_cats.zip") as archive:
+        with archive.open("online_shopping_10_cats.csv") as file:
+            table = pd.read_csv(file)
+    return _reviews("online_shopping_10_cats", table, "review", groups=table["cat"].to_numpy())
+
+
+def _require_train(name: str, split: str) -> None:
+    if split != "train":
+        raise DataError(f"{name} has no {split} split; it serves training only")
+
+
+def _reviews(name: str, table: pd.DataFrame, column: str, groups: np.ndarray | None = None) -> Dataset:
+    return Dataset(
+        name=name,
+        modality="text",
+        labels=POLARITY,
+        inputs=table[column].fillna("").astype(str).tolist(),
+        targets=table["label"].to_numpy(dtype=int),
+        groups=np.arange(len(table)) if groups is None else groups,
+        language="zh",
+    )

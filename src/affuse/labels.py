@@ -1,0 +1,113 @@
+"""Emotion and sentiment labels, and maps from the labels of the field's corpora onto the common seven."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from affuse.errors import ConfigError, DataError
+
+__all__ = [
+    "EKMAN",
+    "EMODB",
+    "FERPLUS",
+    "RAVDESS",
+    "SENTIMENT",
+    "SMP2020",
+    "VOICE",
+    "LabelSpace",
+    "map_probabilities",
+    "restrict",
+    "to_emotions",
+    "to_sentiment",
+]
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """A named, ordered set of class labels; column ``i`` of every probability array belongs to ``labels[i]``."""
+
+    name: str
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels):
+            raise ConfigError(f"label space {self.name!r} names a label twice: {', '.join(self.labels)}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def index(self, label: str) -> int:
+        """Column of ``label``. Raises DataError, with the valid choices, where there is none."""
+        if label not in self.labels:
+            raise DataError(f"unknown label {label!r} for {self.name}; valid labels: {', '.join(self.labels)}")
+        return self.labels.index(label)
+
+
+EKMAN = LabelSpace("ekman", ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"))
+"""Ekman's six basic emotions (Ekman 1992) and neutral: the common space of all experts and of fusion."""
+
+SENTIMENT = LabelSpace("sentiment", ("negative", "neutral", "positive"))
+
+FERPLUS = LabelSpace(
+    "ferplus", ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+)
+RAVDESS = LabelSpace(
+    "ravdess", ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
+)
+EMODB = LabelSpace("emodb", ("anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral"))
+VOICE = LabelSpace("voice", (*RAVDESS.labels, "boredom"))
+"""Union of the acted-speech corpora, the native space of the shipped voice expert."""
+SMP2020 = LabelSpace("smp2020", ("anger", "fear", "happiness", "neutral", "sadness", "surprise"))
+
+# Where a richer label goes among the common seven. Calm and boredom are low-arousal states without an Ekman
+# counterpart; contempt is taken for disgust, its nearest neighbour in Ekman's early six (Ekman & Friesen 1986).
+_ONTO_EKMAN = {"calm": "neutral", "boredom": "neutral", "contempt": "disgust"}
+
+# The sign of every common emotion. Surprise has none: it may be glad or shocked.
+_ONTO_SENTIMENT = {
+    "anger": "negative",
+    "disgust": "negative",
+    "fear": "negative",
+    "sadness": "negative",
+    "happiness": "positive",
+    "surprise": "neutral",
+    "neutral": "neutral",
+}
+
+
+def map_probabilities(
+    P: np.ndarray, source: LabelSpace, target: LabelSpace, onto: Mapping[str, str] | None = None
+) -> np.ndarray:
+    """Move probability mass from the columns of ``source`` to those of ``target``.
+
+    ``P`` has shape (..., len(source)), the result (..., len(target)); a row's mass is kept and NaN rows stay NaN.
+    ``onto`` sends labels that ``target`` lacks to one that it has. Raises DataError where a label has nowhere to go.
+    """
+    P = np.asarray(P, dtype=float)
+    if P.shape[-1] != len(source):
+        raise DataError(f"{source.name} has {len(source)} labels, but the probabilities have {P.shape[-1]} columns")
+    transfer = np.zeros((len(source), len(target)))
+    for row, label in enumerate(source.labels):
+        goal = label if label in target.labels else (onto or {}).get(label, label)
+        transfer[row, target.index(goal)] = 1.0
+    return P @ transfer
+
+
+def to_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
+    """Map probabilities (..., k) of any known label space onto the common seven of `EKMAN`."""
+    return map_probabilities(P, source, EKMAN, _ONTO_EKMAN)
+
+
+def to_sentiment(P: np.ndarray) -> np.ndarray:
+    """Map probabilities (..., 7) over `EKMAN` onto negative, neutral and positive (..., 3)."""
+    return map_probabilities(P, EKMAN, SENTIMENT, _ONTO_SENTIMENT)
+
+
+def restrict(P: np.ndarray, source: LabelSpace, labels: Sequence[str]) -> np.ndarray:
+    """Condition probabilities (n, k) on the answer being one of ``labels``; columns in that order, rows sum to 1."""
+    columns = [source.index(label) for label in labels]
+    P = np.asarray(P, dtype=float)[..., columns]
+    return np.asarray(P / P.sum(axis=-1, keepdims=True))

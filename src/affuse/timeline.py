@@ -1,0 +1,114 @@
+"""One clock for frames, sound and words: segments and windows in seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from affuse.errors import ConfigError
+
+__all__ = ["Segment", "Timeline"]
+
+# Two times closer than this are the same time: far below a sample at 16 kHz (62 microseconds),
+# far above the rounding of seconds held in a float over a day of recording.
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """A half-open stretch of time ``[start, end)`` in seconds; ``end`` must exceed ``start``."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start) and math.isfinite(self.end)):
+            raise ConfigError(f"a segment needs finite times; got {self.start} to {self.end}")
+        if self.end <= self.start:
+            raise ConfigError(f"a segment must end after it starts; got {self.start} to {self.end}")
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.end - self.start
+
+    @property
+    def middle(self) -> float:
+        """Time half-way between start and end, in seconds."""
+        return (self.start + self.end) / 2
+
+    def overlap(self, other: Segment) -> float:
+        """Seconds that both segments share; 0 where they only touch."""
+        return max(0.0, min(self.end, other.end) - max(self.start, other.start))
+
+    def __contains__(self, time: float) -> bool:
+        return self.start <= time < self.end
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """An ordered row of segments, which are the windows of an analysis."""
+
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        if any(b.start < a.start for a, b in zip(self.segments, self.segments[1:], strict=False)):
+            raise ConfigError("the segments of a timeline must be ordered by their start")
+
+    @classmethod
+    def windows(cls, duration: float, window: float = 3.0, hop: float = 1.0) -> Timeline:
+        """Cover ``[0, duration)`` with windows of ``window`` seconds, one every ``hop`` seconds.
+
+        The last window ends at ``duration``; a recording shorter than one window gets a single shorter window.
+        Raises ConfigError where a length is not positive, or where ``hop`` exceeds ``window`` and so leaves gaps.
+        """
+        if not (duration > 0 and window > 0 and hop > 0):
+            raise ConfigError(f"duration, window and hop must be above 0 s; got {duration:g}, {window:g} and {hop:g}")
+        if hop > window + _TOLERANCE:
+            raise ConfigError(
+                f"a hop of {hop:g} s with windows of {window:g} s leaves gaps; use a hop of at most {window:g} s"
+            )
+        n = 1 + max(0, math.ceil((duration - window) / hop - _TOLERANCE))
+        starts = [i * hop for i in range(n)]
+        if duration > window:
+            starts[-1] = duration - window  # the last window is moved back so that it is as long as the others
+        return cls(tuple(Segment(s, min(duration, s + window)) for s in starts))
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self.segments)
+
+    def __getitem__(self, index: int) -> Segment:
+        return self.segments[index]
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Start of every window in seconds, shape (n,)."""
+        return np.array([s.start for s in self.segments], dtype=float)
+
+    @property
+    def ends(self) -> np.ndarray:
+        """End of every window in seconds, shape (n,)."""
+        return np.array([s.end for s in self.segments], dtype=float)
+
+    def crop(self, bounds: Segment) -> Timeline:
+        """Keep the parts of the windows that lie inside ``bounds``."""
+        return Timeline(
+            tuple(
+                Segment(max(s.start, bounds.start), min(s.end, bounds.end))
+                for s in self.segments
+                if s.overlap(bounds) > _TOLERANCE
+            )
+        )
+
+    def overlaps(self, others: Sequence[Segment]) -> np.ndarray:
+        """Seconds that every window shares with every one of ``others``, shape (n, len(others))."""
+        starts = np.array([o.start for o in others], dtype=float)
+        ends = np.array([o.end for o in others], dtype=float)
+        shared = np.minimum(self.ends[:, None], ends) - np.maximum(self.starts[:, None], starts)
+        return np.maximum(shared, 0.0)
