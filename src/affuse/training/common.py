@@ -1,0 +1,86 @@
+"""What every recipe does the same way: seeds, schedules, averaged weights, temperature and the folder that it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["ema_update", "fit_temperature", "one_cycle", "seed_everything", "sha256_of", "write_card", "write_held_out"]
+
+
+def seed_everything(seed: int, threads: int) -> torch.Generator:
+    """Seed torch and numpy and return a generator; with one thread a run repeats bit for bit on one machine."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def one_cycle(progress: float, warmup: float = 0.15) -> float:
+    """Learning-rate factor in 0…1 at ``progress`` in 0…1: linear warm-up, then half a cosine (arXiv:1708.07120)."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+@torch.no_grad()
+def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move ``average`` towards ``model``; counters of batch norm are copied."""
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Temperature that minimises the negative log-likelihood of held-out rows (Guo et al. 2017, arXiv:1706.04599).
+
+    ``logits`` (n, k) may hold -inf for labels that a corpus does not know; ``targets`` (n,) are columns.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    rows = np.arange(len(targets))
+
+    def loss(log_temperature: float) -> float:
+        return float(-log_softmax(logits / math.exp(log_temperature), axis=1)[rows, targets].mean())
+
+    return math.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_card(path: Path, weights: Path, facts: Mapping[str, Any]) -> None:
+    """Write the measured facts of a run beside its weights, with size, checksum and versions."""
+    card = {
+        **facts,
+        "bytes": weights.stat().st_size,
+        "sha256": sha256_of(weights),
+        "versions": {"python": platform.python_version(), "torch": version("torch"), "onnx": version("onnx")},
+    }
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_held_out(path: Path, **arrays: np.ndarray) -> None:
+    """Write the calibrated outputs on held-out training rows, which the recipe of the fuser learns from."""
+    temporary = path.with_suffix(".part.npz")
+    np.savez_compressed(temporary, **arrays)
+    os.replace(temporary, path)
