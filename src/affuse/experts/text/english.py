@@ -1,0 +1,76 @@
+"""The English text network: wordpieces in, emotions, sentiment and an embedding out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from affuse.experts import weights
+from affuse.labels import EKMAN, LabelSpace
+
+__all__ = ["EnglishText"]
+
+_SPECIAL_TOKENS = 2  # [CLS] and [SEP] around every piece of text
+_MAX_TOKENS = 64  # what the network was trained with; longer texts are read in parts
+
+
+class EnglishText:
+    """MiniLM tuned on comments, dialogue and reviews; runs one text at a time, so a batch equals its rows.
+
+    The tokenizer travels in the metadata of the ONNX file, under the same checksum as the weights.
+    """
+
+    labels: LabelSpace = EKMAN
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._session = weights.session(path)
+        self._tokenizer = Tokenizer.from_str(self._session.get_modelmeta().custom_metadata_map["tokenizer"])
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Emotions (7,), sentiment (3,) and embedding (d,) of one text; parts of a long one count by their tokens."""
+        parts = list(self._parts(text))
+        outputs = [self._run(ids) for ids in parts]
+        lengths = [len(ids) - _SPECIAL_TOKENS for ids in parts]
+        emotions, sentiment, embedding = (
+            np.average([output[i] for output in outputs], axis=0, weights=lengths) for i in range(3)
+        )
+        return emotions, sentiment, embedding
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Emotions (n, 7) over `EKMAN`."""
+        return np.array([self.read(text)[0] for text in texts]).reshape(-1, len(self.labels))
+
+    def sentiment(self, texts: Sequence[str]) -> np.ndarray:
+        """Sentiment (n, 3) over `labels.SENTIMENT`."""
+        return np.array([self.read(text)[1] for text in texts]).reshape(-1, 3)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings (n, d): the mean of the last layer's states."""
+        return np.array([self.read(text)[2] for text in texts])
+
+    def pieces_per_word(self, text: str) -> float:
+        """Wordpieces a word: about 1.2 in English, above 2 in other languages, whose words the vocabulary lacks."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        words = {w for w in encoding.word_ids if w is not None}
+        return len(encoding.ids) / max(1, len(words))
+
+    def _parts(self, text: str) -> Iterator[list[int]]:
+        ids = self._tokenizer.encode(text).ids
+        first, inner, last = ids[0], ids[1:-1], ids[-1]
+        room = _MAX_TOKENS - _SPECIAL_TOKENS
+        count = max(1, -(-len(inner) // room))  # rounded up
+        for part in np.array_split(np.array(inner, dtype=np.int64), count):
+            yield [first, *part.tolist(), last]
+
+    def _run(self, ids: list[int]) -> list[np.ndarray]:
+        row = np.array([ids], dtype=np.int64)
+        outputs = self._session.run(
+            ["probabilities", "sentiment", "embedding"], {"ids": row, "mask": np.ones_like(row)}
+        )
+        return [np.asarray(output[0], dtype=float) for output in outputs]
