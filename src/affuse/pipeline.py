@@ -1,0 +1,330 @@
+"""From a recording to an answer: decode, align, ask the experts, fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affuse.analysis import Analysis, Cue, Evidence, Person, Source, Verdict
+from affuse.errors import AffuseError, ConfigError, MediaError
+from affuse.experts import DEFAULT_EXPERTS, load_expert, weights
+from affuse.experts.base import Expert, Reading
+from affuse.fusion import LogPool, conflict, conflict_in_words, shapley_shares
+from affuse.labels import EKMAN, SENTIMENT, to_emotions, to_sentiment
+from affuse.media import Frame, Recording
+from affuse.timeline import Segment, Timeline
+
+__all__ = ["DEFAULT_HOP", "DEFAULT_WINDOW", "Analyzer", "Progress", "analyze", "load_experts", "shipped_fuser"]
+
+# Seconds. Chosen by measurement: docs/windows.md shows accuracy of the voice against the length of a window.
+DEFAULT_WINDOW = 3.0
+DEFAULT_HOP = 1.0
+
+# A picture and a bare text have no length; they count as one window of a second.
+_MOMENT = Segment(0.0, 1.0)
+
+Progress = Callable[[str, float], None]
+"""Called with the name of a modality and the share of the recording that it has read, 0…1."""
+
+
+@dataclass(frozen=True)
+class ShippedFuser:
+    """The learned pool, the conflict above which one is worth a word, and the checksum of the file that holds both."""
+
+    pool: LogPool
+    conflict_threshold: float
+    sha256: str
+
+
+@cache
+def shipped_fuser() -> ShippedFuser:
+    """The fuser that was learned from the shipped experts' held-out answers (recipe: ``affuse.training.fuser``)."""
+    import json
+
+    values = json.loads(weights.shipped("fuser").read_text(encoding="utf-8"))
+    return ShippedFuser(LogPool.from_dict(values["pool"]), float(values["conflict_threshold"]), weights.digest("fuser"))
+
+
+def load_experts(chosen: Mapping[str, str] | None = None, language: str | None = None) -> dict[str, Expert]:
+    """Make the experts named in ``chosen`` (modality to name; all shipped ones where None).
+
+    Raises ConfigError for an unknown name or language, or an expert of another modality than it is asked for.
+    """
+    experts: dict[str, Expert] = {}
+    for modality, name in (DEFAULT_EXPERTS if chosen is None else chosen).items():
+        options = {"language": language} if name == DEFAULT_EXPERTS["text"] else {}
+        expert: Expert = load_expert(name, **options)
+        if expert.modality != modality:
+            raise ConfigError(f"expert {name!r} reads {expert.modality}, not {modality}")
+        experts[modality] = expert
+    return experts
+
+
+class Analyzer:
+    """Analyses recordings with one set of experts; loading weights once serves many recordings.
+
+    Parameters
+    ----------
+    experts: expert by modality ("face", "voice", "text"); the shipped ones where None.
+    window, hop: seconds; by default windows of 3 s, one a second, shorter where a recording is.
+    """
+
+    def __init__(
+        self, experts: Mapping[str, Expert] | None = None, window: float | None = None, hop: float | None = None
+    ) -> None:
+        self.experts = dict(load_experts() if experts is None else experts)
+        self.window = window
+        self.hop = hop
+        fuser = shipped_fuser()
+        self.pool = fuser.pool.select(tuple(self.experts))
+        self.conflict_threshold = fuser.conflict_threshold
+
+    def analyze(
+        self, path: str | Path, transcript: str | Path | None = None, progress: Progress | None = None
+    ) -> Analysis:
+        """Analyse one file. Raises MediaError, TranscriptError or ConfigError with one sentence for the user."""
+        return self.analyze_recording(Recording.open(path, transcript=transcript), progress)
+
+    def analyze_text(self, text: str) -> Analysis:
+        """Analyse bare text. Raises MediaError where it is empty."""
+        if not text.strip():
+            raise MediaError("the text is empty; give at least one word")
+        return self.analyze_recording(Recording.from_text(text))
+
+    def analyze_recording(self, recording: Recording, progress: Progress | None = None) -> Analysis:
+        """Analyse an open recording."""
+        timeline = self._timeline(recording)
+        readings = self._read(recording, timeline, progress)
+        return _Answer(self, recording, timeline, readings).analysis()
+
+    def _timeline(self, recording: Recording) -> Timeline:
+        if recording.duration == 0:
+            return Timeline((_MOMENT,))
+        if self.window is not None and self.window > recording.duration:
+            raise ConfigError(
+                f"{recording.name}: a window of {self.window:g} s is longer than the recording, "
+                f"which lasts {recording.duration:.2f} s"
+            )
+        window = self.window or min(DEFAULT_WINDOW, recording.duration)
+        return Timeline.windows(recording.duration, window, self.hop or min(DEFAULT_HOP, window))
+
+    def _read(self, recording: Recording, timeline: Timeline, progress: Progress | None) -> dict[str, list[Reading]]:
+        def read(modality: str) -> list[Reading]:
+            report = None if progress is None else (lambda share: progress(modality, share))
+            watched = recording if report is None else _Watched(recording, report)
+            readings: list[Reading] = self.experts[modality].read(watched, timeline)  # type: ignore[arg-type]
+            if report:
+                report(1.0)
+            return readings
+
+        # Decoding and networks release the interpreter's lock, so two modalities really run at once.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            futures = {modality: pool.submit(read, modality) for modality in self.experts}
+            return {modality: self._result(modality, recording, future.result) for modality, future in futures.items()}
+
+    def _result(self, modality: str, recording: Recording, result: Callable[[], list[Reading]]) -> list[Reading]:
+        try:
+            return result()
+        except AffuseError as error:
+            raise type(error)(f"{recording.name}, {modality}: {error}") from error
+
+
+class _Watched:
+    """A recording that reports how far it has been read; experts see no difference."""
+
+    def __init__(self, recording: Recording, report: Callable[[float], None]) -> None:
+        self._recording = recording
+        self._report = report
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._recording, name)
+
+    def frames(self, times: Iterable[float], **options: Any) -> Iterator[Frame]:
+        for frame in self._recording.frames(times, **options):
+            self._tell(frame.time)
+            yield frame
+
+    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
+        for segment, samples in zip(timeline, self._recording.sound(timeline), strict=False):
+            self._tell(segment.end)
+            yield samples
+
+    def _tell(self, time: float) -> None:
+        if self._recording.duration > 0:
+            self._report(min(1.0, time / self._recording.duration))
+
+
+class _Answer:
+    """Fuses the readings of one recording."""
+
+    def __init__(
+        self, analyzer: Analyzer, recording: Recording, timeline: Timeline, readings: dict[str, list[Reading]]
+    ) -> None:
+        self.analyzer = analyzer
+        self.pool = analyzer.pool
+        self.recording = recording
+        self.timeline = timeline
+        self.readings = readings
+        self.modalities = tuple(analyzer.experts)
+
+    def analysis(self) -> Analysis:
+        people = self.readings["face"] if "face" in self.readings else [self._anyone()]
+        by_person = [self._verdicts_of(person) for person in people]
+        verdicts = [verdict for row in zip(*(windows for windows, _ in by_person), strict=True) for verdict in row]
+        source = Source(self.recording.name, self.recording.path, self.recording.duration, self.recording.kind)
+        return Analysis(
+            source=source,
+            verdicts=verdicts,
+            summaries=[summary for _, summary in by_person],
+            persons=[Person(p.person, p.times, p.boxes) for p in people if p.person is not None],
+            cues=[Cue(c.segment, c.text, self._language(c.text)) for c in self.recording.cues],
+            modalities=self.modalities,
+            settings=self._settings(),
+            notes=self._notes(len(people)),
+        )
+
+    def _anyone(self) -> Reading:
+        n = len(self.timeline)
+        return Reading(np.full((n, len(EKMAN)), np.nan), ("",) * n)
+
+    def _verdicts_of(self, person: Reading) -> tuple[list[Verdict], Verdict]:
+        chosen = {m: person if m == "face" else self.readings[m][0] for m in self.modalities}
+        P = self.pool.calibrate(np.stack([self._emotions(m, r) for m, r in chosen.items()], axis=1))
+        S = np.stack([_sentiment(r, P[:, i]) for i, r in enumerate(chosen.values())], axis=1)
+        windows = self._fuse(P, S, list(self.timeline), [r.reasons for r in chosen.values()], person.person)
+        whole = Segment(self.timeline[0].start, max(s.end for s in self.timeline))
+        reasons = [(_most_common(r.reasons),) for r in chosen.values()]
+        (summary,) = self._fuse(_mean(P), _mean(S), [whole], reasons, person.person)
+        return windows, summary
+
+    def _emotions(self, modality: str, reading: Reading) -> np.ndarray:
+        return to_emotions(reading.probabilities, self.analyzer.experts[modality].labels)
+
+    def _fuse(
+        self, P: np.ndarray, S: np.ndarray, segments: Sequence[Segment], reasons: Sequence[Sequence[str]], person: str | None
+    ) -> list[Verdict]:
+        fused = self.pool(P)
+        sentiment = _sentiment_score(_sentiment_pool(self.pool)(S))
+        answers = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
+        shares = shapley_shares(P, self.pool, self.pool.prior, answers)
+        divergence = conflict(P)
+        return [
+            self._verdict(segment, person, P[i], [r[i] for r in reasons], fused[i], sentiment[i], divergence[i], shares[i])
+            for i, segment in enumerate(segments)
+        ]
+
+    def _verdict(
+        self,
+        segment: Segment,
+        person: str | None,
+        P: np.ndarray,
+        reasons: Sequence[str],
+        fused: np.ndarray,
+        sentiment: float,
+        divergence: float,
+        shares: np.ndarray,
+    ) -> Verdict:
+        silent = np.isnan(P).any(axis=1)
+        evidence = {
+            modality: Evidence(None, reasons[i]) if silent[i] else Evidence(P[i], share=float(shares[i]))
+            for i, modality in enumerate(self.modalities)
+        }
+        if silent.all():
+            return Verdict(segment, person, evidence, None, None, None, None)
+        remarkable = divergence >= self.analyzer.conflict_threshold
+        return Verdict(
+            segment=segment,
+            person=person,
+            evidence=evidence,
+            fused=fused,
+            label=EKMAN.labels[int(fused.argmax())],
+            confidence=float(fused.max()),
+            sentiment=float(sentiment),
+            conflict=None if np.isnan(divergence) else float(divergence),
+            conflict_text=conflict_in_words(P, self.modalities, EKMAN.labels) if remarkable else "",
+        )
+
+    def _language(self, text: str) -> str | None:
+        recognise = getattr(self.analyzer.experts.get("text"), "language_of", None)
+        return recognise(text) if recognise else None
+
+    def _settings(self) -> dict[str, Any]:
+        experts = {
+            modality: {"name": expert.name, "weights": getattr(expert, "sha256", {})}
+            for modality, expert in self.analyzer.experts.items()
+        }
+        return {
+            "window": round(self.timeline[0].duration, 6),
+            "hop": round(self.timeline[1].start - self.timeline[0].start, 6) if len(self.timeline) > 1 else None,
+            "experts": experts,
+            "fuser": {"name": "calibrated logarithmic pool", "weights": {"fuser": shipped_fuser().sha256}},
+            "conflict_threshold": self.analyzer.conflict_threshold,
+        }
+
+    def _notes(self, n_people: int) -> tuple[str, ...]:
+        shared = [m for m in ("voice", "text") if m in self.modalities]
+        if n_people < 2 or not shared:
+            return tuple(self.recording.notes)
+        return (
+            *self.recording.notes,
+            f"{n_people} persons are seen; {' and '.join(shared)} cannot be told apart by person and count for each of them",
+        )
+
+
+def _sentiment(reading: Reading, emotions: np.ndarray) -> np.ndarray:
+    """Sentiment (n, 3) of an expert that judges it, or else what its calibrated emotions (n, 7) imply."""
+    return to_sentiment(emotions) if reading.sentiment is None else reading.sentiment
+
+
+def _sentiment_pool(pool: LogPool) -> LogPool:
+    priors, prior = to_sentiment(pool.priors), to_sentiment(pool.prior)
+    return LogPool(pool.modalities, SENTIMENT.labels, pool.temperatures, pool.weights, priors, prior)
+
+
+def _sentiment_score(P: np.ndarray) -> np.ndarray:
+    """Sentiment in -1…1: how much more probable positive is than negative, (n,) from P (n, 3)."""
+    return np.asarray(P[:, SENTIMENT.index("positive")] - P[:, SENTIMENT.index("negative")])
+
+
+def _mean(P: np.ndarray) -> np.ndarray:
+    """Mean over the windows with evidence, (1, m, k) from P (n, m, k); NaN where a modality never has any."""
+    here = ~np.isnan(P)
+    total, count = np.where(here, P, 0.0).sum(axis=0), here.sum(axis=0)
+    return np.divide(total, count, out=np.full(P.shape[1:], np.nan), where=count > 0)[None]
+
+
+def _most_common(reasons: Sequence[str]) -> str:
+    """The reason that most windows without evidence give."""
+    given = [reason for reason in reasons if reason]
+    return max(given, key=given.count, default="")
+
+
+def analyze(
+    path: str | Path | None = None,
+    transcript: str | Path | None = None,
+    *,
+    text: str | None = None,
+    window: float | None = None,
+    hop: float | None = None,
+    experts: Mapping[str, Expert] | None = None,
+    language: str | None = None,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Analyse one recording, or bare ``text``, with the shipped experts.
+
+    ``window`` and ``hop`` in seconds; ``language`` "en" or "zh" where it shall not be recognised. Use `Analyzer` for many recordings.
+    Raises ConfigError unless exactly one of ``path`` and ``text`` is given.
+    """
+    if (path is None) == (text is None):
+        raise ConfigError("analyze needs either the path of a recording or a text")
+    analyzer = Analyzer(load_experts(language=language) if experts is None else experts, window, hop)
+    if path is not None:
+        return analyzer.analyze(path, transcript, progress)
+    assert text is not None
+    return analyzer.analyze_text(text)
