@@ -1,0 +1,279 @@
+"""The store of weights: where they lie, that they are the right ones, and how they are loaded.
+
+Shipped weights lie in `affuse/assets` and are listed in `manifest.json` there. Optional ones lie in the folder that
+``AFFUSE_MODELS`` names or in the user's cache (``AFFUSE_CACHE`` moves it). A file whose SHA-256 is not the expected
+one is never used. Nothing is fetched from the network but by `download`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from affuse.errors import AssetError, ConfigError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+__all__ = [
+    "DOWNLOADS",
+    "Remote",
+    "Shipped",
+    "cache_folder",
+    "digest",
+    "download",
+    "fetch",
+    "find",
+    "manifest",
+    "session",
+    "sha256_of",
+    "shipped",
+]
+
+_CHUNK = 1 << 20
+_TIMEOUT = 30.0  # seconds without a byte from the server
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Weights that come with affuse: a file in `affuse/assets` with its SHA-256 (hex) and size in bytes."""
+
+    file: str
+    sha256: str
+    bytes: int
+    version: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on the network, pinned by its SHA-256 (hex) and size in bytes."""
+
+    file: str
+    sha256: str
+    bytes: int
+    url: str
+    licence: str
+
+
+DOWNLOADS: dict[str, tuple[Remote, ...]] = {
+    # Two exports of one detector (Wu et al. 2023, doi:10.1007/s11633-023-1423-y), in the order in which they are tried.
+    "yunet": (
+        Remote(
+            file="face_detection_yunet_2023mar.onnx",
+            sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+            bytes=232_589,
+            url="https://huggingface.co/opencv/face_detection_yunet/resolve/"
+            "3cc26e7f1014a5ee5d74a42acee58bafc9d0a310/face_detection_yunet_2023mar.onnx",
+            licence="MIT",
+        ),
+        Remote(
+            file="yunet_n_640_640.onnx",
+            sha256="25a606a145a5b6d7271ae138fbd00eba91dad8b83222ae3f2c7ecd0f4a7b0e31",
+            bytes=317_466,
+            url="https://raw.githubusercontent.com/ShiqiYu/libfacedetection.train/"
+            "47198234de8c4646961e46159e02af5b06021a78/onnx/yunet_n_640_640.onnx",
+            licence="MIT",
+        ),
+    ),
+}
+
+Opener = Callable[[str], IO[bytes]]
+
+
+def manifest(assets: Path | None = None) -> dict[str, Shipped]:
+    """Shipped weights by name, from ``assets/manifest.json``. Raises AssetError where the list is missing or broken."""
+    path = (assets or _assets()) / "manifest.json"
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {name: _entry(fields) for name, fields in entries.items()}
+    except FileNotFoundError:
+        raise AssetError(f"{path} is missing; install affuse again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AssetError(f"{path} is not a list of weights ({error}); install affuse again") from error
+
+
+def shipped(name: str, assets: Path | None = None) -> Path:
+    """Path of shipped weights, checked once a process.
+
+    Raises AssetError where they are missing or have another checksum.
+    """
+    folder = assets or _assets()
+    entries = manifest(folder)
+    if name not in entries:
+        known = ", ".join(sorted(entries)) or "none"
+        raise AssetError(f"no weights named {name!r} come with affuse; there are: {known}")
+    path = folder / entries[name].file
+    if not path.is_file():
+        raise AssetError(f"{path} is missing; install affuse again")
+    return _verified(path, entries[name].sha256, "install affuse again")
+
+
+def digest(name: str) -> str:
+    """SHA-256 of shipped weights, for the record of an analysis. Raises AssetError as `shipped` does."""
+    shipped(name)
+    return manifest()[name].sha256
+
+
+def find(name: str) -> Path | None:
+    """Path of optional weights in ``$AFFUSE_MODELS`` or else the cache; None where they are in neither.
+
+    Raises AssetError where the file is there but is not the right one.
+    """
+    for folder, remedy in _folders():
+        for remote in _remotes(name):
+            path = folder / remote.file
+            if path.is_file():
+                return _verified(path, remote.sha256, remedy)
+    return None
+
+
+def fetch(name: str, opener: Opener | None = None) -> Path | None:
+    """Path of optional weights, downloaded where they are not here yet.
+
+    None where they are missing and ``AFFUSE_OFFLINE`` forbids the download; raises AssetError as `find` and `download` do.
+    """
+    path = find(name)
+    if path is not None or os.environ.get("AFFUSE_OFFLINE", "") not in ("", "0"):
+        return path
+    return download(name, opener)
+
+
+def download(name: str, opener: Opener | None = None) -> Path:
+    """Download optional weights into the cache, over whatever lies there; returns their path.
+
+    ``AFFUSE_MODELS_URL`` replaces the place of the pinned addresses by a mirror that holds the same file names. Raises
+    AssetError where no source gives a file with the right checksum; nothing is left behind then.
+    """
+    remotes = _remotes(name)
+    target = cache_folder()
+    failures = []
+    for remote in remotes:
+        try:
+            return _download_one(remote, target, opener or _open)
+        except (OSError, ValueError, AssetError) as error:
+            failures.append(f"{_address(remote)}: {error}")
+    raise AssetError(f"{name} could not be downloaded; {'; '.join(failures)}")
+
+
+def cache_folder() -> Path:
+    """Folder of downloaded weights: ``$AFFUSE_CACHE``, or the place that the operating system has for caches."""
+    chosen = os.environ.get("AFFUSE_CACHE")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("affuse", appauthor=False)
+
+
+def session(path: Path) -> InferenceSession:
+    """Load ONNX weights for the CPU, with one thread or as many as ``AFFUSE_THREADS`` says.
+
+    Raises AssetError where the file is not ONNX, ConfigError where ``AFFUSE_THREADS`` is not a number above 0.
+    """
+    import onnxruntime  # takes a tenth of a second
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes share no public base
+        raise AssetError(f"{path} cannot be loaded as ONNX weights ({str(error).splitlines()[0]})") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _entry(fields: dict[str, Any]) -> Shipped:
+    return Shipped(**{key: fields[key] for key in Shipped.__annotations__})
+
+
+def _assets() -> Path:
+    return Path(str(files("affuse"))) / "assets"
+
+
+def _folders() -> list[tuple[Path, str]]:
+    """Where optional weights may lie, each with what to do about a wrong file in it."""
+    again = "run: affuse models download"
+    chosen = os.environ.get("AFFUSE_MODELS")
+    own = [(Path(chosen), "replace or remove the file (AFFUSE_MODELS names its folder)")] if chosen else []
+    return [*own, (cache_folder(), again)]
+
+
+def _remotes(name: str) -> tuple[Remote, ...]:
+    if name not in DOWNLOADS:
+        raise ConfigError(f"unknown model {name!r}; known: {', '.join(sorted(DOWNLOADS))}")
+    return DOWNLOADS[name]
+
+
+def _verified(path: Path, expected: str, remedy: str) -> Path:
+    status = path.stat()
+    found = _sha256(path, status.st_size, status.st_mtime_ns)
+    if found != expected:
+        raise AssetError(f"{path} has the wrong checksum: expected SHA-256 {expected}, found {found}; {remedy}")
+    return path
+
+
+@cache
+def _sha256(path: Path, _size: int, _changed: int) -> str:
+    # Size and time of change are part of the key, so that a file replaced while the process runs is read again.
+    return sha256_of(path)
+
+
+def _address(remote: Remote) -> str:
+    mirror = os.environ.get("AFFUSE_MODELS_URL")
+    return f"{mirror.rstrip('/')}/{remote.file}" if mirror else remote.url
+
+
+def _open(url: str) -> IO[bytes]:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("only http and https addresses are downloaded")
+    response: Any = urllib.request.urlopen(url, timeout=_TIMEOUT)
+    return response  # type: ignore[no-any-return]
+
+
+def _download_one(remote: Remote, folder: Path, opener: Opener) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(prefix=f".{remote.file}.", suffix=".part", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as sink, opener(_address(remote)) as source:
+            found, size = _copy(source, sink, remote.bytes)
+        if found != remote.sha256:
+            raise AssetError(
+                f"wrong checksum: expected SHA-256 {remote.sha256} ({remote.bytes} bytes), found {found} ({size} bytes)"
+            )
+        Path(part).replace(folder / remote.file)
+    finally:
+        Path(part).unlink(missing_ok=True)
+    return folder / remote.file
+
+
+def _copy(source: IO[bytes], sink: IO[bytes], expected: int) -> tuple[str, int]:
+    """Copy a stream; returns its SHA-256 and size. Stops one byte after ``expected``, where it is wrong anyway."""
+    digest, size = hashlib.sha256(), 0
+    while size <= expected and (chunk := source.read(min(_CHUNK, expected + 1 - size))):
+        sink.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def _threads() -> int:
+    chosen = os.environ.get("AFFUSE_THREADS", "1")
+    if not (chosen.isascii() and chosen.isdigit() and int(chosen) > 0):
+        raise ConfigError(f"AFFUSE_THREADS must be a whole number above 0; got {chosen!r}")
+    return int(chosen)
