@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -15,7 +15,7 @@ from affuse.errors import DataError
 from affuse.fusion.base import Array, check_probabilities, present
 from affuse.fusion.pooling import FLOOR, log_pool, soften
 
-__all__ = ["CalibratedLogPool"]
+__all__ = ["CalibratedLogPool", "fit_temperature", "fit_weights"]
 
 
 class CalibratedLogPool(ClassifierMixin, BaseEstimator):
@@ -53,34 +53,14 @@ class CalibratedLogPool(ClassifierMixin, BaseEstimator):
             raise DataError(f"labels must be columns of P, 0 to {k - 1}; got {sorted(set(y.tolist()))}")
         self.classes_ = np.arange(k)
         here = present(P)
-        self.temperatures_ = np.array([_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
+        self.temperatures_ = np.array([fit_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
         frequencies = [np.bincount(y[here[:, j]], minlength=k) + 1.0 for j in range(m)]  # one more each: none is zero
         self.priors_ = np.array([f / f.sum() for f in frequencies])
         overall = np.bincount(y, minlength=k) + 1.0
         self.prior_ = overall / overall.sum() if self.prior is None else np.asarray(self.prior, dtype=float)
-        self.weights_ = self._weights(soften(P, self.temperatures_), y)
+        calibrated = soften(P, self.temperatures_)
+        self.weights_ = fit_weights(calibrated, y, self.priors_, self.prior_, self.shrinkage)
         return self
-
-    def _weights(self, P: Array, y: Array) -> Array:
-        usable = present(P).any(axis=1)
-        P, y = P[usable], y[usable]
-        n, m, _ = P.shape
-        if n == 0:
-            return np.ones(m)
-        here = present(P)[:, :, None]
-        ratio = np.where(here, np.log(np.maximum(P, FLOOR)) - np.log(self.priors_), 0.0)
-        rows = np.arange(n)
-        base = np.log(self.prior_)
-
-        def loss(weights: Array) -> tuple[float, Array]:
-            L = log_softmax(base + np.einsum("m,nmk->nk", weights, ratio), axis=1)
-            slope = np.einsum("nk,nmk->m", np.exp(L), ratio) - ratio[rows, :, y].sum(axis=0)
-            pull = self.shrinkage / n
-            value = -L[rows, y].mean() + pull * ((weights - 1) ** 2).sum() / 2
-            return value, slope / n + pull * (weights - 1)
-
-        found = minimize(loss, np.ones(m), jac=True, method="L-BFGS-B", bounds=[(0.0, 5.0)] * m)
-        return np.asarray(found.x)
 
     def predict_proba(self, P: ArrayLike) -> Array:
         """Fused probabilities (n, k); a row without any evidence is NaN."""
@@ -95,10 +75,8 @@ class CalibratedLogPool(ClassifierMixin, BaseEstimator):
         return np.asarray(self.classes_[fused.argmax(axis=1)])
 
 
-def _temperature(P: Array, y: Array) -> float:
-    """Temperature that minimises the negative log-likelihood of P (n, k); 1 where there are no rows to tell."""
-    from scipy.optimize import minimize_scalar
-
+def fit_temperature(P: Array, y: Array) -> float:
+    """Temperature that minimises the negative log-likelihood of P (n, k) at labels y (n,); 1 where there are no rows."""
     if len(y) == 0:
         return 1.0
     L = np.log(np.maximum(P, FLOOR))
@@ -108,3 +86,25 @@ def _temperature(P: Array, y: Array) -> float:
         return float(-log_softmax(L / np.exp(log_temperature), axis=1)[rows, y].mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded").x))
+
+
+def fit_weights(P: Array, y: Array, priors: Array, prior: Array, shrinkage: float) -> Array:
+    """Weights (m,) of a logarithmic pool over calibrated P (n, m, k), shrunk to 1; see `CalibratedLogPool`."""
+    here = present(P)
+    usable = here.any(axis=1)
+    P, y, here = P[usable], y[usable], here[usable]
+    n, m, _ = P.shape
+    if n == 0:
+        return np.ones(m)
+    ratio = np.where(here[:, :, None], np.log(np.maximum(P, FLOOR)) - np.log(priors), 0.0)
+    rows = np.arange(n)
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        L = log_softmax(np.log(prior) + np.einsum("m,nmk->nk", weights, ratio), axis=1)
+        slope = np.einsum("nk,nmk->m", np.exp(L), ratio) - ratio[rows, :, y].sum(axis=0)
+        pull = shrinkage / n
+        value = -L[rows, y].mean() + pull * ((weights - 1) ** 2).sum() / 2
+        return value, slope / n + pull * (weights - 1)
+
+    found = minimize(loss, np.ones(m), jac=True, method="L-BFGS-B", bounds=[(0.0, 5.0)] * m)
+    return np.asarray(found.x)

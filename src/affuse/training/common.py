@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,7 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["ema_update", "fit_temperature", "one_cycle", "seed_everything", "sha256_of", "write_card", "write_held_out"]
+from affuse.experts.weights import sha256_of
+
+__all__ = ["ema_update", "fit_temperature", "one_cycle", "seed_everything", "write_card", "write_held_out"]
 
 
 def seed_everything(seed: int, threads: int) -> torch.Generator:
@@ -58,12 +59,6 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
         return float(-log_softmax(logits / math.exp(log_temperature), axis=1)[rows, targets].mean())
 
     return math.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_card(path: Path, weights: Path, facts: Mapping[str, Any]) -> None:

@@ -1,0 +1,176 @@
+"""``affuse analyze``: recordings, folders or a text in; a table, files and reports out."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from affuse.cli.progress import progress_bar
+from affuse.errors import AffuseError, ConfigError, MediaError
+
+if TYPE_CHECKING:
+    from affuse.analysis import Analysis
+    from affuse.pipeline import Analyzer
+
+__all__ = ["analyze"]
+
+_TRANSCRIPTS = (".srt", ".vtt", ".json", ".txt")
+# Files of a folder that are plainly no recordings; anything else is tried.
+_PASSED_OVER = frozenset({*_TRANSCRIPTS, ".csv", ".tsv", ".parquet", ".html", ".md", ".pdf", ".toml", ".yaml", ".yml", ".py", ".sh"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording, the transcript that belongs to it, and the stem of its results."""
+
+    path: Path
+    transcript: Path | None
+    stem: str
+
+
+def analyze(
+    inputs: Annotated[list[Path] | None, typer.Argument(help="Recordings, pictures or folders of them.")] = None,
+    text: Annotated[str | None, typer.Option(help="Analyse this text instead of a recording.")] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="Words of the recording: SRT, WebVTT, plain text or JSON with times.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for STEM.json, STEM.csv, STEM.parquet and STEM.html.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the HTML report of a single recording here.")] = None,
+    window: Annotated[float | None, typer.Option(help="Length of a window in seconds (default 3).")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next (default 1).")] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="Which experts to ask, for example face,voice or voice=NAME (default: all).")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Analyse recordings: what do people feel in them, over time?"""
+    _check_lengths(window, hop)
+    if bool(inputs) == (text is not None):
+        raise ConfigError("give either recordings or --text; for example: affuse analyze clip.mp4")
+    jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript)
+    if report is not None and len(jobs) > 1:
+        raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
+    from affuse.pipeline import Analyzer, load_experts  # brings the decoders and networks, which --help does without
+
+    analyzer = Analyzer(load_experts(parse_experts(experts), language), window, hop)
+    if text is not None:
+        _deliver(analyzer.analyze_text(text), out, "text", report, as_json)
+        return
+    failures = _run(analyzer, jobs, out, report, as_json)
+    if skipped:
+        typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
+    if failures:
+        _report_failures(failures, len(jobs))
+
+
+def _check_lengths(window: float | None, hop: float | None) -> None:
+    for name, value in (("--window", window), ("--hop", hop)):
+        if value is not None and not 0.1 <= value <= 3600:
+            raise ConfigError(f"{name} must lie between 0.1 and 3600 seconds; got {value:g}")
+    if hop is not None and hop > (window or 3.0):
+        raise ConfigError(f"--hop {hop:g} would leave gaps between windows of {window or 3.0:g} s; use at most that")
+
+
+def parse_experts(option: str | None) -> dict[str, str] | None:
+    """Experts by modality from "face,voice=NAME"; None means all shipped ones. Raises ConfigError where it cannot be read."""
+    from affuse.experts import DEFAULT_EXPERTS
+
+    if option is None:
+        return None
+    chosen: dict[str, str] = {}
+    for part in option.split(","):
+        modality, _, name = part.strip().partition("=")
+        if modality not in DEFAULT_EXPERTS:
+            raise ConfigError(f"unknown modality {modality!r} in --experts; known: {', '.join(DEFAULT_EXPERTS)}")
+        chosen[modality] = name or DEFAULT_EXPERTS[modality]
+    return chosen
+
+
+def find_jobs(inputs: Sequence[Path], transcript: Path | None) -> tuple[list[Job], int]:
+    """Recordings among ``inputs`` and in their folders, and how many other files the folders hold.
+
+    In a folder, a transcript with the stem of a recording is taken for its own. Raises MediaError where nothing is found.
+    """
+    pairs: list[tuple[Path, Path | None]] = []
+    skipped = 0
+    for path in inputs:
+        if not path.is_dir():
+            pairs.append((path, transcript))
+            continue
+        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        recordings = [p for p in files if p.suffix.lower() not in _PASSED_OVER]
+        own = {p: _transcript_of(p) for p in recordings}
+        skipped += len(files) - len(recordings) - len({t for t in own.values() if t})
+        if not recordings:
+            raise MediaError(f"{path} holds no recordings; give a folder with video, sound or picture files")
+        pairs += own.items()
+    if transcript is not None and len(pairs) > 1:
+        raise ConfigError(
+            f"--transcript takes a single recording; got {len(pairs)}. In a folder, name each transcript like its recording"
+        )
+    stems = Counter(path.stem for path, _ in pairs)
+    return [Job(p, t, p.stem if stems[p.stem] == 1 else p.name) for p, t in pairs], skipped
+
+
+def _transcript_of(recording: Path) -> Path | None:
+    candidates = (recording.with_suffix(suffix) for suffix in _TRANSCRIPTS)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _run(
+    analyzer: Analyzer, jobs: Iterable[Job], out: Path | None, report: Path | None, as_json: bool
+) -> list[AffuseError]:
+    jobs = list(jobs)
+    failures: list[AffuseError] = []
+    for number, job in enumerate(jobs, start=1):
+        title = job.path.name if len(jobs) == 1 else f"{job.path.name} ({number} of {len(jobs)})"
+        try:
+            with progress_bar(title) as progress:
+                analysis = analyzer.analyze(job.path, job.transcript, progress)
+            _deliver(analysis, out, job.stem, report, as_json)
+        except AffuseError as error:
+            if len(jobs) == 1:
+                raise
+            failures.append(error)
+    return failures
+
+
+def _deliver(analysis: Analysis, out: Path | None, stem: str, report: Path | None, as_json: bool) -> None:
+    if out is not None:
+        from affuse.report.files import write_results
+
+        write_results(analysis, out, stem)
+    if report is not None:
+        from affuse.report.page import write_report
+
+        write_report(analysis, report)
+    if as_json:
+        typer.echo(analysis.to_json())
+        return
+    from rich.console import Console
+
+    from affuse.report.terminal import print_analysis
+
+    console = Console()
+    print_analysis(analysis, console)
+    if out is not None:
+        console.print(f"written: {out / stem}.json, .csv, .parquet, .html", highlight=False, soft_wrap=True)
+    if report is not None:
+        console.print(f"written: {report}", highlight=False, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def _report_failures(failures: Sequence[AffuseError], total: int) -> None:
+    typer.echo(f"affuse: {len(failures)} of {total} files could not be analysed:", err=True)
+    for error in failures:
+        typer.echo(f"  {error}", err=True)
+    raise typer.Exit(2)

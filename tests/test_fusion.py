@@ -1,0 +1,205 @@
+"""The pool, its learning, conflict and shares: numbers by hand, a reference, and properties."""
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import jensenshannon
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from affuse.errors import DataError
+from affuse.fusion import (
+    CalibratedLogPool,
+    LogPool,
+    check_probabilities,
+    conflict,
+    conflict_in_words,
+    log_pool,
+    shapley_shares,
+    soften,
+    stack,
+)
+
+UNIFORM = np.full((2, 2), 0.5)
+
+
+def simulated(n: int = 600, seed: int = 0, sharpness: tuple[float, ...] = (1.0, 2.0, 3.0)) -> tuple[np.ndarray, np.ndarray]:
+    """Experts whose log-probabilities lean towards the label, each by its own amount: P (n, m, 4) and y (n,)."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(4, size=n)
+    L = rng.normal(size=(n, len(sharpness), 4))
+    L[np.arange(n)[:, None], np.arange(len(sharpness)), y[:, None]] += np.array(sharpness)
+    P = np.exp(L)
+    return P / P.sum(axis=2, keepdims=True), y
+
+
+def test_stack_orders_modalities_and_names_both_shapes() -> None:
+    P = stack({"face": [[0.8, 0.2]], "voice": [[0.3, 0.7]]})
+    assert P.tolist() == [[[0.8, 0.2], [0.3, 0.7]]]
+    with pytest.raises(DataError, match=r"face \(1, 2\), voice \(2, 2\)"):
+        stack({"face": [[0.8, 0.2]], "voice": [[0.3, 0.7], [0.5, 0.5]]})
+
+
+def test_checks_name_row_modality_and_sum() -> None:
+    P = np.full((3, 2, 2), 0.5)
+    P[1, 0] = [0.9, 0.9]
+    with pytest.raises(DataError, match="row 1, modality 0.*sum of 1.8"):
+        check_probabilities(P)
+    P[1, 0] = [np.nan, 1.0]
+    with pytest.raises(DataError, match="NaN throughout"):
+        check_probabilities(P)
+
+
+def test_product_rule_by_hand() -> None:
+    # 0.8 * 0.3 = 0.24 and 0.2 * 0.7 = 0.14: the answer is 24 / 38.
+    fused = log_pool(np.array([[[0.8, 0.2], [0.3, 0.7]]]), np.ones(2), UNIFORM, np.array([0.5, 0.5]))
+    assert np.allclose(fused, [[24 / 38, 14 / 38]])
+
+
+def test_prior_is_counted_once() -> None:
+    # Both experts only repeat the prior they were trained under; so must the answer.
+    prior = np.array([0.9, 0.1])
+    fused = log_pool(np.array([[prior, prior]]), np.ones(2), np.array([prior, prior]), prior)
+    assert np.allclose(fused, [prior])
+
+
+def test_missing_modality_leaves_the_other_and_none_leaves_nan() -> None:
+    P = np.array([[[0.8, 0.2], [np.nan, np.nan]], [[np.nan, np.nan], [np.nan, np.nan]]])
+    fused = log_pool(P, np.ones(2), UNIFORM, np.array([0.5, 0.5]))
+    assert np.allclose(fused[0], [0.8, 0.2])
+    assert np.isnan(fused[1]).all()
+
+
+def test_certainty_of_one_expert_is_no_veto() -> None:
+    P = np.array([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
+    fused = log_pool(P, np.ones(3), np.full((3, 2), 0.5), np.array([0.5, 0.5]))
+    assert np.isfinite(fused).all()
+    assert fused[0].argmax() == 1
+
+
+def test_soften_by_hand() -> None:
+    # At temperature 2 odds of 9 to 1 become 3 to 1.
+    assert np.allclose(soften(np.array([[[0.9, 0.1]]]), np.array([2.0])), [[[0.75, 0.25]]])
+
+
+def test_order_of_modalities_does_not_matter() -> None:
+    P, y = simulated()
+    fused = CalibratedLogPool().fit(P, y).predict_proba(P)
+    for order in permutations(range(3)):
+        again = CalibratedLogPool().fit(P[:, order], y).predict_proba(P[:, order])
+        assert np.allclose(fused, again, atol=1e-4)
+
+
+def test_learned_pool_beats_every_expert_and_is_calibrated_on_new_rows() -> None:
+    P, y = simulated(2000)
+    new, truth = simulated(2000, seed=1)
+    fused = CalibratedLogPool().fit(P, y).predict_proba(new)
+    best = max((new[:, j].argmax(axis=1) == truth).mean() for j in range(3))
+    assert (fused.argmax(axis=1) == truth).mean() > best
+    assert abs(fused.max(axis=1).mean() - (fused.argmax(axis=1) == truth).mean()) < 0.03
+
+
+def test_weights_of_noise_go_to_zero_and_shrink_to_one_without_data() -> None:
+    P, y = simulated(4000, sharpness=(2.0, 0.0))
+    fitted = CalibratedLogPool(shrinkage=1.0).fit(P, y)
+    assert np.abs(fitted.weights_[1] * np.log(soften(P, fitted.temperatures_)[:, 1]).std(axis=1)).mean() < 0.05
+    shrunk = CalibratedLogPool(shrinkage=1e9).fit(P, y)
+    assert np.allclose(shrunk.weights_, 1.0, atol=1e-3)
+
+
+def test_batch_equals_one_by_one_and_gaps_are_answered() -> None:
+    P, y = simulated(50)
+    P[::3, 0] = np.nan
+    P[7] = np.nan
+    fuser = CalibratedLogPool().fit(P, y)
+    whole = fuser.predict_proba(P)
+    single = np.concatenate([fuser.predict_proba(P[i : i + 1]) for i in range(len(P))])
+    assert np.array_equal(whole, single, equal_nan=True)
+    assert np.isnan(whole[7]).all()
+    assert np.isfinite(np.delete(whole, 7, axis=0)).all()
+    assert fuser.predict(P)[7] == np.bincount(y).argmax()
+
+
+def test_scikit_learn_tools_work() -> None:
+    P, y = simulated(300)
+    assert clone(CalibratedLogPool(shrinkage=3.0)).shrinkage == 3.0
+    assert cross_val_score(CalibratedLogPool(), P, y, cv=3).mean() > 0.7
+    search = GridSearchCV(CalibratedLogPool(), {"shrinkage": [1.0, 100.0]}, cv=3).fit(P, y)
+    assert search.best_params_["shrinkage"] in (1.0, 100.0)
+
+
+def test_fit_names_both_numbers() -> None:
+    with pytest.raises(DataError, match="P has 3 rows, but y has 2"):
+        CalibratedLogPool().fit(np.full((3, 2, 2), 0.5), [0, 1])
+    fuser = CalibratedLogPool().fit(np.full((4, 2, 2), 0.5), [0, 1, 0, 1])
+    with pytest.raises(DataError, match="expected 2 modalities as in fit; got 3"):
+        fuser.predict_proba(np.full((4, 3, 2), 0.5))
+
+
+def test_conflict_agrees_with_scipy_and_has_its_bounds() -> None:
+    rng = np.random.default_rng(0)
+    P = rng.dirichlet(np.ones(5), size=(20, 2))
+    reference = [jensenshannon(a, b, base=2) ** 2 for a, b in P]
+    assert np.allclose(conflict(P), reference)
+    assert np.allclose(conflict(np.eye(3)[None]), [1.0])
+    assert np.allclose(conflict(np.array([[[0.3, 0.7], [0.3, 0.7]]])), [0.0])
+
+
+def test_conflict_needs_two_voices() -> None:
+    P = np.array([[[0.5, 0.5], [np.nan, np.nan]]])
+    assert np.isnan(conflict(P)).all()
+
+
+def test_conflict_in_words() -> None:
+    P = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    words = conflict_in_words(P, ("face", "voice", "text"), ("happiness", "anger"))
+    assert words == "face says happiness, voice and text say anger"
+    assert conflict_in_words(P[1:], ("voice", "text"), ("happiness", "anger")) == ""
+
+
+def test_shares_add_up_and_treat_equals_alike() -> None:
+    prior = np.array([0.5, 0.5])
+
+    def fuse(P: np.ndarray) -> np.ndarray:
+        return log_pool(P, np.ones(3), np.full((3, 2), 0.5), prior)
+
+    P = np.array([[[0.8, 0.2], [0.8, 0.2], [0.4, 0.6]], [[0.6, 0.4], [np.nan, np.nan], [0.1, 0.9]]])
+    answers = fuse(P).argmax(axis=1)
+    shares = shapley_shares(P, fuse, prior, answers)
+    # With a uniform prior and weights of 1 the log-odds of a product are the sum of those of its factors.
+    assert np.allclose(shares[0], [math.log(4), math.log(4), math.log(2 / 3)])
+    fused = fuse(P)[np.arange(2), answers]
+    assert np.allclose(np.nansum(shares, axis=1), np.log(fused / (1 - fused)))
+    assert np.isnan(shares[1, 1])
+
+
+def test_shares_of_a_mean_by_hand() -> None:
+    # For two modalities a share is the mean of what it adds first and what it adds last.
+    def mean(P: np.ndarray) -> np.ndarray:
+        here = ~np.isnan(P).any(axis=2, keepdims=True)
+        count = here.sum(axis=1)
+        total = np.where(here, P, 0).sum(axis=1)
+        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+    def odds(p: float) -> float:
+        return math.log(p / (1 - p))
+
+    shares = shapley_shares(np.array([[[0.9, 0.1], [0.6, 0.4]]]), mean, np.array([0.5, 0.5]), np.array([0]))
+    first = ((odds(0.9) - odds(0.5)) + (odds(0.75) - odds(0.6))) / 2
+    second = ((odds(0.6) - odds(0.5)) + (odds(0.75) - odds(0.9))) / 2
+    assert np.allclose(shares, [[first, second]])
+
+
+def test_pool_survives_the_way_to_disk_and_refuses_half_of_one() -> None:
+    pool = LogPool(("a", "b"), ("x", "y"), np.array([1.0, 2.0]), np.array([1.0, 0.5]), UNIFORM, np.array([0.4, 0.6]))
+    again = LogPool.from_dict(pool.to_dict())
+    P = np.array([[[0.8, 0.2], [0.3, 0.7]]])
+    assert np.array_equal(pool(pool.calibrate(P)), again(again.calibrate(P)))
+    with pytest.raises(DataError, match="not a fuser"):
+        LogPool.from_dict({"modalities": ["a"]})
+    with pytest.raises(DataError, match="shapes"):
+        LogPool.from_dict({**pool.to_dict(), "prior": [1.0]})
+    with pytest.raises(DataError, match="knows a, b; got c"):
+        pool.select(["c"])

@@ -1,0 +1,50 @@
+"""Label spaces and the maps between them."""
+
+import numpy as np
+import pytest
+
+from affuse import labels
+from affuse.errors import ConfigError, DataError
+from affuse.labels import EKMAN, EMODB, FERPLUS, RAVDESS, SENTIMENT, SMP2020, VOICE, LabelSpace
+
+
+def test_unknown_label_names_the_valid_ones() -> None:
+    with pytest.raises(DataError, match="valid labels: negative, neutral, positive"):
+        SENTIMENT.index("joy")
+
+
+def test_label_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        LabelSpace("x", ("a", "a"))
+
+
+@pytest.mark.parametrize("space", [FERPLUS, RAVDESS, EMODB, VOICE, SMP2020])
+def test_maps_keep_mass_and_gaps(space: LabelSpace) -> None:
+    P = np.random.default_rng(0).dirichlet(np.ones(len(space)), size=5)
+    P[2] = np.nan
+    mapped = labels.to_emotions(P, space)
+    assert np.isnan(mapped[2]).all()
+    assert np.allclose(np.delete(mapped, 2, axis=0).sum(axis=1), 1.0)
+
+
+def test_contempt_goes_to_disgust_and_calm_and_boredom_to_neutral() -> None:
+    contempt = labels.to_emotions(np.eye(8)[FERPLUS.index("contempt")], FERPLUS)
+    assert EKMAN.labels[int(contempt.argmax())] == "disgust"
+    for label in ("calm", "boredom"):
+        mapped = labels.to_emotions(np.eye(9)[VOICE.index(label)], VOICE)
+        assert mapped[EKMAN.index("neutral")] == 1.0
+
+
+def test_sentiment_of_a_mixed_row_by_hand() -> None:
+    P = np.array([0.1, 0.1, 0.1, 0.4, 0.1, 0.05, 0.15])  # anger disgust fear happiness sadness surprise neutral
+    assert np.allclose(labels.to_sentiment(P), [0.4, 0.2, 0.4])
+
+
+def test_restrict_conditions_on_the_labels_of_the_set() -> None:
+    P = np.array([[0.2, 0.5, 0.3]])
+    assert np.allclose(labels.restrict(P, SENTIMENT, ("negative", "positive")), [[0.4, 0.6]])
+
+
+def test_label_without_a_goal_is_refused() -> None:
+    with pytest.raises(DataError, match="unknown label 'calm'"):
+        labels.map_probabilities(np.eye(8), RAVDESS, EKMAN)
