@@ -1,0 +1,424 @@
+"""Timed frames and samples out of any container, by FFmpeg through PyAV.
+
+All times are seconds on the clock of the recording, which starts where the earliest of its chosen streams starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from affuse.errors import ConfigError, MediaError
+
+__all__ = ["SAMPLE_RATE", "Chunk", "Converter", "Damage", "Probe", "Shown", "chunks", "probe", "shown_frames"]
+
+SAMPLE_RATE = 16_000
+"""Samples per second of all sound."""
+
+# PyAV types every exception that FFmpeg may raise under this class; some also derive from OSError or ValueError.
+_FAILURE = av.error.FFmpegError
+
+# Lists of other files (which an upload must not make us open) and FFmpeg's rendering of plain text as video.
+_REFUSED = ("concat", "dash", "hls", "tty")
+
+# Formats without an index: FFmpeg guesses their duration from the bit rate, and seeking in them guesses the time.
+_GUESSED = ("aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd")
+
+# Formats that state no duration either, but FFmpeg reads the times of their last packets (without the last one's length).
+_UNSTATED = ("mpeg", "mpegts")
+
+# Files up to this size are read through for their duration; of larger ones only the tail is.
+_SCAN_BYTES = 8_000_000
+_TAIL_SECONDS = 10.0
+
+# A stated duration holds where the data end within this of it: encoders pad the last packet of sound.
+_PADDING_SECONDS = 0.25
+
+# Data that end more than this before the stated duration are cut off.
+_CUT_OFF_SECONDS = 1.0
+
+# Timestamps of sound jitter by the container's rounding (1 ms in Matroska and FLV); beyond this it is a gap or an overlap.
+_JITTER = round(0.04 * SAMPLE_RATE)
+
+# A first frame later than this after its stream's stated start means that the start is damaged.
+_START_SECONDS = 0.25
+
+_DEFAULT_FRAME_SECONDS = 0.04
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a look at the start and the end of a file told: stream indices (None = absent), clock and remarks.
+
+    ``origin`` is the time in the file where the recording's clock starts; ``aspect`` is a stored pixel's width over its height.
+    """
+
+    video: int | None = None
+    audio: int | None = None
+    origin: float = 0.0
+    duration: float = 0.0
+    aspect: float = 1.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Damage:
+    """Counts the pieces of one stream that could not be decoded; times in seconds after ``origin``."""
+
+    origin: float = 0.0
+    count: int = 0
+    first: float | None = None
+
+    def add(self, time: float | None) -> None:
+        """Remember one damaged piece that lies near ``time``."""
+        self.count += 1
+        if self.count == 1 and time is not None:
+            self.first = max(0.0, time - self.origin)
+
+    def describe(self, kind: str) -> str:
+        """One sentence for the user."""
+        what = "1 damaged piece" if self.count == 1 else f"{self.count} damaged pieces"
+        where = "" if self.first is None else f", the first near {self.first:.1f} s"
+        return f"{what} of the {kind} could not be decoded and were left out{where}"
+
+
+class Shown(NamedTuple):
+    """A decoded frame and when it is on screen, in seconds."""
+
+    start: float
+    end: float
+    frame: VideoFrame
+
+
+class Chunk(NamedTuple):
+    """Mono samples (n,) float32; ``position`` is the first one's place on the clock, counted in samples."""
+
+    position: int
+    samples: np.ndarray
+
+
+def _open(path: Path) -> InputContainer:
+    # The explicit protocol keeps a file called "concat:…" from being read as a command.
+    return av.open(f"file:{path}", "r", container_options={"protocol_whitelist": "file"}, metadata_errors="replace")
+
+
+def probe(path: Path, audio_stream: int | None = None) -> Probe:
+    """Choose the streams of a file, decode the first frame of each and find where they end.
+
+    Raises MediaError where nothing can be decoded, ConfigError where ``audio_stream`` is out of range.
+    """
+    try:
+        container = _open(path)
+    except _FAILURE as error:
+        raise MediaError(
+            f"{path} is damaged, cut off or not a recording at all: FFmpeg cannot read it ({error.strerror})"
+        ) from error
+    with container:
+        if container.format.name in _REFUSED:
+            raise MediaError(f"{path} is not a recording but a text or a list of files ({container.format.long_name})")
+        streams, notes = _choose(container, path, audio_stream)
+        starts = _first_times(container, [s for s in streams if s.codec_context is not None])
+        usable = [s for s in streams if s.index in starts]
+        if not usable:
+            raise MediaError(f"{path} holds nothing that can be decoded ({_reasons(streams)})")
+        notes += [f"the {s.type} was left out: {_reasons([s])}" for s in streams if s not in usable]
+        origin = min(_stream_start(s, starts[s.index]) for s in usable)
+        duration, cut_off = _measure(container, path, [s.index for s in usable], origin)
+        kinds = {s.type: s for s in usable}
+        return Probe(
+            video=kinds["video"].index if "video" in kinds else None,
+            audio=kinds["audio"].index if "audio" in kinds else None,
+            origin=origin,
+            duration=duration,
+            aspect=_aspect(kinds["video"]) if "video" in kinds else 1.0,
+            notes=(*notes, *cut_off),
+        )
+
+
+def _choose(container: InputContainer, path: Path, audio_stream: int | None) -> tuple[list[Any], list[str]]:
+    # Cover art and chapter thumbnails are streams of type video, but nothing that happens in the recording.
+    unmoving = Disposition.attached_pic | Disposition.timed_thumbnails
+    videos = [s for s in container.streams.video if not s.disposition & unmoving]
+    audios = list(container.streams.audio)
+    if not videos and not audios:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+        raise MediaError(f"{path} holds neither video nor sound (streams: {kinds})")
+    if audio_stream is not None and not 0 <= audio_stream < len(audios):
+        raise ConfigError(
+            f"{path} has {len(audios)} audio stream{'s' * (len(audios) != 1)}, counted from 0; got audio_stream {audio_stream}"
+        )
+    chosen: list[Any] = []
+    notes = []
+    if videos:
+        best = container.streams.best("video")
+        chosen.append(best if best in videos else videos[0])
+    if audios:
+        favourite = container.streams.best("audio")
+        taken = (
+            audio_stream if audio_stream is not None else next((i for i, a in enumerate(audios) if a is favourite), 0)
+        )
+        chosen.append(audios[taken])
+        if audio_stream is None and len(audios) > 1:
+            notes.append(f"of {len(audios)} audio streams number {taken} was taken (counted from 0)")
+    return chosen, notes
+
+
+def _reasons(streams: Sequence[Any]) -> str:
+    return "; ".join(
+        f"this FFmpeg has no decoder for its {s.type} codec"
+        if s.codec_context is None
+        else f"its {s.type} ({s.codec_context.name}) is empty or damaged throughout"
+        for s in streams
+    )
+
+
+def _first_times(container: InputContainer, streams: Sequence[Any]) -> dict[int, float]:
+    """Time of the first frame that decodes, by stream index; streams without any are missing."""
+    found: dict[int, float] = {}
+    if not streams:
+        return found
+    for packet in _packets(container, streams, Damage()):
+        if packet.stream_index in found:
+            continue
+        for frame in _decode(packet, Damage()):
+            found.setdefault(packet.stream_index, 0.0 if frame.time is None else frame.time)
+        if len(found) == len(streams):
+            break
+    return found
+
+
+def _aspect(stream: Any) -> float:
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 0.25 < aspect < 4.0 else 1.0  # beyond that the file lies
+
+
+def _stream_start(stream: Any, first: float) -> float:
+    if stream.start_time is None:
+        return first
+    stated = float(stream.start_time * stream.time_base)
+    # The first frame is exact (encoder delay is cut away) unless damage has swallowed what came before it.
+    return stated if first > stated + _START_SECONDS else first
+
+
+def _measure(container: InputContainer, path: Path, indices: Sequence[int], origin: float) -> tuple[float, list[str]]:
+    """Duration from ``origin`` to the end of the last packet, and a note where the file states a longer one."""
+    stated = None
+    if container.duration is not None and container.format.name not in _GUESSED:
+        stated = (container.duration + (container.start_time or 0)) / av.time_base - origin
+    end = None
+    if stated is not None and container.size > _SCAN_BYTES:
+        end = _tail_end(container, indices, stated + origin)
+    if end is None:
+        with _open(path) as fresh:
+            end = _last_end(_packets(fresh, [fresh.streams[i] for i in indices], Damage()))
+    if end is None:
+        raise MediaError(f"{path} holds no packet with a time")
+    duration = max(end - origin, 1 / SAMPLE_RATE)
+    if stated is None or container.format.name in _UNSTATED:
+        return duration, []
+    if abs(stated - duration) <= _PADDING_SECONDS:
+        return stated, []
+    if stated - duration <= _CUT_OFF_SECONDS:
+        return duration, []
+    return duration, [f"the file states {stated:.1f} s, but its data end at {duration:.1f} s: it is cut off"]
+
+
+def _tail_end(container: InputContainer, indices: Sequence[int], stated_end: float) -> float | None:
+    try:
+        container.seek(int(max(0.0, stated_end - _TAIL_SECONDS) * av.time_base))
+    except _FAILURE:
+        return None
+    return _last_end(_packets(container, [container.streams[i] for i in indices], Damage()))
+
+
+def _last_end(packets: Iterable[Any]) -> float | None:
+    end = None
+    played: dict[int, float] = {}  # for streams whose packets have no times
+    for packet in packets:
+        if packet.size == 0 or packet.is_discard:  # the flush at the end; what an edit list has cut away
+            continue
+        length = float((packet.duration or 0) * packet.time_base) or _packet_seconds(packet)
+        at = packet.pts if packet.pts is not None else packet.dts
+        start = played.get(packet.stream_index, 0.0) if at is None else float(at * packet.time_base)
+        played[packet.stream_index] = start + length
+        end = start + length if end is None else max(end, start + length)
+    return end
+
+
+def _packet_seconds(packet: Any) -> float:
+    return _frame_seconds(packet.stream) if packet.stream.type == "video" else 0.0
+
+
+def _frame_seconds(stream: Any) -> float:
+    return float(1 / stream.average_rate) if stream.average_rate else _DEFAULT_FRAME_SECONDS
+
+
+def _packets(container: InputContainer, streams: Sequence[Any], damage: Damage) -> Iterator[Any]:
+    """Demux until the end, or until the demuxer gives up, which counts as damage."""
+    last = None
+    try:
+        for packet in container.demux(*streams):
+            last = packet.dts if packet.dts is None else float(packet.dts * packet.time_base)
+            yield packet
+    except _FAILURE:
+        damage.add(last)
+
+
+def _decode(packet: Any, damage: Damage) -> list[Any]:
+    """Frames of one packet, without those that the decoder itself calls corrupt."""
+    at = packet.pts if packet.pts is not None else packet.dts
+    time = None if at is None else float(at * packet.time_base)
+    try:
+        frames = packet.decode()
+    except (_FAILURE, EOFError):
+        damage.add(time)
+        return []
+    good = [f for f in frames if not f.is_corrupt]
+    if len(good) < len(frames) or packet.is_corrupt:
+        damage.add(time)
+    return good
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One forward pass over one stream: yields (time, frame, whether something was lost just before)."""
+
+    path: Path
+    index: int
+    origin: float
+    damage: Damage
+
+    def __iter__(self) -> Iterator[tuple[float, Any, bool]]:
+        with _open(self.path) as container:
+            stream: Any = container.streams[self.index]
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = 2
+            expected, losses = 0.0, 0
+            for packet in _packets(container, [stream], self.damage):
+                for frame in _decode(packet, self.damage):
+                    time = expected if frame.time is None else frame.time - self.origin
+                    expected = time + _seconds(frame, stream)
+                    yield time, frame, self.damage.count > losses
+                    losses = self.damage.count
+
+
+def _seconds(frame: Any, stream: Any) -> float:
+    if isinstance(frame, AudioFrame):
+        return frame.samples / frame.sample_rate
+    return float(frame.duration * frame.time_base) if frame.duration else _frame_seconds(stream)
+
+
+def shown_frames(path: Path, index: int, origin: float, damage: Damage) -> Iterator[Shown]:
+    """Every frame of a video stream in order of time; one is on screen until the next one starts.
+
+    Where something was lost in between, a frame stays for its own length only: what came after it is unknown.
+    """
+    held: tuple[float, float, VideoFrame] | None = None
+    for time, frame, lost in _Pass(path, index, origin, damage):
+        length = float(frame.duration * frame.time_base) if frame.duration else _DEFAULT_FRAME_SECONDS
+        if held is not None:
+            start, own, shown = held
+            if time <= start:
+                continue  # broken timestamps that run backwards
+            yield Shown(start, min(time, start + own) if lost else time, shown)
+        held = (time, length, frame)
+    if held is not None:
+        start, own, shown = held
+        yield Shown(start, start + own, shown)
+
+
+class Converter:
+    """Turns frames into upright RGB uint8 (h, w, 3) with square pixels, the longer side at most ``max_side``."""
+
+    def __init__(self, aspect: float, max_side: int | None) -> None:
+        self._aspect = aspect
+        self._max_side = max_side
+        self._scaler = VideoReformatter()  # keeps FFmpeg's tables from one frame to the next
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
+        width, height = frame.width * self._aspect, float(frame.height)
+        scale = 1.0 if self._max_side is None else min(1.0, self._max_side / max(width, height))
+        rgb = self._scaler.reformat(
+            frame,
+            width=max(1, round(width * scale)),
+            height=max(1, round(height * scale)),
+            format="rgb24",
+            interpolation="AREA" if scale < 1.0 else "BILINEAR",
+        )
+        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), k=round(frame.rotation / 90)))
+
+
+def chunks(path: Path, index: int, origin: float, damage: Damage) -> Iterator[Chunk]:
+    """The sound of an audio stream at 16 kHz as the mean of its channels, in pieces that never overlap.
+
+    Pieces follow each other without a break unless the timestamps jump by more than 40 ms.
+    """
+    resampler: _Resampler | None = None
+    position = 0
+    for time, frame, _ in _Pass(path, index, origin, damage):
+        at = round(time * SAMPLE_RATE)
+        if resampler is None or not resampler.continues(frame, at):
+            if resampler is not None:
+                yield from _forward(resampler.flush(), position)
+                position = max(position, resampler.written)
+            resampler = _Resampler(frame, at)
+        yield from _forward(resampler.push(frame), position)
+        position = max(position, resampler.written)
+    if resampler is not None:
+        yield from _forward(resampler.flush(), position)
+
+
+def _forward(pieces: Iterable[Chunk], position: int) -> Iterator[Chunk]:
+    """Cut away what lies before ``position``, where timestamps have jumped back."""
+    for piece in pieces:
+        late = max(0, position - piece.position)
+        if late < len(piece.samples):
+            yield Chunk(piece.position + late, piece.samples[late:])
+
+
+class _Resampler:
+    """Resamples one unbroken run of sound that starts at sample ``start`` of the clock."""
+
+    def __init__(self, frame: AudioFrame, start: int) -> None:
+        self._form = _form(frame)
+        self._resampler = AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
+        self._start = start
+        self._read = 0.0  # samples that went in, counted at 16 kHz
+        self.written = start
+
+    def continues(self, frame: AudioFrame, at: int) -> bool:
+        """Whether a frame at sample ``at`` follows on what was read, in the same sample format, rate and layout."""
+        return _form(frame) == self._form and abs(self._start + self._read - at) <= _JITTER
+
+    def push(self, frame: AudioFrame) -> list[Chunk]:
+        self._read += frame.samples * SAMPLE_RATE / frame.sample_rate
+        frame.pts = None  # the position is counted, and jittering times would make FFmpeg complain
+        return self._collect(self._resampler.resample(frame))
+
+    def flush(self) -> list[Chunk]:
+        return self._collect(self._resampler.resample(None))
+
+    def _collect(self, frames: Sequence[AudioFrame | None]) -> list[Chunk]:
+        pieces = []
+        for frame in frames:
+            if frame is None:  # what PyAV gives on a flush where nothing had to be resampled
+                continue
+            samples = frame.to_ndarray().mean(axis=0, dtype=np.float32)
+            pieces.append(Chunk(self.written, samples))
+            self.written += len(samples)
+        return pieces
+
+
+def _form(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate

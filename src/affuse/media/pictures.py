@@ -1,0 +1,66 @@
+"""Still pictures, by Pillow: told apart by content, turned upright and read as RGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from affuse.errors import MediaError
+
+__all__ = ["is_animated", "is_picture", "read_picture"]
+
+# Pillow would also claim MPEG streams and PDF pages; only these are pictures to us.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+# FFmpeg plays these as videos. It cannot read animated WebP, of which the first picture is taken.
+_PLAYABLE = ("GIF", "PNG")
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file holds a still picture; raises MediaError for HEIC, which neither Pillow nor FFmpeg reads whole."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return not (image.format in _PLAYABLE and getattr(image, "n_frames", 1) > 1)
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            head = file.read(12)
+        if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+            raise MediaError(f"{path} is a HEIC picture, which is not supported; convert it to JPEG or PNG") from None
+        return False
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MediaError(f"{path} is a damaged picture: {error}") from error
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a picture file holds more than one picture of which only the first is read."""
+    with Image.open(path, formats=_FORMATS) as image:
+        return image.format == "WEBP" and getattr(image, "n_frames", 1) > 1
+
+
+def read_picture(path: Path, max_side: int | None = None) -> np.ndarray:
+    """Read a picture as RGB uint8 (h, w, 3), upright by its EXIF orientation, transparent parts on white.
+
+    ``max_side`` bounds the longer side in pixels; the aspect is kept. Raises MediaError where the file is damaged.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            upright = _to_rgb(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MediaError(f"{path} is a damaged picture: {error}") from error
+    if max_side is not None and max(upright.size) > max_side:
+        upright.thumbnail((max_side, max_side), Image.Resampling.BOX)
+    return np.array(upright)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow clips 16-bit grey at 255 instead of scaling it.
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -1,0 +1,234 @@
+"""One recording of people, whatever it is made of: video, sound, a picture or words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from affuse.errors import ConfigError, MediaError
+from affuse.media.decoding import SAMPLE_RATE, Chunk, Converter, Damage, Probe, chunks, probe, shown_frames
+from affuse.media.pictures import is_animated, is_picture, read_picture
+from affuse.media.transcript import TRANSCRIPT_SUFFIXES, Words, has_times, read_transcript, spread
+from affuse.timeline import Segment, Timeline
+
+__all__ = ["SAMPLE_RATE", "Frame", "Recording"]
+
+# Two times closer than this are the same: rounding of seconds in a float must not show the frame before.
+_TOLERANCE = 1e-6
+
+_ESTIMATED = "times of the plain-text transcript are estimated from the length of its sentences"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is on screen at ``time`` (seconds): ``image`` is RGB uint8 (h, w, 3), upright, with square pixels."""
+
+    time: float
+    image: np.ndarray
+
+
+class Recording:
+    """A recording that is cheap to open and is decoded as a stream, in memory that does not grow with its length.
+
+    ``kind`` is "video", "audio", "picture" or "text"; ``duration`` is in seconds, 0 for a picture or an untimed text.
+    ``cues`` are the words in order of time. All times count from the start of the earliest stream.
+    """
+
+    def __init__(self, name: str, path: Path | None, kind: str, parts: Probe, cues: tuple[Words, ...] = ()) -> None:
+        self.name = name
+        self.path = path
+        self.kind = kind
+        self.duration = parts.duration
+        self.cues = cues
+        self._parts = parts
+        self._damage: dict[str, Damage] = {}
+
+    @classmethod
+    def open(cls, path: str | Path, transcript: str | Path | None = None, audio_stream: int | None = None) -> Recording:
+        """Open a video, a sound file, a picture, or a transcript alone (.srt, .vtt, .txt, .json).
+
+        ``audio_stream`` counts from 0 and is the best one by default. Raises MediaError where the file is missing, empty,
+        broken or holds nothing to analyse, TranscriptError where the transcript does not parse or outlasts the
+        recording by more than a second, and ConfigError where there is no such audio stream.
+        """
+        path = Path(path)
+        _check_file(path)
+        if path.suffix.lower() in TRANSCRIPT_SUFFIXES:
+            return cls._from_transcript(path, transcript, audio_stream)
+        if is_picture(path):
+            kind, parts = "picture", _picture_parts(path, audio_stream)
+        else:
+            parts = probe(path, audio_stream)
+            kind = "audio" if parts.video is None else "video"
+        if transcript is None:
+            return cls(path.name, path, kind, parts)
+        cues = read_transcript(transcript, _span(parts).end)
+        notes = (*parts.notes, *_transcript_notes(Path(transcript), cues, parts.duration))
+        return cls(path.name, path, kind, replace(parts, notes=notes), cues)
+
+    @classmethod
+    def from_text(cls, text: str, name: str = "text") -> Recording:
+        """Take bare text; its sentences share the nominal second of `span` by their length."""
+        if not text.strip():
+            raise MediaError("the text is empty")
+        return cls(name, None, "text", Probe(), spread(text, Segment(0.0, 1.0)))
+
+    @classmethod
+    def _from_transcript(cls, path: Path, transcript: str | Path | None, audio_stream: int | None) -> Recording:
+        if transcript is not None:
+            raise ConfigError(f"{path} is a transcript itself; it cannot have another one ({transcript})")
+        if audio_stream is not None:
+            raise ConfigError(f"{path} is a text and has no audio stream; got audio_stream {audio_stream}")
+        cues = read_transcript(path)
+        if not cues:
+            raise MediaError(f"{path} holds no words")
+        duration = max(c.segment.end for c in cues) if has_times(path) else 0.0
+        return cls(path.name, path, "text", Probe(duration=duration), cues)
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there is a picture to look at."""
+        return self.kind == "picture" or self._parts.video is not None
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is sound to listen to (which may still be silence)."""
+        return self._parts.audio is not None
+
+    @property
+    def span(self) -> Segment:
+        """The whole recording; what has no duration gets a nominal second, so that one window can hold it."""
+        return _span(self._parts)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know, one sentence each; damage is found, and noted, while decoding."""
+        damaged = (damage.describe(kind) for kind, damage in self._damage.items() if damage.count)
+        return (*self._parts.notes, *damaged)
+
+    def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
+        """Yield what is on screen at each of ``times`` (seconds, ascending): the latest frame that has started.
+
+        Times before the first frame, after the last one and inside lost stretches yield nothing. ``max_side`` bounds the
+        longer side in pixels. Decodes once, forward. Raises ConfigError where times run backwards.
+        """
+        if max_side is not None and max_side < 1:
+            raise ConfigError(f"max_side must be at least 1 pixel; got {max_side}")
+        if self.kind == "picture":
+            return self._still(_ascending(times), max_side)
+        return self._moving(_ascending(times), max_side)
+
+    def _still(self, times: Iterator[float], max_side: int | None) -> Iterator[Frame]:
+        assert self.path is not None
+        image: np.ndarray | None = None
+        for time in times:
+            if 0 <= time < self.span.end:
+                image = read_picture(self.path, max_side) if image is None else image
+                yield Frame(time, image)
+
+    def _moving(self, times: Iterator[float], max_side: int | None) -> Iterator[Frame]:
+        if self.path is None or self._parts.video is None:
+            return
+        damage = self._damage["video"] = Damage(self._parts.origin)
+        convert = Converter(self._parts.aspect, max_side)
+        time = next(times, None)
+        for start, end, picture in shown_frames(self.path, self._parts.video, self._parts.origin, damage):
+            image: np.ndarray | None = None
+            while time is not None and time < end - _TOLERANCE:
+                if time >= start - _TOLERANCE:
+                    image = convert(picture) if image is None else image
+                    yield Frame(time, image)
+                time = next(times, None)
+            if time is None:
+                return
+
+    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
+        """Yield the sound of each window: mono float32 (n,) at `SAMPLE_RATE`, the mean of all channels, within -1…1.
+
+        A window that begins before the sound or outlasts it gets a shorter array, possibly an empty one; a gap inside
+        the sound is filled with silence. Decodes once, forward, and keeps only what later windows need.
+        """
+        if self.path is None or self._parts.audio is None:
+            for _ in timeline:
+                yield np.empty(0, dtype=np.float32)
+            return
+        damage = self._damage["sound"] = Damage(self._parts.origin)
+        buffer = _Buffer(chunks(self.path, self._parts.audio, self._parts.origin, damage))
+        for segment in timeline:
+            yield buffer.take(round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE))
+
+
+class _Buffer:
+    """A sliding stretch of sound over a stream of chunks; positions count samples and may only move forward."""
+
+    def __init__(self, source: Iterator[Chunk]) -> None:
+        self._source = source
+        self._held: list[Chunk] = []
+
+    def take(self, start: int, end: int) -> np.ndarray:
+        """The samples of ``[start, end)``; forgets everything before ``start``."""
+        self._held = [c for c in self._held if c.position + len(c.samples) > start]
+        while not self._held or self._held[-1].position + len(self._held[-1].samples) < end:
+            chunk = next(self._source, None)
+            if chunk is None:
+                break
+            if chunk.position + len(chunk.samples) > start:
+                self._held.append(chunk)
+        return _join(self._held, start, end)
+
+
+def _join(held: list[Chunk], start: int, end: int) -> np.ndarray:
+    inside = [c for c in held if c.position < end]
+    if not inside:
+        return np.empty(0, dtype=np.float32)
+    first = max(start, inside[0].position)
+    last = min(end, inside[-1].position + len(inside[-1].samples))
+    joined = np.zeros(max(0, last - first), dtype=np.float32)
+    for position, samples in inside:
+        skip = max(0, first - position)
+        piece = samples[skip : max(skip, last - position)]
+        joined[position + skip - first :][: len(piece)] = piece
+    return joined
+
+
+def _ascending(times: Iterable[float]) -> Iterator[float]:
+    last = -float("inf")
+    for time in times:
+        if time < last:
+            raise ConfigError(f"the times of frames must ascend; got {time:g} s after {last:g} s")
+        last = float(time)
+        yield last
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder, not a recording")
+    if not path.exists():
+        raise MediaError(f"{path} does not exist")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
+    if empty:
+        raise MediaError(f"{path} is empty (0 bytes)")
+
+
+def _span(parts: Probe) -> Segment:
+    return Segment(0.0, parts.duration if parts.duration > 0 else 1.0)
+
+
+def _transcript_notes(path: Path, cues: tuple[Words, ...], duration: float) -> tuple[str, ...]:
+    if not cues:
+        return (f"the transcript {path.name} holds no words",)
+    return () if has_times(path) or duration == 0 else (_ESTIMATED,)
+
+
+def _picture_parts(path: Path, audio_stream: int | None) -> Probe:
+    if audio_stream is not None:
+        raise ConfigError(f"{path} is a picture and has no audio stream; got audio_stream {audio_stream}")
+    notes = ("the picture is an animated WebP; only its first picture is analysed",) if is_animated(path) else ()
+    return Probe(notes=notes)

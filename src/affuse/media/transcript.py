@@ -1,0 +1,344 @@
+"""Words with their times: SubRip, WebVTT, plain text and JSON with word times.
+
+The parsers are our own because the user needs the file and the line of a mistake: pysubs2 skips what it cannot read,
+webvtt-py gives no line, and srt gives none for WebVTT or JSON.
+"""
+
+from __future__ import annotations
+
+import codecs
+import html
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from affuse.errors import TranscriptError
+from affuse.timeline import Segment
+
+__all__ = ["TRANSCRIPT_SUFFIXES", "Words", "has_times", "read_transcript", "spread"]
+
+TRANSCRIPT_SUFFIXES = (".srt", ".vtt", ".txt", ".json")
+
+# Bare words belong to one utterance until a pause longer than this, or until a sentence ends.
+_PAUSE_SECONDS = 0.6
+
+# Some recognisers give a word the same start and end; a segment cannot be empty.
+_INSTANT_SECONDS = 0.01
+
+# A transcript may end this much after its recording: subtitles are left on screen, and times are rounded.
+_OVERHANG_SECONDS = 1.0
+
+# A byte order mark decides at once; the longer marks come first, because UTF-32's begins with UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+# Free choice among all of Python's codecs takes short Chinese subtitles for Korean; these are the ones in use.
+_ENCODINGS = ["gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin_1"]
+
+_SRT_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})"
+_SRT_TIMING = re.compile(rf"\s*{_SRT_TIME}\s*-->\s*{_SRT_TIME}(?:\s.*)?$")
+_VTT_TIME = r"(?:(\d{2,}):)?(\d{2}):(\d{2})\.(\d{3})"
+_VTT_TIMING = re.compile(rf"\s*{_VTT_TIME}\s+-->\s+{_VTT_TIME}(?:\s.*)?$")
+
+# HTML tags, WebVTT voices, classes and inner times, and SubStation's {\an8}.
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|</?>|<\d[\d:.]*>|\{\\[^{}]*\}")
+
+# A sentence ends after . ! ? … and a space, or after the full-width marks at once; closing quotes belong to it.
+_SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*)\s*")
+_ENDS_SENTENCE = re.compile(r"[.!?…。！？][\"'”’»)\]」』）]*$")
+_LOWER_START = re.compile(r"\s*[^\W\d_A-Z]")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u3000-\u303f\uff00-\uffef]")
+
+
+@dataclass(frozen=True)
+class Words:
+    """One cue of a transcript: what is said in ``segment``, without markup."""
+
+    segment: Segment
+    text: str
+
+
+def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Words, ...]:
+    """Read the cues of a transcript in order of time; overlapping cues are kept, empty ones dropped.
+
+    The suffix tells the format: ``.srt`` (SubRip), ``.vtt`` (WebVTT), ``.txt`` (sentences share ``duration`` seconds, or one
+    nominal second, by their characters) or ``.json`` (``{"segments": [...]}`` as Whisper writes, ``{"words": [...]}``, or a
+    list of ``{"start", "end", "word" or "text"}`` in seconds; bare words are grouped into utterances). Raises
+    TranscriptError, with file and line, where it does not parse or ends more than a second after ``duration``.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        return spread(text, Segment(0.0, duration or 1.0))
+    found = _PARSERS[suffix](path, text)
+    cues = tuple(sorted((c for c in found if c.text), key=lambda c: c.segment))
+    last = max((c.segment.end for c in cues), default=0.0)
+    if duration is not None and last > duration + _OVERHANG_SECONDS:
+        raise TranscriptError(
+            f"{path} is longer than the recording: its last cue ends at {last:.1f} s, the recording lasts {duration:.1f} s"
+        )
+    return cues
+
+
+def has_times(path: Path) -> bool:
+    """Whether a transcript's format states times (plain text does not)."""
+    return path.suffix.lower() != ".txt"
+
+
+def spread(text: str, span: Segment) -> tuple[Words, ...]:
+    """Split text into sentences that share ``span`` in proportion to their characters."""
+    sentences = [s for line in _unwrapped(text) for s in _sentences(line)]
+    total = sum(map(len, sentences))
+    cues, read = [], 0
+    for sentence in sentences:
+        start = span.start + span.duration * read / total
+        read += len(sentence)
+        cues.append(Words(Segment(start, span.start + span.duration * read / total), sentence))
+    return tuple(cues)
+
+
+def _unwrapped(text: str) -> list[str]:
+    """Lines of text; one that goes on in lower case is the rest of a hard-wrapped line."""
+    lines: list[str] = []
+    after_blank = True
+    for line in _lines(text):
+        wrapped = not after_blank and _LOWER_START.match(line) and not _CJK.match(line.strip())
+        if wrapped and not _ENDS_SENTENCE.search(lines[-1]):
+            lines[-1] += " " + line.strip()
+        elif line.strip():
+            lines.append(line.strip())
+        after_blank = not line.strip()
+    return lines
+
+
+def _sentences(line: str) -> Iterator[str]:
+    start = 0
+    for end in _SENTENCE_END.finditer(line):
+        yield line[start : end.end()].strip()
+        start = end.end()
+    if line[start:].strip():
+        yield line[start:].strip()
+
+
+def _read_text(path: Path) -> str:
+    if path.suffix.lower() not in TRANSCRIPT_SUFFIXES:
+        raise TranscriptError(f"{path} is no known kind of transcript; it must end in {', '.join(TRANSCRIPT_SUFFIXES)}")
+    if not path.is_file():
+        raise TranscriptError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
+    try:
+        return _decoded(path, path.read_bytes())
+    except OSError as error:
+        raise TranscriptError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            try:
+                return data.decode(encoding)
+            except UnicodeDecodeError as error:
+                raise TranscriptError(f"{path} starts as {encoding} but is broken at byte {error.start}") from error
+    if b"\0" in data:
+        raise TranscriptError(f"{path} is not a text file (byte {data.index(0)} is zero)")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return _guessed(data)
+
+
+def _guessed(data: bytes) -> str:
+    from charset_normalizer import from_bytes  # only for texts that are not UTF-8
+
+    best = from_bytes(data, cp_isolation=_ENCODINGS).best()
+    return data.decode("latin-1") if best is None else str(best)
+
+
+class _Block(NamedTuple):
+    """Lines between blank lines; ``number`` is the first one's place in the file, counted from 1."""
+
+    number: int
+    lines: list[str]
+
+
+def _lines(text: str) -> list[str]:
+    # str.splitlines also breaks at separators that editors do not count as lines.
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def _blocks(text: str) -> Iterator[_Block]:
+    lines: list[str] = []
+    start = 1
+    for number, line in enumerate([*_lines(text), ""], 1):
+        if line.strip():
+            if not lines:
+                start = number
+            lines.append(line)
+        elif lines:
+            yield _Block(start, lines)
+            lines = []
+
+
+def _wrong_time(path: Path, number: int, line: str, example: str) -> TranscriptError:
+    shown = line.strip()
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return TranscriptError(f"{path}, line {number}: expected a time like {example}; got '{shown}'")
+
+
+def _cue(path: Path, number: int, match: re.Match[str], lines: Sequence[str]) -> Words:
+    numbers = match.groups()
+    start, end = _seconds(numbers[:4]), _seconds(numbers[4:])
+    return Words(_segment(start, end, f"{path}, line {number}"), _clean("\n".join(lines)))
+
+
+def _seconds(parts: Sequence[str | None]) -> float:
+    hours, minutes, seconds, fraction = parts
+    # ",5" is half a second: the digits are a decimal fraction.
+    return (int(hours or 0) * 60 + int(minutes or 0)) * 60 + int(seconds or 0) + float(f"0.{fraction}")
+
+
+def _segment(start: float, end: float, where: str) -> Segment:
+    if end < start:
+        raise TranscriptError(f"{where}: the cue ends at {end:g} s, before it starts at {start:g} s")
+    return Segment(start, max(end, start + _INSTANT_SECONDS))
+
+
+def _clean(text: str) -> str:
+    # Entities last: "&lt;i&gt;" is text that somebody wrote, not markup.
+    return " ".join(html.unescape(_MARKUP.sub("", text)).split())
+
+
+_SRT_EXAMPLE = "00:00:01,000 --> 00:00:02,500"
+_VTT_EXAMPLE = "00:01.000 --> 00:02.500"
+
+
+def _parse_srt(path: Path, text: str) -> list[Words]:
+    cues: list[Words] = []
+    for number, lines in _blocks(text):
+        counted = lines[0].strip().isdigit() and (len(lines) > 1 or not cues)
+        at = 1 if counted and len(lines) > 1 else 0
+        match = _SRT_TIMING.match(lines[at])
+        if match:
+            cues.append(_cue(path, number + at, match, lines[at + 1 :]))
+        elif counted or not cues or "->" in lines[at] or _SRT_TIMING.match(lines[-1]):
+            raise _wrong_time(path, number + at, lines[at], _SRT_EXAMPLE)
+        else:  # a blank line inside the words of a cue
+            previous = cues.pop()
+            cues.append(Words(previous.segment, f"{previous.text} {_clean(' '.join(lines))}".strip()))
+    return cues
+
+
+def _parse_vtt(path: Path, text: str) -> list[Words]:
+    blocks = list(_blocks(text))
+    if not blocks or not re.match(r"WEBVTT(\s|$)", blocks[0].lines[0]):
+        got = blocks[0].lines[0].strip()[:60] if blocks else ""
+        raise TranscriptError(
+            f"{path}, line {blocks[0].number if blocks else 1}: expected the header WEBVTT; got '{got}'"
+        )
+    cues = []
+    for number, lines in blocks[1:]:
+        if re.match(r"(NOTE|STYLE|REGION)(\s|$)", lines[0]):
+            continue
+        at = 0 if "-->" in lines[0] or len(lines) == 1 else 1  # the line before the time is the cue's name
+        match = _VTT_TIMING.match(lines[at])
+        if match is None:
+            raise _wrong_time(path, number + at, lines[at], _VTT_EXAMPLE)
+        cues.append(_cue(path, number + at, match, lines[at + 1 :]))
+    return cues
+
+
+def _parse_json(path: Path, text: str) -> list[Words]:
+    if not text.strip():
+        return []
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TranscriptError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise TranscriptError(f"{path}: its JSON is nested too deeply") from error
+    if isinstance(data, list):
+        return _listed(path, "", data)
+    for key in ("segments", "words"):
+        if isinstance(data, dict) and isinstance(data.get(key), list):
+            return _listed(path, key, data[key])
+    raise TranscriptError(f'{path}: expected {{"segments": [...]}}, {{"words": [...]}} or a list of words with times')
+
+
+def _listed(path: Path, key: str, items: list[Any]) -> list[Words]:
+    cues: list[Words] = []
+    words: list[_Word] = []
+    for index, item in enumerate(items):
+        where = f"{path}, {key}[{index}]" if key else f"{path}, item {index}"
+        if not isinstance(item, dict):
+            raise TranscriptError(f"{where}: expected an object with start, end and text; got {json.dumps(item)[:60]}")
+        if key == "words" or "word" in item:
+            words.append(_word(where, item, words[-1].segment.end if words else None))
+        elif isinstance(item.get("text"), str):
+            cues.append(Words(_timed(where, item), _clean(item["text"])))
+        elif isinstance(item.get("words"), list):
+            cues += _listed(path, "words", item["words"])
+        else:
+            raise TranscriptError(f"{where}: it has neither text nor words")
+    return cues + [_utterance(group) for group in _utterances(words)]
+
+
+class _Word(NamedTuple):
+    segment: Segment
+    text: str  # as written: Whisper's words carry the space before them
+
+
+def _word(where: str, item: dict[str, Any], previous_end: float | None) -> _Word:
+    text = item.get("word", item.get("text"))
+    if not isinstance(text, str):
+        raise TranscriptError(f"{where}: expected a word as text; got {json.dumps(text)[:60]}")
+    if "start" not in item and "end" not in item and previous_end is not None:
+        # WhisperX leaves out the times of words that it could not align, such as numbers.
+        return _Word(Segment(previous_end, previous_end + _INSTANT_SECONDS), text)
+    return _Word(_timed(where, item), text)
+
+
+def _timed(where: str, item: dict[str, Any]) -> Segment:
+    start, end = (_number(where, name, item.get(name)) for name in ("start", "end"))
+    return _segment(start, end, where)
+
+
+def _number(where: str, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise TranscriptError(f"{where}: expected {name} in seconds, a number from 0; got {json.dumps(value)[:60]}")
+    return float(value)
+
+
+def _utterances(words: Sequence[_Word]) -> Iterator[list[_Word]]:
+    group: list[_Word] = []
+    for word in sorted(words, key=lambda w: w.segment):
+        if group and (
+            word.segment.start - group[-1].segment.end > _PAUSE_SECONDS or _ENDS_SENTENCE.search(group[-1].text.strip())
+        ):
+            yield group
+            group = []
+        group.append(word)
+    if group:
+        yield group
+
+
+def _utterance(group: Sequence[_Word]) -> Words:
+    segment = Segment(group[0].segment.start, max(w.segment.end for w in group))
+    spaced = any(w.text[:1].isspace() for w in group)
+    text = group[0].text
+    for before, word in pairwise(group):
+        apart = not spaced and not (_CJK.search(before.text[-1:]) and _CJK.search(word.text[:1]))
+        text += (" " if apart else "") + word.text
+    return Words(segment, _clean(text))
+
+
+_PARSERS = {".srt": _parse_srt, ".vtt": _parse_vtt, ".json": _parse_json}
