@@ -21,6 +21,7 @@ from affuse.fusion import (
     soften,
     stack,
 )
+from affuse.testing import check_fuser
 
 UNIFORM = np.full((2, 2), 0.5)
 
@@ -203,3 +204,16 @@ def test_pool_survives_the_way_to_disk_and_refuses_half_of_one() -> None:
         LogPool.from_dict({**pool.to_dict(), "prior": [1.0]})
     with pytest.raises(DataError, match="knows a, b; got c"):
         pool.select(["c"])
+
+
+def test_default_fuser_keeps_the_contract() -> None:
+    check_fuser(CalibratedLogPool())
+
+
+def test_contract_catches_a_fuser_that_guesses_without_evidence() -> None:
+    class Guesser(CalibratedLogPool):
+        def predict_proba(self, P: np.ndarray) -> np.ndarray:
+            return np.nan_to_num(super().predict_proba(P), nan=1 / 4)
+
+    with pytest.raises(AssertionError, match="not a guess"):
+        check_fuser(Guesser())

@@ -1,0 +1,105 @@
+"""Readers and their splits, on small made-up folders; the real corpora where AFFUSE_DATA names them."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affuse import datasets
+from affuse.datasets import emodb, ravdess
+from affuse.errors import ConfigError, DataError
+
+DATA = os.environ.get("AFFUSE_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="AFFUSE_DATA does not name the folder of the corpora")
+
+
+def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="known: chnsenticorp, emodb"):
+        datasets.load("fer", tmp_path, "train")
+    with pytest.raises(ConfigError, match="known: train, valid, test"):
+        datasets.load("emodb", tmp_path, "dev")
+    with pytest.raises(DataError, match="does not hold"):
+        datasets.load("emodb", tmp_path, "train")
+    with pytest.raises(DataError, match="is not a folder"):
+        datasets.load("emodb", tmp_path / "missing", "train")
+
+
+def test_ravdess_splits_by_actor(tmp_path: Path) -> None:
+    for actor in range(1, 25):
+        folder = tmp_path / "ravdess" / f"Actor_{actor:02d}"
+        folder.mkdir(parents=True)
+        (folder / f"03-01-05-02-01-01-{actor:02d}.flac").touch()
+        (folder / f"03-02-05-02-01-01-{actor:02d}.flac").touch()  # song, which is no speech
+    parts = {split: datasets.load("ravdess", tmp_path, split) for split in datasets.SPLITS}
+    actors = {split: set(part.groups.tolist()) for split, part in parts.items()}
+    assert actors["test"] == ravdess.TEST_ACTORS
+    assert actors["valid"] == ravdess.VALID_ACTORS
+    assert len(actors["train"]) == 15
+    assert not actors["train"] & actors["valid"]
+    assert {part.labels.labels[t] for part in parts.values() for t in part.targets} == {"anger"}
+
+
+def test_emodb_reads_letters_and_splits_by_speaker(tmp_path: Path) -> None:
+    for name in ("03a01Wa", "10a01Lb", "14a01Ec", "08a01Ad", "09a01Fa", "11a01Ta", "12a01Na"):
+        (tmp_path / f"{name}.wav").touch()
+    parts = {split: datasets.load("emodb", tmp_path, split) for split in datasets.SPLITS}
+    labels = {split: [part.labels.labels[t] for t in part.targets] for split, part in parts.items()}
+    assert labels["test"] == ["anger"]
+    assert labels["valid"] == ["boredom", "disgust"]
+    assert labels["train"] == ["fear", "happiness", "sadness", "neutral"]
+    assert not emodb.VALID_SPEAKERS & emodb.TEST_SPEAKERS
+
+
+def test_ferplus_takes_the_majority_and_drops_unknown(tmp_path: Path) -> None:
+    columns = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"]
+    votes = np.zeros((3, 10), dtype=np.uint8)
+    votes[0, [0, 1, 8]] = [3, 6, 1]
+    votes[1, [0, 8]] = [4, 6]  # unknown wins: left out
+    votes[2, [4, 9]] = [9, 1]
+    images = np.arange(3 * 48 * 48, dtype=np.uint8).reshape(3, 48, 48)
+    np.savez(tmp_path / "test.npz", images=images, votes=votes, columns=np.array(columns))
+    part = datasets.load("ferplus", tmp_path, "test")
+    assert [part.labels.labels[t] for t in part.targets] == ["happiness", "anger"]
+    assert part.votes is not None
+    assert np.allclose(part.votes[0, :2], [3 / 9, 6 / 9])
+    assert np.array_equal(part.inputs[1], images[2])
+
+
+def test_goemotions_keeps_rows_with_one_label_and_needs_no_list(tmp_path: Path) -> None:
+    folder = tmp_path / "goemotions" / "ekman"
+    folder.mkdir(parents=True)
+    (folder / "test.tsv").write_text('So "sad"\t5\ta\nboth\t3,4\tb\nyay\t3\tc\n', encoding="utf-8")
+    part = datasets.load("goemotions", tmp_path, "test")
+    assert list(part.inputs) == ['So "sad"', "yay"]
+    assert [part.labels.labels[t] for t in part.targets] == ["sadness", "happiness"]
+
+
+def test_meld_mends_broken_punctuation(tmp_path: Path) -> None:
+    header = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
+    row = '1,"It\x92s, well",Joey,joy,positive,0,0\n'
+    (tmp_path / "test_sent_emo.csv").write_text(header + row, encoding="utf-8")
+    part = datasets.load("meld", tmp_path, "test")
+    assert part.inputs[0] == "It’s, well"
+    assert part.labels.labels[part.targets[0]] == "happiness"
+    assert datasets.load("meld_sentiment", tmp_path, "test").targets.tolist() == [2]
+
+
+def test_smp2020_reads_the_test_file(tmp_path: Path) -> None:
+    rows = [{"id": 1, "content": "天使", "label": "happy"}, {"id": 2, "content": "怕", "label": "fear"}]
+    (tmp_path / "virus_test_labeled.txt").write_text(json.dumps(rows), encoding="utf-8")
+    part = datasets.load("smp2020_ewect", tmp_path, "test")
+    assert [part.labels.labels[t] for t in part.targets] == ["happiness", "fear"]
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "train", "valid"),
+    [("ravdess", 900, 300), ("emodb", 308, 107), ("ferplus", 28385, 3555), ("meld", 9989, 1109), ("mosi", 1447, 360)],
+)
+def test_real_splits_share_no_group(name: str, train: int, valid: int) -> None:
+    parts = [datasets.load(name, str(DATA), split) for split in ("train", "valid")]
+    assert [len(part) for part in parts] == [train, valid]
+    if name not in {"ferplus", "meld"}:  # ferplus knows no persons; dialogue numbers of meld start anew in every part
+        assert not set(parts[0].groups.tolist()) & set(parts[1].groups.tolist())
