@@ -1,0 +1,18 @@
+"""What one sees of an `Analysis`: the HTML page, files of results, the terminal, a figure and the JSON Schema."""
+
+from affuse.report.files import write_results
+from affuse.report.page import render_report, write_report
+from affuse.report.plot import plot_timeline
+from affuse.report.schema import schema
+from affuse.report.terminal import print_analysis
+from affuse.report.words import headline
+
+__all__ = [
+    "headline",
+    "plot_timeline",
+    "print_analysis",
+    "render_report",
+    "schema",
+    "write_report",
+    "write_results",
+]

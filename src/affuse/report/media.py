@@ -1,0 +1,164 @@
+"""The recording inside the page: embedded where a browser can play it, else linked, else as stills."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from affuse.analysis import Analysis, Source
+
+if TYPE_CHECKING:
+    import av
+    from PIL import Image
+
+__all__ = ["EMBED_LIMIT", "Medium", "medium_of"]
+
+EMBED_LIMIT = 25_000_000
+"""Bytes above which a recording is linked instead of embedded."""
+
+# Container by suffix, and codecs that current Chromium, Firefox and Safari all decode.
+_MIME = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".webm": "video/webm",
+    ".mp3": "audio/mpeg",
+    ".m4a": "audio/mp4",
+    ".wav": "audio/wav",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".flac": "audio/flac",
+}
+_CODECS = frozenset(
+    ("h264", "vp8", "vp9", "av1", "libdav1d", "aac", "mp3", "mp3float", "opus", "vorbis", "flac", "pcm_s16le", "pcm_u8")
+)
+_STILLS = 12
+_STILL_SIDE = 480  # pixels
+_PICTURE_SIDE = 1600
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What the page shows: ``kind`` is video, audio, stills, picture or none.
+
+    ``uri`` is a data URI or a link. ``ratio`` is width over height of the picture. ``stills`` holds pairs of a time in
+    seconds and a data URI. ``note`` is a key of `words.STRINGS`, empty where there is nothing to explain, and ``details``
+    fill it in.
+    """
+
+    kind: str
+    uri: str = ""
+    ratio: float | None = None
+    stills: tuple[tuple[float, str], ...] = ()
+    note: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def linked(self) -> bool:
+        """Whether the page reaches for a file beside itself."""
+        return bool(self.uri) and not self.uri.startswith("data:")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the page's script, without the recording itself, which stands in an element of its own."""
+        values = asdict(self)
+        del values["uri"]
+        return values
+
+
+def medium_of(analysis: Analysis, folder: Path) -> Medium:
+    """What a page in ``folder`` shows of the recording; one that cannot be read again is no error, but a note."""
+    source = analysis.source
+    if source.kind == "text" or source.path is None:
+        return Medium("none", note="" if source.kind == "text" else "media.none")
+    try:
+        return _picture(source.path) if source.kind == "picture" else _stream(source, source.path, folder)
+    except (OSError, ValueError):  # PyAV's errors are both; Pillow's are OSError
+        return Medium("none", note="media.missing")
+
+
+def _picture(path: Path) -> Medium:
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        # Made anew: upright, small, in a format of browsers, and without the place and time that cameras add.
+        image = ImageOps.exif_transpose(opened).convert("RGB")
+    return Medium("picture", _jpeg(image, _PICTURE_SIDE), image.width / image.height)
+
+
+def _stream(source: Source, path: Path, folder: Path) -> Medium:
+    import av
+
+    with av.open(str(path)) as container:
+        playable = path.suffix.lower() in _MIME and {s.codec_context.name for s in _decodable(container)} <= _CODECS
+        ratio = _ratio(container)
+        if not playable:
+            stills = _stills(container, source.duration) if ratio else ()
+            key = "media.unplayable" if stills else "media.mute_unplayable"
+            return Medium("stills" if stills else "none", "", ratio, stills, key, {"format": path.suffix.lstrip(".")})
+    kind = "video" if ratio else "audio"
+    if path.stat().st_size > EMBED_LIMIT:
+        return Medium(kind, _link(path, folder), ratio, note="media.linked", details={"name": path.name})
+    return Medium(kind, _data_uri(_mime(path, kind), path.read_bytes()), ratio)
+
+
+def _decodable(container: av.container.InputContainer) -> list[Any]:
+    return [s for s in (*container.streams.video, *container.streams.audio) if s.codec_context is not None]
+
+
+def _ratio(container: av.container.InputContainer) -> float | None:
+    """Width over height as displayed: with the shape of its pixels, upright. None without a moving picture."""
+    frame = next(_frames(container), None)
+    if frame is None:
+        return None
+    container.seek(0)
+    wide: float = frame.width * float(container.streams.video[0].sample_aspect_ratio or 1)
+    return frame.height / wide if frame.rotation % 180 else wide / frame.height
+
+
+def _frames(container: av.container.InputContainer) -> Any:
+    from av.stream import Disposition
+
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    return container.decode(moving[0]) if moving else iter(())
+
+
+def _stills(container: av.container.InputContainer, duration: float) -> tuple[tuple[float, str], ...]:
+    """Up to twelve frames from equal steps of the recording, read at the key frames nearest to them."""
+    origin = (container.start_time or 0) / 1_000_000
+    found: dict[float, str] = {}
+    for step in range(_STILLS):
+        container.seek(int((origin + duration * step / _STILLS) * 1_000_000))
+        frame = next(_frames(container), None)
+        if frame is None or frame.time is None:
+            continue
+        image = frame.to_image()
+        upright = image.rotate(frame.rotation, expand=True) if frame.rotation else image
+        found.setdefault(round(max(0.0, frame.time - origin), 3), _jpeg(upright, _STILL_SIDE))
+    return tuple(sorted(found.items()))
+
+
+def _jpeg(image: Image.Image, side: int) -> str:
+    small = image.copy()
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82)
+    return _data_uri("image/jpeg", buffer.getvalue())
+
+
+def _mime(path: Path, kind: str) -> str:
+    return _MIME[path.suffix.lower()].replace("video/", "audio/" if kind == "audio" else "video/")
+
+
+def _data_uri(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _link(path: Path, folder: Path) -> str:
+    try:
+        return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
+    except ValueError:  # on another drive of Windows
+        return path.resolve().as_uri()

@@ -1,0 +1,126 @@
+"""The self-contained HTML page of an analysis."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from affuse.analysis import Analysis
+from affuse.errors import OutputError
+from affuse.report.atomic import replacing
+from affuse.report.media import Medium, medium_of
+from affuse.report.palette import COLOURS, INKS, STACK
+from affuse.report.words import absences, headline_parts, strings
+
+__all__ = ["GENERATOR", "refuse_input", "render_report", "write_report"]
+
+GENERATOR = '<meta name="generator" content="affuse">'
+"""The line by which a page of affuse is known."""
+
+# Numbers on a page are drawn, not computed with; four decimals halve the size of long recordings.
+_DECIMALS = 4
+
+_IMPORT = """import {
+  conflictsOf, createIndex, createTimeline, formatTime, formatter, hasEvidence,
+} from "./timeline.js";
+"""
+
+
+def write_report(analysis: Analysis, path: str | Path, lang: str = "en") -> Path:
+    """Write one self-contained HTML page, atomically; returns its path.
+
+    Raises OutputError where the path cannot be written or is the recording itself, ConfigError on an unknown language.
+    """
+    path = Path(path)
+    refuse_input(path, analysis)
+    page = render_report(analysis, path.parent, lang)
+    with replacing(path) as (part,):
+        part.write_text(page, encoding="utf-8")
+    return path
+
+
+def render_report(analysis: Analysis, folder: str | Path = ".", lang: str = "en") -> str:
+    """The HTML text of a page that is to lie in ``folder`` (a recording too large to embed is linked from there)."""
+    from jinja2 import Environment, StrictUndefined  # only pages need it
+    from markupsafe import Markup
+
+    medium = medium_of(analysis, Path(folder))
+    style, script = _style(), _script()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("templates/report.html.j2")).render(
+        lang=lang,
+        say=strings(lang),
+        analysis=analysis,
+        medium=medium,
+        headline=headline_parts(analysis, analysis.summary, lang),
+        generator=Markup(GENERATOR),
+        policy=_policy(style, script, medium),
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(_inert(_data(analysis, medium, lang))),
+    )
+
+
+def refuse_input(path: Path, analysis: Analysis) -> None:
+    """Raise OutputError where ``path`` is the recording that was analysed."""
+    source = analysis.source.path
+    if source is not None and source.exists() and path.exists() and path.samefile(source):
+        raise OutputError(f"{path} is the recording itself; choose another place for the output")
+
+
+def _data(analysis: Analysis, medium: Medium, lang: str) -> dict[str, Any]:
+    return {
+        "analysis": _rounded(analysis.to_dict()),
+        "medium": medium.to_dict(),
+        "headlines": [headline_parts(analysis, summary, lang) for summary in analysis.summaries],
+        "absences": [absences(analysis, summary, lang) for summary in analysis.summaries],
+        "strings": strings(lang),
+        "palette": {"colours": COLOURS, "inks": INKS, "stack": list(STACK)},
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, _DECIMALS)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _inert(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script element that holds it, whatever names and transcripts contain."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _style() -> str:
+    colours = "".join(f"--{name}:{colour};--on-{name}:{INKS[name]};" for name, colour in COLOURS.items())
+    return f":root{{{colours}}}\n{_asset('static/report.css')}"
+
+
+def _script() -> str:
+    """Both modules as one: a page of one file has nothing to import from."""
+    page = _asset("static/report.js")
+    if not page.startswith(_IMPORT):
+        raise RuntimeError("static/report.js must begin with its import of timeline.js")
+    return _asset("static/timeline.js") + page.removeprefix(_IMPORT)
+
+
+def _asset(name: str) -> str:
+    return files("affuse.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str, medium: Medium) -> str:
+    media = "data: file: 'self'" if medium.linked else "data:"
+    return (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+        f"img-src data:; media-src {media}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

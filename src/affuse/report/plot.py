@@ -1,0 +1,83 @@
+"""A figure of an analysis, for papers and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from affuse.analysis import Analysis, Verdict
+from affuse.errors import MissingExtraError
+from affuse.labels import EKMAN
+from affuse.report.palette import COLOURS, STACK
+from affuse.report.words import headline, name_of, windows_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_timeline"]
+
+
+def plot_timeline(analysis: Analysis) -> Figure:
+    """Draw the fused answer, every modality and the sentiment over time, for the person seen most.
+
+    The shares of the seven emotions are stacked; gaps are windows without evidence, triangles mark conflicts.
+    Raises MissingExtraError without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure  # not pyplot: no window, no global state
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot") from error
+
+    windows = windows_of(analysis, analysis.summary.person)
+    rows = ["fused", *analysis.modalities]
+    figure = Figure(figsize=(10, 1.6 * (len(rows) + 1)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(rows) + 1, sharex=True))
+    figure.suptitle(f"{analysis.source.name}\n{headline(analysis)}", fontsize=11, parse_math=False)
+    for axis, row in zip(axes, rows, strict=False):
+        _stack(axis, _edges(windows), _probabilities(windows, row))
+        axis.set_ylabel(name_of("modality", row))
+    _mark_conflicts(axes[0], windows)
+    _sentiment(axes[-1], _edges(windows), windows)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(EKMAN), frameon=False)
+    return figure
+
+
+def _edges(windows: Sequence[Verdict]) -> np.ndarray:
+    """Start and end of the stretch that every window stands for, shape (n, 2): windows overlap, stretches do not."""
+    middles = np.array([w.segment.middle for w in windows])
+    between = (middles[1:] + middles[:-1]) / 2
+    starts = np.maximum([w.segment.start for w in windows], [-np.inf, *between])
+    ends = np.minimum([w.segment.end for w in windows], [*between, np.inf])
+    return np.stack([starts, ends], axis=1)
+
+
+def _probabilities(windows: Sequence[Verdict], row: str) -> np.ndarray:
+    found = [w.fused if row == "fused" else w.evidence[row].probabilities for w in windows]
+    return np.array([np.full(len(EKMAN), np.nan) if p is None else np.asarray(p, dtype=float) for p in found])
+
+
+def _stack(axis: Axes, edges: np.ndarray, probabilities: np.ndarray) -> None:
+    bottom = np.zeros(len(edges))
+    width = edges[:, 1] - edges[:, 0]
+    for label in STACK:
+        heights = probabilities[:, EKMAN.index(label)]
+        axis.bar(edges[:, 0], heights, width, bottom, align="edge", color=COLOURS[label], label=label, linewidth=0)
+        bottom = bottom + heights
+    axis.set(ylim=(0, 1), yticks=(0, 0.5, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _mark_conflicts(axis: Axes, windows: Sequence[Verdict]) -> None:
+    times = [w.segment.middle for w in windows if w.conflict_text]
+    axis.plot(times, np.full(len(times), 1.08), "v", color="black", clip_on=False, markersize=5)
+
+
+def _sentiment(axis: Axes, edges: np.ndarray, windows: Sequence[Verdict]) -> None:
+    values = np.array([np.nan if w.sentiment is None else w.sentiment for w in windows], dtype=float)
+    axis.axhline(0, color="0.6", linewidth=0.8)
+    axis.hlines(values, edges[:, 0], edges[:, 1], color="black", linewidth=1.8)
+    axis.set(ylim=(-1.05, 1.05), yticks=(-1, 0, 1), ylabel="sentiment", xlabel="seconds")
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,427 @@
+// Draws an analysis (the JSON of Analysis.to_dict) over time, as one SVG that is also a slider. No dependencies.
+
+const SVG = "http://www.w3.org/2000/svg";
+const HEIGHT = { ribbon: 36, conflict: 18, emotions: 136, modality: 58, words: 26, sentiment: 76, axis: 24, title: 24, gap: 10, handle: 12 };
+const PAD = 1;
+let serial = 0;
+
+// ---------------------------------------------------------------------------------------------------------------- data
+
+export const formatTime = (seconds) => {
+  const tenths = Math.max(0, Math.round(seconds * 10));
+  const minutes = Math.floor(tenths / 600);
+  const rest = (tenths - minutes * 600) / 10;
+  return `${minutes}:${rest < 10 ? "0" : ""}${Number.isInteger(rest) ? rest : rest.toFixed(1)}`;
+};
+
+/** Texts by key, with {names} filled in; a key without a text is shown by its last part. */
+export const formatter = (strings) => (key, values = {}) =>
+  (strings[key] ?? key.split(".").slice(1).join(".")).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
+
+export const hasEvidence = (window, modality) => Boolean(window?.evidence[modality]?.probabilities);
+
+const probabilitiesOf = (window, row) => (row === "fused" ? window.fused : window.evidence[row]?.probabilities) ?? null;
+
+const topOf = (probabilities) =>
+  probabilities && Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
+
+/** The windows of one person, each with the cell of time that it stands for: windows overlap, cells do not. */
+export function createIndex(analysis, person) {
+  const own = analysis.windows.filter((w) => w.person === person);
+  const taken = new Set(own.map((w) => w.start));
+  const scene = person === null ? [] : analysis.windows.filter((w) => w.person === null && !taken.has(w.start));
+  const windows = [...own, ...scene].sort((a, b) => a.start - b.start);
+  const middle = (w) => (w.start + w.end) / 2;
+  const cells = windows.map((window, i) => ({
+    window,
+    start: i ? Math.max(window.start, (middle(windows[i - 1]) + middle(window)) / 2) : window.start,
+    end: i + 1 < windows.length ? Math.min(window.end, (middle(window) + middle(windows[i + 1])) / 2) : window.end,
+  }));
+  const extent = Math.max(analysis.source.duration, 0.001, ...windows.slice(-1).map((w) => w.end));
+  const position = (time) => {
+    let low = 0;
+    let high = cells.length - 1;
+    while (low < high) {
+      const half = (low + high + 1) >> 1;
+      if (cells[half].start <= time + 1e-6) low = half;
+      else high = half - 1;
+    }
+    return low;
+  };
+  return {
+    windows,
+    cells,
+    extent,
+    at: (time) => {
+      const cell = cells[position(time)];
+      return cell && time >= cell.start - 1e-6 && time <= cell.end + 1e-6 ? cell.window : null;
+    },
+    /** Middle of the window `steps` further than the one at `time`. */
+    step: (time, steps) => {
+      if (!cells.length) return 0;
+      const cell = cells[Math.min(cells.length - 1, Math.max(0, position(time) + steps))];
+      return (cell.start + cell.end) / 2;
+    },
+  };
+}
+
+/** At most `limit` neighbourly groups of cells, with mean probabilities of `row`; a group without evidence keeps its reason. */
+function binned(cells, row, limit) {
+  const size = Math.max(1, Math.ceil(cells.length / limit));
+  const groups = [];
+  for (let i = 0; i < cells.length; i += size) {
+    const group = cells.slice(i, i + size);
+    const found = group.map((c) => probabilitiesOf(c.window, row)).filter(Boolean);
+    const values = found.length
+      ? Object.fromEntries(Object.keys(found[0]).map((k) => [k, found.reduce((sum, p) => sum + p[k], 0) / found.length]))
+      : null;
+    const reason = row === "fused" ? "" : group[0].window.evidence[row]?.reason ?? "";
+    groups.push({ start: group[0].start, end: group.at(-1).end, values, label: topOf(values), reason, cells: group });
+  }
+  return groups;
+}
+
+/** Merge neighbours with the same key (and without a gap between them). */
+function runs(groups, key) {
+  const merged = [];
+  for (const group of groups) {
+    const last = merged.at(-1);
+    if (last && last.key === key(group) && group.start - last.end < 1e-6) {
+      last.end = group.end;
+      last.groups.push(group);
+    } else merged.push({ key: key(group), start: group.start, end: group.end, groups: [group] });
+  }
+  return merged;
+}
+
+/** Conflicting windows, neighbours with the same words taken together. */
+export const conflictsOf = (index) =>
+  runs(index.cells, (c) => c.window.conflict_text).filter((run) => run.key);
+
+// ------------------------------------------------------------------------------------------------------------- drawing
+
+export const element = (name, attributes = {}, ...children) => {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+};
+
+const ruler = document.createElement("canvas").getContext("2d");
+const widthOf = (text, size = 12, weight = 600) => {
+  ruler.font = `${weight} ${size}px system-ui, sans-serif`;
+  return ruler.measureText(text).width;
+};
+
+const fitted = (text, width, size = 12, weight = 400) => {
+  if (widthOf(text, size, weight) <= width) return text;
+  const letters = [...text];
+  let low = 0;
+  let high = letters.length;
+  while (low < high) {
+    const half = (low + high + 1) >> 1;
+    if (widthOf(letters.slice(0, half).join("") + "…", size, weight) <= width) low = half;
+    else high = half - 1;
+  }
+  return low > 1 ? letters.slice(0, low).join("").trimEnd() + "…" : "";
+};
+
+/**
+ * A timeline inside `root`.
+ *
+ * options: say (a formatter), palette {colours, inks, stack}, person (id or null), onSeek(seconds), onToggle().
+ * Returns setTime, setPerson, update (a new analysis, for live pages) and redraw.
+ */
+export function createTimeline(root, analysis, options) {
+  const { say, palette, onSeek = () => {}, onToggle = () => {} } = options;
+  const id = `affuse-${serial++}`;
+  const svg = element("svg", { class: "timeline", role: "slider", tabindex: "0", "aria-label": say("timeline.label") });
+  let data = analysis;
+  let person = options.person ?? null;
+  let index = createIndex(data, person);
+  let time = 0;
+  let width = 0;
+  let height = 0;
+  let playhead = element("g");
+  let hover = element("g");
+
+  const x = (seconds) => PAD + (Math.min(index.extent, Math.max(0, seconds)) / index.extent) * (width - 2 * PAD);
+  const timeAt = (event) => {
+    const box = svg.getBoundingClientRect();
+    const fraction = (event.clientX - box.left - PAD) / Math.max(1, box.width - 2 * PAD);
+    return Math.min(1, Math.max(0, fraction)) * index.extent;
+  };
+
+  const title = (text, y) => element("text", { x: 0, y: y + 15, class: "row-title" }, text.charAt(0).toUpperCase() + text.slice(1));
+
+  const blank = (from, to, y, tall, reason) => {
+    const wide = x(to) - x(from);
+    const group = element("g", {}, element("rect", { x: x(from), y, width: Math.max(0, wide), height: tall, class: "blank", fill: `url(#${id}-hatch)` }));
+    const text = reason || say("no_evidence");
+    group.firstChild.append(element("title", {}, `${formatTime(from)}–${formatTime(to)} ${text}`));
+    if (widthOf(text, 12, 400) <= wide - 12) {
+      const label = element("text", { x: x(from) + wide / 2, y: y + tall / 2, class: "blank-text" }, text);
+      const plate = widthOf(text, 12, 400) + 12;
+      group.append(element("rect", { x: x(from) + (wide - plate) / 2, y: y + tall / 2 - 9, width: plate, height: 18, rx: 4, class: "plate" }), label);
+    }
+    return group;
+  };
+
+  function ribbon(groups, y, tall) {
+    const layer = element("g");
+    for (const run of runs(groups, (g) => g.label ?? `\u0000${g.reason}`)) {
+      const label = run.groups[0].label;
+      if (!label) {
+        layer.append(blank(run.start, run.end, y, tall, run.groups[0].reason));
+        continue;
+      }
+      const left = x(run.start);
+      const wide = Math.max(1, x(run.end) - left);
+      const rect = element("rect", { x: left + (wide > 6 ? 1 : 0), y, width: wide > 6 ? wide - 2 : wide, height: tall, rx: wide > 12 ? 5 : 0, fill: palette.colours[label] });
+      rect.append(element("title", {}, `${formatTime(run.start)}–${formatTime(run.end)} ${say("emotion." + label)}`));
+      layer.append(rect);
+      const text = say("emotion." + label);
+      const size = [13, 11].find((pixels) => widthOf(text, pixels, 600) <= wide - 8);
+      if (size) layer.append(element("text", { x: left + wide / 2, y: y + tall / 2, class: "on-colour", "font-size": size, fill: palette.inks[label] }, text));
+    }
+    return layer;
+  }
+
+  /** Corner points of one stretch: values hold from a middle to the next, and flat to the ends. */
+  const outline = (run) => {
+    const points = [{ at: run.start, values: run.groups[0].values }];
+    for (const g of run.groups) points.push({ at: (g.start + g.end) / 2, values: g.values });
+    points.push({ at: run.end, values: run.groups.at(-1).values });
+    let floor = points.map(() => 0);
+    return { points, bands: palette.stack.map((label) => {
+      const bottom = floor;
+      floor = floor.map((value, i) => value + points[i].values[label]);
+      return { label, bottom, top: floor };
+    }) };
+  };
+
+  /** The name of a band where the band is thick enough all along the name, at the thickest such place. */
+  function bandLabel({ points, bands }, band, y, tall) {
+    const text = say("emotion." + band.label);
+    const half = widthOf(text, 12, 600) / 2 + 5;
+    const thick = points.map((_, i) => (band.top[i] - band.bottom[i]) * tall);
+    const xs = points.map((p) => x(p.at));
+    let best = null;
+    for (let i = 0; i < points.length; i++) {
+      if (xs[i] - half < xs[0] || xs[i] + half > xs.at(-1)) continue;
+      let from = i;
+      let to = i;
+      while (from > 0 && xs[from] > xs[i] - half) from--;
+      while (to < xs.length - 1 && xs[to] < xs[i] + half) to++;
+      // The name is level: what counts is the strip that is free from the highest bottom to the lowest top.
+      const free = Math.min(...band.top.slice(from, to + 1)) - Math.max(...band.bottom.slice(from, to + 1));
+      if (thick[i] >= 15 && free * tall >= 15 && (!best || free > best.free))
+        best = { free, x: xs[i], y: y + tall * (1 - (Math.min(...band.top.slice(from, to + 1)) + Math.max(...band.bottom.slice(from, to + 1))) / 2) };
+    }
+    return best && element("text", { x: best.x, y: best.y, class: "on-colour small", fill: palette.inks[band.label] }, text);
+  }
+
+  function stack(groups, y, tall, labelled) {
+    const layer = element("g");
+    for (const run of runs(groups, (g) => (g.values ? "" : `\u0000${g.reason}`))) {
+      if (run.key) {
+        layer.append(blank(run.start, run.end, y, tall, run.groups[0].reason));
+        continue;
+      }
+      const shape = outline(run);
+      const corner = (i, value) => `${x(shape.points[i].at).toFixed(1)},${(y + tall * (1 - Math.min(1, value))).toFixed(1)}`;
+      for (const band of shape.bands) {
+        const top = band.top.map((value, i) => corner(i, value));
+        const bottom = band.bottom.map((value, i) => corner(i, value)).reverse();
+        layer.append(element("path", { d: `M${top.join("L")}L${bottom.join("L")}Z`, fill: palette.colours[band.label], class: "band" }));
+      }
+      if (labelled) for (const band of shape.bands) layer.append(bandLabel(shape, band, y, tall) ?? "");
+    }
+    return layer;
+  }
+
+  function conflicts(y, tall) {
+    const layer = element("g");
+    for (const run of conflictsOf(index)) {
+      const left = x(run.start);
+      const wide = Math.max(3, x(run.end) - left);
+      const mark = element("rect", { x: left, y: y + 2, width: wide, height: tall - 4, rx: 3, class: "conflict" });
+      mark.append(element("title", {}, `${formatTime(run.start)}–${formatTime(run.end)} ${run.key}`));
+      layer.append(mark);
+      const full = `≠ ${run.key}`;
+      const short = fitted(full, wide - 8, 11, 600);
+      const text = short.length * 2 > full.length ? short : "≠";
+      if (wide > 16) layer.append(element("text", { x: left + 5, y: y + tall / 2, class: "conflict-text" }, text));
+    }
+    return layer;
+  }
+
+  function sentiment(y, tall) {
+    const level = (value) => y + tall * (0.5 - value / 2);
+    const layer = element("g");
+    for (const value of [1, 0, -1]) layer.append(element("line", { x1: 0, x2: width, y1: level(value), y2: level(value), class: value ? "grid" : "grid zero" }));
+    const limit = Math.max(50, width / 2);
+    const size = Math.max(1, Math.ceil(index.cells.length / limit));
+    const groups = [];
+    for (let i = 0; i < index.cells.length; i += size) {
+      const group = index.cells.slice(i, i + size);
+      const found = group.map((c) => c.window.sentiment).filter((v) => v !== null);
+      groups.push({ start: group[0].start, end: group.at(-1).end, value: found.length ? found.reduce((a, b) => a + b, 0) / found.length : null });
+    }
+    for (const run of runs(groups, (g) => (g.value === null ? "none" : ""))) {
+      if (run.key) {
+        layer.append(blank(run.start, run.end, y, tall, ""));
+        continue;
+      }
+      const points = [[run.start, run.groups[0].value], ...run.groups.map((g) => [(g.start + g.end) / 2, g.value]), [run.end, run.groups.at(-1).value]];
+      const line = points.map(([at, value]) => `${x(at).toFixed(1)},${level(value).toFixed(1)}`).join("L");
+      layer.append(
+        element("path", { d: `M${x(run.start)},${level(0)}L${line}L${x(run.end)},${level(0)}Z`, class: "sentiment-area" }),
+        element("path", { d: `M${line}`, class: "sentiment-line" }),
+      );
+    }
+    layer.append(
+      element("text", { x: 4, y: level(1) + 11, class: "scale" }, `+1 ${say("sentiment.positive")}`),
+      element("text", { x: 4, y: level(-1) - 5, class: "scale" }, `−1 ${say("sentiment.negative")}`),
+    );
+    return layer;
+  }
+
+  function words(y, tall) {
+    const layer = element("g");
+    for (const cue of data.cues) {
+      const left = x(cue.start);
+      const wide = x(cue.end) - left;
+      if (wide < 2) continue;
+      const box = element("rect", { x: left + 0.5, y, width: Math.max(1, wide - 1), height: tall, rx: 4, class: "cue" });
+      box.append(element("title", {}, cue.text));
+      layer.append(box);
+      const text = wide > 30 ? fitted(cue.text, wide - 10, 12, 400) : "";
+      if (text) layer.append(element("text", { x: left + 5, y: y + tall / 2, class: "cue-text" }, text));
+    }
+    return layer;
+  }
+
+  function axis(y) {
+    const layer = element("g");
+    const step = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600].find((s) => (s / index.extent) * width >= 56) ?? 7200;
+    for (let tick = 0; tick <= index.extent + 1e-6; tick += step) {
+      const anchor = tick === 0 ? "start" : x(tick) > width - 20 ? "end" : "middle";
+      layer.append(
+        element("line", { x1: x(tick), x2: x(tick), y1: y, y2: y + 5, class: "tick" }),
+        element("text", { x: x(tick), y: y + 18, class: "scale", "text-anchor": anchor }, formatTime(tick)),
+      );
+    }
+    return layer;
+  }
+
+  function redraw() {
+    width = Math.max(240, Math.floor(root.clientWidth));
+    const limit = Math.max(60, Math.floor(width / 2));
+    const hatch = element("pattern", { id: `${id}-hatch`, width: 7, height: 7, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+      element("rect", { width: 7, height: 7, class: "hatch-ground" }), element("line", { x1: 0, x2: 0, y1: 0, y2: 7, class: "hatch-line" }));
+    const parts = [element("defs", {}, hatch)];
+    let y = HEIGHT.handle;
+    const row = (heading, tall, body) => {
+      if (heading) parts.push(title(heading, y));
+      y += heading ? HEIGHT.title : 0;
+      parts.push(body(y, tall));
+      y += tall + HEIGHT.gap;
+    };
+    const fused = binned(index.cells, "fused", limit);
+    row(say("row.fused"), HEIGHT.ribbon, (top, tall) => ribbon(fused, top, tall));
+    if (conflictsOf(index).length) {
+      y -= HEIGHT.gap - 2;
+      row("", HEIGHT.conflict, conflicts);
+    }
+    row(say("row.emotions"), HEIGHT.emotions, (top, tall) => stack(fused, top, tall, true));
+    for (const modality of data.modalities) {
+      row(say("modality." + modality), HEIGHT.modality, (top, tall) => stack(binned(index.cells, modality, limit), top, tall, true));
+      if (modality === "text" && data.cues.length) {
+        y -= HEIGHT.gap - 3;
+        row("", HEIGHT.words, words);
+      }
+    }
+    row(say("row.sentiment"), HEIGHT.sentiment, sentiment);
+    y -= HEIGHT.gap - 4;
+    if (data.source.duration > 0) parts.push(axis(y));
+    height = y + (data.source.duration > 0 ? HEIGHT.axis : 0);
+    hover = element("g", { class: "hover", hidden: "" }, element("line", { y1: 14, y2: height - HEIGHT.axis }), element("text", { y: 11 }));
+    playhead = element("g", { class: "playhead" }, element("line", { y1: 10, y2: height - HEIGHT.axis }), element("path", { d: "M-6,1h12v5l-6,6l-6,-6z" }));
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    svg.setAttribute("height", height);
+    svg.replaceChildren(...parts, hover, playhead);
+    place();
+  }
+
+  function place() {
+    playhead.setAttribute("transform", `translate(${x(time).toFixed(2)},0)`);
+    const window = index.at(time);
+    const answer = window?.label
+      ? say("status", { time: formatTime(time), label: say("emotion." + window.label), percent: Math.round(100 * window.confidence) })
+      : `${formatTime(time)}: ${say("no_evidence")}`;
+    svg.setAttribute("aria-valuemin", "0");
+    svg.setAttribute("aria-valuemax", index.extent.toFixed(1));
+    svg.setAttribute("aria-valuenow", Math.min(time, index.extent).toFixed(1));
+    svg.setAttribute("aria-valuetext", answer);
+  }
+
+  function onPointer(event) {
+    if (event.type === "pointerdown") {
+      if (event.button !== 0) return;
+      svg.setPointerCapture(event.pointerId);
+      svg.focus({ preventScroll: true });
+    }
+    if (event.type === "pointerdown" || svg.hasPointerCapture(event.pointerId)) onSeek(timeAt(event));
+    const at = timeAt(event);
+    hover.removeAttribute("hidden");
+    hover.setAttribute("transform", `translate(${x(at).toFixed(1)},0)`);
+    const text = hover.lastChild;
+    text.setAttribute("text-anchor", x(at) < 24 ? "start" : x(at) > width - 24 ? "end" : "middle");
+    text.textContent = formatTime(at);
+  }
+
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return false;
+    const goals = {
+      ArrowRight: () => index.step(time, 1), ArrowUp: () => index.step(time, 1), ArrowLeft: () => index.step(time, -1), ArrowDown: () => index.step(time, -1),
+      PageUp: () => index.step(time, 10), PageDown: () => index.step(time, -10), Home: () => 0, End: () => index.extent,
+    };
+    if (event.key === " ") onToggle();
+    else if (goals[event.key]) onSeek(goals[event.key]());
+    else return false;
+    event.preventDefault();
+    return true;
+  }
+
+  svg.addEventListener("pointerdown", onPointer);
+  svg.addEventListener("pointermove", onPointer);
+  svg.addEventListener("pointerleave", () => hover.setAttribute("hidden", ""));
+  svg.addEventListener("keydown", onKey);
+  root.append(svg);
+  const observer = new ResizeObserver(() => Math.floor(root.clientWidth) !== width && redraw());
+  observer.observe(root);
+  redraw();
+
+  return {
+    onKey,
+    redraw,
+    setTime: (seconds) => {
+      time = seconds;
+      place();
+    },
+    setPerson: (next) => {
+      person = next;
+      index = createIndex(data, person);
+      redraw();
+    },
+    update: (next) => {
+      data = next;
+      index = createIndex(data, person);
+      redraw();
+    },
+    get index() {
+      return index;
+    },
+  };
+}
