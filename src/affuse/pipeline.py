@@ -26,9 +26,6 @@ __all__ = ["DEFAULT_HOP", "DEFAULT_WINDOW", "Analyzer", "Progress", "analyze", "
 DEFAULT_WINDOW = 3.0
 DEFAULT_HOP = 1.0
 
-# A picture and a bare text have no length; they count as one window of a second.
-_MOMENT = Segment(0.0, 1.0)
-
 Progress = Callable[[str, float], None]
 """Called with the name of a modality and the share of the recording that it has read, 0…1."""
 
@@ -105,7 +102,7 @@ class Analyzer:
 
     def _timeline(self, recording: Recording) -> Timeline:
         if recording.duration == 0:
-            return Timeline((_MOMENT,))
+            return Timeline((recording.span,))  # a picture or a bare text: one window of a nominal second
         if self.window is not None and self.window > recording.duration:
             raise ConfigError(
                 f"{recording.name}: a window of {self.window:g} s is longer than the recording, "
