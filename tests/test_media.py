@@ -243,8 +243,8 @@ def test_frames_and_sound_share_one_clock(tmp_path, video_start, sound_start):
     origin = min(video_start, sound_start)
     first, third = (list(recording.frames([t])) for t in (video_start - origin, video_start - origin + 0.08))
     assert (number_of(first[0].image), number_of(third[0].image)) == (0, 2)
-    early = list(recording.frames([video_start - origin - 0.01]))
-    assert early == []
+    mixed = list(recording.frames([video_start - origin - 0.01, video_start - origin + 0.02]))
+    assert [f.time for f in mixed] == [video_start - origin + 0.02]
     window = next(recording.sound(Timeline((Segment(0.0, sound_start - origin + 1.0),))))
     assert len(window) == pytest.approx(SAMPLE_RATE, abs=20)  # only what sounds
     assert onset(window) < 0.002
@@ -325,6 +325,21 @@ def test_a_stream_without_stated_duration_is_measured(tmp_path):
 def test_the_tail_of_a_large_file_is_measured(clip, monkeypatch):
     monkeypatch.setattr("affuse.media.decoding._SCAN_BYTES", 0)
     assert Recording.open(clip).duration == pytest.approx(6.0, abs=0.03)
+
+
+def test_a_stream_that_begins_late_does_not_stop_the_others(tmp_path):
+    tones = [
+        [Tone(440, 15.0)],
+        [Tone(440, 2.0, start=15.0), Tone(1000, 2.0, start=15.0)],
+        [Tone(440, 50.0, start=17.0)],
+    ]
+    parts = [write(tmp_path / f"part{i}.ts", [], t).read_bytes() for i, t in enumerate(tones)]
+    (tmp_path / "sound.ts").write_bytes(b"".join(parts))
+    with av.open(str(tmp_path / "sound.ts")) as container:
+        assert len(container.streams) == 1  # the second one lies beyond what FFmpeg looks at when it opens a file
+    recording = Recording.open(tmp_path / "sound.ts")
+    assert recording.duration == pytest.approx(67.0, abs=0.2)
+    assert len(whole(recording)) / SAMPLE_RATE == pytest.approx(67.0, abs=0.2)
 
 
 # Pictures and texts
@@ -509,6 +524,13 @@ def test_damage_in_the_middle_is_skipped_and_noted(tmp_path):
     assert 5.0 not in frames  # a stale picture is no evidence
     assert "damaged pieces of the video could not be decoded" in recording.notes[0]
     assert "near 4.0 s" in recording.notes[0]
+
+
+def test_a_broken_clock_ends_the_recording_with_a_note(tmp_path):
+    path = write(tmp_path / "jump.mkv", [*np.arange(50) / 25, *(4000 + np.arange(50) / 25)], keyframes=5)
+    recording = Recording.open(path)
+    assert recording.duration == pytest.approx(2.0, abs=0.1)
+    assert recording.notes[0].startswith("the times in the file jump from 2.0 s to 4000.0 s")
 
 
 def test_damage_throughout_is_refused(tmp_path):

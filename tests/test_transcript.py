@@ -56,7 +56,8 @@ def test_markup_is_stripped_and_empty_cues_are_dropped(read):
 
 
 def test_unordered_and_overlapping_cues_are_sorted_and_kept(read):
-    text = "00:00:05,000 --> 00:00:06,000\nlate\n\n00:00:01,000 --> 00:00:09,000\nlong\n\n00:00:01,000 --> 00:00:02,000\nshort\n"
+    cues = [(5, 6, "late"), (1, 9, "long"), (1, 2, "short")]
+    text = "\n".join(f"00:00:0{start},000 --> 00:00:0{end},000\n{words}\n" for start, end, words in cues)
     assert read("a.srt", text) == [(1.0, 2.0, "short"), (1.0, 9.0, "long"), (5.0, 6.0, "late")]
 
 

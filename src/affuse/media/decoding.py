@@ -32,13 +32,13 @@ _FAILURE = av.error.FFmpegError
 # Lists of other files (which an upload must not make us open) and FFmpeg's rendering of plain text as video.
 _REFUSED = ("concat", "dash", "hls", "tty")
 
-# Formats without an index: FFmpeg guesses their duration from the bit rate, and seeking in them guesses the time.
-_GUESSED = ("aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd")
+# Formats whose header states no duration: FFmpeg guesses it from the bit rate or from the last times that it finds.
+_UNSTATED = (
+    *("aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "truehd"),
+    *("mpeg", "mpegts"),
+)
 
-# Formats that state no duration either, but FFmpeg reads the times of their last packets (without the last one's length).
-_UNSTATED = ("mpeg", "mpegts")
-
-# Files up to this size are read through for their duration; of larger ones only the tail is.
+# Files up to this size are read through for their duration; of larger ones that state it only the tail is.
 _SCAN_BYTES = 8_000_000
 _TAIL_SECONDS = 10.0
 
@@ -48,7 +48,12 @@ _PADDING_SECONDS = 0.25
 # Data that end more than this before the stated duration are cut off.
 _CUT_OFF_SECONDS = 1.0
 
-# Timestamps of sound jitter by the container's rounding (1 ms in Matroska and FLV); beyond this it is a gap or an overlap.
+# A longer hole between packets is taken for a broken clock (a damaged timestamp, a broadcast's programme change).
+_JUMP_SECONDS = 300.0
+
+_SHORTEST_SECONDS = 0.001
+
+# Timestamps of sound jitter by the container's rounding (1 ms in Matroska and FLV); beyond this is a gap or an overlap.
 _JITTER = round(0.04 * SAMPLE_RATE)
 
 # A first frame later than this after its stream's stated start means that the start is damaged.
@@ -61,7 +66,8 @@ _DEFAULT_FRAME_SECONDS = 0.04
 class Probe:
     """What a look at the start and the end of a file told: stream indices (None = absent), clock and remarks.
 
-    ``origin`` is the time in the file where the recording's clock starts; ``aspect`` is a stored pixel's width over its height.
+    ``origin`` is the time in the file where the recording's clock starts; ``aspect`` is a stored pixel's width over its
+    height.
     """
 
     video: int | None = None
@@ -88,9 +94,11 @@ class Damage:
 
     def describe(self, kind: str) -> str:
         """One sentence for the user."""
-        what = "1 damaged piece" if self.count == 1 else f"{self.count} damaged pieces"
+        if self.count == 1:
+            where = "" if self.first is None else f" near {self.first:.1f} s"
+            return f"a damaged piece of the {kind}{where} could not be decoded and was left out"
         where = "" if self.first is None else f", the first near {self.first:.1f} s"
-        return f"{what} of the {kind} could not be decoded and were left out{where}"
+        return f"{self.count} damaged pieces of the {kind} could not be decoded and were left out{where}"
 
 
 class Shown(NamedTuple):
@@ -155,9 +163,8 @@ def _choose(container: InputContainer, path: Path, audio_stream: int | None) -> 
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise MediaError(f"{path} holds neither video nor sound (streams: {kinds})")
     if audio_stream is not None and not 0 <= audio_stream < len(audios):
-        raise ConfigError(
-            f"{path} has {len(audios)} audio stream{'s' * (len(audios) != 1)}, counted from 0; got audio_stream {audio_stream}"
-        )
+        count = "1 audio stream" if len(audios) == 1 else f"{len(audios)} audio streams"
+        raise ConfigError(f"{path} has {count}, counted from 0; got audio_stream {audio_stream}")
     chosen: list[Any] = []
     notes = []
     if videos:
@@ -214,18 +221,19 @@ def _stream_start(stream: Any, first: float) -> float:
 def _measure(container: InputContainer, path: Path, indices: Sequence[int], origin: float) -> tuple[float, list[str]]:
     """Duration from ``origin`` to the end of the last packet, and a note where the file states a longer one."""
     stated = None
-    if container.duration is not None and container.format.name not in _GUESSED:
+    if container.duration is not None and container.format.name not in _UNSTATED:
         stated = (container.duration + (container.start_time or 0)) / av.time_base - origin
     end = None
     if stated is not None and container.size > _SCAN_BYTES:
         end = _tail_end(container, indices, stated + origin)
     if end is None:
         with _open(path) as fresh:
-            end = _last_end(_packets(fresh, [fresh.streams[i] for i in indices], Damage()))
-    if end is None:
-        raise MediaError(f"{path} holds no packet with a time")
-    duration = max(end - origin, 1 / SAMPLE_RATE)
-    if stated is None or container.format.name in _UNSTATED:
+            end, jump = _last_end(_packets(fresh, [fresh.streams[i] for i in indices], Damage()), origin)
+        if jump is not None:
+            what = f"the times in the file jump from {end - origin:.1f} s to {jump - origin:.1f} s"
+            return max(end - origin, _SHORTEST_SECONDS), [f"{what}; what follows was left out"]
+    duration = max(end - origin, _SHORTEST_SECONDS)
+    if stated is None:
         return duration, []
     if abs(stated - duration) <= _PADDING_SECONDS:
         return stated, []
@@ -239,11 +247,14 @@ def _tail_end(container: InputContainer, indices: Sequence[int], stated_end: flo
         container.seek(int(max(0.0, stated_end - _TAIL_SECONDS) * av.time_base))
     except _FAILURE:
         return None
-    return _last_end(_packets(container, [container.streams[i] for i in indices], Damage()))
+    tail = _packets(container, [container.streams[i] for i in indices], Damage())
+    end, jump = _last_end(tail, stated_end - _JUMP_SECONDS)
+    return end if jump is None and end > stated_end - _CUT_OFF_SECONDS else None
 
 
-def _last_end(packets: Iterable[Any]) -> float | None:
-    end = None
+def _last_end(packets: Iterable[Any], origin: float) -> tuple[float, float | None]:
+    """Time at which the last packet ends (``origin`` where there is none), and where times jump away, if they do."""
+    end, jump = origin, None
     played: dict[int, float] = {}  # for streams whose packets have no times
     for packet in packets:
         if packet.size == 0 or packet.is_discard:  # the flush at the end; what an edit list has cut away
@@ -252,8 +263,11 @@ def _last_end(packets: Iterable[Any]) -> float | None:
         at = packet.pts if packet.pts is not None else packet.dts
         start = played.get(packet.stream_index, 0.0) if at is None else float(at * packet.time_base)
         played[packet.stream_index] = start + length
-        end = start + length if end is None else max(end, start + length)
-    return end
+        if start - end > _JUMP_SECONDS:
+            jump = start if jump is None else jump
+        else:
+            end = max(end, start + length)
+    return end, jump
 
 
 def _packet_seconds(packet: Any) -> float:
@@ -267,12 +281,18 @@ def _frame_seconds(stream: Any) -> float:
 def _packets(container: InputContainer, streams: Sequence[Any], damage: Damage) -> Iterator[Any]:
     """Demux until the end, or until the demuxer gives up, which counts as damage."""
     last = None
-    try:
-        for packet in container.demux(*streams):
-            last = packet.dts if packet.dts is None else float(packet.dts * packet.time_base)
-            yield packet
-    except _FAILURE:
-        damage.add(last)
+    while True:
+        try:
+            for packet in container.demux(*streams):
+                last = packet.dts if packet.dts is None else float(packet.dts * packet.time_base)
+                yield packet
+            return
+        except IndexError:
+            # PyAV knows the streams of the header only and trips over one that begins later (usual in MPEG-TS).
+            continue
+        except _FAILURE:
+            damage.add(last)
+            return
 
 
 def _decode(packet: Any, damage: Damage) -> list[Any]:
@@ -346,16 +366,20 @@ class Converter:
         self._max_side = max_side
         self._scaler = VideoReformatter()  # keeps FFmpeg's tables from one frame to the next
 
-    def __call__(self, frame: VideoFrame) -> np.ndarray:
+    def __call__(self, frame: VideoFrame) -> np.ndarray | None:
+        """The picture of a frame, or None where damage made one that FFmpeg cannot convert."""
         width, height = frame.width * self._aspect, float(frame.height)
         scale = 1.0 if self._max_side is None else min(1.0, self._max_side / max(width, height))
-        rgb = self._scaler.reformat(
-            frame,
-            width=max(1, round(width * scale)),
-            height=max(1, round(height * scale)),
-            format="rgb24",
-            interpolation="AREA" if scale < 1.0 else "BILINEAR",
-        )
+        try:
+            rgb = self._scaler.reformat(
+                frame,
+                width=max(1, round(width * scale)),
+                height=max(1, round(height * scale)),
+                format="rgb24",
+                interpolation="AREA" if scale < 1.0 else "BILINEAR",
+            )
+        except _FAILURE:
+            return None
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), k=round(frame.rotation / 90)))
 
 
@@ -373,7 +397,13 @@ def chunks(path: Path, index: int, origin: float, damage: Damage) -> Iterator[Ch
                 yield from _forward(resampler.flush(), position)
                 position = max(position, resampler.written)
             resampler = _Resampler(frame, at)
-        yield from _forward(resampler.push(frame), position)
+        try:
+            pieces = resampler.push(frame)
+        except (_FAILURE, ValueError):  # a damaged header makes channels that nobody can mix
+            damage.add(origin + time)
+            resampler = None
+            continue
+        yield from _forward(pieces, position)
         position = max(position, resampler.written)
     if resampler is not None:
         yield from _forward(resampler.flush(), position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,16 @@ _PLAYABLE = ("GIF", "PNG")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    readable = set(Image.registered_extensions().values())  # AVIF and WebP are optional parts of Pillow
+    return tuple(f for f in _FORMATS if f in readable)
+
+
 def is_picture(path: Path) -> bool:
     """Whether a file holds a still picture; raises MediaError for HEIC, which neither Pillow nor FFmpeg reads whole."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=_formats()) as image:
             return not (image.format in _PLAYABLE and getattr(image, "n_frames", 1) > 1)
     except UnidentifiedImageError:
         with path.open("rb") as file:
@@ -37,7 +44,7 @@ def is_picture(path: Path) -> bool:
 
 def is_animated(path: Path) -> bool:
     """Whether a picture file holds more than one picture of which only the first is read."""
-    with Image.open(path, formats=_FORMATS) as image:
+    with Image.open(path, formats=_formats()) as image:
         return image.format == "WEBP" and getattr(image, "n_frames", 1) > 1
 
 
@@ -47,7 +54,7 @@ def read_picture(path: Path, max_side: int | None = None) -> np.ndarray:
     ``max_side`` bounds the longer side in pixels; the aspect is kept. Raises MediaError where the file is damaged.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=_formats()) as image:
             upright = _to_rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MediaError(f"{path} is a damaged picture: {error}") from error

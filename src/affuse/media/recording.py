@@ -50,9 +50,9 @@ class Recording:
     def open(cls, path: str | Path, transcript: str | Path | None = None, audio_stream: int | None = None) -> Recording:
         """Open a video, a sound file, a picture, or a transcript alone (.srt, .vtt, .txt, .json).
 
-        ``audio_stream`` counts from 0 and is the best one by default. Raises MediaError where the file is missing, empty,
-        broken or holds nothing to analyse, TranscriptError where the transcript does not parse or outlasts the
-        recording by more than a second, and ConfigError where there is no such audio stream.
+        ``audio_stream`` counts from 0 and is the best one by default. Raises MediaError where the file is missing,
+        empty, broken or holds nothing to analyse, TranscriptError where the transcript does not parse or outlasts
+        the recording by more than a second, and ConfigError where there is no such audio stream.
         """
         path = Path(path)
         _check_file(path)
@@ -112,8 +112,8 @@ class Recording:
     def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
         """Yield what is on screen at each of ``times`` (seconds, ascending): the latest frame that has started.
 
-        Times before the first frame, after the last one and inside lost stretches yield nothing. ``max_side`` bounds the
-        longer side in pixels. Decodes once, forward. Raises ConfigError where times run backwards.
+        Times before the first frame, after the last one and inside lost stretches yield nothing. ``max_side`` bounds
+        the longer side in pixels. Decodes once, forward. Raises ConfigError where times run backwards.
         """
         if max_side is not None and max_side < 1:
             raise ConfigError(f"max_side must be at least 1 pixel; got {max_side}")
@@ -136,14 +136,19 @@ class Recording:
         convert = Converter(self._parts.aspect, max_side)
         time = next(times, None)
         for start, end, picture in shown_frames(self.path, self._parts.video, self._parts.origin, damage):
-            image: np.ndarray | None = None
-            while time is not None and time < end - _TOLERANCE:
-                if time >= start - _TOLERANCE:
-                    image = convert(picture) if image is None else image
-                    yield Frame(time, image)
+            while time is not None and time < start - _TOLERANCE:
                 time = next(times, None)
             if time is None:
                 return
+            if time >= end - _TOLERANCE:
+                continue
+            image = convert(picture)
+            if image is None:
+                damage.add(time + damage.origin)
+            while time is not None and time < end - _TOLERANCE:
+                if image is not None:
+                    yield Frame(time, image)
+                time = next(times, None)
 
     def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
         """Yield the sound of each window: mono float32 (n,) at `SAMPLE_RATE`, the mean of all channels, within -1…1.

@@ -71,10 +71,11 @@ class Words:
 def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Words, ...]:
     """Read the cues of a transcript in order of time; overlapping cues are kept, empty ones dropped.
 
-    The suffix tells the format: ``.srt`` (SubRip), ``.vtt`` (WebVTT), ``.txt`` (sentences share ``duration`` seconds, or one
-    nominal second, by their characters) or ``.json`` (``{"segments": [...]}`` as Whisper writes, ``{"words": [...]}``, or a
-    list of ``{"start", "end", "word" or "text"}`` in seconds; bare words are grouped into utterances). Raises
-    TranscriptError, with file and line, where it does not parse or ends more than a second after ``duration``.
+    The suffix tells the format: ``.srt`` (SubRip), ``.vtt`` (WebVTT), ``.txt`` (sentences share ``duration``
+    seconds, or one nominal second, by their characters) or ``.json`` (``{"segments": [...]}`` as Whisper writes,
+    ``{"words": [...]}``, or a list of ``{"start", "end", "word" or "text"}``, in seconds; bare words are grouped into
+    utterances). Raises TranscriptError, with file and line, where it does not parse or ends more than a second after
+    ``duration``.
     """
     path = Path(path)
     text = _read_text(path)
@@ -86,7 +87,8 @@ def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Wo
     last = max((c.segment.end for c in cues), default=0.0)
     if duration is not None and last > duration + _OVERHANG_SECONDS:
         raise TranscriptError(
-            f"{path} is longer than the recording: its last cue ends at {last:.1f} s, the recording lasts {duration:.1f} s"
+            f"{path} is longer than the recording: "
+            f"its last cue ends at {last:.1f} s, the recording lasts {duration:.1f} s"
         )
     return cues
 
