@@ -1,0 +1,62 @@
+# make demo     installs affuse, analyses the bundled clip, prints its timeline and writes demo/report.html
+# make test     installs what the tests need and runs them
+# make help     lists the rest
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CLIP := demo/clip
+
+# pip of $(PYTHON) installs into the environment from outside, which spares 25 MB inside it; where $(PYTHON) has no pip
+# that can, the environment gets its own. Asked anew in every recipe, since the environment may be made in between.
+PIP = $(shell test -x $(BIN)/pip && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
+INSTALL = $(PIP) --disable-pip-version-check install --quiet --no-compile --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint types format bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.core  ## make the environment and install affuse
+
+setup-dev: $(VENV)/.dev  ## the same with what tests, lint and types need
+
+demo: $(VENV)/.core  ## analyse the bundled clip and write demo/report.html
+	$(BIN)/affuse analyze $(CLIP).mp4 --transcript $(CLIP).srt --report demo/report.html
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## check types
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## put style in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## measure speed and memory of whole processes
+	$(BIN)/python bench/run.py $(ARGS)
+
+clean:  ## remove the environment and everything made by demo and bench
+	rm -rf $(VENV) demo/out demo/report.html bench-out
+
+# Stamps: an environment is made once, and brought up to date only when pyproject.toml changes.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "affuse needs Python 3.11 or newer, and $(PYTHON) is older or absent; name another: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m pip --python $(PYTHON) --version >/dev/null 2>&1 \
+		&& $(PYTHON) -m venv --without-pip $(VENV) || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.made pyproject.toml
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(INSTALL) '.[dev]'
+	@touch $@ $(VENV)/.core
