@@ -445,6 +445,15 @@ def test_missing_folder_and_empty(tmp_path):
         Recording.open(tmp_path / "empty.mp4")
 
 
+def test_a_file_that_vanishes_after_opening(tmp_path):
+    recording = Recording.open(write(tmp_path / "gone.mp4", [0.0, 0.04], [Tone(440, 1.0)]))
+    (tmp_path / "gone.mp4").unlink()
+    with pytest.raises(MediaError, match=r"gone\.mp4"):
+        list(recording.frames([0.0]))
+    with pytest.raises(MediaError, match=r"gone\.mp4"):
+        whole(recording)
+
+
 @pytest.mark.parametrize("text", ["hello\n", "A long story about feelings. " * 2000])
 def test_text_in_disguise(tmp_path, text):
     (tmp_path / "story.mp4").write_text(text)
@@ -579,6 +588,7 @@ def test_memory_does_not_grow_with_length(tmp_path):
         finally:
             tracemalloc.stop()
 
+    peak(30)  # what is imported and cached once does not count
     short, long = peak(30), peak(600)
     assert long < 1.1 * short + 100_000  # the timeline itself holds one segment every two seconds
 

@@ -117,8 +117,14 @@ class Chunk(NamedTuple):
 
 
 def _open(path: Path) -> InputContainer:
-    # The explicit protocol keeps a file called "concat:…" from being read as a command.
-    return av.open(f"file:{path}", "r", container_options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    options = {"protocol_whitelist": "file"}  # a recording may not make us fetch anything
+    try:
+        # The explicit protocol keeps a file called "concat:…" from being read as a command.
+        return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
+    except _FAILURE as error:
+        raise MediaError(
+            f"{path} is damaged, cut off or not a recording at all: FFmpeg cannot read it ({error.strerror})"
+        ) from error
 
 
 def probe(path: Path, audio_stream: int | None = None) -> Probe:
@@ -126,13 +132,7 @@ def probe(path: Path, audio_stream: int | None = None) -> Probe:
 
     Raises MediaError where nothing can be decoded, ConfigError where ``audio_stream`` is out of range.
     """
-    try:
-        container = _open(path)
-    except _FAILURE as error:
-        raise MediaError(
-            f"{path} is damaged, cut off or not a recording at all: FFmpeg cannot read it ({error.strerror})"
-        ) from error
-    with container:
+    with _open(path) as container:
         if container.format.name in _REFUSED:
             raise MediaError(f"{path} is not a recording but a text or a list of files ({container.format.long_name})")
         streams, notes = _choose(container, path, audio_stream)
