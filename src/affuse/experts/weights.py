@@ -140,7 +140,7 @@ def find(name: str) -> Path | None:
 def fetch(name: str, opener: Opener | None = None) -> Path | None:
     """Path of optional weights, downloaded where they are not here yet.
 
-    None where they are missing and ``AFFUSE_OFFLINE`` forbids the download; raises AssetError as `find` and `download` do.
+    None where they are missing and ``AFFUSE_OFFLINE`` forbids it; raises AssetError as `find` and `download` do.
     """
     path = find(name)
     if path is not None or os.environ.get("AFFUSE_OFFLINE", "") not in ("", "0"):

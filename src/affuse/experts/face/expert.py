@@ -1,0 +1,211 @@
+"""The face expert: finds people, follows them and reads their expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from affuse.errors import ConfigError, DataError
+from affuse.experts import weights
+from affuse.experts.base import Reading
+from affuse.experts.face.crop import CROP_SIZE, crop_face, surroundings
+from affuse.experts.face.detect import FaceDetector, YuNetDetector, default_detector
+from affuse.experts.face.track import Track, Tracker, appearance, confirmed
+from affuse.labels import FERPLUS, LabelSpace
+from affuse.media import Frame, Recording
+from affuse.timeline import Timeline
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+__all__ = ["FaceExpert"]
+
+NO_FACE = "no face"
+NO_PICTURE = "no picture"
+
+_BATCH = 32  # crops: the network's time per crop is flat from 8 on
+_MAX_SIDE = 960  # pixels; a face as wide as a twentieth of the picture still fills the 48 pixels of a crop
+_STILL_DETAIL = 1.5  # a still is searched once, so it may cost more: 720 px with YuNet, 480 px with Haar
+_LOOK_SIZE = 48  # pixels of the picture whose appearance is compared
+_BOX_SECONDS = 0.5  # boxes of long recordings are kept this far apart
+_LONG = 300.0  # seconds
+_TOLERANCE = 1e-9  # seconds
+
+
+class FaceExpert:
+    """Expressions of every person in view, by a network trained on FER+ (Barsoum et al. 2016, arXiv:1608.01041).
+
+    Parameters
+    ----------
+    detector: finds the faces; YuNet where its weights are at hand, else OpenCV's Haar cascade, where None.
+    rate: samples a second. Every sample costs a detection.
+    model: ONNX weights that map "images" float32 (n, 1, 48, 48), grey values 0…255, to "probabilities" (n, 8) over
+    `FERPLUS`
+        and "embedding" (n, d); the shipped ones where None.
+    Raises ConfigError where the rate is not in 0…60.
+    """
+
+    name = "face"
+    modality = "face"
+    labels: LabelSpace = FERPLUS
+
+    def __init__(self, detector: FaceDetector | None = None, rate: float = 3.0, model: Path | None = None) -> None:
+        if not 0 < rate <= 60:
+            raise ConfigError(f"rate must be above 0 and at most 60 samples a second; got {rate:g}")
+        self.detector = detector
+        self.rate = rate
+        self.model = model
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """Checksums by name of the weights that are used."""
+        own = weights.digest("face") if self.model is None else weights.sha256_of(self.model)
+        detector = self._moving_detector
+        return {"face": own} | (
+            {"yunet": weights.sha256_of(detector.path)} if isinstance(detector, YuNetDetector) else {}
+        )
+
+    def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
+        """One reading a person, the one seen most first: the mean of the probabilities of all their crops in a window.
+
+        The mean of calibrated probabilities is itself calibrated if every crop is as likely to be asked about as any
+        other; the crops of a window are far from independent, so multiplying them would count the same evidence many
+        times.
+        """
+        if not recording.has_frames:
+            return [_absent(timeline, NO_PICTURE)]
+        seen = self._observe(recording, timeline, "probabilities")
+        if not seen.tracks:
+            return [_absent(timeline, NO_FACE)]
+        return [_reading(f"person {i}", track, seen, timeline) for i, track in enumerate(seen.tracks, 1)]
+
+    def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
+        """Probabilities (n, 8) of the person seen most; NaN rows where they are not seen."""
+        return self.read(recording, timeline)[0].probabilities
+
+    def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
+        """Mean features (n, d) of the crops of the person seen most; NaN rows where they are not seen."""
+        width = int(self._session.get_outputs()[1].shape[1])
+        if not recording.has_frames:
+            return np.full((len(timeline), width), np.nan)
+        seen = self._observe(recording, timeline, "embedding")
+        if not seen.tracks:
+            return np.full((len(timeline), width), np.nan)
+        return _window_means(seen.tracks[0], seen.rows, timeline)
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (n, 8) of grey face pictures (n, 48, 48) uint8, framed as in FER2013.
+
+        Raises DataError where they have another shape or type.
+        """
+        images = np.asarray(images)
+        if images.ndim != 3 or images.shape[1:] != (CROP_SIZE, CROP_SIZE) or images.dtype != np.uint8:
+            raise DataError(f"faces must be uint8 of shape (n, 48, 48); got {images.dtype} of shape {images.shape}")
+        batches = [self._run(images[i : i + _BATCH], "probabilities") for i in range(0, len(images), _BATCH)]
+        return np.concatenate(batches) if batches else np.empty((0, len(self.labels)))
+
+    @cached_property
+    def _session(self) -> InferenceSession:
+        return weights.session(weights.shipped("face") if self.model is None else self.model)
+
+    @cached_property
+    def _moving_detector(self) -> FaceDetector:
+        return self.detector or default_detector()
+
+    @cached_property
+    def _still_detector(self) -> FaceDetector:
+        return self.detector or default_detector(_STILL_DETAIL)
+
+    def _run(self, images: np.ndarray, output: str) -> np.ndarray:
+        (values,) = self._session.run([output], {"images": images[:, None].astype(np.float32)})
+        return np.asarray(values, dtype=float)
+
+    def _observe(self, recording: Recording, timeline: Timeline, output: str) -> _Seen:
+        """Detect, follow and crop in one pass; frames are dropped at once and crops after their batch."""
+        still = recording.kind == "picture"
+        detector = self._still_detector if still else self._moving_detector
+        times = timeline.starts[:1] if still else _sample_times(timeline, self.rate)
+        seen, tracker, waiting = _Seen(), Tracker(), list[np.ndarray]()
+        for frame in recording.frames(times, max_side=_MAX_SIDE * (2 if still else 1)):
+            waiting += _follow(frame, detector, tracker)
+            seen.size = (frame.image.shape[1], frame.image.shape[0])
+            while len(waiting) >= _BATCH:
+                seen.batches.append(self._run(np.stack(waiting[:_BATCH]), output))
+                del waiting[:_BATCH]
+        if waiting:
+            seen.batches.append(self._run(np.stack(waiting), output))
+        seen.tracks = confirmed(tracker.tracks, tracker.count)
+        return seen
+
+
+@dataclass
+class _Seen:
+    """What one pass found: persons, the network's answer to every crop in order, and the picture's size in pixels."""
+
+    tracks: list[Track] = field(default_factory=list)
+    batches: list[np.ndarray] = field(default_factory=list)
+    size: tuple[int, int] = (1, 1)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        return np.concatenate(self.batches)
+
+
+def _follow(frame: Frame, detector: FaceDetector, tracker: Tracker) -> list[np.ndarray]:
+    """Detect and track the faces of one frame; returns their crops, grey uint8 (48, 48)."""
+    found = detector.detect(frame.image)
+    looks = [appearance(surroundings(frame.image, box, detector.framing, _LOOK_SIZE)) for box in found.boxes]
+    tracker.update(frame.time, found, looks)
+    return [
+        crop_face(frame.image, box, landmarks, detector.framing)
+        for box, landmarks in zip(found.boxes, found.landmarks, strict=True)
+    ]
+
+
+def _sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
+    """Times in seconds, ``rate`` a second, that lie in a window; and the start of every window that would get none."""
+    starts, ends = timeline.starts, timeline.ends
+    grid = np.arange(starts[0], ends.max() - _TOLERANCE, 1 / rate)
+    reached = np.maximum.accumulate(ends)[np.searchsorted(starts, grid, side="right") - 1]
+    grid = grid[grid < reached]
+    following = np.append(grid, np.inf)[np.searchsorted(grid, starts)]
+    yield from np.union1d(grid, starts[following >= ends]).tolist()
+
+
+def _absent(timeline: Timeline, reason: str) -> Reading:
+    return Reading(np.full((len(timeline), len(FERPLUS)), np.nan), (reason,) * len(timeline))
+
+
+def _reading(person: str, track: Track, seen: _Seen, timeline: Timeline) -> Reading:
+    probabilities = _window_means(track, seen.rows, timeline)
+    reasons = tuple(NO_FACE if unseen else "" for unseen in np.isnan(probabilities).any(axis=1))
+    kept = _thinned(track.times)
+    boxes = np.array(track.boxes)[kept] / np.array([*seen.size, *seen.size], dtype=float)
+    return Reading(probabilities, reasons, person=person, times=np.array(track.times)[kept], boxes=boxes)
+
+
+def _window_means(track: Track, rows: np.ndarray, timeline: Timeline) -> np.ndarray:
+    """Mean of a track's rows of ``rows`` (crops, d) in every window: (n, d), NaN where a window has none."""
+    own, times = rows[track.rows], np.array(track.times)
+    first = np.searchsorted(times, timeline.starts - _TOLERANCE)
+    last = np.searchsorted(times, timeline.ends - _TOLERANCE)
+    means = np.full((len(timeline), rows.shape[1]), np.nan)
+    for i in np.flatnonzero(last > first):
+        means[i] = own[first[i] : last[i]].mean(axis=0)
+    return means
+
+
+def _thinned(times: Sequence[float]) -> list[int]:
+    """Indices of the boxes to keep: all of a short appearance, about two a second of a long one."""
+    if times[-1] - times[0] <= _LONG:
+        return list(range(len(times)))
+    kept = [0]
+    for i, time in enumerate(times):
+        if time - times[kept[-1]] >= _BOX_SECONDS - _TOLERANCE:
+            kept.append(i)
+    return kept
