@@ -49,8 +49,9 @@ clean:  ## remove the environment and everything made by demo and bench
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "affuse needs Python 3.11 or newer, and $(PYTHON) is older or absent; name another: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m pip --python $(PYTHON) --version >/dev/null 2>&1 \
-		&& $(PYTHON) -m venv --without-pip $(VENV) || $(PYTHON) -m venv $(VENV)
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(BIN)/python --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --default-pip
 	@touch $@
 
 $(VENV)/.core: $(VENV)/.made pyproject.toml
