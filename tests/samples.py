@@ -185,3 +185,22 @@ def silent_nobody(duration: float = 4.0) -> Analysis:
     windows = [verdict(segment, None, absent) for segment in Timeline.windows(duration)]
     summary = verdict(Segment(0, duration), None, absent)
     return Analysis(Source("empty.mp4", None, duration, "video"), windows, [summary], [], [], MODALITIES, SETTINGS)
+
+
+def write_clip(
+    path: Path, codec: str = "h264", seconds: float = 6.0, rate: int = 5, size: tuple[int, int] = (96, 64)
+) -> Path:
+    """A tiny video whose frames grow from dark to bright; every frame is a key frame."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.gop_size = 1
+        count = round(seconds * rate)
+        for i in range(count):
+            picture = np.full((size[1], size[0], 3), round(255 * i / count), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path

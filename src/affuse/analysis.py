@@ -43,8 +43,8 @@ class Evidence:
 class Verdict:
     """The fused answer for one person and one stretch of time.
 
-    ``fused`` (7,) over `EKMAN`, ``label`` and ``confidence`` are None where no modality has evidence. ``sentiment`` lies
-    in -1…1. ``conflict`` is the Jensen-Shannon divergence between the modalities in 0…1 (None with fewer than two);
+    ``fused`` (7,) over `EKMAN`, ``label`` and ``confidence`` are None where no modality has evidence. ``sentiment``
+    lies in -1…1. ``conflict`` is the Jensen-Shannon divergence between the modalities in 0…1 (None with fewer than two);
     ``conflict_text`` says in words who disagrees with whom, and is empty where the conflict is unremarkable.
     """
 
@@ -70,7 +70,10 @@ class Cue:
 
 @dataclass(frozen=True)
 class Person:
-    """A face followed through time: ``boxes`` (m, 4) are x, y, width, height as fractions of the picture at ``times`` (m,)."""
+    """A face followed through time.
+
+    ``boxes`` (m, 4) are x, y, width, height as fractions of the picture at ``times`` (m,) in seconds.
+    """
 
     id: str
     times: np.ndarray
@@ -91,8 +94,9 @@ class Source:
 class Analysis:
     """Everything that affuse found in one recording.
 
-    ``verdicts`` holds one entry a window and person, in order of time; ``summary`` one a person for the whole recording,
-    the person seen most first. ``settings`` names window, hop, experts with the checksums of their weights, and the fuser.
+    ``verdicts`` holds one entry a window and person, in order of time; ``summaries`` one a person for the whole
+    recording, the person seen most first. ``settings`` names window, hop, experts with the checksums of their weights,
+    and the fuser.
     """
 
     source: Source
@@ -110,10 +114,13 @@ class Analysis:
         return self.summaries[0]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a window and person: start, end, person, face_anger, …, fused_neutral, label, confidence, conflict."""
+        """One row a window and person: start, end, person, face_anger, …, fused_neutral, label, confidence, conflict…"""
         import pandas as pd  # takes a third of a second, and JSON needs none of it
 
-        return pd.DataFrame([self._row(v) for v in self.verdicts])
+        frame = pd.DataFrame([self._row(v) for v in self.verdicts])
+        words = ("person", "label", "conflict_text", *(f"{m}_reason" for m in self.modalities))
+        # A column without a single number would be of objects, and a mean over the tables of a folder would fail.
+        return frame.astype({name: float for name in frame if name not in words})
 
     def _row(self, verdict: Verdict) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -137,7 +144,7 @@ class Analysis:
         return row
 
     def to_dict(self) -> dict[str, Any]:
-        """The analysis as plain lists, dicts and numbers, valid under the published JSON Schema (`affuse.report.schema`)."""
+        """The analysis as plain lists, dicts and numbers, valid under the published schema (`affuse.report.schema`)."""
         return {
             "schema": SCHEMA_ID,
             "source": {

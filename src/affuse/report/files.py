@@ -64,9 +64,8 @@ _WRITERS: dict[str, Callable[[Analysis, Path, Path], None]] = {
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give columns without a single value the type they have elsewhere, so that the files of a folder fit together."""
-    words = [name for name in frame if name in ("person", "label") or str(name).endswith(("_reason", "_text"))]
-    return frame.astype({name: "string" if name in words else float for name in frame})
+    """Type columns of words as such even where they hold no word, so that the files of a folder fit together."""
+    return frame.astype(dict.fromkeys(frame.select_dtypes(exclude="number"), "string"))
 
 
 def _refuse_foreign(path: Path) -> None:

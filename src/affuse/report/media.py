@@ -46,8 +46,8 @@ class Medium:
     """What the page shows: ``kind`` is video, audio, stills, picture or none.
 
     ``uri`` is a data URI or a link. ``ratio`` is width over height of the picture. ``stills`` holds pairs of a time in
-    seconds and a data URI. ``note`` is a key of `words.STRINGS`, empty where there is nothing to explain, and ``details``
-    fill it in.
+    seconds and a data URI. ``note`` is a key of `words.STRINGS`, filled in from ``details``; empty where there is
+    nothing to explain.
     """
 
     kind: str

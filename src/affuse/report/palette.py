@@ -13,7 +13,7 @@ COLOURS = {
     "happiness": "#F0C530",
     "sadness": "#0072B2",
     "surprise": "#56B4E9",
-    "neutral": "#A3A8AE",
+    "neutral": "#BFC4C9",
 }
 
 # Text on each colour, with a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3).

@@ -40,6 +40,7 @@ def plot_timeline(analysis: Analysis) -> Figure:
         _stack(axis, _edges(windows), _probabilities(windows, row))
         axis.set_ylabel(name_of("modality", row))
     _mark_conflicts(axes[0], windows)
+    axes[0].set_xlim(windows[0].segment.start, windows[-1].segment.end)
     _sentiment(axes[-1], _edges(windows), windows)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(EKMAN), frameon=False)
     return figure
@@ -72,6 +73,8 @@ def _stack(axis: Axes, edges: np.ndarray, probabilities: np.ndarray) -> None:
 
 def _mark_conflicts(axis: Axes, windows: Sequence[Verdict]) -> None:
     times = [w.segment.middle for w in windows if w.conflict_text]
+    if not times:  # an empty line would still claim room in the layout
+        return
     axis.plot(times, np.full(len(times), 1.08), "v", color="black", clip_on=False, markersize=5)
 
 

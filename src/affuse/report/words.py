@@ -110,8 +110,8 @@ STRINGS: dict[str, dict[str, str]] = {
         "table.conflict": "Conflict",
         "honesty": "What this cannot tell",
         "honesty.text": "These are estimates of what a face, a voice and words express to an average onlooker. They do "
-        "not show what somebody feels, thinks or intends, they err more on people unlike those in the training data, and "
-        "they are no ground for decisions about a person. Read the confidence, listen to the recording, and ask.",
+        "not show what somebody feels, thinks or intends, they err more on people unlike those in the training data, "
+        "and they are no ground for decisions about a person. Read the confidence, listen to the recording, and ask.",
         "settings": "How this was made",
         "notes": "Notes",
         "generated": "Made by affuse; this page loads nothing from a network.",
@@ -258,7 +258,7 @@ def headline_parts(analysis: Analysis, summary: Verdict, lang: str = "en") -> li
 
 
 def absences(analysis: Analysis, summary: Verdict, lang: str = "en") -> dict[str, list[str]]:
-    """For every modality, why it has no evidence in some windows of a person: an entry a reason, most frequent first."""
+    """For every modality, why it lacks evidence in some windows of a person: an entry a reason, most frequent first."""
     windows = windows_of(analysis, summary.person) or [summary]
     return {modality: list(_absence(modality, windows, strings(lang))) for modality in analysis.modalities}
 

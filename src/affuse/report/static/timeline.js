@@ -181,7 +181,7 @@ export function createTimeline(root, analysis, options) {
       rect.append(element("title", {}, `${formatTime(run.start)}–${formatTime(run.end)} ${say("emotion." + label)}`));
       layer.append(rect);
       const text = say("emotion." + label);
-      const size = [13, 11].find((pixels) => widthOf(text, pixels, 600) <= wide - 8);
+      const size = [13, 11].find((pixels) => widthOf(text, pixels, 600) <= wide - 5);
       if (size) layer.append(element("text", { x: left + wide / 2, y: y + tall / 2, class: "on-colour", "font-size": size, fill: palette.inks[label] }, text));
     }
     return layer;
@@ -370,7 +370,6 @@ export function createTimeline(root, analysis, options) {
     if (event.type === "pointerdown") {
       if (event.button !== 0) return;
       svg.setPointerCapture(event.pointerId);
-      svg.focus({ preventScroll: true });
     }
     if (event.type === "pointerdown" || svg.hasPointerCapture(event.pointerId)) onSeek(timeAt(event));
     const at = timeAt(event);

@@ -1,0 +1,559 @@
+"""The page, the files, the terminal, the figure, the schema and the words of an analysis."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+from rich.console import Console
+
+import samples
+from affuse.analysis import Analysis, Cue
+from affuse.errors import ConfigError, MissingExtraError, OutputError
+from affuse.labels import EKMAN
+from affuse.report import (
+    headline,
+    plot_timeline,
+    print_analysis,
+    render_report,
+    schema,
+    write_report,
+    write_results,
+)
+from affuse.report import media as report_media
+from affuse.report.palette import COLOURS, INKS, LETTERS, STACK
+from affuse.report.words import STRINGS, absences, windows_of
+from affuse.timeline import Segment
+
+MAKERS = [
+    samples.one_person,
+    samples.two_persons,
+    samples.audio_only,
+    samples.picture,
+    samples.text_only,
+    samples.silent_nobody,
+]
+
+
+class Page(HTMLParser):
+    """The elements of a page, with their attributes and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = dict(attrs).get("id") or dict(attrs).get("type") or tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts[self._inside] = self.texts.get(self._inside, "") + data
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.texts["affuse-data"])
+
+    @property
+    def policy(self) -> str:
+        return next(a["content"] or "" for a in self.attributes("meta") if "http-equiv" in a)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_page_is_one_file_that_reaches_for_nothing(make: Any) -> None:
+    page = Page(render_report(make()))
+    assert not [a for _, a in page.elements if any(k in a for k in ("style", "onclick", "onload", "srcset"))]
+    for _, attributes in page.elements:
+        for key in ("src", "href", "poster", "action"):
+            assert (attributes.get(key) or "#").startswith(("data:", "#"))
+    assert "default-src 'none'" in page.policy
+    assert "unsafe" not in page.policy
+    assert "connect-src" not in page.policy  # so that default-src holds for it
+
+
+def test_policy_admits_exactly_the_script_and_style_of_the_page() -> None:
+    html = render_report(samples.one_person())
+    for tag, kind in (("<style>", "style"), ('<script type="module">', "script")):
+        text = html.split(tag)[1].split(f"</{kind}>")[0]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in Page(html).policy
+
+
+def test_page_holds_the_analysis() -> None:
+    analysis = samples.two_persons()
+    found, whole = Page(render_report(analysis)).data["analysis"], analysis.to_dict()
+    assert found["source"] == whole["source"]
+    assert [w["label"] for w in found["windows"]] == [w["label"] for w in whole["windows"]]
+    for drawn, exact in zip(found["windows"], whole["windows"], strict=True):
+        assert drawn["confidence"] == (
+            None if exact["confidence"] is None else pytest.approx(exact["confidence"], abs=1e-4)
+        )
+    Draft202012Validator(schema()).validate(found)
+
+
+def test_page_is_the_same_twice() -> None:
+    assert render_report(samples.one_person()) == render_report(samples.one_person())
+
+
+def test_page_without_media_is_small() -> None:
+    assert len(render_report(samples.one_person(duration=20)).encode()) < 300_000
+
+
+def test_hostile_names_and_words_stay_text() -> None:
+    attack = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;"
+    analysis = samples.one_person(name=attack)
+    analysis = replace(analysis, cues=[Cue(Segment(0, 2), attack, "en")], notes=[attack])
+    html = render_report(analysis)
+    page = Page(html)
+    assert len(page.attributes("script")) == 2
+    assert not page.attributes("img")
+    assert page.data["analysis"]["cues"][0]["text"] == attack
+    assert page.data["analysis"]["source"]["name"] == attack
+    assert attack in page.texts["bdi"]
+
+
+def test_playable_video_is_embedded_byte_for_byte(tmp_path: Path) -> None:
+    clip = samples.write_clip(tmp_path / "clip.mp4")
+    (video,) = Page(render_report(samples.one_person(clip, 6.0))).attributes("video")
+    head, data = (video["src"] or "").split(",")
+    assert head == "data:video/mp4;base64"
+    assert base64.b64decode(data) == clip.read_bytes()
+
+
+def test_large_video_is_linked_from_the_folder_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_media, "EMBED_LIMIT", 10)
+    clip = samples.write_clip(tmp_path / "my clip #1.mp4")
+    page = Page(write_report(samples.one_person(clip, 6.0), tmp_path / "out" / "report.html").read_text("utf-8"))
+    assert page.attributes("video")[0]["src"] == "../my%20clip%20%231.mp4"
+    assert "media-src data: file: 'self'" in page.policy
+    assert page.data["medium"]["note"] == "media.linked"
+
+
+def test_unplayable_video_is_replaced_by_stills_in_order(tmp_path: Path) -> None:
+    clip = samples.write_clip(tmp_path / "clip.mpg", "mpeg1video", rate=25, size=(120, 80))
+    page = Page(render_report(samples.one_person(clip, 6.0)))
+    medium = page.data["medium"]
+    assert not page.attributes("video")
+    assert (medium["kind"], medium["note"], medium["ratio"]) == ("stills", "media.unplayable", 1.5)
+    times = [time for time, _ in medium["stills"]]
+    assert len(times) >= 6
+    assert times == sorted(times)
+    assert all(uri.startswith("data:image/jpeg;base64,/9j/") for _, uri in medium["stills"])
+
+
+def test_codec_decides_not_only_the_suffix(tmp_path: Path) -> None:
+    clip = samples.write_clip(tmp_path / "old.mp4", "mpeg4")
+    assert Page(render_report(samples.one_person(clip, 6.0))).data["medium"]["note"] == "media.unplayable"
+
+
+def test_picture_is_upright_and_without_its_metadata(tmp_path: Path) -> None:
+    from PIL import Image
+
+    image = Image.new("RGB", (40, 20), "red")
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn right to see it upright
+    exif[0x010F] = "A camera"
+    image.save(tmp_path / "photo.jpg", exif=exif)
+    page = Page(render_report(samples.picture(tmp_path / "photo.jpg")))
+    data = base64.b64decode((page.attributes("img")[0]["src"] or "").split(",")[1])
+    assert page.data["medium"]["ratio"] == 0.5
+    assert b"A camera" not in data
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a video at all"])
+def test_recording_that_cannot_be_read_again_becomes_a_note(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "gone.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    for make in (samples.one_person, samples.picture):
+        assert Page(render_report(make(path))).data["medium"]["note"] == "media.missing"
+
+
+def test_unknown_language_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match="known: en, zh"):
+        render_report(samples.text_only(), lang="xx")
+
+
+def test_chinese_page_says_the_same_in_chinese() -> None:
+    page = Page(render_report(samples.one_person(), lang="zh"))
+    assert page.attributes("html")[0]["lang"] == "zh"
+    assert page.texts["headline"].startswith("主要为中性（58%）")
+
+
+def test_texts_of_all_languages_have_the_same_keys_and_places() -> None:
+    def places(text: str) -> list[str]:
+        return sorted(re.findall(r"\{(\w+)\}", text))
+
+    english = STRINGS["en"]
+    for texts in STRINGS.values():
+        assert texts.keys() == english.keys()
+        assert all(set(places(texts[key])) <= set(places(english[key])) for key in english if key != "now")
+
+
+def test_every_text_that_the_page_asks_for_exists() -> None:
+    folder = Path(report_media.__file__).parent
+    script = "".join((folder / "static" / name).read_text("utf-8") for name in ("timeline.js", "report.js"))
+    asked = set(re.findall(r'say\("([\w.]+[a-z])"', script)) - {"emotion", "modality", "kind", "table"}
+    template = (folder / "templates" / "report.html.j2").read_text("utf-8")
+    assert asked | set(re.findall(r'say\["([\w.]+)"\]', template)) <= STRINGS["en"].keys()
+
+
+# --- colours ---------------------------------------------------------------------------------------------------------
+
+
+def linear(colour: str) -> np.ndarray:
+    c = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    high, low = sorted((float(linear(x) @ (0.2126, 0.7152, 0.0722)) for x in (a, b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("label", EKMAN.labels)
+def test_text_on_every_colour_can_be_read(label: str) -> None:
+    assert contrast("#FFFFFF", "#000000") == pytest.approx(21)
+    assert contrast(COLOURS[label], INKS[label]) >= 4.5
+
+
+# Machado, Oliveira & Fernandes (2009), severity 1.0.
+DEFICIENCIES = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+@pytest.mark.parametrize("name", DEFICIENCIES)
+def test_colours_stay_apart_for_the_colour_blind(name: str) -> None:
+    seen = {label: oklab(np.clip(np.array(DEFICIENCIES[name]) @ linear(c), 0, 1)) for label, c in COLOURS.items()}
+    distances = [np.linalg.norm(seen[a] - seen[b]) for a in seen for b in seen if a < b]
+    assert min(distances) > 0.05  # two and a half just noticeable differences of about 0.02
+
+
+def oklab(rgb: np.ndarray) -> np.ndarray:
+    """Ottosson (2020), a space in which distances are about as seen."""
+    lms = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    lab = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+    return lab @ np.cbrt(lms @ rgb)
+
+
+def test_every_emotion_has_a_colour_a_letter_and_a_place() -> None:
+    assert set(STACK) == set(COLOURS) == set(LETTERS) == set(EKMAN.labels)
+    assert len(set(LETTERS.values())) == len(EKMAN)
+
+
+# --- the schema ------------------------------------------------------------------------------------------------------
+
+
+def test_schema_is_itself_valid() -> None:
+    Draft202012Validator.check_schema(schema())
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_samples_obey_the_schema(make: Any) -> None:
+    Draft202012Validator(schema()).validate(json.loads(make().to_json()))
+
+
+def break_document(document: dict[str, Any], path: str, value: Any) -> None:
+    *steps, last = [int(s) if s.isdigit() else s for s in path.split("/")]
+    for step in steps:
+        document = document[step]
+    if value is KeyError:
+        del document[last]  # type: ignore[arg-type]
+    else:
+        document[last] = value  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("schema", "affuse/analysis/2"),
+        ("extra", 1),
+        ("windows", KeyError),
+        ("summary", []),
+        ("source/kind", "smell"),
+        ("source/duration", -1),
+        ("labels", ["anger"]),
+        ("windows/0/confidence", 1.2),
+        ("windows/0/confidence", None),
+        ("windows/0/label", "joy"),
+        ("windows/0/label", None),
+        ("windows/0/sentiment", -1.01),
+        ("windows/0/conflict", 1.5),
+        ("windows/0/fused", None),
+        ("windows/0/fused/anger", "0.1"),
+        ("windows/0/fused/anger", -0.1),
+        ("windows/0/fused/calm", 0.1),
+        ("windows/0/evidence/face/reason", "no face"),
+        ("windows/0/evidence/face/probabilities", None),
+        ("windows/0/evidence/face/note", ""),
+        ("persons/0/boxes/0/width", 0),
+        ("persons/0/id", ""),
+        ("cues/0/start", None),
+    ],
+)
+def test_broken_documents_fail(path: str, value: Any) -> None:
+    document = samples.one_person().to_dict()
+    break_document(document, path, value)
+    with pytest.raises(ValidationError):
+        Draft202012Validator(schema()).validate(document)
+
+
+def test_absence_needs_a_reason() -> None:
+    document = samples.silent_nobody().to_dict()
+    document["windows"][0]["evidence"]["face"]["reason"] = ""
+    with pytest.raises(ValidationError):
+        Draft202012Validator(schema()).validate(document)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_results_read_back(tmp_path: Path, make: Any) -> None:
+    analysis: Analysis = make()
+    paths = write_results(analysis, tmp_path / "deep" / "out", "clip")
+    assert [p.name for p in paths] == ["clip.json", "clip.csv", "clip.parquet", "clip.html"]
+    assert sorted(p.name for p in paths[0].parent.iterdir()) == sorted(p.name for p in paths)
+    assert json.loads(paths[0].read_text("utf-8")) == analysis.to_dict()
+    frame = analysis.to_frame()
+    numbers = frame.select_dtypes("number")
+    pd.testing.assert_frame_equal(pd.read_parquet(paths[2])[list(numbers)], numbers)
+    pd.testing.assert_frame_equal(pd.read_csv(paths[1])[list(numbers)].astype(float), numbers)
+    assert list(pd.read_parquet(paths[2])) == list(frame)
+
+
+def test_tables_of_all_kinds_have_the_same_types(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    written = [write_results(make(), tmp_path, f"r{i}")[2] for i, make in enumerate(MAKERS)]
+    first, *rest = [parquet.read_schema(path).remove_metadata() for path in written]
+    assert all(other.equals(first) for other in rest)
+
+
+def test_earlier_results_are_replaced(tmp_path: Path) -> None:
+    write_results(samples.one_person(), tmp_path, "clip")
+    write_results(samples.text_only(), tmp_path, "clip")
+    assert json.loads((tmp_path / "clip.json").read_text("utf-8"))["source"]["kind"] == "text"
+    assert len(pd.read_csv(tmp_path / "clip.csv")) == 1
+
+
+@pytest.mark.parametrize("name", ["clip.json", "clip.csv", "clip.parquet", "clip.html"])
+def test_files_of_others_are_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"words": []}', encoding="utf-8")
+    with pytest.raises(OutputError, match=f"{re.escape(name)} exists and was not written by affuse"):
+        write_results(samples.one_person(), tmp_path, "clip")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text("utf-8") == '{"words": []}'
+
+
+def test_recording_is_never_overwritten(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.html"
+    clip.write_bytes(b"a recording with an odd name")
+    with pytest.raises(OutputError, match="is the recording itself"):
+        write_report(samples.one_person(clip), clip)
+    with pytest.raises(OutputError, match="is the recording itself"):
+        write_results(samples.one_person(clip), tmp_path, "clip")
+    assert clip.read_bytes() == b"a recording with an odd name"
+
+
+def test_failure_leaves_nothing_and_keeps_what_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_results(samples.text_only(), tmp_path, "clip")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(OutputError, match=r"cannot be written \(no space left on device\)"):
+        write_results(samples.one_person(), tmp_path, "clip")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"file.* cannot be written"):
+        write_results(samples.text_only(), tmp_path / "file" / "out", "clip")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_report(samples.text_only(), tmp_path / "file" / "report.html")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        write_report(samples.text_only(), tmp_path / "folder.html")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user who may not write everywhere")
+def test_read_only_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="permission denied"):
+        write_report(samples.text_only(), tmp_path / "report.html")
+
+
+# --- the terminal ----------------------------------------------------------------------------------------------------
+
+
+def printed(analysis: Analysis, **options: Any) -> str:
+    out = StringIO()
+    print_analysis(analysis, Console(file=out, **({"width": 100} | options)))
+    return out.getvalue()
+
+
+def test_terminal_ribbon_has_one_cell_a_window() -> None:
+    analysis = samples.one_person()
+    lines = printed(analysis).splitlines()
+    ribbon = {line.split()[0]: line[10:] for line in lines if line.split()[:1] and line.split()[0] in ("face", "fused")}
+    letters = [LETTERS[v.label] if v.label else "·" for v in analysis.verdicts]
+    assert ribbon["fused"] == "".join(letters)
+    assert ribbon["face"].count("·") == sum(v.evidence["face"].probabilities is None for v in analysis.verdicts)
+    conflict = next(line for line in lines if line.startswith("conflict "))[10:].ljust(len(letters))
+    assert [mark == "▲" for mark in conflict] == [bool(v.conflict_text) for v in analysis.verdicts]
+
+
+def test_terminal_names_answer_and_absences() -> None:
+    text = printed(samples.audio_only(), width=200)
+    assert headline(samples.audio_only()) in text
+    assert "Missing: face: no picture" in text
+    assert "Missing: words: no words in 2 of 10 windows" in text
+
+
+def test_terminal_is_plain_when_piped_and_coloured_when_not() -> None:
+    assert "\x1b" not in printed(samples.two_persons())
+    assert "\x1b[" in printed(samples.two_persons(), force_terminal=True, color_system="truecolor")
+
+
+def test_terminal_merges_long_recordings() -> None:
+    analysis = samples.long_video(10)
+    lines = printed(analysis).splitlines()
+    assert len(lines) < 140
+    note = next(line for line in lines if "rows for" in line)
+    assert note.startswith(tuple(str(n) for n in range(2, 41)))
+    assert f"for {len(windows_of(analysis, 'person 1'))} windows" in note
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_terminal_merged_confidence_is_the_mean() -> None:
+    one = samples.one_person(duration=60.0)
+    same = [
+        replace(v, label="neutral", conflict_text="", confidence=c)
+        for v, c in zip(one.verdicts, np.linspace(0.4, 0.8, 58), strict=True)
+    ]
+    text = printed(replace(one, verdicts=same))
+    assert re.search(r"0:00\.0 - 1:00\.0\s+neutral\s+60 %", text)
+
+
+def test_terminal_obeys_no_hostile_name() -> None:
+    text = printed(
+        samples.one_person(name="\x1b[31mred\x07[bold]b[/bold]\u202egnp.mp4"), force_terminal=True, color_system=None
+    )
+    assert "\x07" not in text
+    assert "\x1b[31m" not in text
+    assert "\u202e" not in text
+    assert "[bold]b[/bold]" in text
+
+
+# --- the figure ------------------------------------------------------------------------------------------------------
+
+
+def test_figure_draws_the_numbers() -> None:
+    analysis = samples.one_person()
+    figure = plot_timeline(analysis)
+    fused, *_, sentiment = figure.axes
+    assert len(figure.axes) == 2 + len(analysis.modalities)
+    bars = dict(zip(STACK, fused.containers, strict=True))
+    for label in EKMAN.labels:
+        expected = [np.nan if v.fused is None else v.fused[EKMAN.index(label)] for v in analysis.verdicts]
+        np.testing.assert_allclose([bar.get_height() for bar in bars[label]], expected)
+    lines = sentiment.collections[0].get_segments()
+    assert [line[0][1] for line in lines if len(line)] == [
+        v.sentiment for v in analysis.verdicts if v.sentiment is not None
+    ]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_figure_can_be_saved(make: Any, tmp_path: Path) -> None:
+    make().plot().savefig(tmp_path / "figure.png", dpi=30)
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figure_without_matplotlib_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'affuse\[plot\]'"):
+        plot_timeline(samples.text_only())
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_headline_says_the_answer_and_the_conflict() -> None:
+    analysis = samples.one_person()
+    disagreeing = sum(bool(v.conflict_text) for v in analysis.verdicts)
+    summary = replace(
+        analysis.summary, label="happiness", sentiment=0.412, fused=samples.distribution("happiness", 0.62)
+    )
+    said = headline(replace(analysis, summaries=[summary]))
+    assert said == f"Mostly happiness (62 %), sentiment +0.4; face and words disagree in {disagreeing} of 18 windows"
+
+
+def test_headline_without_a_majority_names_the_runner_up() -> None:
+    summary = replace(samples.text_only().summary, fused=samples.distribution("fear", 0.4, "sadness"), sentiment=-0.02)
+    said = headline(replace(samples.text_only(), summaries=[summary]))
+    assert said == "Mixed: sadness (48 %) ahead of fear (40 %), sentiment 0"
+
+
+def test_headline_of_a_picture_has_no_mostly() -> None:
+    assert headline(samples.picture()).startswith("Happiness (")
+
+
+def test_headline_without_evidence_says_what_is_absent() -> None:
+    said = headline(samples.silent_nobody())
+    assert said == "No answer, face: no face; voice: silence; words: no transcript"
+
+
+def test_absences_are_counted_by_reason() -> None:
+    found = absences(samples.audio_only(), samples.audio_only().summary)
+    assert found == {"face": ["no picture"], "voice": [], "text": ["no words in 2 of 10 windows"]}
+
+
+def test_windows_of_a_person_are_completed_by_those_of_the_scene() -> None:
+    analysis = samples.two_persons()
+    first = analysis.verdicts[0].segment
+    scene = [v if v.person == "person 2" or v.segment != first else replace(v, person=None) for v in analysis.verdicts]
+    found = windows_of(replace(analysis, verdicts=scene), "person 1")
+    assert [v.person for v in found[:2]] == [None, "person 1"]
+    assert len(found) == len(windows_of(analysis, "person 1"))

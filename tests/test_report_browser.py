@@ -1,0 +1,369 @@
+"""The page of an analysis in a real browser: seeking, keyboard, screen readers, colours, and silence on the network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import samples
+from affuse.analysis import Analysis, Cue
+from affuse.report import headline, media, write_report
+from affuse.timeline import Segment
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+)
+SECONDS = 6.0
+TIMELINE = "svg.timeline"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Watch:
+    """What a page must not do."""
+
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+Show = Callable[..., Any]
+
+
+@pytest.fixture
+def show(browser: Any, tmp_path: Path) -> Iterator[Show]:
+    """Open the report of an analysis; whatever it complains of or asks the network for fails the test."""
+    watch = Watch()
+    contexts: list[Any] = []
+
+    def open_page(analysis: Analysis, width: int = 1200, **options: Any) -> Any:
+        path = write_report(analysis, tmp_path / "report" / "report.html")
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, **options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: watch.complaints.append(message.text))
+        page.on("pageerror", lambda error: watch.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: watch.complaints.append(dialog.message))
+        page.on("request", lambda request: watch.requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("#headline")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert watch.complaints == []
+    here = tmp_path.as_uri()
+    assert [url for url in watch.requests if not url.startswith(("data:", here))] == []
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return samples.write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", seconds=SECONDS)
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition. Playwright's own waiting evaluates strings in the page, which its policy forbids."""
+    for _ in range(100):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"never true: {condition}")
+
+
+def seconds(page: Any) -> float:
+    until(page, "!document.querySelector('video').seeking")
+    return float(page.evaluate("document.querySelector('video').currentTime"))
+
+
+def ready(page: Any) -> Any:
+    until(page, "document.querySelector('video').readyState >= 2")
+    return page
+
+
+def playhead(page: Any) -> float:
+    return float(page.locator(TIMELINE).get_attribute("aria-valuenow"))
+
+
+def click_at(page: Any, fraction: float) -> None:
+    box = page.locator(TIMELINE).bounding_box()
+    page.locator(TIMELINE).click(position={"x": box["width"] * fraction, "y": 60})
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "h264"), (".webm", "libvpx-vp9")])
+def test_click_on_a_curve_seeks(show: Show, tmp_path: Path, suffix: str, codec: str) -> None:
+    path = samples.write_clip(tmp_path / f"clip{suffix}", codec, SECONDS)
+    page = ready(show(samples.one_person(path, SECONDS)))
+    for fraction in (0.5, 0.25):
+        click_at(page, fraction)
+        assert seconds(page) == pytest.approx(SECONDS * fraction, abs=0.05)
+        assert playhead(page) == pytest.approx(SECONDS * fraction, abs=0.1)
+
+
+def test_dragging_seeks_all_along(show: Show, clip: Path) -> None:
+    page = ready(show(samples.one_person(clip, SECONDS)))
+    page.locator(TIMELINE).scroll_into_view_if_needed()
+    box = page.locator(TIMELINE).bounding_box()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 80)
+    page.mouse.down()
+    for fraction in (0.4, 0.6, 0.8):
+        page.mouse.move(box["x"] + fraction * box["width"], box["y"] + 80)
+        assert playhead(page) == pytest.approx(SECONDS * fraction, abs=0.1)
+    page.mouse.up()
+    assert seconds(page) == pytest.approx(SECONDS * 0.8, abs=0.05)
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 80)
+    assert seconds(page) == pytest.approx(SECONDS * 0.8, abs=0.05)
+
+
+def test_keyboard_goes_from_window_to_window_and_plays(show: Show, clip: Path) -> None:
+    analysis = samples.one_person(clip, SECONDS)  # windows of 3 s start at 0, 1, 2 and 3 s
+    page = ready(show(analysis))
+    page.locator(TIMELINE).focus()
+    seen = []
+    for key in ("Home", "ArrowRight", "ArrowRight", "ArrowLeft", "End"):
+        page.keyboard.press(key)
+        seen.append(round(seconds(page), 2))
+    assert seen[:4] == [0.0, 2.5, 3.5, 2.5]
+    assert seen[4] == pytest.approx(SECONDS, abs=0.25)
+    page.keyboard.press("Home")
+    page.keyboard.press(" ")
+    until(page, "document.querySelector('video').currentTime > 0.15")
+    assert playhead(page) > 0
+    page.keyboard.press(" ")
+    assert page.evaluate("document.querySelector('video').paused")
+
+
+def test_keyboard_works_from_anywhere_but_not_on_controls(show: Show, clip: Path) -> None:
+    page = ready(show(samples.one_person(clip, SECONDS)))
+    page.keyboard.press("ArrowRight")
+    assert seconds(page) == pytest.approx(2.5, abs=0.01)
+    page.locator("#theme").focus()
+    page.keyboard.press(" ")
+    assert page.evaluate("document.querySelector('video').paused")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_focus_is_visible_and_goes_from_top_to_bottom(show: Show, clip: Path) -> None:
+    page = ready(show(samples.two_persons(clip, SECONDS)))
+    where = """() => {
+        const focused = document.activeElement;
+        const ringed = focused.type === "radio" ? focused.nextSibling : focused;
+        const name = focused.id || focused.getAttribute("role") || focused.className;
+        return [ringed.getBoundingClientRect().top + scrollY, name, getComputedStyle(ringed).outlineStyle];
+    }"""
+    tops, names = [], []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        top, name, outline = page.evaluate(where)
+        tops.append(top)
+        names.append(name)
+        assert outline == "solid"
+        if names[-1] == "slider":
+            break
+    assert names[:2] == ["skip", "theme"]
+    assert names[-1] == "slider"
+    assert all(b >= a - 60 for a, b in pairwise(tops))
+
+
+def test_screen_reader_hears_the_answer(show: Show, clip: Path) -> None:
+    analysis = samples.one_person(clip, SECONDS)
+    page = ready(show(analysis))
+    page.locator(TIMELINE).focus()
+    page.keyboard.press("End")
+    last = analysis.verdicts[-1]
+    said = f"{last.label}, {round(100 * last.confidence)}"
+    assert said in page.locator(TIMELINE).get_attribute("aria-valuetext")
+    sync_api.expect(page.locator("#status")).to_contain_text(said)
+
+
+def test_face_boxes_lie_on_the_video(show: Show, clip: Path) -> None:
+    analysis = samples.two_persons(clip, SECONDS)
+    page = ready(show(analysis))
+    click_at(page, 0.5)
+    seconds(page)
+    frame = page.locator("video").bounding_box()
+    assert frame["width"] / frame["height"] == pytest.approx(1.5, abs=0.01)
+    boxes = [page.locator(".face").nth(i).bounding_box() for i in range(2)]
+    assert page.locator(".face").count() == 2
+    for person, box in zip(analysis.persons, boxes, strict=True):
+        x, y, width, height = person.boxes[6]  # two looks a second
+        assert box["x"] == pytest.approx(frame["x"] + x * frame["width"], abs=3)
+        assert box["y"] == pytest.approx(frame["y"] + y * frame["height"], abs=3)
+        assert box["width"] == pytest.approx(width * frame["width"], abs=3)
+        assert box["height"] == pytest.approx(height * frame["height"], abs=3)
+
+
+def test_person_switch_changes_the_answer(show: Show, clip: Path) -> None:
+    analysis = samples.two_persons(clip, SECONDS)
+    page = ready(show(analysis))
+    click_at(page, 0.1)
+    for number, summary in enumerate(analysis.summaries):
+        page.locator(".people label").nth(number).click()
+        said = page.locator("#headline").inner_text().replace("\u00a0", " ")
+        assert said.startswith(headline(analysis, summary).split(", sentiment")[0])
+        window = next(v for v in analysis.verdicts if v.person == summary.person)
+        assert window.label in page.locator(TIMELINE).get_attribute("aria-valuetext")
+
+
+def test_conflicts_are_listed_and_lead_there(show: Show, clip: Path) -> None:
+    analysis = samples.one_person(clip, SECONDS)
+    first = next(v for v in analysis.verdicts if v.conflict_text)
+    page = ready(show(analysis))
+    button = page.locator(".clashes button").first
+    assert first.conflict_text in button.inner_text()
+    button.click()
+    seconds(page)
+    assert first.conflict_text in page.locator(".clash").inner_text()
+
+
+def test_colours_follow_the_system_and_the_button(show: Show) -> None:
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+    light, dark = "rgb(245, 246, 248)", "rgb(15, 19, 23)"
+    page = show(samples.text_only(), color_scheme="dark")
+    assert page.evaluate(ground) == dark
+    page.locator("#theme").click()
+    assert page.evaluate(ground) == light
+    page.emulate_media(color_scheme="light")
+    page.locator("#theme").click()
+    assert page.evaluate(ground) == dark
+
+
+def test_reduced_motion_is_honoured(show: Show) -> None:
+    page = show(samples.text_only(), reduced_motion="reduce")
+    assert page.evaluate("getComputedStyle(document.querySelector('.track i')).transitionDuration") == "0s"
+
+
+def test_table_holds_every_window_a_page_at_a_time(show: Show) -> None:
+    analysis = samples.long_video(4)
+    count = sum(v.person == "person 1" for v in analysis.verdicts)
+    page = show(analysis)
+    rows = page.locator("#table tbody tr")
+    assert rows.count() == 0
+    page.locator("#table summary").click()
+    sync_api.expect(rows).to_have_count(200)
+    page.locator("#table-body > button").click()
+    assert rows.count() == count
+    assert not page.locator("#table-body > button").is_visible()
+
+
+def test_half_an_hour_draws_at_once(show: Show) -> None:
+    page = show(samples.long_video(30))
+    assert page.evaluate("performance.timing.domComplete - performance.timing.responseEnd") < 3000
+    points = page.evaluate(
+        "[...document.querySelectorAll('.band')].reduce((n, p) => n + p.getAttribute('d').length, 0)"
+    )
+    assert points < 500_000
+
+
+def test_unplayable_recording_still_has_a_clock(show: Show, tmp_path: Path) -> None:
+    path = samples.write_clip(tmp_path / "clip.mpg", "mpeg1video", SECONDS, 25, (120, 80))
+    page = show(samples.one_person(path, SECONDS))
+    assert "cannot play this format (mpg)" in page.locator("#media-note").inner_text()
+    first = page.locator("#still").get_attribute("src")
+    click_at(page, 0.9)
+    assert page.locator("#still").get_attribute("src") != first
+    page.keyboard.press("Home")
+    page.locator(".play").click()
+    page.wait_for_timeout(300)
+    page.locator(".play").click()
+    assert 0.1 < playhead(page) < 3
+
+
+def test_linked_recording_plays_from_beside_the_page(
+    show: Show, clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(media, "EMBED_LIMIT", 10)
+    path = shutil.copy(clip, tmp_path / "clip of 100 %.mp4")
+    page = ready(show(samples.one_person(Path(path), SECONDS)))
+    click_at(page, 0.5)
+    assert seconds(page) == pytest.approx(3, abs=0.05)
+
+
+def test_hostile_words_run_nothing(show: Show) -> None:
+    attack = "</script><img src=x onerror=alert(1)><svg onload=alert(2)>"
+    analysis = samples.text_only(attack)
+    page = show(analysis)
+    page.wait_for_timeout(100)
+    assert page.locator("#caption").inner_text() == attack
+    named = replace(samples.one_person(name=attack, duration=6.0), cues=[Cue(Segment(0, 5), attack, None)])
+    page = show(named)
+    assert page.locator(".file bdi").inner_text() == attack
+
+
+@pytest.mark.parametrize(
+    "make", [samples.one_person, samples.picture, samples.silent_nobody], ids=lambda make: make.__name__
+)
+def test_phone_never_scrolls_sideways(show: Show, make: Any) -> None:
+    page = show(make(), width=340)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 340
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "make", [samples.two_persons, samples.audio_only, samples.picture], ids=lambda make: make.__name__
+)
+def test_axe_finds_nothing(show: Show, make: Any, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    page = show(make(), color_scheme=scheme)
+    for details in page.locator("summary").all():
+        details.click()
+    result = axe.Axe().run(page).response
+    found = result["violations"]
+    assert len(result["passes"]) > 20
+    assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found] == []
+
+
+def test_timeline_is_a_module_that_live_pages_can_feed(browser: Any) -> None:
+    script = (Path(media.__file__).parent / "static" / "timeline.js").read_text("utf-8")
+    page = browser.new_page()
+    page.route("http://affuse.test/", lambda route: route.fulfill(content_type="text/html", body="<div id=here></div>"))
+    page.route(
+        "http://affuse.test/timeline.js", lambda route: route.fulfill(content_type="text/javascript", body=script)
+    )
+    page.goto("http://affuse.test/")
+    short, longer = (samples.one_person(duration=seconds) for seconds in (6.0, 12.0))
+    ends = page.evaluate(
+        """async ([short, longer, palette]) => {
+            const { createTimeline, formatter } = await import("/timeline.js");
+            const here = document.getElementById("here");
+            const timeline = createTimeline(here, short, { say: formatter({}), palette, person: "person 1" });
+            const value = (name) => here.querySelector("svg").getAttribute("aria-value" + name);
+            const first = value("max");
+            timeline.update(longer);
+            timeline.setTime(11.5);
+            return [first, value("max"), timeline.index.windows.length, value("now")];
+        }""",
+        [short.to_dict(), longer.to_dict(), _palette()],
+    )
+    page.close()
+    assert ends == ["6.0", "12.0", len(longer.verdicts), "11.5"]
+
+
+def _palette() -> dict[str, Any]:
+    from affuse.report.palette import COLOURS, INKS, STACK
+
+    return {"colours": COLOURS, "inks": INKS, "stack": list(STACK)}
