@@ -49,7 +49,6 @@ clean:  ## remove the environment and everything made by demo and bench
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "affuse needs Python 3.11 or newer, and $(PYTHON) is older or absent; name another: make PYTHON=python3.12"; exit 1; }
-	@rm -rf $(VENV)
 	$(PYTHON) -m venv --without-pip $(VENV)
 	@$(PYTHON) -m pip --python $(BIN)/python --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --default-pip
 	@touch $@
