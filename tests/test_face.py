@@ -184,6 +184,14 @@ def test_detectors_find_nothing_in_flat_pictures() -> None:
     assert HaarDetector().detect(flat).boxes.shape == (0, 4)
 
 
+@pytest.mark.parametrize("name", ["yunet", "haar"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 900), (900, 2), (31, 480), (33, 31)])
+def test_pictures_of_any_shape_are_searched(name: str, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    detector = _detector(name)
+    assert [len(detector.detect(image)) for _ in range(5)] == [0] * 5
+
+
 def test_the_default_is_haar_without_yunet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AFFUSE_CACHE", str(tmp_path))
     monkeypatch.delenv("AFFUSE_MODELS", raising=False)
@@ -301,6 +309,15 @@ def test_a_window_holds_the_mean_of_its_crops() -> None:
     assert reading.reasons == ("", "", "")
     np.testing.assert_allclose(reading.times, [0, 1, 2, 3])
     np.testing.assert_allclose(reading.boxes[1], [25 / 160, 30 / 120, 48 / 160, 48 / 120])
+
+
+def test_boxes_are_fractions_of_their_own_frame() -> None:
+    def draw(time: float) -> np.ndarray:
+        image = _one_square(lambda t: 99)(0.0)
+        return image if time < 2 else cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+
+    (reading,) = _expert().read(Scene(draw, 4.0), Timeline.windows(4.0))
+    np.testing.assert_allclose(reading.boxes, [[20 / 160, 30 / 120, 48 / 160, 48 / 120]] * 12)
 
 
 def test_windows_without_the_person_say_so() -> None:
@@ -493,7 +510,7 @@ def test_both_detectors_frame_a_face_alike(clip: str) -> None:
 def test_crops_are_framed_as_in_training(name: str) -> None:
     """Held-out FER+ pictures, padded with their own reflection, are cut out where they lay."""
     with np.load(_data("ferplus/valid.npz"), allow_pickle=False) as arrays:
-        images = arrays["images"][:80]
+        images = arrays["images"][:50]
     detector, centres, sides = _detector(name), [], []
     for image in images:
         wide = cv2.resize(cv2.copyMakeBorder(image, 24, 24, 24, 24, cv2.BORDER_REFLECT_101), None, fx=2, fy=2)
@@ -502,6 +519,6 @@ def test_crops_are_framed_as_in_training(name: str) -> None:
         central = [(c / 2 - 24, side / 2) for c, side, _ in squares if np.abs(c - 96).max() < 32]
         centres += [c for c, _ in central]
         sides += [side for _, side in central]
-    assert len(sides) >= 50
+    assert len(sides) >= 30
     np.testing.assert_allclose(np.median(centres, axis=0), [24, 24], atol=1.5)
     assert np.median(sides) == pytest.approx(48, abs=3)

@@ -89,9 +89,7 @@ def test_a_wrong_download_leaves_nothing_behind(
     cache: Path, mirror: dict[str, tuple[bytes, int]], served: bytes, announced: int
 ) -> None:
     mirror["/models/thing.onnx"] = (served, announced)
-    with pytest.raises(
-        AssetError, match=r"thing could not be .*/thing\.onnx: wrong checksum: expected"
-    ):
+    with pytest.raises(AssetError, match=r"thing could not be .*/thing\.onnx: wrong checksum: expected"):
         weights.download("thing")
     assert list(cache.iterdir()) == []
 

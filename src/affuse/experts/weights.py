@@ -242,8 +242,8 @@ def _address(remote: Remote) -> str:
 def _open(url: str) -> IO[bytes]:
     if not url.startswith(("https://", "http://")):
         raise ValueError("only http and https addresses are downloaded")
-    response: Any = urllib.request.urlopen(url, timeout=_TIMEOUT)
-    return response  # type: ignore[no-any-return]
+    response: IO[bytes] = urllib.request.urlopen(url, timeout=_TIMEOUT)
+    return response
 
 
 def _download_one(remote: Remote, folder: Path, opener: Opener) -> Path:

@@ -17,6 +17,10 @@ from affuse.experts.face.crop import HAAR_FRAMING, YUNET_FRAMING, Framing
 __all__ = ["Detections", "FaceDetector", "HaarDetector", "YuNetDetector", "default_detector", "suppress"]
 
 
+# On pictures with a side of 32 pixels or less `cv2.FaceDetectorYN` answers with uninitialised memory (OpenCV 4.14).
+_YUNET_LEAST = 64
+
+
 @dataclass(frozen=True)
 class Detections:
     """Faces in one picture: ``boxes`` (n, 4) x, y, width, height in pixels, ``scores`` (n,) in 0…1, surest first.
@@ -76,6 +80,7 @@ class YuNetDetector:
     def detect(self, image: np.ndarray) -> Detections:
         """Find the faces in an RGB uint8 picture (h, w, 3)."""
         small, scale = _reduced(image, self.side)
+        small = _padded(small, _YUNET_LEAST)
         with self._lock:
             self._network.setInputSize((small.shape[1], small.shape[0]))
             _, faces = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
@@ -149,6 +154,12 @@ def _covered(a: np.ndarray, b: np.ndarray) -> float:
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return float(max(0.0, width) * max(0.0, height) / max(1e-9, min(a[2] * a[3], b[2] * b[3])))
+
+
+def _padded(image: np.ndarray, least: int) -> np.ndarray:
+    """The picture with rows and columns of black added below and to the right until both sides reach ``least``."""
+    below, right = max(0, least - image.shape[0]), max(0, least - image.shape[1])
+    return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT) if below or right else image
 
 
 def _reduced(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:

@@ -133,7 +133,7 @@ class FaceExpert:
         seen, tracker, waiting = _Seen(), Tracker(), list[np.ndarray]()
         for frame in recording.frames(times, max_side=_MAX_SIDE * (2 if still else 1)):
             waiting += _follow(frame, detector, tracker)
-            seen.size = (frame.image.shape[1], frame.image.shape[0])
+            seen.sizes.append((frame.image.shape[1], frame.image.shape[0]))
             while len(waiting) >= _BATCH:
                 seen.batches.append(self._run(np.stack(waiting[:_BATCH]), output))
                 del waiting[:_BATCH]
@@ -145,11 +145,14 @@ class FaceExpert:
 
 @dataclass
 class _Seen:
-    """What one pass found: persons, the network's answer to every crop in order, and the picture's size in pixels."""
+    """What one pass found: persons, the network's answer to every crop in order, width and height of every sample.
+
+    Sizes are in pixels; they may change in the middle of a recorded call.
+    """
 
     tracks: list[Track] = field(default_factory=list)
     batches: list[np.ndarray] = field(default_factory=list)
-    size: tuple[int, int] = (1, 1)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -185,7 +188,7 @@ def _reading(person: str, track: Track, seen: _Seen, timeline: Timeline) -> Read
     probabilities = _window_means(track, seen.rows, timeline)
     reasons = tuple(NO_FACE if unseen else "" for unseen in np.isnan(probabilities).any(axis=1))
     kept = _thinned(track.times)
-    boxes = np.array(track.boxes)[kept] / np.array([*seen.size, *seen.size], dtype=float)
+    boxes = np.array(track.boxes)[kept] / np.tile(np.array(seen.sizes)[track.samples], 2)[kept]
     return Reading(probabilities, reasons, person=person, times=np.array(track.times)[kept], boxes=boxes)
 
 
