@@ -167,6 +167,26 @@ def test_codec_decides_not_only_the_suffix(tmp_path: Path) -> None:
     assert Page(render_report(samples.one_person(clip, 6.0))).data["medium"]["note"] == "media.unplayable"
 
 
+def test_sound_with_a_cover_is_sound(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "song.mp3"
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("mp3", rate=16000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        for i in range(20):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16p", layout="mono")
+            frame.sample_rate, frame.pts = 16000, i * 1152
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    page = Page(render_report(samples.audio_only(path)))
+    assert page.data["medium"]["kind"] == "audio"
+    assert (page.attributes("audio")[0]["src"] or "").startswith("data:audio/mpeg;base64,")
+
+
 def test_picture_is_upright_and_without_its_metadata(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -452,6 +472,18 @@ def test_terminal_names_answer_and_absences() -> None:
     assert "Missing: words: no words in 2 of 10 windows" in text
 
 
+def test_terminal_tells_every_share() -> None:
+    summary = samples.audio_only().summary
+    voice, text = (summary.evidence[name].share for name in ("voice", "text"))
+    assert f"voice neutral {voice:+.2f}, words sadness {text:+.2f}" in printed(samples.audio_only())
+
+
+def test_terminal_spares_pictures_the_timeline() -> None:
+    text = printed(samples.picture())
+    assert "0:00" not in text
+    assert "face happiness +" in text
+
+
 def test_terminal_is_plain_when_piped_and_coloured_when_not() -> None:
     assert "\x1b" not in printed(samples.two_persons())
     assert "\x1b[" in printed(samples.two_persons(), force_terminal=True, color_system="truecolor")
@@ -542,7 +574,7 @@ def test_headline_of_a_picture_has_no_mostly() -> None:
 
 def test_headline_without_evidence_says_what_is_absent() -> None:
     said = headline(samples.silent_nobody())
-    assert said == "No answer, face: no face; voice: silence; words: no transcript"
+    assert said == "No answer (face: no face; voice: silence; words: no transcript)"
 
 
 def test_absences_are_counted_by_reason() -> None:

@@ -303,6 +303,16 @@ def test_linked_recording_plays_from_beside_the_page(
     assert seconds(page) == pytest.approx(3, abs=0.05)
 
 
+def test_recording_that_the_browser_refuses_gives_way_to_a_clock(
+    show: Show, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(media, "_CODECS", {"mpeg4"})
+    page = show(samples.one_person(samples.write_clip(tmp_path / "old.mp4", "mpeg4", SECONDS), SECONDS))
+    sync_api.expect(page.locator(".notice")).to_contain_text("This browser cannot play the recording")
+    click_at(page, 0.5)
+    assert playhead(page) == pytest.approx(3, abs=0.1)
+
+
 def test_hostile_words_run_nothing(show: Show) -> None:
     attack = "</script><img src=x onerror=alert(1)><svg onload=alert(2)>"
     analysis = samples.text_only(attack)
@@ -322,9 +332,14 @@ def test_phone_never_scrolls_sideways(show: Show, make: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 340
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "make", [samples.two_persons, samples.audio_only, samples.picture], ids=lambda make: make.__name__
+    ("make", "scheme"),
+    [
+        (samples.two_persons, "light"),
+        (samples.two_persons, "dark"),
+        (samples.audio_only, "dark"),
+        (samples.picture, "light"),
+    ],
 )
 def test_axe_finds_nothing(show: Show, make: Any, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")

@@ -44,8 +44,8 @@ class Verdict:
     """The fused answer for one person and one stretch of time.
 
     ``fused`` (7,) over `EKMAN`, ``label`` and ``confidence`` are None where no modality has evidence. ``sentiment``
-    lies in -1…1. ``conflict`` is the Jensen-Shannon divergence between the modalities in 0…1 (None with fewer than two);
-    ``conflict_text`` says in words who disagrees with whom, and is empty where the conflict is unremarkable.
+    lies in -1…1. ``conflict`` is the Jensen-Shannon divergence between the modalities in 0…1, None with fewer than
+    two; ``conflict_text`` says in words who disagrees with whom, and is empty where the conflict is unremarkable.
     """
 
     segment: Segment
@@ -114,7 +114,7 @@ class Analysis:
         return self.summaries[0]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a window and person: start, end, person, face_anger, …, fused_neutral, label, confidence, conflict…"""
+        """One row a window and person: start, end, person, face_anger, …, fused_neutral, label, conflict…"""
         import pandas as pd  # takes a third of a second, and JSON needs none of it
 
         frame = pd.DataFrame([self._row(v) for v in self.verdicts])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ def _stream(source: Source, path: Path, folder: Path) -> Medium:
     import av
 
     with av.open(str(path)) as container:
-        playable = path.suffix.lower() in _MIME and {s.codec_context.name for s in _decodable(container)} <= _CODECS
+        playable = path.suffix.lower() in _MIME and _codecs(container) <= _CODECS
         ratio = _ratio(container)
         if not playable:
             stills = _stills(container, source.duration) if ratio else ()
@@ -105,8 +106,15 @@ def _stream(source: Source, path: Path, folder: Path) -> Medium:
     return Medium(kind, _data_uri(_mime(path, kind), path.read_bytes()), ratio)
 
 
-def _decodable(container: av.container.InputContainer) -> list[Any]:
-    return [s for s in (*container.streams.video, *container.streams.audio) if s.codec_context is not None]
+def _codecs(container: av.container.InputContainer) -> set[str]:
+    return {s.codec_context.name for s in (*_moving(container), *container.streams.audio) if s.codec_context}
+
+
+def _moving(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """Streams of moving pictures: the cover of an album is a video stream as well, but none of these."""
+    from av.stream import Disposition
+
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
 
 
 def _ratio(container: av.container.InputContainer) -> float | None:
@@ -115,19 +123,19 @@ def _ratio(container: av.container.InputContainer) -> float | None:
     if frame is None:
         return None
     container.seek(0)
-    wide: float = frame.width * float(container.streams.video[0].sample_aspect_ratio or 1)
+    wide: float = frame.width * float(_moving(container)[0].sample_aspect_ratio or 1)
     return frame.height / wide if frame.rotation % 180 else wide / frame.height
 
 
-def _frames(container: av.container.InputContainer) -> Any:
-    from av.stream import Disposition
-
-    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+def _frames(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    moving = _moving(container)
     return container.decode(moving[0]) if moving else iter(())
 
 
 def _stills(container: av.container.InputContainer, duration: float) -> tuple[tuple[float, str], ...]:
     """Up to twelve frames from equal steps of the recording, read at the key frames nearest to them."""
+    from PIL import Image
+
     origin = (container.start_time or 0) / 1_000_000
     found: dict[float, str] = {}
     for step in range(_STILLS):
@@ -135,7 +143,7 @@ def _stills(container: av.container.InputContainer, duration: float) -> tuple[tu
         frame = next(_frames(container), None)
         if frame is None or frame.time is None:
             continue
-        image = frame.to_image()
+        image = Image.fromarray(frame.to_ndarray(format="rgb24"))
         upright = image.rotate(frame.rotation, expand=True) if frame.rotation else image
         found.setdefault(round(max(0.0, frame.time - origin), 3), _jpeg(upright, _STILL_SIDE))
     return tuple(sorted(found.items()))

@@ -32,9 +32,11 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         if summary.person is not None and len(analysis.summaries) > 1:
             console.print(Text(f"\n{_safe(summary.person)}", style="bold"))
         console.print(_plain(headline(analysis, summary)), style="bold")
-        if windows:
+        if len(windows) > 1:
             _print_ribbon(analysis, windows, console)
             _print_table(windows, console)
+        if summary.fused is not None:
+            _print_shares(analysis, summary, console)
         for sentence in absence_lines(analysis, summary) if summary.fused is not None else []:
             console.print(Text(f"{strings()['missing']}: ").append(_plain(sentence)))
     for note in analysis.notes:
@@ -57,6 +59,19 @@ def _print_ribbon(analysis: Analysis, windows: Sequence[Verdict], console: Conso
     for label, letter in LETTERS.items():
         legend.append(letter, style=_style(label)).append(f" {label}  ")
     console.print(legend)
+
+
+def _print_shares(analysis: Analysis, summary: Verdict, console: Console) -> None:
+    """Every modality's Shapley share, behind what it says by itself."""
+    line = Text()
+    for modality in analysis.modalities:
+        label, share = _label(summary, modality), summary.evidence[modality].share
+        if label is None:
+            continue
+        line.append(", " if line else "").append_text(_plain(name_of("modality", modality))).append(" ")
+        line.append(label, style=_style(label)).append("" if share is None else f" {share:+.2f}")
+    before, after = strings()["shares.line"].split("{shares}")
+    console.print(Text(before).append_text(line).append(after))
 
 
 def _bins(count: int, width: int) -> list[range]:
@@ -126,7 +141,7 @@ def _print_table(windows: Sequence[Verdict], console: Console) -> None:
     table.add_column("answer", no_wrap=True)
     table.add_column("confidence", justify="right", no_wrap=True)
     table.add_column("sentiment", justify="right", no_wrap=True)
-    table.add_column("conflict", overflow="fold")
+    table.add_column("conflict" if any(run.conflict_text for run in shown) else "", overflow="fold")
     for run in shown:
         table.add_row(*_cells(run))
     console.print(table)

@@ -123,6 +123,7 @@ STRINGS: dict[str, dict[str, str]] = {
         "sentiment averaged.",
         "windows.cut": "{hidden} further runs are not shown; they are in the files of results.",
         "missing": "Missing",
+        "shares.line": "Shares in the answer, in log-odds: {shares}",
     },
     "zh": {
         "emotion.anger": "愤怒",
@@ -225,6 +226,7 @@ STRINGS: dict[str, dict[str, str]] = {
         "windows.merged": "{total} 个窗口合并为 {rows} 行：相同结论的连续窗口已合并，置信度与情感倾向取平均。",
         "windows.cut": "另有 {hidden} 段未显示，见结果文件。",
         "missing": "缺失",
+        "shares.line": "各模态在结论中的份额（对数几率）：{shares}",
     },
 }
 
@@ -243,8 +245,11 @@ def headline(analysis: Analysis, summary: Verdict | None = None, lang: str = "en
 
     ``summary`` is one of ``analysis.summaries``, by default the first.
     """
-    answer, *rest = headline_parts(analysis, summary or analysis.summary, lang)
-    return ", ".join([answer, "; ".join(rest)]) if rest else answer
+    verdict = summary or analysis.summary
+    answer, *rest = headline_parts(analysis, verdict, lang)
+    if not rest:
+        return answer
+    return f"{answer} ({'; '.join(rest)})" if verdict.fused is None else f"{answer}, {'; '.join(rest)}"
 
 
 def headline_parts(analysis: Analysis, summary: Verdict, lang: str = "en") -> list[str]:

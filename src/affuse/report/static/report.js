@@ -171,10 +171,9 @@ function nowAt(time) {
 const wordsAt = (time) => analysis.cues.filter((c) => !timed || (c.start <= time + 1e-6 && time < c.end)).map((c) => c.text).join(" ");
 
 function drawNow(window, time) {
-  const heading = timed ? say("now", { time: formatTime(time) }) : say(`now.${analysis.source.kind}`);
   const words = byId("caption") ? "" : wordsAt(time);
   byId("now").replaceChildren(...[
-    make("p", { class: "eyebrow" }, heading),
+    make("p", { class: "eyebrow", id: "now-time" }),
     make("p", { class: "verdict" }, ...(window?.label
       ? [make("i", { class: "swatch", style: { background: palette.colours[window.label] } }), capital(emotion(window.label)), make("b", {}, percent(window.confidence))]
       : [say("now.none")])),
@@ -227,12 +226,19 @@ function wireMedia(player) {
   media.removeAttribute("controls");
   media.tabIndex = -1;
   media.addEventListener("click", toggle);
-  media.addEventListener("error", () => {
-    media.remove();
+  const element = media;
+  const replace = () => {
+    element.remove();
     media = new Clock(index.extent);
     wireClock();
+    tick();
     player.append(make("p", { class: "notice" }, say("media.error")));
-  });
+  };
+  if (element.error) {
+    replace();
+    return;
+  }
+  element.addEventListener("error", replace);
   wireClock();
 }
 
@@ -257,7 +263,7 @@ function controls() {
     play.classList.toggle("playing", !media.paused);
     play.setAttribute("aria-label", say(media.paused ? "play" : "pause"));
     play.title = say(media.paused ? "play" : "pause");
-    mute?.classList.toggle("muted", media.muted);
+    mute?.classList.toggle("muted", Boolean(media.muted));
     mute?.setAttribute("aria-label", say(media.muted ? "unmute" : "mute"));
   };
   transport();
@@ -329,12 +335,13 @@ function tick() {
   const time = media ? media.currentTime : 0;
   const window = nowAt(time);
   timeline?.setTime(time);
-  const key = `${chosen} ${window?.start} ${wordsAt(time)} ${timed ? Math.floor(time * 10) : ""}`;
+  const key = `${chosen} ${window?.start} ${wordsAt(time)}`;
   if (key !== shown) {
     shown = key;
     drawNow(window, time);
     announce(window, time);
   }
+  byId("now-time").textContent = timed ? say("now", { time: formatTime(time) }) : say(`now.${analysis.source.kind}`);
   drawFaces(time);
   drawStill(time);
   drawCaption(window, time);
