@@ -43,11 +43,12 @@ class FaceExpert:
     Parameters
     ----------
     detector: finds the faces; YuNet where its weights are at hand, else OpenCV's Haar cascade, where None.
-    rate: samples a second. Every sample costs a detection.
+    rate: samples a second. One costs 10 to 17 ms with YuNet or 15 to 25 ms with Haar, and 6 ms a face for tracking,
+        cropping and reading, on one server core; at 3 a second a window of 3 s holds 9 crops.
     model: ONNX weights that map "images" float32 (n, 1, 48, 48), grey values 0…255, to "probabilities" (n, 8) over
-    `FERPLUS`
-        and "embedding" (n, d); the shipped ones where None.
-    Raises ConfigError where the rate is not in 0…60.
+        `FERPLUS` and "embedding" (n, d); the shipped ones where None.
+
+    Raises ConfigError where the rate is not above 0 and at most 60.
     """
 
     name = "face"
