@@ -93,8 +93,7 @@ class Tracker:
 
 
 def confirmed(tracks: Sequence[Track], samples: int) -> list[Track]:
-    """Tracks that are persons rather than false alarms, the one seen most first, then the one seen first, then the left
-    one.
+    """Tracks that are persons rather than false alarms; who is seen most comes first, then who is seen first.
 
     A person is seen in three samples, or in half of ``samples`` where these are fewer than six; mostly without
     interruption (a third of the detections follow one in the sample before) and by a detector that is sure on the
