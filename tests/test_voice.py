@@ -1,0 +1,343 @@
+"""The voice expert: what counts as speech, what is said about it, and how well; and the parts of its recipe."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from affuse.errors import AssetError, DataError
+from affuse.experts import weights
+from affuse.experts.base import Expert
+from affuse.experts.voice import MIN_SPEECH, SILENCE, VoiceExpert, level, speech_seconds
+from affuse.labels import EMODB, RAVDESS, VOICE, LabelSpace, restrict
+from affuse.media import SAMPLE_RATE, Recording
+from affuse.timeline import Segment, Timeline
+
+
+@pytest.fixture(scope="module")
+def expert() -> VoiceExpert:
+    return VoiceExpert()
+
+
+# --- sounds made here ------------------------------------------------------------------------------------------------
+
+
+def vowels(seconds: float, pitch: float = 120.0, peak: float = 0.3) -> np.ndarray:
+    """Like speech to a detector: gliding glottal pulses through two formants, four syllables a second."""
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    phase = np.cumsum(pitch * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time)) / SAMPLE_RATE)
+    sound = np.diff(np.floor(phase), prepend=0.0)
+    for formant, width in ((600, 80), (1300, 120)):
+        radius = np.exp(-np.pi * width / SAMPLE_RATE)
+        sound = lfilter([1.0], [1, -2 * radius * np.cos(2 * np.pi * formant / SAMPLE_RATE), radius**2], sound)
+    sound = sound * np.clip(np.sin(2 * np.pi * 4 * time), 0, None)
+    return (peak * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def tone(seconds: float, hertz: float, peak: float = 0.3) -> np.ndarray:
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return (peak * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+
+
+def hiss(seconds: float, spread: float) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, spread, int(seconds * SAMPLE_RATE)).astype(np.float32)
+
+
+def recorded(path: Path, samples: np.ndarray) -> Recording:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(np.round(samples * 32767).astype("<i2").tobytes())
+    return Recording.open(path)
+
+
+# --- what counts as speech -------------------------------------------------------------------------------------------
+
+
+def test_level_is_that_of_the_loudest_tenth_of_a_second() -> None:
+    assert level(tone(1.0, 440, peak=1.0)) == pytest.approx(-3.01, abs=0.01)  # a full-scale sine: RMS 1 / sqrt 2
+    quiet_then_loud = np.concatenate([np.zeros(SAMPLE_RATE), np.full(1600, 0.1)])
+    assert level(quiet_then_loud) == pytest.approx(-20.0, abs=1e-6)
+    assert level(np.zeros(100)) == -np.inf
+
+
+def test_speech_is_counted_whatever_its_level() -> None:
+    loud, soft = vowels(3.0), vowels(3.0, peak=0.01)
+    assert speech_seconds(loud) >= 2 * MIN_SPEECH
+    assert speech_seconds(soft) == speech_seconds(loud)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [hiss(3, 0.05), hiss(3, 0.004), tone(3, 440), tone(3, 150), sum(tone(3, f, 0.1) for f in (220, 277, 330))],
+    ids=["hiss", "soft hiss", "tone", "low tone", "chord"],
+)
+def test_steady_sounds_are_no_speech(samples: np.ndarray) -> None:
+    assert speech_seconds(samples) < MIN_SPEECH
+
+
+def test_detector_keeps_nothing_from_one_window_to_the_next() -> None:
+    speech = vowels(2.0)
+    first = speech_seconds(speech)
+    speech_seconds(hiss(2, 0.3))
+    assert speech_seconds(speech) == first
+
+
+# --- reading a recording ---------------------------------------------------------------------------------------------
+
+
+def test_it_is_an_expert(expert: VoiceExpert) -> None:
+    assert isinstance(expert, Expert)
+    assert (expert.modality, expert.labels) == ("voice", VOICE)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (np.zeros(3 * SAMPLE_RATE, np.float32), "silence"),
+        (tone(3, 440, peak=10 ** ((SILENCE - 3) / 20)), "silence"),
+        (hiss(3, 0.05), "no speech"),
+        (tone(3, 440), "no speech"),
+        (vowels(0.4), "too little sound"),
+        (np.concatenate([vowels(0.4), np.zeros(2 * SAMPLE_RATE, np.float32)]), "no speech"),
+    ],
+)
+def test_absence_of_speech_is_nan_with_a_reason(
+    expert: VoiceExpert, tmp_path: Path, samples: np.ndarray, reason: str
+) -> None:
+    recording = recorded(tmp_path / "a.wav", samples)
+    (reading,) = expert.read(recording, Timeline.windows(recording.duration))
+    assert reading.reasons == (reason,)
+    assert np.isnan(reading.probabilities).all()
+    assert np.isnan(expert.embed(recording, Timeline.windows(recording.duration))).all()
+
+
+def test_a_recording_without_sound_says_so(expert: VoiceExpert) -> None:
+    (reading,) = expert.read(Recording.from_text("What a day."), Timeline((Segment(0, 1), Segment(0.5, 1))))
+    assert reading.reasons == ("no sound", "no sound")
+    assert reading.probabilities.shape == (2, len(VOICE))
+    assert np.isnan(reading.probabilities).all()
+
+
+def test_windows_are_judged_where_there_is_speech(expert: VoiceExpert, tmp_path: Path) -> None:
+    pause = np.zeros(4 * SAMPLE_RATE, np.float32)
+    recording = recorded(tmp_path / "a.wav", np.concatenate([vowels(4.0), pause, vowels(3.5, pitch=220)]))
+    timeline = Timeline.windows(recording.duration, window=3, hop=1)
+    P = expert.predict(recording, timeline)
+    (reading,) = expert.read(recording, timeline)
+    judged = np.array([reason == "" for reason in reading.reasons])
+    assert judged[[0, 1, -1]].all()
+    assert reading.reasons[4] == "silence"
+    np.testing.assert_allclose(P[judged].sum(axis=1), 1, atol=1e-6)
+    assert np.isnan(P[~judged]).all()
+    np.testing.assert_array_equal(P, reading.probabilities)
+    embedding = expert.embed(recording, timeline)
+    assert np.isfinite(embedding[judged]).all()
+    assert np.isnan(embedding[~judged]).all()
+
+
+def test_all_windows_at_once_give_the_same_numbers_as_one_by_one(expert: VoiceExpert, tmp_path: Path) -> None:
+    recording = recorded(tmp_path / "a.wav", vowels(5.3))
+    timeline = Timeline.windows(recording.duration, window=2, hop=1)
+    single = [expert.predict(recording, Timeline((segment,)))[0] for segment in timeline]
+    np.testing.assert_array_equal(expert.predict(recording, timeline), single)
+
+
+# --- the network -----------------------------------------------------------------------------------------------------
+
+
+def test_shipped_weights_are_the_listed_ones_and_small(expert: VoiceExpert) -> None:
+    entry = weights.manifest()["voice"]
+    assert expert.sha256 == entry.sha256
+    assert weights.shipped("voice").stat().st_size == entry.bytes <= 5_000_000
+
+
+def test_weights_that_are_no_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "voice.onnx").write_bytes(b"not a network")
+    with pytest.raises(AssetError, match=r"voice\.onnx cannot be loaded"):
+        VoiceExpert(tmp_path / "voice.onnx").classify(vowels(1.0))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.73, 1.0, 3.0, 7.9])
+def test_any_length_of_half_a_second_or_more_is_judged(expert: VoiceExpert, seconds: float) -> None:
+    p = expert.classify(vowels(seconds))
+    assert p.shape == (len(VOICE),)
+    assert p.sum() == pytest.approx(1, abs=1e-5)
+    assert (p > 0).all()
+
+
+def test_batch_gives_the_same_numbers_as_one_by_one(expert: VoiceExpert) -> None:
+    session = weights.session(weights.shipped("voice"))
+    clips = np.stack([vowels(2.0), vowels(2.0, pitch=240), hiss(2.0, 0.1)])
+    batch = session.run(["probabilities"], {"waveform": clips})[0]
+    np.testing.assert_allclose(batch, [expert.classify(clip) for clip in clips], atol=1e-5)
+
+
+@pytest.mark.parametrize("gain", [0.05, 3.0])
+def test_recording_level_does_not_matter(expert: VoiceExpert, gain: float) -> None:
+    np.testing.assert_allclose(expert.classify(vowels(2.0)), expert.classify(gain * vowels(2.0)), atol=2e-3)
+
+
+def test_extreme_sound_gives_finite_answers(expert: VoiceExpert) -> None:
+    click = np.zeros(SAMPLE_RATE, np.float32)
+    click[8000] = 1.0
+    for samples in (np.zeros(SAMPLE_RATE), np.ones(SAMPLE_RATE), click, 1e-7 * hiss(1.0, 1.0)):
+        assert np.isfinite(expert.classify(samples)).all()
+
+
+def test_wrong_input_is_named(expert: VoiceExpert) -> None:
+    with pytest.raises(DataError, match=r"at least 8000 samples.*got 7999"):
+        expert.classify(np.zeros(7999))
+    with pytest.raises(DataError, match=r"shape \(2, 16000\)"):
+        expert.classify(np.zeros((2, 16000)))
+    with pytest.raises(DataError, match="finite"):
+        expert.classify(np.full(16000, np.nan))
+
+
+# --- how well --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("corpus", "labels", "bar"), [("ravdess", RAVDESS, 0.60), ("emodb", EMODB, 0.70)])
+def test_accuracy_on_speakers_that_training_never_heard(
+    expert: VoiceExpert, data: Path, corpus: str, labels: LabelSpace, bar: float
+) -> None:
+    from affuse.datasets import load
+
+    rows = load(corpus, data, "valid")
+    clips = [Recording.open(path) for path in rows.inputs]
+    P = np.stack([expert.classify(next(iter(clip.sound(Timeline((clip.span,)))))) for clip in clips])
+    accuracy = (restrict(P, VOICE, labels.labels).argmax(axis=1) == rows.targets).mean()
+    assert accuracy >= bar
+
+
+# --- the recipe ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def torch():  # type: ignore[no-untyped-def]  # the module itself, or a skip
+    return pytest.importorskip("torch", reason="the recipe needs torch")
+
+
+def test_log_mel_is_that_of_a_plain_fourier_transform(torch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice_networks import HOP, WINDOW, MelBands, Spectrum, mel_filterbank, normalise
+
+    samples = vowels(0.7) + hiss(0.7, 0.01)
+    frames = np.lib.stride_tricks.sliding_window_view(samples.astype(float), WINDOW)[::HOP]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
+    power = np.abs(np.fft.rfft(frames * hann, axis=1)) ** 2 @ mel_filterbank(80).double().numpy()
+    expected = (np.log(power / power.mean() + 1e-6) + 6) / 4
+    with torch.no_grad():
+        found = normalise(MelBands(80)(Spectrum()(torch.from_numpy(samples)[None])))[0].numpy()
+    assert found.shape == (1 + (len(samples) - WINDOW) // HOP, 80)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_mel_triangles_share_every_frequency_between_neighbours(torch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice_networks import mel_filterbank
+
+    bank = mel_filterbank(40).numpy()
+    assert bank.shape == (513, 40)
+    centres = bank.argmax(axis=0) * SAMPLE_RATE / 1024
+    assert np.all(np.diff(centres) > 0)
+    np.testing.assert_allclose(bank[20:440].sum(axis=1), 1, atol=1e-5)  # between the first centre and the last
+    # 1000 Hz is 1000 mel, to a tenth of a promille: the triangle above it peaks within half a band of that.
+    assert 2595 * np.log10(1 + 1000 / 700) == pytest.approx(1000, rel=1e-4)
+
+
+@pytest.mark.parametrize("pitch", [80.0, 130.0, 240.0, 450.0])
+def test_pitch_of_a_harmonic_sound(torch, pitch: float) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice_networks import PitchSalience, Spectrum
+
+    sound = sum(tone(1.0, pitch * k, 0.3 / k) for k in range(1, 12))
+    octave, periodicity = PitchSalience()(Spectrum()(torch.from_numpy(sound)[None]))
+    np.testing.assert_allclose(2 ** octave.numpy(), pitch, rtol=0.01)
+    assert periodicity.min() > 0.7
+    _, noise = PitchSalience()(Spectrum()(torch.from_numpy(hiss(1.0, 0.1))[None]))
+    assert noise.mean() < 0.2
+
+
+def test_functionals_do_not_depend_on_the_level(torch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice_networks import Functionals, Spectrum
+
+    sound = torch.from_numpy(vowels(1.0) + hiss(1.0, 0.003))[None]
+    plain, loud = (Functionals()(Spectrum()(gain * sound)) for gain in (1.0, 8.0))
+    assert torch.isfinite(plain).all()
+    torch.testing.assert_close(plain, loud, atol=5e-3, rtol=1e-3)
+
+
+def test_folds_never_split_a_speaker_and_hold_both_corpora(torch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice import assign_folds
+
+    groups = np.array([f"ravdess/{a:02d}" for a in range(1, 16)] * 4 + [f"emodb/{s:02d}" for s in range(3, 9)] * 3)
+    folds = assign_folds(groups, 5)
+    assert all(len(set(folds[groups == speaker])) == 1 for speaker in set(groups))
+    for k in range(5):
+        corpora = {speaker.split("/")[0] for speaker in groups[folds == k]}
+        assert corpora == {"ravdess", "emodb"}
+        actors = {int(g.split("/")[1]) % 2 for g in groups[folds == k] if g.startswith("ravdess")}
+        assert actors == {0, 1}  # women and men
+
+
+def test_loss_leaves_alone_the_labels_that_a_corpus_does_not_have(torch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice import _masks, _smoothed_loss
+
+    logits = torch.zeros(2, len(VOICE), requires_grad=True)
+    targets = torch.tensor([VOICE.index("anger")] * 2)
+    loss = _smoothed_loss(logits, targets, _masks(np.array(["ravdess", "emodb"])), 0.1)
+    # Even logits: whatever the smoothing, the loss is the logarithm of the number of labels that the corpus has.
+    np.testing.assert_allclose(loss.detach().numpy(), np.log([8, 7]), rtol=1e-5)
+    loss.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[0, VOICE.index("boredom")] == 0
+    assert logits.grad[1, VOICE.index("calm")] == logits.grad[1, VOICE.index("surprise")] == 0
+    assert (logits.grad[:, VOICE.index("anger")] < 0).all()
+
+
+def test_augmentation_repeats_and_keeps_its_shape(torch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice import augment
+
+    log_power = torch.randn(6, 170, 80, generator=torch.Generator().manual_seed(0))
+    first, again, other = (augment(log_power.clone(), torch.Generator().manual_seed(s)) for s in (3, 3, 4))
+    assert first.shape == log_power.shape
+    assert torch.isfinite(first).all()
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_exported_graph_answers_like_the_networks(torch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("onnx", reason="the recipe needs onnx")
+    from affuse.training.voice import export
+    from affuse.training.voice_networks import FunctionalsNetwork, VoiceEnsemble, VoiceNetwork
+
+    torch.manual_seed(0)
+    networks = [VoiceNetwork(80, (4, 6, 8, 10), len(VOICE), 0.3) for _ in range(2)]
+    functionals = [FunctionalsNetwork(torch.zeros(237), torch.ones(237), len(VOICE), 16, 0.5)]
+    ensemble = VoiceEnsemble(networks, functionals, 80, temperature=0.7)
+    ensemble.fit_projection(torch.randn(50, 512), 8)
+    with pytest.deprecated_call():  # torch prefers its newer exporter, which cannot leave the length open here
+        export(ensemble, tmp_path / "voice.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["voice.onnx"]
+    session = weights.session(tmp_path / "voice.onnx")
+    for seconds in (0.5, 1.3):
+        sound = np.stack([vowels(seconds), hiss(seconds, 0.1)])
+        answers = session.run(["probabilities", "embedding"], {"waveform": sound})
+        with torch.no_grad():
+            expected = [output.numpy() for output in ensemble(torch.from_numpy(sound))]
+        np.testing.assert_allclose(answers[0], expected[0], atol=1e-3)
+        np.testing.assert_allclose(answers[1], expected[1], atol=2e-2)
+
+
+def test_projection_gives_uncorrelated_parts_of_unit_variance(torch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice_networks import VoiceEnsemble, VoiceNetwork
+
+    ensemble = VoiceEnsemble([VoiceNetwork(80, (4, 4, 4, 4), 9, 0.0, joined=6)], [], 80, 1.0)
+    cloud = torch.randn(400, 12, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.arange(1.0, 13.0))
+    ensemble.fit_projection(cloud + 5, 4)
+    projected = (cloud + 5 - ensemble.centre) @ ensemble.projection
+    np.testing.assert_allclose(np.cov(projected.T.numpy(), bias=True), np.eye(4), atol=1e-3)
