@@ -421,7 +421,7 @@ def test_failure_leaves_nothing_and_keeps_what_was(tmp_path: Path, monkeypatch: 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    monkeypatch.setattr("arro3.io.write_parquet", full)
     with pytest.raises(OutputError, match=r"cannot be written \(no space left on device\)"):
         write_results(samples.one_person(), tmp_path, "clip")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
