@@ -1,8 +1,9 @@
 """Whole-process figures: start-up, speed and memory of the installed command (``make bench``).
 
-Every figure is taken from outside, by the operating system's own account of a finished process: wall-clock seconds, processor
-seconds and peak resident memory. ``--data`` names the folder of the data sets, whose clips are measured; without it, the demo
-clip is. ``--memory`` also loops a clip to 1, 3, 10 and 30 minutes and draws the peak memory against the length.
+Every figure is taken from outside, by the operating system's own account of a finished process: wall-clock seconds,
+processor seconds and peak resident memory. ``--data`` names the folder of the data sets, whose clips are measured;
+without it, the demo clip is. ``--memory`` also loops a clip to 1, 3, 10 and 30 minutes and draws the peak memory
+against the length.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def loop(source: Path, target: Path, seconds: float) -> None:
             offset += length
 
 
-def measure_speed(affuse: list[str], clip: Path, transcript: Path | None, seconds: float, times: int) -> dict[str, float]:
+def measure_speed(
+    affuse: list[str], clip: Path, transcript: Path | None, seconds: float, times: int
+) -> dict[str, float]:
     """Analyse one clip several times, start-up included."""
     words = [] if transcript is None else ["--transcript", str(transcript)]
     figures = repeat([*affuse, "analyze", str(clip), *words, "--json"], times)
@@ -123,7 +126,9 @@ def draw_memory(figures: dict[str, dict[str, float]], path: Path) -> None:
     for x, y in zip(minutes, peaks, strict=True):
         axes.annotate(f"{y:.0f} MB", (x, y), textcoords="offset points", xytext=(0, 8), ha="center")
     axes.axhline(600, color="#D55E00", linestyle="--", linewidth=1)
-    axes.annotate("limit: 600 MB", (minutes[-1], 600), textcoords="offset points", xytext=(0, 4), ha="right", color="#D55E00")
+    axes.annotate(
+        "limit: 600 MB", (minutes[-1], 600), textcoords="offset points", xytext=(0, 4), ha="right", color="#D55E00"
+    )
     axes.set(xlabel="length of the video in minutes", ylabel="peak memory in MB", ylim=(0, 700), title="affuse analyze")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)

@@ -1,4 +1,4 @@
-"""The pipeline with fake experts: alignment, fusion, conflict, persons, notes and errors. No weights but the fuser's."""
+"""The pipeline with fake experts: alignment, fusion, conflict, persons, notes and errors."""
 
 from pathlib import Path
 
@@ -122,7 +122,9 @@ def test_progress_reaches_the_end_of_every_modality(recording: Path) -> None:
 
 
 def test_window_longer_than_the_recording_is_refused(recording: Path) -> None:
-    with pytest.raises(ConfigError, match=r"talk.srt: a window of 30 s is longer than the recording, which lasts 8.00 s"):
+    with pytest.raises(
+        ConfigError, match=r"talk.srt: a window of 30 s is longer than the recording, which lasts 8.00 s"
+    ):
         Analyzer(experts(), window=30).analyze(recording)
 
 

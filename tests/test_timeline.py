@@ -8,7 +8,7 @@ from affuse.timeline import Segment, Timeline
 
 
 def test_segment_refuses_to_end_before_it_starts() -> None:
-    with pytest.raises(ConfigError, match="got 2.0 to 1.0"):
+    with pytest.raises(ConfigError, match=r"got 2\.0 to 1\.0"):
         Segment(2.0, 1.0)
     with pytest.raises(ConfigError, match="finite"):
         Segment(0.0, float("nan"))

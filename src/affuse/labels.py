@@ -51,12 +51,8 @@ EKMAN = LabelSpace("ekman", ("anger", "disgust", "fear", "happiness", "sadness",
 
 SENTIMENT = LabelSpace("sentiment", ("negative", "neutral", "positive"))
 
-FERPLUS = LabelSpace(
-    "ferplus", ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
-)
-RAVDESS = LabelSpace(
-    "ravdess", ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
-)
+FERPLUS = LabelSpace("ferplus", ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"))
+RAVDESS = LabelSpace("ravdess", ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise"))
 EMODB = LabelSpace("emodb", ("anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral"))
 VOICE = LabelSpace("voice", (*RAVDESS.labels, "boredom"))
 """Union of the acted-speech corpora, the native space of the shipped voice expert."""

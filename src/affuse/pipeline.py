@@ -204,7 +204,12 @@ class _Answer:
         return to_emotions(reading.probabilities, self.analyzer.experts[modality].labels)
 
     def _fuse(
-        self, P: np.ndarray, S: np.ndarray, segments: Sequence[Segment], reasons: Sequence[Sequence[str]], person: str | None
+        self,
+        P: np.ndarray,
+        S: np.ndarray,
+        segments: Sequence[Segment],
+        reasons: Sequence[Sequence[str]],
+        person: str | None,
     ) -> list[Verdict]:
         fused = self.pool(P)
         sentiment = _sentiment_score(_sentiment_pool(self.pool)(S))
@@ -212,7 +217,9 @@ class _Answer:
         shares = shapley_shares(P, self.pool, self.pool.prior, answers)
         divergence = conflict(P)
         return [
-            self._verdict(segment, person, P[i], [r[i] for r in reasons], fused[i], sentiment[i], divergence[i], shares[i])
+            self._verdict(
+                segment, person, P[i], [r[i] for r in reasons], fused[i], sentiment[i], divergence[i], shares[i]
+            )
             for i, segment in enumerate(segments)
         ]
 
@@ -270,7 +277,8 @@ class _Answer:
             return tuple(self.recording.notes)
         return (
             *self.recording.notes,
-            f"{n_people} persons are seen; {' and '.join(shared)} cannot be told apart by person and count for each of them",
+            f"{n_people} persons are seen; {' and '.join(shared)} cannot be told apart by person "
+            "and count for each of them",
         )
 
 
@@ -315,8 +323,8 @@ def analyze(
 ) -> Analysis:
     """Analyse one recording, or bare ``text``, with the shipped experts.
 
-    ``window`` and ``hop`` in seconds; ``language`` "en" or "zh" where it shall not be recognised. Use `Analyzer` for many recordings.
-    Raises ConfigError unless exactly one of ``path`` and ``text`` is given.
+    ``window`` and ``hop`` in seconds; ``language`` "en" or "zh" where it shall not be recognised. Use `Analyzer` for
+    many recordings. Raises ConfigError unless exactly one of ``path`` and ``text`` is given.
     """
     if (path is None) == (text is None):
         raise ConfigError("analyze needs either the path of a recording or a text")

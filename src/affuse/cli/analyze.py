@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["analyze"]
 
-_TRANSCRIPTS = (".srt", ".vtt", ".json", ".txt")
+# Looked for beside the recordings of a folder. Not JSON: that may be our own results of an earlier run.
+_TRANSCRIPTS = (".srt", ".vtt", ".txt")
 # Files of a folder that are plainly no recordings; anything else is tried.
-_PASSED_OVER = frozenset({*_TRANSCRIPTS, ".csv", ".tsv", ".parquet", ".html", ".md", ".pdf", ".toml", ".yaml", ".yml", ".py", ".sh"})
+_PASSED_OVER = frozenset(
+    {*_TRANSCRIPTS, ".json", ".csv", ".tsv", ".parquet", ".html", ".md", ".pdf", ".toml", ".yaml", ".yml", ".py", ".sh"}
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _check_lengths(window: float | None, hop: float | None) -> None:
 
 
 def parse_experts(option: str | None) -> dict[str, str] | None:
-    """Experts by modality from "face,voice=NAME"; None means all shipped ones. Raises ConfigError where it cannot be read."""
+    """Experts by modality from "face,voice=NAME"; None, the shipped ones, from None. Raises ConfigError otherwise."""
     from affuse.experts import DEFAULT_EXPERTS
 
     if option is None:
@@ -98,7 +101,8 @@ def parse_experts(option: str | None) -> dict[str, str] | None:
 def find_jobs(inputs: Sequence[Path], transcript: Path | None) -> tuple[list[Job], int]:
     """Recordings among ``inputs`` and in their folders, and how many other files the folders hold.
 
-    In a folder, a transcript with the stem of a recording is taken for its own. Raises MediaError where nothing is found.
+    In a folder, a transcript with the stem of a recording is taken for its own. Raises MediaError where nothing is
+    found.
     """
     pairs: list[tuple[Path, Path | None]] = []
     skipped = 0
@@ -115,7 +119,8 @@ def find_jobs(inputs: Sequence[Path], transcript: Path | None) -> tuple[list[Job
         pairs += own.items()
     if transcript is not None and len(pairs) > 1:
         raise ConfigError(
-            f"--transcript takes a single recording; got {len(pairs)}. In a folder, name each transcript like its recording"
+            f"--transcript takes a single recording; got {len(pairs)}. "
+            "In a folder, name each transcript like its recording"
         )
     stems = Counter(path.stem for path, _ in pairs)
     return [Job(p, t, p.stem if stems[p.stem] == 1 else p.name) for p, t in pairs], skipped

@@ -44,7 +44,9 @@ def evaluate_expert(expert: Any, dataset: Dataset) -> dict[str, Any]:
     from affuse.evaluation import classification_report
 
     if expert.modality != dataset.modality:
-        raise ConfigError(f"{dataset.name} holds rows for {dataset.modality}; the expert {expert.name} reads {expert.modality}")
+        raise ConfigError(
+            f"{dataset.name} holds rows for {dataset.modality}; the expert {expert.name} reads {expert.modality}"
+        )
     return classification_report(_answers(expert, dataset), dataset.targets, dataset.labels.labels)
 
 
@@ -66,7 +68,9 @@ def _print(report: dict[str, Any], title: str) -> None:
     figures = Table(title=title, title_justify="left")
     for key in ("n", "accuracy", "uar", "macro_f1", "weighted_f1", "ece"):
         figures.add_column(key, justify="right")
-    figures.add_row(str(report["n"]), *(f"{report[key]:.4f}" for key in ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")))
+    figures.add_row(
+        str(report["n"]), *(f"{report[key]:.4f}" for key in ("accuracy", "uar", "macro_f1", "weighted_f1", "ece"))
+    )
     console.print(figures)
     confusion = Table(title="true label (row) answered as (column)", title_justify="left")
     confusion.add_column("")

@@ -65,7 +65,9 @@ def download(
     from affuse.experts import weights
 
     if bool(names) == everything:
-        raise ConfigError(f"name the weights to download, or give --all; optional: {', '.join(sorted(weights.DOWNLOADS))}")
+        raise ConfigError(
+            f"name the weights to download, or give --all; optional: {', '.join(sorted(weights.DOWNLOADS))}"
+        )
     for name in sorted(weights.DOWNLOADS) if everything else names or []:
         typer.echo(f"{name}: {weights.download(name)}")
 

@@ -60,9 +60,9 @@ def read_online_shopping(data: Path, split: str) -> Dataset:
     """Read the shop reviews of ten categories; the corpus has no parts but train."""
     _require_train("online_shopping_10_cats", split)
     folder = find_folder(data, "online_shopping_10_cats", "*.zip")
-    with ZipFile(folder / "online_shopping_10_cats.zip") as archive:
-        with archive.open("online_shopping_10_cats.csv") as file:
-            table = pd.read_csv(file)
+    name = "online_shopping_10_cats"
+    with ZipFile(folder / f"{name}.zip") as archive, archive.open(f"{name}.csv") as file:
+        table = pd.read_csv(file)
     return _reviews("online_shopping_10_cats", table, "review", groups=table["cat"].to_numpy())
 
 

@@ -33,7 +33,7 @@ def f1_scores(confusion: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(P: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equally wide bins (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599).
+    """Mean gap between confidence and accuracy over equally wide bins (Guo et al. 2017, arXiv:1706.04599).
 
     Confidence is the largest probability of a row of P (n, k); a bin counts by its rows.
     """

@@ -21,7 +21,7 @@ def expert_names() -> list[str]:
 
 
 def load_expert(name: str, **options: Any) -> Any:
-    """Make the expert registered under ``name``; ``options`` go to its constructor. Raises ConfigError for an unknown one."""
+    """Make the expert registered under ``name`` with ``options``. Raises ConfigError for an unknown one."""
     found = entry_points(group=_GROUP, name=name)
     if not found:
         raise ConfigError(f"unknown expert {name!r}; installed: {', '.join(expert_names())}")

@@ -18,9 +18,10 @@ __all__ = ["Expert", "Reading"]
 class Reading:
     """What an expert found: probabilities per window, for one person or for a whole scene.
 
-    ``probabilities`` (n, k) over the expert's labels, NaN rows where there is no evidence; ``reasons`` has n entries, empty
-    where there is evidence. ``sentiment`` (n, 3) over `labels.SENTIMENT`, NaN likewise, where the expert judges it itself.
-    ``person``, ``times`` (m,) and ``boxes`` (m, 4: x, y, width, height as fractions of the picture) where a person was followed.
+    ``probabilities`` (n, k) over the expert's labels, NaN rows where there is no evidence; ``reasons`` has n entries,
+    empty where there is evidence. ``sentiment`` (n, 3) over `labels.SENTIMENT`, NaN likewise, where the expert judges
+    it itself. ``person``, ``times`` (m,) and ``boxes`` (m, 4: x, y, width, height as fractions of the picture) where a
+    person was followed.
     """
 
     probabilities: np.ndarray
@@ -35,8 +36,9 @@ class Reading:
 class Expert(Protocol):
     """Reads one modality of a recording.
 
-    ``read`` returns one `Reading` a person, the person seen most first, and never an empty list: where nobody is seen, a
-    single reading without evidence says why. ``predict`` is its first reading's probabilities (n, k): rows sum to 1 or are NaN.
+    ``read`` returns one `Reading` a person, the person seen most first, and never an empty list: where nobody is
+    seen, a single reading without evidence says why. ``predict`` is its first reading's probabilities (n, k): rows
+    sum to 1 or are NaN.
     """
 
     name: str

@@ -14,7 +14,7 @@ __all__ = ["conflict", "conflict_in_words", "log_odds", "shapley_shares"]
 
 
 def conflict(P: Array) -> Array:
-    """Jensen-Shannon divergence between the modalities that have evidence, scaled to 0…1 (Lin 1991, doi:10.1109/18.61115).
+    """Jensen-Shannon divergence between the modalities with evidence, scaled to 0…1 (Lin 1991, doi:10.1109/18.61115).
 
     P (n, m, k) with NaN for missing evidence. The divergence of equally weighted modalities, in bits, is divided by the
     log2 of their number, which is its upper bound. Returns (n,); NaN where fewer than two modalities speak.
@@ -56,11 +56,11 @@ def log_odds(p: Array) -> Array:
 
 
 def shapley_shares(P: Array, fuse: Callable[[Array], Array], prior: Array, labels: Array) -> Array:
-    """Exact Shapley share of every modality in the log-odds of the answer (Shapley 1953; Lundberg & Lee 2017, arXiv:1705.07874).
+    """Exact Shapley share of every modality in the log-odds of the answer (Lundberg & Lee 2017, arXiv:1705.07874).
 
-    The value of a set of modalities is the log-odds that ``fuse`` gives to the row's label ``labels`` (n,) when only the set
-    speaks; the empty set has those of ``prior`` (k,). All 2^m sets are evaluated. P (n, m, k); returns (n, m): shares of a row
-    add up to the log-odds of the full answer over the prior; NaN for modalities without evidence.
+    The value of a set of modalities is the log-odds that ``fuse`` gives to the row's label ``labels`` (n,) when only
+    the set speaks; the empty set has those of ``prior`` (k,). All 2^m sets are evaluated. P (n, m, k); returns (n,
+    m): shares of a row add up to the log-odds of the full answer over the prior; NaN for modalities without evidence.
     """
     n, m, _ = P.shape
     rows = np.arange(n)

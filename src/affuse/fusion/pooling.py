@@ -28,10 +28,10 @@ def soften(P: Array, temperatures: Array) -> Array:
 def log_pool(P: Array, weights: Array, priors: Array, prior: Array) -> Array:
     """Weighted logarithmic opinion pool with prior correction (Genest & Zidek 1986, doi:10.1214/ss/1177013825).
 
-    ``log q = log prior + sum_m weights[m] (log P[m] - log priors[m])``, normalised. With weights of 1 this is Bayes' product
-    rule for modalities that are independent given the label. P (n, m, k) may hold NaN for modalities without evidence, which
-    are left out; weights (m,); priors (m, k) are the label frequencies that each expert was trained under; prior (k,) is that
-    of the answer. Returns (n, k); rows without any evidence are NaN.
+    ``log q = log prior + sum_m weights[m] (log P[m] - log priors[m])``, normalised. With weights of 1 this is Bayes'
+    product rule for modalities that are independent given the label. P (n, m, k) may hold NaN for modalities without
+    evidence, which are left out; weights (m,); priors (m, k) are the label frequencies that each expert was trained
+    under; prior (k,) is that of the answer. Returns (n, k); rows without any evidence are NaN.
     """
     here = present(P)
     ratio = np.log(np.maximum(P, FLOOR)) - np.log(priors)
@@ -90,7 +90,9 @@ class LogPool:
     def from_dict(cls, values: Mapping[str, Any]) -> LogPool:
         """Read what `to_dict` wrote. Raises DataError where a part is missing or shapes do not fit."""
         try:
-            arrays = {name: np.asarray(values[name], dtype=float) for name in ("temperatures", "weights", "priors", "prior")}
+            arrays = {
+                name: np.asarray(values[name], dtype=float) for name in ("temperatures", "weights", "priors", "prior")
+            }
             pool = cls(tuple(values["modalities"]), tuple(values["labels"]), **arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a fuser of affuse: {error}") from error

@@ -15,7 +15,7 @@ __all__ = ["load_checkpoint", "restore_optimizer", "save_checkpoint"]
 
 
 def save_checkpoint(path: Path, parts: dict[str, dict[str, Any]], progress: dict[str, Any]) -> None:
-    """Write the state dicts in ``parts`` (models, optimisers) and the JSON-able ``progress`` to ``path`` in one step."""
+    """Write the state dicts in ``parts`` and the JSON-able ``progress`` to ``path`` in one step."""
     tensors: dict[str, torch.Tensor] = {}
     for name, state in parts.items():
         for key, value in _flatten(state).items():

@@ -1,4 +1,4 @@
-"""What every recipe does the same way: seeds, schedules, averaged weights, temperature and the folder that it leaves."""
+"""What every recipe does the same way: seeds, schedules, averaged weights, temperature, and what it leaves behind."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 ``python -m affuse.training.face --data DIR --out runs/face [--resume]``
 
-The schedule is fixed beforehand, so nothing is selected; a twentieth of train is held out for the temperature and for the
-fuser, and FER+ valid only reports. Residual blocks after He et al. 2016 (arXiv:1512.03385), votes as targets after
+The schedule is fixed beforehand, so nothing is selected; a twentieth of train is held out for the temperature and for
+the fuser, and FER+ valid only reports. Residual blocks after He et al. 2016 (arXiv:1512.03385), votes as targets after
 Barsoum et al. 2016 (arXiv:1608.01041), random erasing after Zhong et al. 2017 (arXiv:1708.04896).
 """
 
@@ -152,16 +152,17 @@ def train(data: Path, out: Path, config: FaceConfig, resume: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows = load("ferplus", data, "train")
     valid = load("ferplus", data, "valid")
+    pictures = np.asarray(rows.inputs)
     usable = ~_copies(rows, valid)
     held_out = usable & (np.arange(len(rows)) % config.held_out_every == 0)
     model = _fit(rows, np.flatnonzero(usable & ~held_out), out / "checkpoint.safetensors", config, resume)
-    logits = _logits(model, rows.inputs, np.flatnonzero(held_out))
+    logits = _logits(model, pictures, np.flatnonzero(held_out))
     temperature = fit_temperature(logits, rows.targets[held_out])
     weights = out / "face.onnx"
     export(model, temperature, weights)
-    P = _run(weights, rows.inputs[held_out])
+    P = _run(weights, pictures[held_out])
     write_held_out(out / "held_out.npz", probabilities=P, targets=rows.targets[held_out], groups=rows.groups[held_out])
-    reported = _run(weights, valid.inputs)
+    reported = _run(weights, np.asarray(valid.inputs))
     facts = {
         "config": asdict(config),
         "rows": {"fit": int((usable & ~held_out).sum()), "held_out": int(held_out.sum()), "valid": len(valid)},
@@ -183,7 +184,7 @@ def _copies(rows: Dataset, valid: Dataset) -> np.ndarray:
 
 def _fit(rows: Dataset, chosen: np.ndarray, path: Path, config: FaceConfig, resume: bool) -> FaceNetwork:
     generator = seed_everything(config.seed, config.threads)
-    model = FaceNetwork(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = FaceNetwork(config).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     first = 0
@@ -193,7 +194,7 @@ def _fit(rows: Dataset, chosen: np.ndarray, path: Path, config: FaceConfig, resu
         average.load_state_dict(parts["average"])
         restore_optimizer(optimizer, parts["optimizer"])
         first = progress["epoch"]
-    images = torch.from_numpy(np.ascontiguousarray(rows.inputs[chosen]))
+    images = torch.from_numpy(np.ascontiguousarray(np.asarray(rows.inputs)[chosen]))
     assert rows.votes is not None
     targets = torch.from_numpy(rows.votes[chosen]).float()
     for epoch in range(first, config.epochs):
@@ -213,7 +214,11 @@ def _fit(rows: Dataset, chosen: np.ndarray, path: Path, config: FaceConfig, resu
             optimizer.step()
             ema_update(average, model, min(config.ema_decay, (1 + step + epoch * len(batches)) / 100))
             loss += value.item() / len(batches)
-        state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()["state"]}
+        state = {
+            "model": model.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict()["state"],
+        }
         save_checkpoint(path, {**state, "optimizer": {"state": state["optimizer"]}}, {"epoch": epoch + 1})
         print(f"epoch {epoch + 1}/{config.epochs} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
     return average.eval()

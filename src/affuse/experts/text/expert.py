@@ -21,8 +21,8 @@ __all__ = ["LANGUAGES", "TextExpert"]
 
 LANGUAGES = ("en", "zh")
 
-# Wordpieces a word above which a text of several words in Latin letters is not English. 99.8 % of the GoEmotions comments
-# of four words or more lie below; German, French, Spanish and Italian sentences lie above (see test_text.py).
+# Wordpieces a word above which a text of several words in Latin letters is not English. 99.8 % of the GoEmotions
+# comments of four words or more lie below; German, French, Spanish and Italian sentences lie above (see test_text.py).
 _FOREIGN_PIECES = 2.0
 _FOREIGN_WORDS = 4
 
@@ -96,7 +96,7 @@ class TextExpert:
         return emotions, sentiments
 
     def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
-        """One reading for the whole scene; a window's answer is the mean of its cues, weighted by the seconds they share."""
+        """One reading for the whole scene; a window averages its cues, weighted by the seconds they share."""
         cues = recording.cues
         emotions, sentiments = self._each([cue.text for cue in cues])
         shared = timeline.overlaps([cue.segment for cue in cues])
@@ -136,7 +136,7 @@ def _onto_seven(P: np.ndarray, labels: LabelSpace) -> np.ndarray:
 
 
 def _average(shared: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean of the cues' ``values`` (c, d) in every window, weighted by ``shared`` seconds (n, c); NaN where none is shared."""
+    """Mean of the cues' ``values`` (c, d) in every window, weighted by ``shared`` seconds (n, c); NaN without any."""
     total = shared.sum(axis=1, keepdims=True)
     mean = np.full((len(shared), values.shape[1]), np.nan)
     np.divide(shared @ values, total, out=mean, where=total > 0)

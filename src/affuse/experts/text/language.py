@@ -13,8 +13,8 @@ _HAN_NEIGHBOURS = ("HIRAGANA", "KATAKANA", "HANGUL")
 def script_of(text: str) -> str | None:
     """Name of the script of most letters in ``text``: "latin", "han" or "other"; None where there are no letters.
 
-    Han characters among Japanese or Korean letters do not make a text Chinese. A Han character counts as two letters: it
-    carries a syllable, where a Latin letter carries about half of one.
+    Han characters among Japanese or Korean letters do not make a text Chinese. A Han character counts as two letters:
+    it carries a syllable, where a Latin letter carries about half of one.
     """
     counts: Counter[str] = Counter()
     for character in text:
