@@ -77,5 +77,5 @@ def write_card(path: Path, weights: Path, facts: Mapping[str, Any]) -> None:
 def write_held_out(path: Path, **arrays: np.ndarray) -> None:
     """Write the calibrated outputs on held-out training rows, which the recipe of the fuser learns from."""
     temporary = path.with_suffix(".part.npz")
-    np.savez_compressed(temporary, **arrays)
+    np.savez_compressed(temporary, allow_pickle=False, **arrays)
     os.replace(temporary, path)
