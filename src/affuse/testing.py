@@ -18,7 +18,8 @@ __all__ = ["FakeExpert", "check_expert", "check_fuser"]
 class FakeExpert:
     """An expert that answers what it was told, needs no weights, and reads the recording no further than its headers.
 
-    ``answers`` maps a label to its probability; the rest is shared evenly. Windows in ``silent`` (indices) have no evidence.
+    ``answers`` maps a label to its probability; the rest is shared evenly. Windows in ``silent`` (indices) have no
+    evidence.
     """
 
     labels: LabelSpace = EKMAN
@@ -61,8 +62,8 @@ class FakeExpert:
 def check_expert(expert: Expert, recording: Recording, timeline: Timeline) -> None:
     """Assert the contract of experts on one recording.
 
-    Rows sum to 1 or are NaN with a reason; every reading covers the timeline; asking twice and asking for one window at a
-    time give the same numbers; a recording without any media gives a reading without evidence.
+    Rows sum to 1 or are NaN with a reason; every reading covers the timeline; asking twice and asking for one window
+    at a time give the same numbers; a recording without any media gives a reading without evidence.
     """
     assert isinstance(expert, Expert), f"{expert!r} lacks name, modality, labels, read or predict"
     readings = expert.read(recording, timeline)
@@ -89,25 +90,30 @@ def _check_reading(reading: Reading, n: int, k: int) -> None:
 
 
 def check_fuser(fuser: Any, n_classes: int = 4, seed: int = 0) -> None:
-    """Assert the contract of fusers: scikit-learn's clone, gaps, order of modalities, and batch = one by one.
+    """Assert the contract of fusers: clone, gaps, labels, order of modalities, and batch = one by one.
 
-    ``fuser`` is an unfitted estimator over P (n, m, k). Raises AssertionError that names the broken rule.
+    ``fuser`` is an unfitted estimator over P (n, m, k) that is not tied to a number of modalities or classes. Raises
+    AssertionError that names the broken rule.
     """
     from sklearn.base import clone
 
     P, y = _simulated_experts(n_classes, seed)
+    P.flags.writeable = False  # whoever writes to its input fails here
     fitted = clone(fuser).fit(P, y)
     assert list(fitted.classes_) == list(range(n_classes)), "classes_ must be the columns of P"
     fused = fitted.predict_proba(P)
     assert fused.shape == (len(P), n_classes), f"expected {(len(P), n_classes)}; got {fused.shape}"
     np.testing.assert_allclose(fused.sum(axis=1), 1.0, atol=1e-8, err_msg="rows must sum to 1")
+    assert (fused >= 0).all(), "probabilities must not be negative"
     _check_gaps(fitted, P)
+    _check_labels(fuser, fitted, P, y)
     one_by_one = np.concatenate([fitted.predict_proba(P[i : i + 1]) for i in range(20)])
     np.testing.assert_allclose(fused[:20], one_by_one, atol=1e-10, err_msg="a batch must equal its rows one by one")
     turned = clone(fuser).fit(P[:, ::-1], y).predict_proba(P[:, ::-1])
     np.testing.assert_allclose(fused, turned, atol=2e-3, err_msg="the order of modalities must not matter")
     again = clone(fuser).fit(P, y).predict_proba(P)
     np.testing.assert_array_equal(fused, again, err_msg="fitting twice on the same rows must give the same answers")
+    _check_fit_with_gaps(fuser, P, y, seed)
 
 
 def _simulated_experts(n_classes: int, seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -130,3 +136,28 @@ def _check_gaps(fitted: Any, P: np.ndarray) -> None:
     silent = fitted.predict_proba(np.full_like(P[:3], np.nan))
     assert np.isnan(silent).all(), "a row without any evidence must be NaN, not a guess"
     assert len(fitted.predict(np.full_like(P[:3], np.nan))) == 3, "predict must answer rows without evidence too"
+
+
+def _check_labels(fuser: Any, fitted: Any, P: np.ndarray, y: np.ndarray) -> None:
+    from sklearn.base import clone
+
+    np.testing.assert_array_equal(
+        fitted.predict(P), fitted.predict_proba(P).argmax(axis=1), err_msg="predict must be the most probable label"
+    )
+    names = np.array([f"label {i}" for i in range(P.shape[2])])
+    named = clone(fuser).fit(P, names[y])
+    assert list(named.classes_) == list(names), "labels may be names: sorted, they are the columns of P"
+    np.testing.assert_array_equal(
+        named.predict(P), names[fitted.predict(P)], err_msg="names of labels must not change the answers"
+    )
+
+
+def _check_fit_with_gaps(fuser: Any, P: np.ndarray, y: np.ndarray, seed: int) -> None:
+    from sklearn.base import clone
+
+    gappy = P.copy()
+    gappy[np.random.default_rng(seed).random(P.shape[:2]) < 0.5] = np.nan
+    fused = clone(fuser).fit(gappy, y).predict_proba(gappy)
+    silent = np.isnan(gappy).all(axis=(1, 2))
+    assert np.isnan(fused[silent]).all(), "a row without any evidence must be NaN, not a guess"
+    assert np.isfinite(fused[~silent]).all(), "with half of the evidence missing every other row must be answered"

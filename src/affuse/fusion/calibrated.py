@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
 
-from affuse.errors import DataError
-from affuse.fusion.base import Array, check_probabilities, present
+from affuse.fusion.base import Array, Columns, Groups, Mask, present
+from affuse.fusion.estimator import Fuser, check_vector, label_frequencies
 from affuse.fusion.pooling import FLOOR, log_pool, soften
 
 __all__ = ["CalibratedLogPool", "fit_temperature", "fit_weights"]
 
 
-class CalibratedLogPool(ClassifierMixin, BaseEstimator):
+class CalibratedLogPool(Fuser):
     """Logarithmic opinion pool with one learned temperature and weight a modality, shrunk towards the product rule.
 
-    Temperatures calibrate every modality by itself (Guo et al. 2017, arXiv:1706.04599); weights then minimise the negative
-    log-likelihood of the pooled answer plus ``shrinkage`` / n times the squared distance of the weights from 1, which is the
-    product rule. ``shrinkage`` counts in rows: with as many rows as that, data and rule weigh about the same.
+    Temperatures calibrate every modality by itself (Guo et al. 2017, arXiv:1706.04599); weights then minimise the
+    negative log-likelihood of the pooled answer plus ``shrinkage`` / n times the squared distance of the weights from
+    1, which is the product rule. ``shrinkage`` counts in rows: with as many rows as that, data and rule weigh about
+    the same.
 
     Parameters
     ----------
@@ -33,50 +30,35 @@ class CalibratedLogPool(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ (k,), temperatures_ (m,), weights_ (m,), priors_ (m, k), prior_ (k,)
+
+    Gaps: left out. Ties: the first column.
     """
 
     def __init__(self, shrinkage: float = 50.0, prior: ArrayLike | None = None) -> None:
         self.shrinkage = shrinkage
         self.prior = prior
 
-    def fit(self, P: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Learn from held-out outputs P (n, m, k) with NaN for gaps, and labels y (n,) that are the columns 0…k-1.
-
-        ``groups`` is accepted for the sake of group-wise cross-validation and changes nothing. Raises DataError on bad shapes.
-        """
-        P = check_probabilities(P)
-        y = np.asarray(y)
-        n, m, k = P.shape
-        if len(y) != n:
-            raise DataError(f"P has {n} rows, but y has {len(y)}")
-        if not np.isin(y, np.arange(k)).all():
-            raise DataError(f"labels must be columns of P, 0 to {k - 1}; got {sorted(set(y.tolist()))}")
-        self.classes_ = np.arange(k)
+    def learn(self, P: Array, y: Columns, groups: Groups) -> None:
+        """Learn temperatures, then weights; a prior that was given replaces the one of the labels."""
+        m, k = P.shape[1:]
         here = present(P)
+        if self.prior is not None:
+            prior = np.maximum(check_vector(self.prior, k, "prior", "classes"), FLOOR)
+            self.prior_ = prior / prior.sum()
         self.temperatures_ = np.array([fit_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
-        frequencies = [np.bincount(y[here[:, j]], minlength=k) + 1.0 for j in range(m)]  # one more each: none is zero
-        self.priors_ = np.array([f / f.sum() for f in frequencies])
-        overall = np.bincount(y, minlength=k) + 1.0
-        self.prior_ = overall / overall.sum() if self.prior is None else np.asarray(self.prior, dtype=float)
-        calibrated = soften(P, self.temperatures_)
-        self.weights_ = fit_weights(calibrated, y, self.priors_, self.prior_, self.shrinkage)
-        return self
+        self.priors_ = np.array([label_frequencies(y[here[:, j]], k) for j in range(m)])
+        self.weights_ = fit_weights(soften(P, self.temperatures_), y, self.priors_, self.prior_, self.shrinkage)
 
-    def predict_proba(self, P: ArrayLike) -> Array:
-        """Fused probabilities (n, k); a row without any evidence is NaN."""
-        check_is_fitted(self)
-        P = check_probabilities(P, len(self.weights_), len(self.classes_))
+    def combine(self, P: Array, here: Mask) -> Array:
+        """Pool of the calibrated P (n, m, k)."""
         return log_pool(soften(P, self.temperatures_), self.weights_, self.priors_, self.prior_)
 
-    def predict(self, P: ArrayLike) -> Array:
-        """Most probable column (n,); a row without any evidence falls back to the most frequent label of ``fit``."""
-        fused = self.predict_proba(P)
-        fused[np.isnan(fused).any(axis=1)] = self.prior_
-        return np.asarray(self.classes_[fused.argmax(axis=1)])
 
+def fit_temperature(P: Array, y: Columns) -> float:
+    """Temperature that minimises the negative log-likelihood of P (n, k) at labels y (n,).
 
-def fit_temperature(P: Array, y: Array) -> float:
-    """Temperature that minimises the negative log-likelihood of P (n, k) at labels y (n,); 1 where there are no rows."""
+    1 where there are no rows.
+    """
     if len(y) == 0:
         return 1.0
     L = np.log(np.maximum(P, FLOOR))
@@ -88,7 +70,7 @@ def fit_temperature(P: Array, y: Array) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded").x))
 
 
-def fit_weights(P: Array, y: Array, priors: Array, prior: Array, shrinkage: float) -> Array:
+def fit_weights(P: Array, y: Columns, priors: Array, prior: Array, shrinkage: float) -> Array:
     """Weights (m,) of a logarithmic pool over calibrated P (n, m, k), shrunk to 1; see `CalibratedLogPool`."""
     here = present(P)
     usable = here.any(axis=1)

@@ -1,0 +1,65 @@
+"""Order statistics of the probabilities: maximum, minimum and median over the modalities (Kittler et al.
+
+1998, doi:10.1109/34.667881).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from affuse.fusion.base import Array, Mask, without_gaps
+from affuse.fusion.estimator import Fuser
+from affuse.fusion.pooling import FLOOR
+
+__all__ = ["MaxRule", "MedianRule", "MinRule"]
+
+
+def _normalised(scores: Array) -> Array:
+    scores /= (scores @ np.ones(scores.shape[1]))[:, None]
+    return scores
+
+
+class MaxRule(Fuser):
+    """Greatest probability of every label over the modalities, normalised: the surest expert speaks.
+
+    Gaps: left out. Ties: the first column.
+    """
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """Maximum over axis 1 of P (n, m, k)."""
+        filled = without_gaps(P)
+        greatest = filled[:, 0].copy()
+        for j in range(1, P.shape[1]):  # a loop over few modalities is several times quicker than max(axis=1)
+            np.maximum(greatest, filled[:, j], out=greatest)
+        return _normalised(np.maximum(greatest, FLOOR, out=greatest))
+
+
+class MinRule(Fuser):
+    """Least probability of every label over the modalities, normalised: one doubting expert is enough.
+
+    Gaps: left out. Probabilities below a millionth count as one, so where experts exclude every label, labels are
+    equal. Ties: the first column.
+    """
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """Minimum over axis 1 of P (n, m, k)."""
+        least = np.ones((len(P), P.shape[2]))
+        for j in range(P.shape[1]):
+            np.fmin(least, P[:, j], out=least)
+        return _normalised(np.maximum(least, FLOOR, out=least))
+
+
+class MedianRule(Fuser):
+    """Median probability of every label over the modalities, normalised: one expert that is far off moves nothing.
+
+    Gaps: left out; with two modalities this is the mean. Where all medians are 0, labels are equal. Ties: the first
+    column.
+    """
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """Median over axis 1 of P (n, m, k) where ``here``."""
+        ordered = np.sort(P, axis=1)  # NaN last
+        count = np.maximum(here.sum(axis=1), 1)
+        rows = np.arange(len(P))
+        median = (ordered[rows, (count - 1) // 2] + ordered[rows, count // 2]) / 2
+        return _normalised(np.maximum(median, FLOOR, out=median))
