@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from affuse import __version__
-from affuse.cli import analyze, evaluate, models
+from affuse.cli import analyze, compare, evaluate, models
 from affuse.errors import AffuseError
 
 __all__ = ["app", "main"]
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("analyze")(analyze.analyze)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 

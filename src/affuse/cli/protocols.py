@@ -1,0 +1,188 @@
+"""Ways to measure that ``affuse compare`` knows: published outputs by fold, CMU-MOSI, and anybody's own predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affuse.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from affuse.cli.mosi import HeldOut
+    from affuse.datasets.predictions import Predictions
+    from affuse.evaluation.protocol import Protocol, Rows
+
+__all__ = ["DATASETS", "Measurement", "from_dataset", "from_manifest", "rows_of"]
+
+LABELS_ROW = "labels"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A protocol, and sentences about experts whose outputs on their own fitting rows are not honest."""
+
+    protocol: Protocol
+    alarms: tuple[str, ...] = ()
+
+
+def rows_of(predictions: Predictions) -> Rows:
+    """The rows of predictions whose true label is known. Raises DataError where there are none."""
+    from affuse.evaluation.protocol import Rows
+
+    labelled = predictions.labelled
+    if len(labelled) == 0:
+        raise DataError("no row of the predictions has a true label")
+    return Rows(labelled.P, labelled.targets, labelled.groups)
+
+
+def from_dataset(name: str, data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+    """The protocol of a data set by name. Raises ConfigError for an unknown one, DataError where files are missing."""
+    if name not in DATASETS:
+        raise ConfigError(
+            f"unknown data set {name!r}; affuse compare knows {', '.join(DATASETS)}; use --manifest for your own"
+        )
+    if not data.is_dir():
+        raise DataError(f"{data} is not a folder; --data names the folder that holds the data sets")
+    return DATASETS[name](data, folds, split, seeds)
+
+
+def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+    from affuse.datasets.predictions import read_ravdess_folds
+    from affuse.evaluation.protocol import Protocol, leave_one_part_out
+
+    parts = read_ravdess_folds(data, "test", folds)
+    first = next(iter(parts.values()))
+    protocol = Protocol(
+        name="ravdess_posteriors",
+        modalities=first.modalities,
+        labels=first.labels,
+        folds=leave_one_part_out({name: rows_of(part) for name, part in parts.items()}),
+        note="each fold is fused by what is learned on the other folds' test files; groups are actors",
+    )
+    return Measurement(protocol, tuple(_alarms_of_train_files(data, parts)))
+
+
+def _alarms_of_train_files(data: Path, honest: dict[str, Predictions]) -> list[str]:
+    from affuse.datasets.predictions import read_ravdess_folds
+
+    try:
+        fitted = read_ravdess_folds(data, "train", [int(name.removeprefix("fold")) for name in honest])
+    except ConfigError:  # a folder may hold the honest files alone
+        return []
+    names = next(iter(honest.values())).modalities
+    seen, unseen = (
+        {m: float(np.mean([_accuracy(part, m) for part in parts.values()])) for m in names}
+        for parts in (fitted, honest)
+    )
+    return [
+        _alarm(m, seen[m], unseen[m]) + "; the train files are not used" for m in names if seen[m] - unseen[m] > _LEAK
+    ]
+
+
+def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+    from affuse.cli.mosi import read_held_out
+    from affuse.evaluation.protocol import Fold, Protocol, Rows, group_folds
+
+    if folds is not None:
+        raise ConfigError("mosi has no numbered folds; leave out --folds")
+    asked = read_held_out(data, split)
+    rows = Rows(asked.P, asked.y, asked.groups)
+    if split == "test":
+        other = read_held_out(data, "valid")
+        parts: tuple[Fold, ...] = (Fold("test", Rows(other.P, other.y, other.groups), rows),)
+        how = "fused by what is learned on the hold-out videos"
+    else:
+        parts = group_folds(rows, 5, seeds)
+        how = f"each fifth of the videos is fused by what is learned on the other held-out ones, {len(seeds)} times"
+    note = f"experts are fitted on train, {how}; transcripts are read by {asked.encoder}; groups are videos"
+    protocol = Protocol(f"mosi, {split}", asked.modalities, asked.labels, parts, note)
+    return Measurement(protocol, tuple(_alarms_of_features(asked)))
+
+
+def _alarms_of_features(asked: HeldOut) -> list[str]:
+    alarms = []
+    for name, seen in asked.train_accuracy.items():
+        unseen = float((asked.P[:, asked.modalities.index(name)].argmax(axis=1) == asked.y).mean())
+        if seen - unseen > _LEAK:
+            alarms.append(
+                f"leak alarm: {name}: cross-validation on train reads {seen:.1%}, held-out rows {unseen:.1%}; "
+                "its features know the train labels, so the fuser learns on held-out rows only"
+            )
+    return alarms
+
+
+# Far above what chance does to accuracies on a thousand rows.
+_LEAK = 0.05
+
+
+def _accuracy(predictions: Predictions, modality: str) -> float:
+    P = predictions.P[:, predictions.modalities.index(modality)]
+    return float((P.argmax(axis=1) == predictions.targets).mean())
+
+
+def _alarm(modality: str, seen: float, unseen: float) -> str:
+    return (
+        f"leak alarm: {modality} is right on {seen:.1%} of the rows that it was fitted on and on {unseen:.1%} of others"
+    )
+
+
+DATASETS: dict[str, Callable[[Path, Sequence[int] | None, str, Sequence[int]], Measurement]] = {
+    "ravdess_posteriors": _ravdess_posteriors,
+    "mosi": _mosi,
+}
+
+
+def from_manifest(
+    path: Path, id_column: str | None, group_column: str | None, seeds: Sequence[int], n_splits: int = 5
+) -> Measurement:
+    """Anybody's predictions: a CSV with the columns modality, path and perhaps fold; the row "labels" names the truth.
+
+    Paths are relative to the manifest. With folds, each is fused by what is learned on the others; without, rows are
+    split by group. Raises DataError where the manifest or a file does not fit.
+    """
+    from affuse.evaluation.protocol import Protocol, group_folds, leave_one_part_out
+
+    parts = _parts_of(path, id_column, group_column)
+    first = next(iter(parts.values()))
+    if len(parts) > 1:
+        folds = leave_one_part_out({name: rows_of(part) for name, part in parts.items()})
+        note = "each fold is fused by what is learned on the other folds"
+    else:
+        rows = rows_of(first)
+        n_splits = min(n_splits, len(np.unique(rows.groups)))
+        folds = group_folds(rows, n_splits, seeds)
+        note = f"{n_splits} folds by {group_column or 'row'}, {len(seeds)} times"
+    return Measurement(Protocol(path.name, first.modalities, first.labels, folds, note))
+
+
+def _parts_of(path: Path, id_column: str | None, group_column: str | None) -> dict[str, Predictions]:
+    from affuse.datasets.predictions import align, join, read_predictions, read_table, read_targets
+
+    table = read_table(path, ["modality", "path", "fold"])
+    missing = [c for c in ("modality", "path") if c not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path} has no column {missing[0]!r}; a manifest has the columns modality, path and perhaps fold"
+        )
+    rows = [(str(r.modality), path.parent / str(r.path), str(getattr(r, "fold", ""))) for r in table.itertuples()]
+    truth = [place for modality, place, _ in rows if modality == LABELS_ROW]
+    if len(truth) != 1:
+        raise DataError(
+            f"{path} needs one row whose modality is {LABELS_ROW!r}, with the table of true labels; got {len(truth)}"
+        )
+    targets = read_targets(truth[0], id_column=id_column, group_column=group_column)
+    files: dict[str, list[Any]] = {}
+    for modality, place, fold in rows:
+        if modality != LABELS_ROW:
+            found = read_predictions(place, id_column=id_column, group_column=group_column, modality=modality)
+            files.setdefault(fold, []).append(found)
+    if not files:
+        raise DataError(f"{path} names no predictions besides the labels")
+    parts = {fold: join(tables, targets) for fold, tables in files.items()}
+    modalities = tuple(dict.fromkeys(m for part in parts.values() for m in part.modalities))
+    labels = next(iter(parts.values())).labels
+    return {fold: align(part, modalities, labels) for fold, part in parts.items()}

@@ -1,0 +1,329 @@
+"""Every method on one protocol: accuracy with intervals and tests, missing and noisy modalities, confidence, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from affuse.errors import DataError
+from affuse.evaluation.intervals import cluster_bootstrap, fold_weights
+from affuse.evaluation.metrics import confusion_matrix, expected_calibration_error, f1_scores
+from affuse.evaluation.protocol import Fold, Protocol
+from affuse.evaluation.significance import holm, mcnemar, paired_permutation
+from affuse.fusion.base import present
+
+__all__ = ["NOISE_LEVELS", "Comparison", "Outcome", "compare", "drop_at_random", "noisy"]
+
+NOISE_LEVELS = (0.5, 1.0, 2.0, 4.0)
+"""Standard deviations of the noise added to log-probabilities."""
+
+HALF = 0.5
+_FLOOR = 1e-6
+_BINS = 10
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method answered on all rows of a protocol, in the order of its folds.
+
+    ``P`` (s, n, k) are the probabilities for each of s seeds, ``hits`` (s, n) whether the answer was right; under
+    ``conditions`` lie the answers (n, k) of the first seed with modalities removed, missing at random or noisy.
+    ``fit_seconds`` is the mean of a fold, ``predict_seconds`` that of a thousand rows. ``chosen`` says what a method
+    that chooses among others chose in each fold.
+    """
+
+    P: np.ndarray
+    hits: np.ndarray
+    conditions: Mapping[str, np.ndarray]
+    fit_seconds: float
+    predict_seconds: float
+    chosen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Outcomes of single modalities and of methods on the same rows; `to_dict` holds all measures."""
+
+    protocol: Protocol
+    single: Mapping[str, Outcome]
+    methods: Mapping[str, Outcome]
+    auto: str
+
+    @property
+    def y(self) -> np.ndarray:
+        """True columns (n,) of all rows asked about."""
+        return np.concatenate([fold.test.y for fold in self.protocol.folds])
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Groups (n,) of all rows asked about."""
+        return np.concatenate([fold.test.groups for fold in self.protocol.folds])
+
+    @property
+    def folds(self) -> np.ndarray:
+        """Number of the part (n,), mostly a fold, of all rows asked about."""
+        parts = [fold.part or fold.name for fold in self.protocol.folds]
+        numbers = {part: i for i, part in enumerate(dict.fromkeys(parts))}
+        sizes = [len(fold.test) for fold in self.protocol.folds]
+        return np.repeat([numbers[part] for part in parts], sizes)
+
+    @property
+    def best_single(self) -> str:
+        """The single modality with the highest accuracy on these very rows: a bar that no honest choice can see."""
+        weights = fold_weights(self.folds)
+        return max(self.single, key=lambda name: float(self.single[name].hits.mean(axis=0) @ weights))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All measures as JSON can hold them: ``methods`` and ``single`` by name, and ``auto``.
+
+        Accuracies are means over folds (and seeds), ``ci95`` is a bootstrap of whole groups; ``difference`` to the best
+        single modality comes with a sign-flip test by group (``p``, and ``p_holm`` for the number of methods) and
+        McNemar's (``p_mcnemar``).
+        """
+        single = {name: self._measures(outcome) for name, outcome in self.single.items()}
+        best = self.best_single
+        methods = {name: self._measures(o) | self._against(o, self.single[best]) for name, o in self.methods.items()}
+        for name, p in zip(methods, holm([facts["p"] for facts in methods.values()]), strict=True):
+            methods[name]["p_holm"] = p
+        for facts in methods.values():
+            facts |= {"best_single": best, "below_best_remaining": self._shortfalls(facts, single)}
+        auto = methods[self.auto]
+        chosen = sorted(set(self.methods[self.auto].chosen)) or [self.auto]
+        return {
+            "methods": methods,
+            "single": single,
+            "auto": {"method": " or ".join(chosen), "accuracy": auto["accuracy"], "ci95": auto["ci95"]},
+        }
+
+    def _measures(self, outcome: Outcome) -> dict[str, Any]:
+        y, folds, groups = self.y, self.folds, self.groups
+        weights = fold_weights(folds)
+        hits = outcome.hits.mean(axis=0)
+        confusion = confusion_matrix(y, outcome.P[0].argmax(axis=1), len(self.protocol.labels))
+        conditions = {name: float((P.argmax(axis=1) == y) @ weights) for name, P in outcome.conditions.items()}
+        return {
+            "accuracy": float(hits @ weights),
+            "ci95": list(cluster_bootstrap(hits, groups, weights)),
+            "folds": [float(hits[folds == i].mean()) for i in range(folds.max() + 1)],
+            "macro_f1": float(f1_scores(confusion)[confusion.sum(axis=1) > 0].mean()),
+            "ece": float(np.mean([expected_calibration_error(P, y) for P in outcome.P])),
+            "fit_seconds": outcome.fit_seconds,
+            "predict_seconds_per_1000": outcome.predict_seconds,
+            "subsets": {k.removeprefix("only "): v for k, v in conditions.items() if k.startswith("only ")},
+            "missing": self._by_number_missing(float(hits @ weights), conditions),
+            "random_half": conditions.get("random half"),
+            "noise": {k.removeprefix("noise "): v for k, v in conditions.items() if k.startswith("noise ")},
+            "confidence_rise": self._confidence_rise(outcome),
+            "confusion": confusion.tolist(),
+            "reliability": _reliability(outcome.P[0], y),
+        }
+
+    def _by_number_missing(self, whole: float, conditions: Mapping[str, float]) -> dict[str, float]:
+        m = len(self.protocol.modalities)
+        found = {"0": [whole]}
+        for name, accuracy in conditions.items():
+            if name.startswith("only "):
+                found.setdefault(str(m - 1 - name.count("+")), []).append(accuracy)
+        return {count: float(np.mean(values)) for count, values in sorted(found.items())}
+
+    def _confidence_rise(self, outcome: Outcome) -> dict[str, float] | None:
+        """Change of the top probability where one modality that spoke is removed and another still speaks."""
+        P = np.concatenate([fold.test.P for fold in self.protocol.folds])
+        here = present(P)
+        changes = []
+        for j, _ in enumerate(self.protocol.modalities):
+            without = outcome.conditions.get(_name_of([m for i, m in enumerate(self.protocol.modalities) if i != j]))
+            affected = here[:, j] & (here.sum(axis=1) > 1)
+            if without is not None:
+                changes.append(without[affected].max(axis=1) - outcome.P[0][affected].max(axis=1))
+        change = np.concatenate(changes) if changes else np.empty(0)
+        if len(change) == 0:
+            return None
+        return {"mean": float(change.mean()), "share": float((change > 1e-9).mean())}
+
+    def _against(self, outcome: Outcome, reference: Outcome) -> dict[str, Any]:
+        weights = fold_weights(self.folds)
+        difference = outcome.hits.mean(axis=0) - reference.hits.mean(axis=0)
+        return {
+            "difference": float(difference @ weights),
+            "difference_ci95": list(cluster_bootstrap(difference, self.groups, weights)),
+            "p": paired_permutation(difference * weights, self.groups),
+            "p_mcnemar": mcnemar(outcome.hits[0], reference.hits[0]),
+        }
+
+    def _shortfalls(self, facts: Mapping[str, Any], single: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+        """How far the method lies below the best modality that remains, by subset and with half of all missing."""
+        bars = {subset: max(single[m]["accuracy"] for m in subset.split("+")) for subset in facts["subsets"]}
+        gaps = {subset: bars[subset] - accuracy for subset, accuracy in facts["subsets"].items()}
+        if facts["random_half"] is not None:
+            gaps["random half"] = self._best_remaining_at_random(single) - facts["random_half"]
+        return {name: gap for name, gap in gaps.items() if gap > 1e-12}
+
+    def _best_remaining_at_random(self, single: Mapping[str, Mapping[str, Any]]) -> float:
+        """Accuracy of each row's best modality that is left when half are missing; the ranking sees these very rows."""
+        ranking = sorted(
+            range(len(self.protocol.modalities)), key=lambda j: -single[self.protocol.modalities[j]]["accuracy"]
+        )
+        answers = []
+        for fold in self.protocol.folds:
+            P = drop_at_random(fold.test.P, HALF)
+            answer = np.full(P[:, 0].shape, np.nan)
+            for j in ranking:
+                silent = np.isnan(answer).any(axis=1)
+                answer[silent] = P[silent, j]
+            answers.append(_filled(answer, _frequencies(fold)))
+        hits = np.concatenate(answers).argmax(axis=1) == self.y
+        return float(hits @ fold_weights(self.folds))
+
+
+def compare(
+    protocol: Protocol,
+    methods: Mapping[str, Any],
+    auto: str,
+    seeds: Sequence[int] = (0,),
+    progress: Progress | None = None,
+) -> Comparison:
+    """Ask every method, an unfitted fuser, on every fold of ``protocol``; ``auto`` is the name of the automatic choice.
+
+    A method with a ``random_state`` runs once a seed. What single modalities answer is measured in the same way. Raises
+    DataError where ``auto`` is not among the methods or a method cannot be fitted.
+    """
+    if auto not in methods:
+        raise DataError(f"the automatic choice {auto!r} is not among the methods {', '.join(methods)}")
+    single = {name: _single(protocol, j) for j, name in enumerate(protocol.modalities)}
+    outcomes = {}
+    for name, method in methods.items():
+        if progress is not None:
+            progress(name)
+        outcomes[name] = _outcome(protocol, name, method, seeds)
+    return Comparison(protocol, single, outcomes, auto)
+
+
+def _outcome(protocol: Protocol, name: str, method: Any, seeds: Sequence[int]) -> Outcome:
+    runs = [_run(protocol, name, seeded, conditions=i == 0) for i, seeded in enumerate(_seeded(method, seeds))]
+    P = np.stack([run.P[0] for run in runs])
+    y = np.concatenate([fold.test.y for fold in protocol.folds])
+    return Outcome(
+        P=P,
+        hits=P.argmax(axis=2) == y,
+        conditions=runs[0].conditions,
+        fit_seconds=float(np.mean([run.fit_seconds for run in runs])),
+        predict_seconds=float(np.mean([run.predict_seconds for run in runs])),
+        chosen=tuple(choice for run in runs for choice in run.chosen),
+    )
+
+
+def _seeded(method: Any, seeds: Sequence[int]) -> Iterator[Any]:
+    """The method once a seed, or once altogether where no part of it draws at random."""
+    from sklearn.base import clone
+
+    random = [key for key in method.get_params(deep=True) if key.split("__")[-1] == "random_state"]
+    for seed in seeds if random else [None]:
+        yield clone(method).set_params(**dict.fromkeys(random, seed)) if random else clone(method)
+
+
+def _run(protocol: Protocol, name: str, method: Any, conditions: bool) -> Outcome:
+    from sklearn.base import clone
+
+    answers: list[np.ndarray] = []
+    disturbed: dict[str, list[np.ndarray]] = {}
+    fit_seconds, predict_seconds, chosen = 0.0, 0.0, []
+    for fold in protocol.folds:
+        started = time.perf_counter()
+        try:
+            fuser = clone(method).fit(fold.fit.P, fold.fit.y, groups=fold.fit.groups)
+        except ValueError as error:
+            raise DataError(f"{name} cannot be fitted on {protocol.name}, {fold.name}: {error}") from error
+        fitted = time.perf_counter()
+        prior = _frequencies(fold)
+        answers.append(_filled(fuser.predict_proba(fold.test.P), prior))
+        fit_seconds += fitted - started
+        predict_seconds += time.perf_counter() - fitted
+        chosen += [str(choice) for choice in [getattr(fuser, "chosen_", None)] if choice is not None]
+        for key, P in _conditions(fold.test.P, protocol.modalities) if conditions else ():
+            disturbed.setdefault(key, []).append(_filled(fuser.predict_proba(P), prior))
+    P = np.concatenate(answers)
+    y = np.concatenate([fold.test.y for fold in protocol.folds])
+    return Outcome(
+        P=P[None],
+        hits=(P.argmax(axis=1) == y)[None],
+        conditions={key: np.concatenate(parts) for key, parts in disturbed.items()},
+        fit_seconds=fit_seconds / len(protocol.folds),
+        predict_seconds=predict_seconds / len(P) * 1000,
+        chosen=tuple(chosen),
+    )
+
+
+def _single(protocol: Protocol, j: int) -> Outcome:
+    """One modality by itself, with the most frequent label of the fitting rows where it has no evidence."""
+    parts = [_filled(fold.test.P[:, j], _frequencies(fold)) for fold in protocol.folds]
+    P = np.concatenate(parts)
+    y = np.concatenate([fold.test.y for fold in protocol.folds])
+    noise = {
+        f"noise {level:g}": np.concatenate(
+            [_filled(noisy(f.test.P, level)[:, j], _frequencies(f)) for f in protocol.folds]
+        )
+        for level in NOISE_LEVELS
+    }
+    return Outcome(P[None], (P.argmax(axis=1) == y)[None], noise, 0.0, 0.0)
+
+
+def _conditions(P: np.ndarray, modalities: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    for size in range(1, len(modalities)):
+        for kept in combinations(range(len(modalities)), size):
+            part = P.copy()
+            part[:, [j for j in range(len(modalities)) if j not in kept]] = np.nan
+            yield _name_of([modalities[j] for j in kept]), part
+    yield "random half", drop_at_random(P, HALF)
+    for level in NOISE_LEVELS:
+        yield f"noise {level:g}", noisy(P, level)
+
+
+def _name_of(kept: Sequence[str]) -> str:
+    return "only " + "+".join(kept)
+
+
+def drop_at_random(P: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """P (n, m, k) with every modality of every row missing with probability ``share``; some rows lose all."""
+    part = P.copy()
+    part[np.random.default_rng(seed).random(P.shape[:2]) < share] = np.nan
+    return part
+
+
+def noisy(P: np.ndarray, level: float, seed: int = 0) -> np.ndarray:
+    """P (n, m, k) with normal noise of standard deviation ``level`` on the log-probabilities, renormalised."""
+    L = np.log(np.maximum(P, _FLOOR)) + level * np.random.default_rng(seed).normal(size=P.shape)
+    E = np.exp(L - L.max(axis=2, keepdims=True))
+    return np.asarray(E / E.sum(axis=2, keepdims=True))
+
+
+def _frequencies(fold: Fold) -> np.ndarray:
+    counts = np.bincount(fold.fit.y, minlength=fold.fit.P.shape[2]).astype(float)
+    return np.asarray(counts / counts.sum())
+
+
+def _filled(P: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Rows without evidence answered by the label frequencies, so that every method is judged on every row."""
+    return np.where(np.isnan(P).any(axis=1, keepdims=True), prior, P)
+
+
+def _reliability(P: np.ndarray, y: np.ndarray) -> list[dict[str, float]]:
+    """Mean confidence, accuracy and number of rows in equally wide bins of confidence; empty bins are left out."""
+    confidence, hits = P.max(axis=1), P.argmax(axis=1) == y
+    index = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    return [
+        {
+            "confidence": float(confidence[index == b].mean()),
+            "accuracy": float(hits[index == b].mean()),
+            "n": int((index == b).sum()),
+        }
+        for b in range(_BINS)
+        if (index == b).any()
+    ]
