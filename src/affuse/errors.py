@@ -11,6 +11,8 @@
     ├── OutputError             a place that cannot be written
     └── MissingExtraError       an optional part that is not installed; the message holds the pip command
 
+    LeakWarning                 a warning, not an error: outputs that are too good on the rows to learn from
+
 Inner functions raise short truths; the outer layer (`affuse.pipeline`) adds file, time and modality once.
 """
 
@@ -19,6 +21,7 @@ __all__ = [
     "AssetError",
     "ConfigError",
     "DataError",
+    "LeakWarning",
     "MediaError",
     "MissingExtraError",
     "OutputError",
@@ -65,3 +68,7 @@ class MissingExtraError(AffuseError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed; run: pip install 'affuse[{extra}]'")
+
+
+class LeakWarning(UserWarning):
+    """Outputs or features are so much better on the rows to learn from that they have probably learned from them."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -90,10 +92,10 @@ def _check_reading(reading: Reading, n: int, k: int) -> None:
 
 
 def check_fuser(fuser: Any, n_classes: int = 4, seed: int = 0) -> None:
-    """Assert the contract of fusers: clone, gaps, labels, order of modalities, and batch = one by one.
+    """Assert the contract of fusers: clone, gaps, labels, order of modalities, batch = one by one.
 
-    ``fuser`` is an unfitted estimator over P (n, m, k) that is not tied to a number of modalities or classes. Raises
-    AssertionError that names the broken rule.
+    And the way to disk and back. ``fuser`` is an unfitted estimator over P (n, m, k) that is not tied to a number of
+    modalities or classes. Raises AssertionError that names the broken rule.
     """
     from sklearn.base import clone
 
@@ -114,6 +116,7 @@ def check_fuser(fuser: Any, n_classes: int = 4, seed: int = 0) -> None:
     again = clone(fuser).fit(P, y).predict_proba(P)
     np.testing.assert_array_equal(fused, again, err_msg="fitting twice on the same rows must give the same answers")
     _check_fit_with_gaps(fuser, P, y, seed)
+    _check_round_trip(fitted, P)
 
 
 def _simulated_experts(n_classes: int, seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -161,3 +164,16 @@ def _check_fit_with_gaps(fuser: Any, P: np.ndarray, y: np.ndarray, seed: int) ->
     silent = np.isnan(gappy).all(axis=(1, 2))
     assert np.isnan(fused[silent]).all(), "a row without any evidence must be NaN, not a guess"
     assert np.isfinite(fused[~silent]).all(), "with half of the evidence missing every other row must be answered"
+
+
+def _check_round_trip(fitted: Any, P: np.ndarray) -> None:
+    from affuse.fusion.persistence import load, save, untrusted_types
+
+    if find_spec("skops") is None:
+        return
+    with TemporaryDirectory() as folder:
+        save(fitted, folder)
+        again = load(folder, trusted=untrusted_types(folder))  # written a line above, so nothing to distrust
+    np.testing.assert_array_equal(
+        fitted.predict_proba(P[:20]), again.predict_proba(P[:20]), err_msg="read back from disk, the answers differ"
+    )

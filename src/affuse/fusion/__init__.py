@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from affuse.fusion.estimator import Fuser
     from affuse.fusion.evidence import DempsterShafer
     from affuse.fusion.learned import GatedFusion, OptimizedWeights, Stacking
+    from affuse.fusion.persistence import load, save
     from affuse.fusion.registry import find, make, names
     from affuse.fusion.rules import (
         BordaCount,
@@ -28,17 +29,33 @@ if TYPE_CHECKING:
         WeightedMeanRule,
         WeightedVote,
     )
+    from affuse.fusion.trust import (
+        ConfidenceRise,
+        ConformalSets,
+        IsotonicScaling,
+        Leak,
+        SafeFusion,
+        TemperatureScaling,
+        VectorScaling,
+        confidence_rise,
+        leak_alarm,
+        leak_alarm_features,
+    )
 
 __all__ = [
     "BordaCount",
     "CalibratedLogPool",
+    "ConfidenceRise",
     "ConfidenceWeightedVote",
+    "ConformalSets",
     "DempsterShafer",
     "DiscountedBeliefFusion",
     "EnergyWeighted",
     "EntropyWeighted",
     "Fuser",
     "GatedFusion",
+    "IsotonicScaling",
+    "Leak",
     "LogPool",
     "MajorityVote",
     "MaxRule",
@@ -49,17 +66,25 @@ __all__ = [
     "PerformanceWeighted",
     "PredictiveDynamicFusion",
     "ProductRule",
+    "SafeFusion",
     "Stacking",
+    "TemperatureScaling",
+    "VectorScaling",
     "WeightedMeanRule",
     "WeightedVote",
     "check_probabilities",
+    "confidence_rise",
     "conflict",
     "conflict_in_words",
     "find",
+    "leak_alarm",
+    "leak_alarm_features",
+    "load",
     "log_pool",
     "make",
     "names",
     "present",
+    "save",
     "shapley_shares",
     "soften",
     "stack",
@@ -72,6 +97,7 @@ _HOMES = {
     "affuse.fusion.estimator": ["Fuser"],
     "affuse.fusion.evidence": ["DempsterShafer"],
     "affuse.fusion.learned": ["GatedFusion", "OptimizedWeights", "Stacking"],
+    "affuse.fusion.persistence": ["load", "save"],
     "affuse.fusion.registry": ["find", "make", "names"],
     "affuse.fusion.rules": [
         "BordaCount",
@@ -86,6 +112,18 @@ _HOMES = {
         "ProductRule",
         "WeightedMeanRule",
         "WeightedVote",
+    ],
+    "affuse.fusion.trust": [
+        "ConfidenceRise",
+        "ConformalSets",
+        "IsotonicScaling",
+        "Leak",
+        "SafeFusion",
+        "TemperatureScaling",
+        "VectorScaling",
+        "confidence_rise",
+        "leak_alarm",
+        "leak_alarm_features",
     ],
 }
 _LAZY = {name: home for home, names_there in _HOMES.items() for name in names_there}

@@ -14,12 +14,13 @@ from affuse.errors import ConfigError
 if TYPE_CHECKING:
     from affuse.fusion.estimator import Fuser
 
-__all__ = ["GROUP", "find", "make", "names"]
+__all__ = ["GROUP", "find", "make", "names", "third_party"]
 
 GROUP = "affuse.fusers"
 
 # Classes are imported when they are asked for: scikit-learn takes most of a second.
 BUILT_IN = {
+    "auto": "affuse.fusion.trust.safe:SafeFusion",
     "borda": "affuse.fusion.rules.voting:BordaCount",
     "confidence_vote": "affuse.fusion.rules.voting:ConfidenceWeightedVote",
     "dempster_shafer": "affuse.fusion.evidence:DempsterShafer",
@@ -45,7 +46,7 @@ BUILT_IN = {
 
 def names() -> list[str]:
     """Names of all fusers that can be made here, sorted."""
-    return sorted({*BUILT_IN, *_third_party()})
+    return sorted({*BUILT_IN, *third_party()})
 
 
 def find(name: str) -> type[Fuser]:
@@ -53,7 +54,7 @@ def find(name: str) -> type[Fuser]:
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return getattr(import_module(module), attribute)
-    others = _third_party()
+    others = third_party()
     if name not in others:
         raise ConfigError(f"unknown fuser {name!r}; known: {', '.join(names())}")
     return others[name].load()
@@ -69,5 +70,6 @@ def make(name: str, **parameters: Any) -> Fuser:
     return kind(**parameters)
 
 
-def _third_party() -> dict[str, EntryPoint]:
+def third_party() -> dict[str, EntryPoint]:
+    """Entry points of other packages, by name."""
     return {point.name: point for point in entry_points(group=GROUP)}

@@ -1,0 +1,158 @@
+"""Fusion that has to prove itself: held-out rows decide whether it speaks, or the best single modality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student_t
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, KFold
+
+from affuse.errors import ConfigError
+from affuse.fusion.base import Array, Columns, Groups, Mask, present
+from affuse.fusion.calibrated import CalibratedLogPool, fit_temperature
+from affuse.fusion.estimator import Fuser
+from affuse.fusion.pooling import soften
+
+__all__ = ["SafeFusion", "better_by_more_than_chance"]
+
+# With more modalities than this, not all sets of them are tried, only those that occur and those where one is missing.
+ALL_SETS_UP_TO = 4
+
+
+class SafeFusion(Fuser):
+    """A fuser that falls back to the best single modality unless fusion is shown to be better on held-out rows.
+
+    For every set of modalities a fuser of its own is learned (so what it knows of the others does not lean on those
+    that are missing) and cross-validated by groups, on the rows where all of the set speak. It is used for rows in
+    which exactly this set speaks if a paired one-sided t-test, clustered by groups, says that it is right more often
+    than the set's best modality; else that modality answers, calibrated by one temperature. The choice is made within
+    `fit`, so it never sees the rows that it is judged by. Sets that were not tried fall back as well. Gaps: see
+    above. Ties: those of the fuser.
+
+    Parameters
+    ----------
+    fuser: the fuser to be made safe; `CalibratedLogPool` where None.
+    level: one-sided level of the test, between 0 and 1.
+    folds: number of folds of the cross-validation, at least 2.
+
+    Attributes
+    ----------
+    sets_: modalities of each set tried (s, m). fusers_: its fuser, or None where the best modality answers (s,).
+        margins_: how much more often fusion was right (s,). accuracies_: accuracy of every modality by itself (m,).
+    """
+
+    def __init__(self, fuser: Any = None, level: float = 0.05, folds: int = 5) -> None:
+        self.fuser = fuser
+        self.level = level
+        self.folds = folds
+
+    def learn(self, P: Array, y: Columns, groups: Groups) -> None:
+        """Learn every modality's temperature and accuracy, then try every set of modalities."""
+        if not (0 < self.level < 1 and self.folds >= 2):
+            raise ConfigError(f"level must be between 0 and 1 and folds at least 2; got {self.level} and {self.folds}")
+        here = present(P)
+        m = P.shape[1]
+        self.temperatures_ = np.array([fit_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
+        right = _right(P, y)
+        self.accuracies_ = (right.sum(axis=0) + 1) / (here.sum(axis=0) + 2)
+        clusters = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        self.sets_ = _sets_to_try(here)
+        tried = [self._try(members, P, y, clusters) for members in self.sets_]
+        self.fusers_ = [fuser for fuser, _ in tried]
+        self.margins_ = np.array([margin for _, margin in tried])
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """Answers (n, k) of the fuser or of the modality that each row's set of modalities calls for."""
+        answers = np.full((len(P), P.shape[2]), np.nan)
+        calibrated = soften(P, self.temperatures_)
+        for members in np.unique(here, axis=0):
+            rows = (here == members).all(axis=1)
+            if members.any():
+                fuser = self._fuser_for(members)
+                answers[rows] = (
+                    calibrated[rows, self._best_of(members)] if fuser is None else fuser.predict_proba(P[rows])
+                )
+        return answers
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether a row in which all modalities speak is answered by the best of them alone."""
+        return self._fuser_for(np.ones(self.n_modalities_, dtype=bool)) is None
+
+    def _fuser_for(self, members: Mask) -> Any:
+        found = np.flatnonzero((self.sets_ == members).all(axis=1))
+        return self.fusers_[found[0]] if len(found) else None
+
+    def _best_of(self, members: Mask) -> int:
+        return int(np.where(members, self.accuracies_, -1.0).argmax())
+
+    def _try(self, members: Mask, P: Array, y: Columns, clusters: Columns) -> tuple[Any, float]:
+        """The fuser of one set where it is shown better, else None; and by how much it was right more often."""
+        P = np.where(members[:, None], P, np.nan)
+        here = present(P)
+        judged = (here == members).all(axis=1)
+        model = CalibratedLogPool() if self.fuser is None else self.fuser
+        if len(np.unique(clusters[judged])) < 2:
+            return None, 0.0
+        gain = np.zeros(len(y))
+        single = _right(P, y)[:, self._best_of(members)]
+        for learned, held_out in _folds(clusters, self.folds):
+            asked = held_out & judged
+            usable = learned & here.any(axis=1)
+            if asked.any() and usable.any():
+                answers = clone(model).fit(P[usable], y[usable], clusters[usable]).predict(P[asked])
+                gain[asked] = (answers == y[asked]) * 1.0 - single[asked]
+        shown = better_by_more_than_chance(gain[judged], clusters[judged], self.level)
+        spoken = here.any(axis=1)
+        fuser = clone(model).fit(P[spoken], y[spoken], clusters[spoken]) if shown else None
+        return fuser, float(gain[judged].mean())
+
+
+def better_by_more_than_chance(gain: Array, clusters: Columns, level: float) -> bool:
+    """Whether the mean of paired differences ``gain`` (n,) is above 0: one-sided t-test at ``level``, clustered.
+
+    Rows of one cluster (speaker, video) may depend on each other; the variance is that of the sums of the clusters
+    (Liang & Zeger 1986, doi:10.1093/biomet/73.1.13), with one degree of freedom less than there are clusters.
+    """
+    _, index = np.unique(clusters, return_inverse=True)
+    count = index.max() + 1
+    if count < 2:
+        return False
+    deviations = np.bincount(index, weights=gain - gain.mean())
+    error = np.sqrt(count / (count - 1) * (deviations**2).sum()) / len(gain)
+    return bool(gain.mean() - student_t.ppf(1 - level, count - 1) * error > 0)
+
+
+def _right(P: Array, y: Columns) -> Array:
+    """1 where a modality's first label is right, else 0, in gaps too: (n, m)."""
+    filled = np.where(np.isnan(P), -1.0, P)
+    return np.asarray((filled.argmax(axis=2) == y[:, None]) & present(P), dtype=float)
+
+
+def _sets_to_try(here: Mask) -> Mask:
+    """Sets (s, m) of at least two modalities that get a fuser of their own."""
+    m = here.shape[1]
+    sets: Mask
+    if m <= ALL_SETS_UP_TO:
+        sets = np.array(list(product([False, True], repeat=m)))
+    else:
+        sets = np.unique(np.vstack([here, np.ones((1, m), dtype=bool), ~np.eye(m, dtype=bool)]), axis=0)
+    return sets[sets.sum(axis=1) >= 2]
+
+
+def _folds(clusters: Columns, folds: int) -> Iterator[tuple[Mask, Mask]]:
+    """Masks (n,) of the rows learned from and held out, fold by fold; clusters are never split."""
+    count = len(np.unique(clusters))
+    rows = np.zeros((len(clusters), 1))
+    if count == len(clusters):  # every row by itself: shuffled, since files are often sorted by label
+        splits = KFold(min(folds, count), shuffle=True, random_state=0).split(rows)
+    else:
+        splits = GroupKFold(min(folds, count)).split(rows, groups=clusters)
+    for _, held_out in splits:
+        mask = np.zeros(len(clusters), dtype=bool)
+        mask[held_out] = True
+        yield ~mask, mask
