@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
@@ -271,7 +272,7 @@ def test_a_manifest_is_compared_and_drawn(run: Run, manifest: Path, tmp_path: Pa
     assert 0.6 < facts["single"]["face"]["accuracy"] < 0.95
     page = (tmp_path / "report" / "comparison.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 5
-    assert "http" not in page  # self-contained
+    assert "://" not in page  # self-contained
     for name in ("intervals", "confusions", "reliability", "missing", "noise"):
         assert (tmp_path / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -321,3 +322,32 @@ def test_the_automatic_choice_beats_the_voice_on_published_outputs(run: Run, dat
     assert facts["methods"]["auto"]["p_holm"] < 0.01
     assert facts["single"]["voice_wav2vec2"]["accuracy"] == pytest.approx(0.8258, abs=1e-4)
     assert done.err.count("leak alarm") == 3
+
+
+@pytest.fixture
+def mosi(data: Path, tmp_path: Path) -> Path:
+    """The hold-out videos of the corpus parted in two, one half of which plays the test part."""
+    source, folder = data / "mosi", tmp_path / "mosi"
+    folder.mkdir()
+    for path in source.glob("train_*"):
+        (folder / path.name).symlink_to(path)
+    table = pd.read_csv(source / "holdout_utterances.csv")
+    videos = table["video"].unique()
+    for part, chosen in (("holdout", videos[::2]), ("test", videos[1::2])):
+        rows = table["video"].isin(chosen).to_numpy()
+        table[rows].to_csv(folder / f"{part}_utterances.csv", index=False)
+        for name in ("text", "audio", "video"):
+            np.save(folder / f"{part}_{name}.npy", np.load(source / f"holdout_{name}.npy")[rows])
+    return tmp_path
+
+
+@pytest.mark.data
+def test_mosi_reports_the_test_part_and_sounds_the_alarm(run: Run, mosi: Path) -> None:
+    done = run("--dataset", "mosi", "--data", mosi, "--split", "test", "--methods", "mean", "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert set(facts["single"]) == {"transcript", "text", "audio", "video"}
+    assert len(facts["auto"]["ci95"]) == 2
+    assert facts["single"]["video"]["accuracy"] < 0.62  # near chance, whatever cross-validation on train says
+    alarms = done.err.splitlines()
+    assert [line.split(": ")[1].split(" is ")[0] for line in alarms if "leak alarm" in line] == ["text", "video"]

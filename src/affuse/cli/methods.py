@@ -25,15 +25,13 @@ def method_names() -> list[str]:
     """Names of all methods, those of third parties included."""
     from affuse.fusion import registry
 
-    return sorted({*registry.names(), AUTO})
+    return registry.names()
 
 
 def make(name: str, **parameters: Any) -> Any:
     """An unfitted fuser by name. Raises ConfigError, with the names there are, for an unknown one."""
     from affuse.fusion import registry
 
-    if name == AUTO and AUTO not in registry.names():
-        return registry.make("log_pool", **parameters)
     return registry.make(name, **parameters)
 
 

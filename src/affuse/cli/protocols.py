@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,8 @@ import numpy as np
 from affuse.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from affuse.cli.mosi import HeldOut
+    from types import ModuleType
+
     from affuse.datasets.predictions import Predictions
     from affuse.evaluation.protocol import Protocol, Rows
 
@@ -68,19 +71,27 @@ def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, see
 
 def _alarms_of_train_files(data: Path, honest: dict[str, Predictions]) -> list[str]:
     from affuse.datasets.predictions import read_ravdess_folds
+    from affuse.evaluation.protocol import Rows
 
     try:
         fitted = read_ravdess_folds(data, "train", [int(name.removeprefix("fold")) for name in honest])
     except ConfigError:  # a folder may hold the honest files alone
         return []
-    names = next(iter(honest.values())).modalities
-    seen, unseen = (
-        {m: float(np.mean([_accuracy(part, m) for part in parts.values()])) for m in names}
-        for parts in (fitted, honest)
-    )
-    return [
-        _alarm(m, seen[m], unseen[m]) + "; the train files are not used" for m in names if seen[m] - unseen[m] > _LEAK
-    ]
+    seen, unseen = (Rows.concatenate([rows_of(part) for part in parts.values()]) for parts in (fitted, honest))
+    with _leaks_as_values() as leaks:
+        found = leaks.leak_alarm(seen.P, seen.y, unseen.P, unseen.y, next(iter(honest.values())).modalities)
+    return [f"leak alarm, train files, which are not used: {leak}" for leak in found]
+
+
+@contextmanager
+def _leaks_as_values() -> Iterator[ModuleType]:
+    """The leak alarm without its warnings, since what it returns is printed."""
+    from affuse.errors import LeakWarning
+    from affuse.fusion.trust import leaks
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)
+        yield leaks
 
 
 def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
@@ -100,34 +111,16 @@ def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[i
         how = f"each fifth of the videos is fused by what is learned on the other held-out ones, {len(seeds)} times"
     note = f"experts are fitted on train, {how}; transcripts are read by {asked.encoder}; groups are videos"
     protocol = Protocol(f"mosi, {split}", asked.modalities, asked.labels, parts, note)
-    return Measurement(protocol, tuple(_alarms_of_features(asked)))
+    return Measurement(protocol, tuple(_alarms_of_features(data, split)))
 
 
-def _alarms_of_features(asked: HeldOut) -> list[str]:
-    alarms = []
-    for name, seen in asked.train_accuracy.items():
-        unseen = float((asked.P[:, asked.modalities.index(name)].argmax(axis=1) == asked.y).mean())
-        if seen - unseen > _LEAK:
-            alarms.append(
-                f"leak alarm: {name}: cross-validation on train reads {seen:.1%}, held-out rows {unseen:.1%}; "
-                "its features know the train labels, so the fuser learns on held-out rows only"
-            )
-    return alarms
+def _alarms_of_features(data: Path, split: str) -> list[str]:
+    from affuse.cli.mosi import read_features
 
-
-# Far above what chance does to accuracies on a thousand rows.
-_LEAK = 0.05
-
-
-def _accuracy(predictions: Predictions, modality: str) -> float:
-    P = predictions.P[:, predictions.modalities.index(modality)]
-    return float((P.argmax(axis=1) == predictions.targets).mean())
-
-
-def _alarm(modality: str, seen: float, unseen: float) -> str:
-    return (
-        f"leak alarm: {modality} is right on {seen:.1%} of the rows that it was fitted on and on {unseen:.1%} of others"
-    )
+    (X, y, groups), (X_new, y_new, _) = read_features(data, "train"), read_features(data, split)
+    with _leaks_as_values() as leaks:
+        found = leaks.leak_alarm_features(X, y, groups, X_new, y_new)
+    return [f"leak alarm, train features, cross-validated: {leak}" for leak in found]
 
 
 DATASETS: dict[str, Callable[[Path, Sequence[int] | None, str, Sequence[int]], Measurement]] = {

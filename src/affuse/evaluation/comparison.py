@@ -17,7 +17,7 @@ from affuse.evaluation.protocol import Fold, Protocol
 from affuse.evaluation.significance import holm, mcnemar, paired_permutation
 from affuse.fusion.base import present
 
-__all__ = ["NOISE_LEVELS", "Comparison", "Outcome", "compare", "drop_at_random", "noisy"]
+__all__ = ["NOISE_LEVELS", "Comparison", "Outcome", "choice_of", "compare", "drop_at_random", "noisy"]
 
 NOISE_LEVELS = (0.5, 1.0, 2.0, 4.0)
 """Standard deviations of the noise added to log-probabilities."""
@@ -246,7 +246,7 @@ def _run(protocol: Protocol, name: str, method: Any, conditions: bool) -> Outcom
         answers.append(_filled(fuser.predict_proba(fold.test.P), prior))
         fit_seconds += fitted - started
         predict_seconds += time.perf_counter() - fitted
-        chosen += [str(choice) for choice in [getattr(fuser, "chosen_", None)] if choice is not None]
+        chosen.append(choice_of(fuser, protocol.modalities) or name)
         for key, P in _conditions(fold.test.P, protocol.modalities) if conditions else ():
             disturbed.setdefault(key, []).append(_filled(fuser.predict_proba(P), prior))
     P = np.concatenate(answers)
@@ -258,6 +258,21 @@ def _run(protocol: Protocol, name: str, method: Any, conditions: bool) -> Outcom
         fit_seconds=fit_seconds / len(protocol.folds),
         predict_seconds=predict_seconds / len(P) * 1000,
         chosen=tuple(chosen),
+    )
+
+
+def choice_of(fuser: Any, modalities: Sequence[str]) -> str | None:
+    """What a fitted `SafeFusion` answers with where all modalities speak; None for fusers that do not choose."""
+    from affuse.fusion import registry
+    from affuse.fusion.calibrated import CalibratedLogPool
+
+    if not hasattr(fuser, "falls_back"):
+        return None
+    if fuser.falls_back:
+        return f"only {modalities[int(np.argmax(fuser.accuracies_))]}"
+    kind = CalibratedLogPool if fuser.fuser is None else type(fuser.fuser)
+    return next(
+        (name for name, place in registry.BUILT_IN.items() if place.endswith(f":{kind.__name__}")), kind.__name__
     )
 
 
