@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from affuse import __version__
-from affuse.cli import analyze, compare, evaluate, models
+from affuse.cli import analyze, compare, evaluate, fuse, models, tune
 from affuse.errors import AffuseError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,8 @@ app = typer.Typer(
 app.command("analyze")(analyze.analyze)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
+app.command("fuse")(fuse.fuse)
+app.command("tune")(tune.tune)
 app.add_typer(models.app, name="models")
 
 

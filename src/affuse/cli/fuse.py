@@ -1,0 +1,273 @@
+"""``affuse fuse``: probabilities from anybody's models in, one answer a row out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from affuse.cli.methods import AUTO, Inputs, refuse_inputs
+from affuse.errors import ConfigError, DataError, OutputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from affuse.datasets.predictions import Predictions
+
+__all__ = ["fuse", "fused_table"]
+
+_SUFFIXES = (".csv", ".tsv", ".parquet")
+_OWN_COLUMNS = ("id", "label", "confidence", "conflict")
+_MOST_EXPLAINED = 10  # modalities: exact shares ask for all their subsets
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A fitted fuser, and what it answers for the rows of ``predictions``: probabilities (n, k)."""
+
+    fuser: Any
+    method: str
+    predictions: Predictions
+    P: np.ndarray
+
+
+def fuse(
+    files: Annotated[list[Path], typer.Argument(help="Predictions, one CSV, TSV or Parquet file a modality.")],
+    labels: Annotated[Path | None, typer.Option(help="Table of true labels by id, to learn from.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of --labels that must not be split, such as the speaker.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Fused answers: .csv, .tsv or .parquet (default: printed).")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="How to fuse (default: auto with --labels, product without).")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Folder to keep the fitted fuser in.")] = None,
+    load: Annotated[Path | None, typer.Option(help="Folder of a fuser that --save kept.")] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column that names the rows (default: the first named id, clip or name).")
+    ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="The files hold logits: take their softmax.")] = False,
+    label_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", help='TOML with new names of labels: angry = "anger"; under [voice] for that file alone.'
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print facts as one JSON object.")] = False,
+) -> None:
+    """Fuse predictions of several models, joined by id; an id that a file lacks is missing evidence."""
+    inputs = Inputs(files, labels, group, id_column, logits, label_map)
+    _check_options(inputs, out, method, save, load)
+    predictions = inputs.read()
+    fused = _loaded(load, predictions) if load is not None else _fitted(predictions, method)
+    table = fused_table(fused)
+    facts = _facts(fused, out) | ({} if load is not None or labels is None else _measured(fused))
+    if save is not None:
+        save_fuser(fused, save)
+        facts["saved"] = str(save)
+    if out is not None:
+        write_table(table, out)
+    _report(facts, table, out, as_json)
+
+
+def _check_options(inputs: Inputs, out: Path | None, method: str | None, save: Path | None, load: Path | None) -> None:
+    if out is not None and out.suffix.lower() not in _SUFFIXES:
+        raise ConfigError(f"--out must end in {', '.join(_SUFFIXES)}; got {out}")
+    if load is not None and (inputs.labels is not None or method is not None or save is not None):
+        raise ConfigError("--load brings a fuser that is fitted already; leave out --labels, --method and --save")
+    if save is not None and inputs.labels is None:
+        raise ConfigError("--save keeps what was learned; give --labels to learn from")
+    refuse_inputs(out, inputs)
+    refuse_inputs(save, inputs)
+
+
+def _fitted(predictions: Predictions, method: str | None) -> Fused:
+    from affuse.cli.methods import fitted_without_labels, make
+
+    labelled = predictions.labelled
+    if len(labelled) == 0:
+        name = method or "product"
+        fuser = fitted_without_labels(name, len(predictions.modalities), len(predictions.labels))
+    else:
+        name = method or AUTO
+        fuser = make(name).fit(labelled.P, labelled.targets, groups=labelled.groups)
+    return Fused(fuser, name, predictions, fuser.predict_proba(predictions.P))
+
+
+def fused_table(fused: Fused) -> pd.DataFrame:
+    """One row an id: probabilities by label, label, confidence, conflict, and each modality's share in the log-odds.
+
+    Cells without evidence are empty. Raises DataError where a label has the name of one of our columns.
+    """
+    import pandas as pd
+
+    from affuse.fusion import conflict
+
+    predictions, P = fused.predictions, fused.P
+    clash = [label for label in predictions.labels if label in _OWN_COLUMNS]
+    if clash:
+        raise DataError(f"the label {clash[0]!r} is a column of the output; rename it with --map labels.toml")
+    silent = np.isnan(P).any(axis=1)
+    best = np.where(silent, 0, np.nan_to_num(P).argmax(axis=1))
+    columns: dict[str, Any] = {"id": predictions.ids}
+    columns |= {label: P[:, k] for k, label in enumerate(predictions.labels)}
+    columns["label"] = [None if quiet else predictions.labels[k] for quiet, k in zip(silent, best, strict=True)]
+    columns["confidence"] = P.max(axis=1)
+    columns["conflict"] = conflict(predictions.P)
+    columns |= {f"share_{name}": share for name, share in _shares(fused, best).items()}
+    return pd.DataFrame(columns)
+
+
+def _shares(fused: Fused, best: np.ndarray) -> dict[str, np.ndarray]:
+    from affuse.fusion import shapley_shares
+
+    names = fused.predictions.modalities
+    if len(names) > _MOST_EXPLAINED:
+        typer.echo(
+            f"shares of {len(names)} modalities are left out; they are computed for up to {_MOST_EXPLAINED}", err=True
+        )
+        return {}
+    k = fused.P.shape[1]
+    prior = np.asarray(getattr(fused.fuser, "prior_", np.full(k, 1 / k)))
+    shares = shapley_shares(fused.predictions.P, fused.fuser.predict_proba, prior, best)
+    return dict(zip(names, shares.T, strict=True))
+
+
+def _facts(fused: Fused, out: Path | None) -> dict[str, Any]:
+    from affuse.evaluation.comparison import choice_of
+    from affuse.fusion import present
+
+    predictions = fused.predictions
+    here = present(predictions.P)
+    return {
+        "method": fused.method,
+        "chosen": choice_of(fused.fuser, predictions.modalities) or fused.method,
+        "rows": len(predictions),
+        "labelled": int((predictions.targets >= 0).sum()),
+        "without_evidence": int((~here.any(axis=1)).sum()),
+        "modalities": {name: int(n) for name, n in zip(predictions.modalities, here.sum(axis=0), strict=True)},
+        "labels": list(predictions.labels),
+        "out": None if out is None else str(out),
+    }
+
+
+def _measured(fused: Fused) -> dict[str, Any]:
+    """What the method reaches on rows that it did not learn from, beside every single modality."""
+    from sklearn.base import clone
+
+    from affuse.cli.protocols import rows_of
+    from affuse.evaluation.comparison import compare
+    from affuse.evaluation.protocol import Protocol, group_folds
+
+    rows = rows_of(fused.predictions)
+    n_splits = min(_FOLDS, len(np.unique(rows.groups)))
+    if n_splits < 2:
+        return {"cross_validated": None}
+    protocol = Protocol(
+        "cross-validation", fused.predictions.modalities, fused.predictions.labels, group_folds(rows, n_splits)
+    )
+    found = compare(protocol, {fused.method: clone(fused.fuser)}, fused.method).to_dict()
+    kept = ("accuracy", "ci95", "ece", "best_single", "difference", "difference_ci95", "p")
+    own = {key: found["methods"][fused.method][key] for key in kept}
+    single = {name: {key: facts[key] for key in ("accuracy", "ci95", "ece")} for name, facts in found["single"].items()}
+    return {"cross_validated": {"folds": n_splits, "groups": len(np.unique(rows.groups)), **own, "single": single}}
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as its suffix says, atomically. Raises OutputError where the place cannot be written."""
+    from affuse.report.atomic import replacing
+
+    with replacing(path) as (part,):
+        if path.suffix.lower() == ".parquet":
+            _write_parquet(table, part)
+        else:
+            table.to_csv(part, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    from arro3.core import Array, DataType, Table
+    from arro3.io import write_parquet
+
+    words = {"id", "label"}
+    columns = {}
+    for name in table:
+        values = table[name].astype(object).where(table[name].notna(), None).tolist()
+        columns[str(name)] = Array(values, DataType.utf8() if name in words else DataType.float64())
+    write_parquet(Table.from_pydict(columns), path)
+
+
+def save_fuser(fused: Fused, folder: Path) -> None:
+    """Keep a fuser and the names of its modalities and labels. Raises OutputError where the folder is not ours."""
+    from affuse.fusion import persistence
+
+    if folder.exists() and not (folder / persistence.CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and holds no fuser of affuse; choose another folder for --save")
+    predictions = fused.predictions
+    notes = {"method": fused.method, "modalities": predictions.modalities, "labels": predictions.labels}
+    persistence.save(fused.fuser, folder, notes)
+
+
+def _loaded(folder: Path, predictions: Predictions) -> Fused:
+    from affuse.datasets.predictions import align
+    from affuse.fusion import persistence
+
+    notes = persistence.read_notes(folder)
+    missing = [key for key in ("method", "modalities", "labels") if key not in notes]
+    if missing:
+        raise DataError(
+            f"{folder} holds a fuser without its {missing[0]}; only one that affuse fuse --save kept has it"
+        )
+    aligned = align(predictions, tuple(notes["modalities"]), tuple(notes["labels"]))
+    fuser = persistence.load(folder)
+    return Fused(fuser, str(notes["method"]), aligned, fuser.predict_proba(aligned.P))
+
+
+def _report(facts: dict[str, Any], table: pd.DataFrame, out: Path | None, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    from rich.console import Console
+
+    console = Console(stderr=out is None, highlight=False, soft_wrap=True)
+    if out is None:
+        sys.stdout.write(table.to_csv(index=False))
+        sys.stdout.flush()
+    for line in _sentences(facts):
+        console.print(line, markup=False)
+    if facts.get("cross_validated"):
+        console.print(_accuracy_table(facts))
+    sys.stdout.flush()
+
+
+def _sentences(facts: dict[str, Any]) -> list[str]:
+    gaps = ", ".join(f"{name} {n}" for name, n in facts["modalities"].items())
+    lines = [f"{facts['rows']} rows fused by {facts['chosen']}; rows with evidence: {gaps}"]
+    if facts["without_evidence"]:
+        lines.append(f"{facts['without_evidence']} rows have no evidence at all and no answer")
+    if facts["out"]:
+        lines.append(f"written: {facts['out']}")
+    if "saved" in facts:
+        lines.append(f"kept: {facts['saved']}")
+    if "cross_validated" in facts and facts["cross_validated"] is None:
+        lines.append("no accuracy can be given: all labelled rows belong to one group")
+    return lines
+
+
+def _accuracy_table(facts: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    measured = facts["cross_validated"]
+    title = f"accuracy on rows not learned from: {measured['folds']} folds, {measured['groups']} groups never split"
+    table = Table("", "accuracy", "95 % interval", "ECE", title=title, title_justify="left")
+    rows = [(facts["method"], measured), *((f"only {name}", single) for name, single in measured["single"].items())]
+    for name, found in rows:
+        low, high = found["ci95"]
+        table.add_row(name, f"{found['accuracy']:.4f}", f"{low:.3f} to {high:.3f}", f"{found['ece']:.3f}")
+    table.caption = f"to {measured['best_single']}: {measured['difference']:+.4f} (p = {measured['p']:.4f})"
+    return table

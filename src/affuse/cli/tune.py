@@ -1,0 +1,329 @@
+"""``affuse tune``: which way to fuse, and with which settings? A search that can be stopped and taken up again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from affuse.cli.methods import Inputs, make, refuse_inputs
+from affuse.errors import ConfigError, DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from affuse.evaluation.protocol import Fold
+
+__all__ = ["METRICS", "SPACES", "tune"]
+
+_FLOOR = 1e-6  # of a probability under the logarithm
+_SHOWN = 10
+
+
+def tune(
+    files: Annotated[list[Path], typer.Argument(help="Predictions, one CSV, TSV or Parquet file a modality.")],
+    labels: Annotated[Path, typer.Option(help="Table of true labels by id.")],
+    group: Annotated[
+        str | None, typer.Option(help="Column of --labels that must not be split, such as the speaker.")
+    ] = None,
+    study: Annotated[Path, typer.Option(help="SQLite file of the study; one that is there is continued.")] = Path(
+        "affuse-tune.db"
+    ),
+    trials: Annotated[int, typer.Option(help="Number of trials to add.", min=1)] = 50,
+    folds: Annotated[int, typer.Option(help="Folds of the group-wise cross-validation.", min=2)] = 5,
+    metric: Annotated[str, typer.Option(help="What is searched for: accuracy or log_loss.")] = "accuracy",
+    methods: Annotated[str | None, typer.Option(help="Methods to search, with commas (default: all).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the search and of what methods draw at random.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Report as JSON.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Folder to keep the best fuser in, fitted on all rows.")] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column that names the rows (default: the first named id, clip or name).")
+    ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="The files hold logits: take their softmax.")] = False,
+    label_map: Annotated[Path | None, typer.Option("--map", help="TOML with new names of labels, as in fuse.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Search methods and their settings with Optuna, by group-wise cross-validation; poor trials stop early."""
+    optuna = _optuna()
+    names = _names(methods)
+    if metric not in METRICS:
+        raise ConfigError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+    inputs = Inputs(files, labels, group, id_column, logits, label_map)
+    for path in (study, out, save):
+        refuse_inputs(path, inputs)
+    predictions = inputs.read()
+    search = _search(predictions, folds, metric, names, seed)
+    found = run_study(optuna, search, study, trials)
+    facts = report(optuna, search, found)
+    if save is not None:
+        _keep_best(search, found, predictions, save)
+    if out is not None:
+        _write_json(facts, out)
+    _show(facts, study, as_json)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched: folds, metric, methods and seed, and the number of modalities that weights are needed for."""
+
+    folds: tuple[Fold, ...]
+    metric: str
+    methods: tuple[str, ...]
+    seed: int
+    n_modalities: int
+
+    def suggest(self, trial: Any) -> Any:
+        """The unfitted fuser that a trial of Optuna asks for."""
+        method = trial.suggest_categorical("method", self.methods)
+        parameters = SPACES[method](trial, self) if method in SPACES else {}
+        return make(method, **parameters)
+
+    def score(self, fuser: Any, fold: Fold) -> float:
+        """The metric on one fold's rows, which the fuser did not learn from."""
+        from sklearn.base import clone
+
+        fitted = clone(fuser).fit(fold.fit.P, fold.fit.y, groups=fold.fit.groups)
+        P = fitted.predict_proba(fold.test.P)
+        frequencies = np.bincount(fold.fit.y, minlength=P.shape[1]) / len(fold.fit)
+        return METRICS[self.metric](np.where(np.isnan(P), frequencies, P), fold.test.y)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with rows, folds, metric and methods, whose scores must not meet in one study."""
+        digest = hashlib.sha256(" ".join([self.metric, *self.methods]).encode())
+        for fold in self.folds:
+            for array in (fold.test.P, fold.test.y):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("optuna", "tune") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _names(methods: str | None) -> tuple[str, ...]:
+    from affuse.cli.methods import AUTO, method_names
+
+    if methods is None:
+        # The automatic choice is no setting but a choice among settings.
+        return tuple(name for name in method_names() if name != AUTO)
+    names = tuple(dict.fromkeys(name.strip() for name in methods.split(",")))
+    for name in names:
+        make(name)
+    return names
+
+
+def _search(predictions: Any, folds: int, metric: str, methods: tuple[str, ...], seed: int) -> Search:
+    from affuse.cli.protocols import rows_of
+    from affuse.evaluation.protocol import group_folds
+
+    rows = rows_of(predictions)
+    return Search(group_folds(rows, folds), metric, methods, seed, len(predictions.modalities))
+
+
+def run_study(optuna: Any, search: Search, path: Path, trials: int) -> Any:
+    """Add ``trials`` to the study at ``path``. Raises ConfigError where it was made for something else."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{path.resolve()}",
+            study_name="affuse",
+            direction="minimize" if search.metric == "log_loss" else "maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=1),
+        )
+    except (SQLAlchemyError, ValueError) as error:
+        raise ConfigError(f"{path} is no study of affuse tune: {str(error).splitlines()[0]}") from error
+    if study.user_attrs.setdefault("fingerprint", search.fingerprint) != search.fingerprint:
+        raise ConfigError(f"{path} is a study of other rows, folds, metric or methods; give another file with --study")
+    study.set_user_attr("fingerprint", search.fingerprint)
+    # A study that is continued must not draw again what it drew before.
+    study.sampler = optuna.samplers.TPESampler(seed=search.seed + len(study.trials), n_startup_trials=10)
+    study.optimize(_objective(optuna, search), n_trials=trials, catch=(DataError,))
+    return study
+
+
+def _objective(optuna: Any, search: Search) -> Callable[[Any], float]:
+    def objective(trial: Any) -> float:
+        fuser = search.suggest(trial)
+        scores: list[float] = []
+        for number, fold in enumerate(search.folds):
+            scores.append(search.score(fuser, fold))
+            trial.report(float(np.mean(scores)), number)
+            if number < len(search.folds) - 1 and trial.should_prune():
+                raise optuna.TrialPruned
+        trial.set_user_attr("folds", scores)
+        return float(np.mean(scores))
+
+    return objective
+
+
+def report(optuna: Any, search: Search, study: Any) -> dict[str, Any]:
+    """The best trials, how many there were, and what every method reaches untuned on the same folds."""
+    states = [trial.state.name.lower() for trial in study.trials]
+    done = sorted((t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE), key=lambda t: t.value)
+    if search.metric == "accuracy":
+        done.reverse()
+    if not done:
+        raise DataError("no trial was completed; every method failed on these rows")
+    return {
+        "metric": search.metric,
+        "folds": len(search.folds),
+        "rows": sum(len(fold.test) for fold in search.folds),
+        "trials": {state: states.count(state) for state in sorted(set(states))},
+        "best": _facts(done[0]),
+        "best_trials": [_facts(trial) for trial in done],
+        "untuned": {name: _untuned(search, name) for name in search.methods},
+    }
+
+
+def _facts(trial: Any) -> dict[str, Any]:
+    parameters = {key: value for key, value in trial.params.items() if key != "method"}
+    return {
+        "number": trial.number,
+        "method": trial.params["method"],
+        "parameters": parameters,
+        "score": trial.value,
+        "folds": trial.user_attrs["folds"],
+    }
+
+
+def _untuned(search: Search, name: str) -> float:
+    return float(np.mean([search.score(make(name), fold) for fold in search.folds]))
+
+
+def _keep_best(search: Search, study: Any, predictions: Any, folder: Path) -> None:
+    from affuse.cli.fuse import Fused, save_fuser
+
+    labelled = predictions.labelled
+    fuser = search.suggest(_optuna().trial.FixedTrial(study.best_params))
+    fitted = fuser.fit(labelled.P, labelled.targets, groups=labelled.groups)
+    save_fuser(Fused(fitted, study.best_params["method"], predictions, fitted.predict_proba(predictions.P)), folder)
+
+
+def _write_json(facts: dict[str, Any], path: Path) -> None:
+    from affuse.report.atomic import replacing
+
+    with replacing(path) as (part,):
+        part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _show(facts: dict[str, Any], study: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = ", ".join(f"{n} {state}" for state, n in facts["trials"].items())
+    table = Table("trial", "method", "settings", facts["metric"], "untuned")
+    for trial in _best_of_each(facts["best_trials"])[:_SHOWN]:
+        settings = ", ".join(
+            f"{key.rpartition('.')[2]} {value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]} {value}"
+            for key, value in trial["parameters"].items()
+        )
+        untuned = f"{facts['untuned'].get(trial['method'], float('nan')):.4f}"
+        table.add_row(str(trial["number"]), trial["method"], settings, f"{trial['score']:.4f}", untuned)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"{facts['metric']} on {facts['rows']} rows, mean of {facts['folds']} folds by group; trials: {counts}"
+    )
+    console.print(table)
+    console.print("The best of many trials looks better than it is: confirm it on rows that no trial saw.")
+    console.print(f"study: {study}")
+    sys.stdout.flush()
+
+
+def _best_of_each(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first trial of every method; trials come best first."""
+    best: dict[str, dict[str, Any]] = {}
+    for trial in trials:
+        best.setdefault(trial["method"], trial)
+    return list(best.values())
+
+
+# --- what can be set ---
+
+
+def _log_pool(trial: Any, search: Search) -> dict[str, Any]:
+    return {"shrinkage": trial.suggest_float("log_pool.shrinkage", 1.0, 1000.0, log=True)}
+
+
+def _gated(trial: Any, search: Search) -> dict[str, Any]:
+    return {"penalty": trial.suggest_float("gated.penalty", 0.1, 1000.0, log=True)}
+
+
+def _optimized(trial: Any, search: Search) -> dict[str, Any]:
+    return {"penalty": trial.suggest_float("optimized.penalty", 0.01, 100.0, log=True)}
+
+
+def _discounted(trial: Any, search: Search) -> dict[str, Any]:
+    return {"strength": trial.suggest_float("discounted.strength", 0.1, 10.0, log=True)}
+
+
+def _weighted(trial: Any, search: Search) -> dict[str, Any]:
+    count = search.n_modalities
+    return {"weights": [trial.suggest_float(f"weighted.weight_{j}", 0.01, 1.0) for j in range(count)]}
+
+
+def _stacking(trial: Any, search: Search) -> dict[str, Any]:
+    kind = trial.suggest_categorical("stacking.classifier", tuple(_CLASSIFIERS))
+    return {"classifier": _CLASSIFIERS[kind](trial, search.seed)}
+
+
+def _logistic(trial: Any, seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=trial.suggest_float("stacking.logistic.C", 1e-3, 10.0, log=True), max_iter=2000)
+
+
+def _forest(trial: Any, seed: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    leaf = trial.suggest_int("stacking.forest.min_samples_leaf", 1, 50, log=True)
+    return RandomForestClassifier(100, min_samples_leaf=leaf, random_state=seed)
+
+
+def _svm(trial: Any, seed: int) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    return make_pipeline(StandardScaler(), SVC(C=trial.suggest_float("stacking.svm.C", 1e-2, 100.0, log=True)))
+
+
+_CLASSIFIERS: dict[str, Callable[[Any, int], Any]] = {"logistic": _logistic, "forest": _forest, "svm": _svm}
+
+SPACES: dict[str, Callable[[Any, Search], dict[str, Any]]] = {
+    "log_pool": _log_pool,
+    "gated": _gated,
+    "optimized": _optimized,
+    "discounted": _discounted,
+    "weighted": _weighted,
+    "stacking": _stacking,
+}
+"""Settings of each method that has any, asked of a trial of Optuna."""
+
+
+def _accuracy(P: np.ndarray, y: np.ndarray) -> float:
+    return float((P.argmax(axis=1) == y).mean())
+
+
+def _log_loss(P: np.ndarray, y: np.ndarray) -> float:
+    return float(-np.log(np.maximum(P[np.arange(len(y)), y], _FLOOR)).mean())
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"accuracy": _accuracy, "log_loss": _log_loss}
+"""Measures of held-out rows that a search can be for."""
