@@ -10,6 +10,7 @@ from affuse.fusion.pooling import LogPool, log_pool, soften
 if TYPE_CHECKING:
     from affuse.fusion.calibrated import CalibratedLogPool
     from affuse.fusion.dynamic import DiscountedBeliefFusion, EnergyWeighted, PredictiveDynamicFusion
+    from affuse.fusion.early import CCAFusion, Concatenation, ProductFusion, SumFusion, WeightedConcatenation
     from affuse.fusion.estimator import Fuser
     from affuse.fusion.evidence import DempsterShafer
     from affuse.fusion.learned import GatedFusion, OptimizedWeights, Stacking
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BordaCount",
+    "CCAFusion",
     "CalibratedLogPool",
+    "Concatenation",
     "ConfidenceRise",
     "ConfidenceWeightedVote",
     "ConformalSets",
@@ -65,11 +68,14 @@ __all__ = [
     "OptimizedWeights",
     "PerformanceWeighted",
     "PredictiveDynamicFusion",
+    "ProductFusion",
     "ProductRule",
     "SafeFusion",
     "Stacking",
+    "SumFusion",
     "TemperatureScaling",
     "VectorScaling",
+    "WeightedConcatenation",
     "WeightedMeanRule",
     "WeightedVote",
     "check_probabilities",
@@ -94,6 +100,7 @@ __all__ = [
 _HOMES = {
     "affuse.fusion.calibrated": ["CalibratedLogPool"],
     "affuse.fusion.dynamic": ["DiscountedBeliefFusion", "EnergyWeighted", "PredictiveDynamicFusion"],
+    "affuse.fusion.early": ["CCAFusion", "Concatenation", "ProductFusion", "SumFusion", "WeightedConcatenation"],
     "affuse.fusion.estimator": ["Fuser"],
     "affuse.fusion.evidence": ["DempsterShafer"],
     "affuse.fusion.learned": ["GatedFusion", "OptimizedWeights", "Stacking"],
