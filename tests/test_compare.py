@@ -351,3 +351,16 @@ def test_mosi_reports_the_test_part_and_sounds_the_alarm(run: Run, mosi: Path) -
     assert facts["single"]["video"]["accuracy"] < 0.62  # near chance, whatever cross-validation on train says
     alarms = done.err.splitlines()
     assert [line.split(": ")[1].split(" is ")[0] for line in alarms if "leak alarm" in line] == ["text", "video"]
+
+
+def test_of_many_modalities_each_alone_and_each_left_out_are_tried() -> None:
+    P = np.repeat(rows(40, 4).P, 4, axis=1)
+    y = rows(40, 4).y
+    names = tuple("abcdefgh")
+    data = Protocol("x", names, ("a", "b", "c"), group_folds(Rows(P, y, np.arange(40) % 4), 2))
+    found = compare(data, {"mean": Mean()}, "mean").to_dict()["methods"]["mean"]
+    assert len(found["subsets"]) == 16
+    assert list(found["missing"]) == ["0", "1", "7"]
+    alone = Protocol("x", ("a",), ("a", "b", "c"), group_folds(Rows(P[:, :1], y, np.arange(40) % 4), 2))
+    only = compare(alone, {"mean": Mean()}, "mean").to_dict()["methods"]["mean"]
+    assert (only["subsets"], only["confidence_rise"]) == ({}, None)

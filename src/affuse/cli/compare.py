@@ -144,7 +144,7 @@ def print_tables(facts: Mapping[str, Any], protocol: Protocol) -> None:
     )
     console.print("mean change of the confidence when a modality is removed, and share of rows in which it rises")
     console.print(_robustness_table(ranked, singles))
-    if len(ranked[0][1]["subsets"]) <= _MOST_SUBSETS:
+    if 0 < len(ranked[0][1]["subsets"]) <= _MOST_SUBSETS:
         legend = ", ".join(f"{letter} = {name}" for name, letter in _letters(protocol.modalities).items())
         console.print(f"Accuracy when only these modalities are there: {legend}")
         console.print(_subset_table(ranked, facts["single"], protocol.modalities))

@@ -24,6 +24,7 @@ NOISE_LEVELS = (0.5, 1.0, 2.0, 4.0)
 
 HALF = 0.5
 _FLOOR = 1e-6
+_ALL_SUBSETS_UP_TO = 6
 _BINS = 10
 
 Progress = Callable[[str], None]
@@ -291,10 +292,13 @@ def _single(protocol: Protocol, j: int) -> Outcome:
 
 
 def _conditions(P: np.ndarray, modalities: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    for size in range(1, len(modalities)):
-        for kept in combinations(range(len(modalities)), size):
+    m = len(modalities)
+    # All subsets double with every modality; of many, each alone and each left out say the most.
+    sizes = range(1, m) if m <= _ALL_SUBSETS_UP_TO else (1, m - 1)
+    for size in sizes:
+        for kept in combinations(range(m), size):
             part = P.copy()
-            part[:, [j for j in range(len(modalities)) if j not in kept]] = np.nan
+            part[:, [j for j in range(m) if j not in kept]] = np.nan
             yield _name_of([modalities[j] for j in kept]), part
     yield "random half", drop_at_random(P, HALF)
     for level in NOISE_LEVELS:
