@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from affuse.datasets import Dataset
 
 __all__ = ["evaluate", "evaluate_expert"]
@@ -53,11 +52,23 @@ def evaluate_expert(expert: Any, dataset: Dataset) -> dict[str, Any]:
 def _answers(expert: Any, dataset: Dataset) -> np.ndarray:
     from affuse.labels import SENTIMENT, restrict
 
+    if dataset.modality == "voice":
+        answers = np.stack([expert.classify(_waveform(path)) for path in dataset.inputs])
+        return restrict(answers, expert.labels, dataset.labels.labels)
     if dataset.modality == "text":
         expert.language = dataset.language
         if set(dataset.labels.labels) <= set(SENTIMENT.labels):
             return restrict(expert.sentiment(dataset.inputs), SENTIMENT, dataset.labels.labels)
     return restrict(expert.classify(dataset.inputs), expert.labels, dataset.labels.labels)
+
+
+def _waveform(path: Path) -> np.ndarray:
+    """The whole sound of a clip."""
+    from affuse.media import Recording
+    from affuse.timeline import Timeline
+
+    recording = Recording.open(path)
+    return next(recording.sound(Timeline((recording.span,))))
 
 
 def _print(report: dict[str, Any], title: str) -> None:
