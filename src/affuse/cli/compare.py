@@ -133,7 +133,8 @@ def print_tables(facts: Mapping[str, Any], protocol: Protocol) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
     console.print(
-        f"{protocol.name}: {protocol.n_rows} rows, {len(protocol.labels)} labels; {protocol.note}.", soft_wrap=True
+        f"{protocol.name}: {protocol.n_rows} rows asked about, {len(protocol.labels)} labels; {protocol.note}.",
+        soft_wrap=True,
     )
     ranked = sorted(facts["methods"].items(), key=lambda item: -item[1]["accuracy"])
     singles = sorted(facts["single"].items(), key=lambda item: -item[1]["accuracy"])
