@@ -120,7 +120,7 @@ def _decode(path: Path) -> np.ndarray:
 
 def assign_folds(groups: np.ndarray, n: int) -> np.ndarray:
     """Fold (n,) of every row: whole speakers dealt out in turn, the women of RAVDESS (even numbers) before its men."""
-    folds = {}
+    folds: dict[str, int] = {}
     for name in CORPORA:
         speakers = sorted({g for g in groups if g.startswith(f"{name}/")})
         if name == "ravdess":
@@ -334,7 +334,7 @@ def _fit_network(
     seed = config.seed * 100 + fold
     torch.manual_seed(seed)
     network = VoiceNetwork(config.n_mels, config.widths, len(VOICE), config.dropout)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     free = [p for p in network.parameters() if p.ndim <= 1]  # norms and biases
@@ -579,7 +579,7 @@ def _report(weights: Path, valid: Rows) -> dict[str, Any]:
 def _window_accuracies(classify: Callable[[np.ndarray], np.ndarray], rows: Rows) -> dict[str, dict[str, float]]:
     """Accuracy on two random windows a clip of RAVDESS, by their length; windows without speech are not judged."""
     generator = np.random.default_rng(0)
-    chosen = np.flatnonzero(rows.corpus == "ravdess")
+    chosen = np.flatnonzero(rows.corpus == "ravdess").tolist()
     table = {}
     for seconds in (1.0, 1.5, 2.0, 3.0, 4.0):
         right = [
