@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from itertools import permutations
 
 import numpy as np
@@ -95,6 +96,17 @@ def test_an_expert_with_two_first_labels_splits_its_vote() -> None:
     np.testing.assert_allclose(answer(MajorityVote(), P), [[0.25, 0.25, 0.5]], atol=1e-6)
 
 
+def test_many_votes_are_counted_as_few_are() -> None:
+    P = random_experts(50, m=300, gaps=0.2)
+    votes = (np.fmax.reduce(P, axis=2, keepdims=True) == P).sum(axis=1)
+    np.testing.assert_allclose(answer(MajorityVote(), P), votes / votes.sum(axis=1, keepdims=True), atol=1e-5)
+    few = P[:, :20]
+    votes = (np.fmax.reduce(few, axis=2, keepdims=True) == few).sum(axis=1)
+    np.testing.assert_allclose(answer(MajorityVote(), few), votes / votes.sum(axis=1, keepdims=True), atol=1e-5)
+    equal = fitted(WeightedVote([1] * 20), 20, 4).predict_proba(few)
+    np.testing.assert_allclose(answer(MajorityVote(), few), equal, atol=1e-5)
+
+
 def test_borda_counts_points_as_ranks_do() -> None:
     P = np.array([[[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]])
     # Points 2, 1, 0 and 0, 2, 1.
@@ -122,6 +134,29 @@ def test_product_with_gaps_is_the_product_of_the_rest() -> None:
     np.testing.assert_allclose(answer(ProductRule(prior=prior), P), expected, atol=1e-4)
 
 
+def test_product_of_many_modalities_does_not_vanish() -> None:
+    P = np.tile([[[0.0, 1.0]]], (1, 100, 1))
+    P[:, :60] = [[0.0, 1.0]]
+    P[:, 60:] = [[1.0, 0.0]]
+    np.testing.assert_allclose(answer(ProductRule(), P), [[0, 1]], atol=1e-12)
+    few, many = random_experts(m=40), random_experts(m=41, seed=1)
+    many[:, 40] = NAN
+    many[:, :40] = few
+    np.testing.assert_allclose(answer(ProductRule(), many), answer(ProductRule(), few), rtol=1e-9)
+
+
+@pytest.mark.parametrize("rule", [MeanRule(), MaxRule(), MinRule(), MedianRule(), ProductRule(), MajorityVote()])
+def test_no_copy_is_larger_than_the_input(rule: Fuser) -> None:
+    P = random_experts(100_000, gaps=0.1)
+    rule = fitted(rule, 3, 4)
+    rule.predict(P[:10])  # whatever is loaded at first use
+    tracemalloc.start()
+    rule.predict(P)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < P.nbytes, "the answer is a twelfth of the input; the rest are blocks of fixed size"
+
+
 def test_one_certain_expert_is_no_veto() -> None:
     P = np.array([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
     for rule in (ProductRule(), MinRule(), DempsterShafer(1.0), EnergyWeighted(), DiscountedBeliefFusion()):
@@ -131,9 +166,10 @@ def test_one_certain_expert_is_no_veto() -> None:
     np.testing.assert_allclose(answer(MinRule(), P), [[0.5, 0.5]])
 
 
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 8, 9, 12])
 @pytest.mark.parametrize(("rule", "reference"), [(MeanRule(), np.nanmean), (MedianRule(), np.nanmedian)])
-def test_gaps_are_left_out_as_by_nan_functions(rule: Fuser, reference: object) -> None:
-    P = random_experts(m=5, gaps=0.3)
+def test_gaps_are_left_out_as_by_nan_functions(rule: Fuser, reference: object, m: int) -> None:
+    P = random_experts(m=m, gaps=0.3)
     P[np.isnan(P).all(axis=(1, 2)), 0] = 0.25
     expected = reference(P, axis=1)  # type: ignore[operator]
     np.testing.assert_allclose(answer(rule, P), expected / expected.sum(axis=1, keepdims=True))

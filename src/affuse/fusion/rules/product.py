@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import softmax
 
 from affuse.fusion.base import Array, Columns, Groups, Mask
 from affuse.fusion.estimator import Fuser, check_vector
 from affuse.fusion.pooling import FLOOR
 
 __all__ = ["ProductRule"]
+
+# A product of so many factors of at least a millionth is still a number; logarithms cost several times as much.
+MOST_FACTORS = 40
 
 
 class ProductRule(Fuser):
@@ -34,13 +38,21 @@ class ProductRule(Fuser):
             self.prior_ = prior / prior.sum()
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Sum of logarithms over axis 1 of P (n, m, k) where ``here``, back to probabilities."""
-        log_prior = np.log(self.prior_)
-        # A gap counts as 1, whose logarithm is 0; fmin leaves numbers alone and turns NaN into 1.
-        L = np.log(np.maximum(np.fmin(P, 1.0), FLOOR))
-        total = np.einsum("nmk->nk", L)
-        total += (1 - here @ np.ones(here.shape[1]))[:, None] * log_prior
-        total -= total.max(axis=1, keepdims=True)
-        np.exp(total, out=total)
+        """Product over axis 1 of P (n, m, k) where ``here``, normalised."""
+        m = P.shape[1]
+        if m > MOST_FACTORS:
+            return _by_logarithms(P, here, self.prior_)
+        # The prior stands in every factor, so it is taken out again as often as modalities speak, but for once.
+        powers = self.prior_ ** (1.0 - np.arange(m + 1))[:, None]
+        total = powers[here.sum(axis=1)]
+        for j in range(m):
+            total *= np.maximum(np.fmin(P[:, j], 1.0), FLOOR)  # a gap is a factor of 1
         total /= (total @ np.ones(total.shape[1]))[:, None]
         return np.asarray(total)
+
+
+def _by_logarithms(P: Array, here: Mask, prior: Array) -> Array:
+    """The same for so many modalities that products would fall below the least number."""
+    total = np.einsum("nmk->nk", np.log(np.maximum(np.fmin(P, 1.0), FLOOR)))
+    total += (1 - here.sum(axis=1))[:, None] * np.log(prior)
+    return np.asarray(softmax(total, axis=1))

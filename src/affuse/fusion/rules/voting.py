@@ -11,8 +11,11 @@ from affuse.fusion.rules.averaging import LEAST_WEIGHT, accuracy_log_odds
 
 __all__ = ["BordaCount", "ConfidenceWeightedVote", "MajorityVote", "WeightedVote"]
 
-# Share of the answer that is the mean of the probabilities: it settles ties between votes and nothing else.
+# How much a summed probability counts beside a whole vote: it settles ties between votes and nothing else.
 TIE_BREAK = 1e-6
+
+# Up to so many votes fit into a byte.
+MOST_COUNTED = 255
 
 
 class MajorityVote(Fuser):
@@ -24,7 +27,7 @@ class MajorityVote(Fuser):
 
     def combine(self, P: Array, here: Mask) -> Array:
         """Shares of votes (n, k) over axis 1 of P (n, m, k)."""
-        return _tally(P, np.asarray(here, dtype=float))
+        return _count(P, here)
 
 
 class WeightedVote(Fuser):
@@ -87,20 +90,44 @@ class BordaCount(Fuser):
 
 def _tally(P: Array, weights: Array) -> Array:
     """Weighted shares of votes (n, k) of P (n, m, k), gaps NaN, by weights (n, m) that are 0 at gaps."""
-    n, m, k = P.shape
-    # Labels before rows in memory: maxima and sums over few labels then run along whole rows.
-    turned = np.fmax(P.transpose(1, 2, 0), 0.0, order="C")
-    first = turned == turned.max(axis=1, keepdims=True)
+    turned, first = _first_labels(P)
     weights = weights.T[:, None]
-    if np.count_nonzero(first) > n * m + (k - 1) * np.count_nonzero(weights == 0):  # in gaps all labels are equal
+    if _is_split(first, weights[:, 0] == 0):
         weights = weights / first.sum(axis=1, keepdims=True)
-    return _settled((first * weights).sum(axis=0), turned.sum(axis=0)).T
+    votes = first.astype(float)
+    votes *= weights  # twice as quick as a product of truths and numbers
+    return _settled(votes.sum(axis=0), turned.sum(axis=0)).T
+
+
+def _count(P: Array, here: Mask) -> Array:
+    """Shares of votes (n, k) of P (n, m, k), gaps NaN: `_tally` with equal weights, quicker."""
+    turned, first = _first_labels(P)
+    gaps = ~here.T
+    if P.shape[1] > MOST_COUNTED or _is_split(first, gaps):
+        return _tally(P, np.asarray(here, dtype=float))
+    votes = first.view(np.uint8).sum(axis=0, dtype=np.uint8)
+    votes -= gaps.view(np.uint8).sum(axis=0, dtype=np.uint8)  # in gaps all labels are equal, so all were counted
+    return _settled(votes.astype(float), turned.sum(axis=0)).T
+
+
+def _first_labels(P: Array) -> tuple[Array, Mask]:
+    """P (n, m, k) turned to (m, k, n), gaps 0, and where its greatest probabilities are.
+
+    With labels before rows in memory, maxima and sums over few labels run along whole rows.
+    """
+    turned = np.fmax(P.transpose(1, 2, 0), 0.0, order="C")
+    return turned, turned == turned.max(axis=1, keepdims=True)
+
+
+def _is_split(first: Mask, gaps: Mask) -> bool:
+    """Whether any modality has several first labels (m, k, n); in ``gaps`` (m, n) all are."""
+    m, k, n = first.shape
+    return bool(np.count_nonzero(first) > n * m + (k - 1) * np.count_nonzero(gaps))
 
 
 def _settled(scores: Array, means: Array) -> Array:
-    """Scores (k, n) scaled to sum to 1 over axis 0, ties settled by ``means`` (k, n), in any scale."""
-    tiny = np.finfo(float).tiny
-    scores *= (1 - TIE_BREAK) / np.maximum(scores.sum(axis=0), tiny)
-    means *= TIE_BREAK / np.maximum(means.sum(axis=0), tiny)
+    """Scores (k, n) plus a millionth of the summed probabilities ``means`` (k, n), scaled to sum to 1 over axis 0."""
+    means *= TIE_BREAK
     scores += means
+    scores /= np.maximum(scores.sum(axis=0), np.finfo(float).tiny)
     return scores

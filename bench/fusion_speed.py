@@ -1,0 +1,189 @@
+"""How long fusion rules take to predict, as ratios to bare numpy in the same run (``python bench/fusion_speed.py``).
+
+P holds ``--rows`` rows of 3 modalities and 8 classes, a tenth of them missing. Every time is the least of several
+runs, in processor seconds, so that other processes count little. The yardsticks are ``P.sum(axis=1)`` for means,
+maxima and votes, and ``np.log(P)`` plus that sum for the product. scikit-learn's voting, DESlib and combo are asked
+for the same answers where they are installed (``pip install deslib combo pyod``); they know no gaps, so theirs are
+filled with uniform rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np  # after the number of threads, which is read when it loads
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import VotingClassifier
+from sklearn.preprocessing import LabelEncoder
+
+from affuse.fusion import registry
+
+MODALITIES, CLASSES = 3, 8
+FIT_ROWS = 2000
+# Rules that must stay within twice their yardstick.
+LIMITS = {"mean": "sum", "weighted": "sum", "max": "sum", "vote": "sum", "product": "log + sum"}
+
+
+def least(function: Callable[[], Any], times: int = 5) -> float:
+    """Least processor seconds of several calls."""
+    found = []
+    for _ in range(times):
+        started = time.process_time()
+        function()
+        found.append(time.process_time() - started)
+    return min(found)
+
+
+def simulated(rows: int, gaps: float = 0.1) -> np.ndarray:
+    """Random probabilities (rows, 3, 8), a share of which is missing."""
+    rng = np.random.default_rng(0)
+    P = rng.dirichlet(np.ones(CLASSES), size=(rows, MODALITIES))
+    P[rng.random((rows, MODALITIES)) < gaps] = np.nan
+    return P
+
+
+class Told(ClassifierMixin, BaseEstimator):
+    """A classifier that finds its answers in its columns of X: what makes scikit-learn's voting fuse given answers."""
+
+    def __init__(self, column: int = 0) -> None:
+        self.column = column
+        self.classes_ = np.arange(CLASSES)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """The columns of one modality."""
+        return X[:, self.column * CLASSES : (self.column + 1) * CLASSES]
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The first label of one modality."""
+        return self.predict_proba(X).argmax(axis=1)
+
+
+def voting(how: str) -> VotingClassifier:
+    """scikit-learn's voting over told answers, ready to predict."""
+    ensemble = VotingClassifier([(str(j), Told(j)) for j in range(MODALITIES)], voting=how)
+    ensemble.estimators_ = [Told(j) for j in range(MODALITIES)]
+    ensemble.le_ = LabelEncoder().fit(np.arange(CLASSES))
+    ensemble.classes_ = ensemble.le_.classes_
+    return ensemble
+
+
+def others(P: np.ndarray) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    """Library, rule and call for each rule that another library offers on the same numbers."""
+    filled = np.where(np.isnan(P), 1 / CLASSES, P)
+    flat = filled.reshape(len(P), -1)
+    yield "scikit-learn", "mean", lambda: voting("soft").predict(flat)
+    yield "scikit-learn", "vote", lambda: voting("hard").predict(flat)
+    try:
+        from deslib.util import aggregation
+    except ImportError:
+        pass
+    else:
+        yield "DESlib", "mean", lambda: aggregation.average_rule(filled)
+        yield "DESlib", "max", lambda: aggregation.maximum_rule(filled)
+        yield "DESlib", "median", lambda: aggregation.median_rule(filled)
+        yield "DESlib", "product", lambda: aggregation.product_rule(filled)
+        yield "DESlib", "vote", lambda: aggregation.majority_voting_rule(filled.argmax(axis=2))
+    try:
+        from combo.models import score_comb
+    except ImportError:
+        pass
+    else:
+        yield "combo", "vote", lambda: score_comb.majority_vote(filled.argmax(axis=2), n_classes=CLASSES)
+
+
+def measure(rows: int) -> dict[str, Any]:
+    """All figures, as what JSON can hold."""
+    P = simulated(rows)
+    total = least(lambda: P.sum(axis=1))
+    logarithm = least(lambda: np.log(P))
+    yardsticks = {"sum": total, "log + sum": logarithm + total}
+    y = np.arange(FIT_ROWS) % CLASSES
+    part = P[: rows // 10]
+    rules = {}
+    for name in registry.names():
+        fuser = registry.make(name).fit(P[:FIT_ROWS], y)
+        seconds = least(lambda fuser=fuser: fuser.predict(P), times=5 if name in LIMITS else 1)
+        tenth = least(lambda fuser=fuser: fuser.predict(part), times=5 if name in LIMITS else 2)
+        yardstick = LIMITS.get(name, "sum")
+        rules[name] = {
+            "seconds": seconds,
+            "seconds of a tenth": tenth,
+            "ratio": seconds / yardsticks[yardstick],
+            "yardstick": yardstick,
+            "per row against a tenth of the rows": seconds / tenth / 10,
+            "peak memory against P": peak_memory(fuser, part) / part.nbytes,
+        }
+    return {"rows": rows, "yardsticks": yardsticks, "rules": rules, "others": list(compare(part, rules))}
+
+
+def peak_memory(fuser: Any, P: np.ndarray) -> int:
+    """Most bytes that predict holds at a time, its answer included."""
+    tracemalloc.start()
+    fuser.predict(P)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def compare(P: np.ndarray, rules: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Seconds of other libraries on a tenth of the rows (some loop over them), and how many times affuse's that is."""
+    for library, rule, call in others(P):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what other libraries warn of is theirs
+            try:
+                seconds = least(call)
+            except Exception as error:
+                yield {"library": library, "rule": rule, "error": f"{type(error).__name__}: {error}"}
+                continue
+        yield {
+            "library": library,
+            "rule": rule,
+            "seconds": seconds,
+            "times affuse": seconds / rules[rule]["seconds of a tenth"],
+        }
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the figures as tables."""
+    print(f"{figures['rows']:,} rows x {MODALITIES} modalities x {CLASSES} classes, a tenth missing")
+    print(", ".join(f"{name}: {seconds:.3f} s" for name, seconds in figures["yardsticks"].items()))
+    print(f"\n{'rule':<18}{'seconds':>9}{'ratio':>8}  {'to':<10}{'linear':>8}{'memory':>8}")
+    for name, row in figures["rules"].items():
+        linear, memory = row["per row against a tenth of the rows"], row["peak memory against P"]
+        figures_of_rule = (
+            f"{row['seconds']:>9.3f}{row['ratio']:>8.2f}  {row['yardstick']:<10}{linear:>8.2f}{memory:>8.2f}"
+        )
+        print(f"{name:<18}{figures_of_rule}{'  limit 2' * (name in LIMITS)}")
+    for row in figures["others"]:
+        result = row.get("error") or f"{row['seconds']:.3f} s for a tenth, {row['times affuse']:.1f} times affuse's"
+        print(f"{row['library']}, {row['rule']}: {result}")
+
+
+def main() -> None:
+    """Measure and print; exit with 1 where a rule is over its limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    options = parser.parse_args()
+    figures = measure(options.rows)
+    if options.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        show(figures)
+    slow = [name for name in LIMITS if figures["rules"][name]["ratio"] > 2]
+    if slow:
+        raise SystemExit(f"over twice their yardstick: {', '.join(slow)}")
+
+
+if __name__ == "__main__":
+    main()
