@@ -77,11 +77,20 @@ class Search:
     seed: int
     n_modalities: int
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Methods without settings: one trial says all about them."""
+        return tuple(name for name in self.methods if name not in SPACES)
+
+    @property
+    def adjustable(self) -> tuple[str, ...]:
+        """Methods with settings, among which trials are drawn."""
+        return tuple(name for name in self.methods if name in SPACES)
+
     def suggest(self, trial: Any) -> Any:
         """The unfitted fuser that a trial of Optuna asks for."""
-        method = trial.suggest_categorical("method", self.methods)
-        parameters = SPACES[method](trial, self) if method in SPACES else {}
-        return make(method, **parameters)
+        method = trial.suggest_categorical("method", self.adjustable)
+        return make(method, **SPACES[method](trial, self))
 
     def score(self, fuser: Any, fold: Fold) -> float:
         """The metric on one fold's rows, which the fuser did not learn from."""
@@ -149,15 +158,26 @@ def run_study(optuna: Any, search: Search, path: Path, trials: int) -> Any:
     if study.user_attrs.setdefault("fingerprint", search.fingerprint) != search.fingerprint:
         raise ConfigError(f"{path} is a study of other rows, folds, metric or methods; give another file with --study")
     study.set_user_attr("fingerprint", search.fingerprint)
+    if not study.trials:
+        # Each method has its turn before the sampler, which is quick to settle, has its say.
+        for name in search.rules:
+            study.enqueue_trial({}, user_attrs={"rule": name})
+        for name in search.adjustable:
+            study.enqueue_trial({"method": name})
     # A study that is continued must not draw again what it drew before.
-    study.sampler = optuna.samplers.TPESampler(seed=search.seed + len(study.trials), n_startup_trials=10)
-    study.optimize(_objective(optuna, search), n_trials=trials, catch=(DataError,))
+    startup = max(10, len(search.rules) + 3 * len(search.adjustable))
+    study.sampler = optuna.samplers.TPESampler(seed=search.seed + len(study.trials), n_startup_trials=startup)
+    waiting = len(study.get_trials(states=[optuna.trial.TrialState.WAITING]))
+    count = trials if search.adjustable else min(trials, waiting)
+    if count:
+        study.optimize(_objective(optuna, search), n_trials=count, catch=(DataError,))
     return study
 
 
 def _objective(optuna: Any, search: Search) -> Callable[[Any], float]:
     def objective(trial: Any) -> float:
-        fuser = search.suggest(trial)
+        rule = trial.user_attrs.get("rule")
+        fuser = make(rule) if rule else search.suggest(trial)
         scores: list[float] = []
         for number, fold in enumerate(search.folds):
             scores.append(search.score(fuser, fold))
@@ -193,11 +213,15 @@ def _facts(trial: Any) -> dict[str, Any]:
     parameters = {key: value for key, value in trial.params.items() if key != "method"}
     return {
         "number": trial.number,
-        "method": trial.params["method"],
+        "method": _method_of(trial),
         "parameters": parameters,
         "score": trial.value,
         "folds": trial.user_attrs["folds"],
     }
+
+
+def _method_of(trial: Any) -> str:
+    return str(trial.user_attrs.get("rule") or trial.params["method"])
 
 
 def _untuned(search: Search, name: str) -> float:
@@ -208,9 +232,10 @@ def _keep_best(search: Search, study: Any, predictions: Any, folder: Path) -> No
     from affuse.cli.fuse import Fused, save_fuser
 
     labelled = predictions.labelled
-    fuser = search.suggest(_optuna().trial.FixedTrial(study.best_params))
+    method = _method_of(study.best_trial)
+    fuser = make(method) if method in search.rules else search.suggest(_optuna().trial.FixedTrial(study.best_params))
     fitted = fuser.fit(labelled.P, labelled.targets, groups=labelled.groups)
-    save_fuser(Fused(fitted, study.best_params["method"], predictions, fitted.predict_proba(predictions.P)), folder)
+    save_fuser(Fused(fitted, method, predictions, fitted.predict_proba(predictions.P)), folder)
 
 
 def _write_json(facts: dict[str, Any], path: Path) -> None:
