@@ -94,8 +94,8 @@ def _check_reading(reading: Reading, n: int, k: int) -> None:
 def check_fuser(fuser: Any, n_classes: int = 4, seed: int = 0) -> None:
     """Assert the contract of fusers: clone, gaps, labels, order of modalities, batch = one by one.
 
-    And the way to disk and back. ``fuser`` is an unfitted estimator over P (n, m, k) that is not tied to a number of
-    modalities or classes. Raises AssertionError that names the broken rule.
+    The way to disk and back is tested as well. ``fuser`` is an unfitted estimator over P (n, m, k) that is not tied
+    to a number of modalities or classes. Raises AssertionError that names the broken rule.
     """
     from sklearn.base import clone
 

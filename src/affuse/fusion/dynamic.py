@@ -1,4 +1,4 @@
-"""Dynamic fusion.
+"""Dynamic fusion: weights that depend on the row.
 
 How much a modality counts is decided row by row, from how sure it is and from how it fits the others.
 """
@@ -51,12 +51,12 @@ def confidence_features(P: Array) -> Array:
 
 
 class EnergyWeighted(Fuser):
-    """Logits weighted by their negative free energy (quality-aware multimodal fusion; Zhang et al., ICML 2023.
+    """Logits weighted by their negative free energy (quality-aware multimodal fusion).
 
-    ArXiv:2306.02050). The fused logits are ``Σ_m w_m f_m`` with ``w_m = log Σ_c exp f_m[c]``: a modality that is sure
-    has a low energy and weighs more. Logits f are centred log-probabilities, since probabilities do not tell the
-    energy that their network had. One temperature, learned in `fit`, calibrates the answer; it does not change which
-    label is first. Gaps: left out. Ties: the first column.
+    Zhang et al., ICML 2023, arXiv:2306.02050. The fused logits are ``Σ_m w_m f_m`` with ``w_m = log Σ_c exp f_m[c]``:
+    a modality that is sure has a low energy and weighs more. Logits f are centred log-probabilities, since
+    probabilities do not tell the energy that their network had. One temperature, learned in `fit`, calibrates the
+    answer; it does not change which label is first. Gaps: left out. Ties: the first column.
     """
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
@@ -136,7 +136,7 @@ class PredictiveDynamicFusion(Fuser):
 def relative_calibration(P: Array, here: Mask) -> Array:
     """At most 1 (n, m): a modality's mean distance from 1/k over that of the others on average.
 
-    1 where no other speaks.
+    It is 1 where no other modality speaks.
     """
     k = P.shape[2]
     distance = np.where(here, np.abs(np.where(here[:, :, None], P, 1 / k) - 1 / k).mean(axis=2), 0.0)
@@ -148,14 +148,14 @@ def relative_calibration(P: Array, here: Mask) -> Array:
 
 
 class DiscountedBeliefFusion(Fuser):
-    """Mean of evidence after each modality is discounted by its conflict with the others (Bezirganyan et al..
+    """Mean of evidence after each modality is discounted by its conflict with the others.
 
-    AISTATS 2025, arXiv:2412.18024). Every modality's probabilities become a subjective opinion: belief ``b = p - min
-    p`` and uncertainty ``u = k min p``, the opinion of greatest uncertainty that has these probabilities (Jøsang
-    2016, doi:10.1007/978-3-319-42337-1). The conflict of two opinions is half the sum of ``|p_i - p_j|`` times ``(1 -
-    u_i)(1 - u_j)``; the discount of i is ``η_i = Π_j (1 - conflict_ij^λ)^(1/λ)``, which turns b into ``η b`` and u
-    into ``1 - η (1 - u)``. Evidence ``k b / u`` is then averaged, so the order of modalities does not matter, and
-    conflict ends as uncertainty (see `uncertainty`). Gaps: left out. Ties: the first column.
+    Bezirganyan et al., AISTATS 2025, arXiv:2412.18024. Every modality's probabilities become a subjective opinion:
+    belief ``b = p - min p`` and uncertainty ``u = k min p``, the opinion of greatest uncertainty that has these
+    probabilities (Jøsang 2016, doi:10.1007/978-3-319-42337-1). The conflict of two opinions is half the sum of ``|p_i
+    - p_j|`` times ``(1 - u_i)(1 - u_j)``; the discount of i is ``η_i = Π_j (1 - conflict_ij^λ)^(1/λ)``, which turns b
+    into ``η b`` and u into ``1 - η (1 - u)``. Evidence ``k b / u`` is then averaged, so the order of modalities does
+    not matter, and conflict ends as uncertainty (see `uncertainty`). Gaps: left out. Ties: the first column.
 
     Parameters
     ----------

@@ -18,9 +18,14 @@ __all__ = ["Fuser", "check_vector", "columns_of", "label_frequencies"]
 class Fuser(ClassifierMixin, BaseEstimator):
     """Base of fusers: checks, gaps, labels and blocks of rows are done here; a subclass writes `combine`.
 
-    And `learn` if it learns. Attributes ---------- classes_: labels in the order of the columns of P (k,).
-    n_modalities_: number of modalities m seen in `fit`. prior_: frequencies of the labels in `fit` (k,), one row more
-    each so that none is zero; `predict` answers its greatest for rows without any evidence.
+    One that learns writes `learn` too. P (n, m, k) is read in blocks, so only the answer grows with n.
+
+    Attributes
+    ----------
+    classes_: labels in the order of the columns of P (k,).
+    n_modalities_: number of modalities m seen in `fit`.
+    prior_: frequencies of the labels in `fit` (k,), one row more each so that none is zero; `predict` answers its
+        greatest for rows without any evidence.
     """
 
     def fit(self, P: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
@@ -82,9 +87,9 @@ class Fuser(ClassifierMixin, BaseEstimator):
 
 
 def columns_of(y: ArrayLike, n: int, k: int) -> tuple[NDArray[Any], Columns]:
-    """Labels of the k columns (k,) and the column of every row (n,). Raises DataError where y does not fit P.
+    """Labels of the k columns (k,) and the column of every row (n,).
 
-    N, m, k.
+    Raises DataError where y does not fit P (n, m, k).
     """
     y = np.asarray(y)
     if y.shape != (n,):

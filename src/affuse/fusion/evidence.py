@@ -1,6 +1,6 @@
 """Dempster-Shafer theory for probabilities.
 
-Masses on single labels and on "any label", and how much they contradict each other.
+There are masses on single labels and on "any label", and how much they contradict each other.
 """
 
 from __future__ import annotations

@@ -23,12 +23,14 @@ __all__ = ["GatedFusion", "OptimizedWeights", "Stacking"]
 
 
 class Stacking(Fuser):
-    """Any scikit-learn classifier on top of what the modalities say (stacked generalisation; Wolpert 1992.
+    """Any scikit-learn classifier on top of what the modalities say (stacked generalisation).
 
-    Doi:10.1016/S0893-6080(05)80023-1). The classifier sees the centred log-probabilities of every modality, 0 in
-    gaps, and one indicator a modality that is 1 in gaps. One that gives no probabilities (a support vector machine)
-    is calibrated by cross-validation (Platt's sigmoid). Labels that do not occur in `fit` have no probability. Gaps:
-    as uniform probabilities, plus the indicator. Ties: the first column.
+    Wolpert 1992, doi:10.1016/S0893-6080(05)80023-1. The classifier sees the centred log-probabilities of every
+    modality, 0 in gaps, and one indicator a modality that is 1 in gaps. One that gives no probabilities (a support
+    vector machine) is calibrated by cross-validation (Platt's sigmoid). Labels that do not occur in `fit` have no
+    probability. Gaps: as uniform probabilities, plus the indicator. Ties: the first column. Where modalities go
+    missing that were there in `fit`, ``SafeFusion(Stacking())`` is much better: it learns a classifier for every set
+    of them.
 
     Parameters
     ----------
@@ -61,12 +63,12 @@ def _stacked_features(P: Array) -> Array:
 
 
 class GatedFusion(Fuser):
-    """Mixture of experts: the weight of every modality depends on the row (Jacobs et al. 1991.
+    """Mixture of experts: the weight of every modality depends on the row.
 
-    Doi:10.1162/neco.1991.3.1.79). The answer is ``Σ_m g_m(x) p_m`` over temperature-scaled probabilities. The gate g
-    is a softmax over the modalities that speak, linear in how sure each modality is (`confidence_features`,
-    standardised, 0 in gaps). It is trained by maximum likelihood (L-BFGS, convergence from an even gate, so nothing
-    is random). Gaps: weight 0. Ties: the first column.
+    Jacobs et al. 1991, doi:10.1162/neco.1991.3.1.79. The answer is ``Σ_m g_m(x) p_m`` over temperature-scaled
+    probabilities. The gate g is a softmax over the modalities that speak, linear in how sure each modality is
+    (`confidence_features`, standardised, 0 in gaps). It is trained by maximum likelihood (L-BFGS, convergence from an
+    even gate, so nothing is random). Gaps: weight 0. Ties: the first column.
 
     Parameters
     ----------
@@ -100,9 +102,9 @@ class GatedFusion(Fuser):
         return weighted_mean(soften(P, self.temperatures_), weights)
 
     def weights(self, P: Array) -> Array:
-        """What the gate gives to every modality in every row: (n, m) from P.
+        """What the gate gives to every modality in every row: (n, m) from P (n, m, k).
 
-        N, m, k, sum 1 where any modality speaks.
+        A row's weights sum to 1 where any modality speaks, and are 0 elsewhere.
         """
         here = present(P)
         return np.exp(_log_gate(self._gate_inputs(P, here), self.gate_, here)) * here

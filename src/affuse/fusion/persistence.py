@@ -1,6 +1,6 @@
-"""Fitted fusers to disk and back, without pickle: a file of skops.
+"""Fitted fusers to disk and back, without pickle.
 
-Types are checked before anything is built and one of JSON.
+A folder holds a file of skops, whose types are checked before anything is built, and a card of JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ FORMAT = 1
 
 # Parts of fitted estimators that are plain Python and numbers. Trees, neighbours and the like hold memory that
 # compiled code walks through unchecked, so their types are trusted only by name.
-# walks through unchecked, so their types are trusted only by name.
 TRUSTED = frozenset(
     {
         "affuse.fusion.trust.calibration.IsotonicScaling",

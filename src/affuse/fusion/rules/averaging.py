@@ -34,7 +34,7 @@ def weighted_mean(P: Array, weights: Array) -> Array:
 def accuracy_log_odds(P: Array, y: Columns) -> Array:
     """Weight of every modality's vote (m,): log-odds of its accuracy in P (n, m, k) against labels y (n,).
 
-    0 at chance or below. ``log(a / (1 - a)) + log(k - 1)`` is the best weight of a vote where experts err
+    It is next to 0 at chance or below. ``log(a / (1 - a)) + log(k - 1)`` is the best weight of a vote where experts err
     independently and evenly (Kuncheva & Rodríguez 2014, doi:10.1007/s10115-012-0586-6). One row right and one wrong
     are added, so that no weight is infinite.
     """

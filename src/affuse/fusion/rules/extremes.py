@@ -1,6 +1,6 @@
-"""Order statistics of the probabilities: maximum, minimum and median over the modalities (Kittler et al.
+"""Order statistics of the probabilities: maximum, minimum and median over the modalities.
 
-1998, doi:10.1109/34.667881).
+Kittler et al. 1998, doi:10.1109/34.667881.
 """
 
 from __future__ import annotations

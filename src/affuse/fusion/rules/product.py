@@ -44,9 +44,10 @@ class ProductRule(Fuser):
             return _by_logarithms(P, here, self.prior_)
         # The prior stands in every factor, so it is taken out again as often as modalities speak, but for once.
         powers = self.prior_ ** (1.0 - np.arange(m + 1))[:, None]
-        total = powers[here.sum(axis=1)]
+        factors = P if here.all() else np.fmin(P, 1.0)  # a gap is a factor of 1
+        total = powers[here @ np.ones(m, dtype=np.intp)]
         for j in range(m):
-            total *= np.maximum(np.fmin(P[:, j], 1.0), FLOOR)  # a gap is a factor of 1
+            total *= np.maximum(factors[:, j], FLOOR)
         total /= (total @ np.ones(total.shape[1]))[:, None]
         return np.asarray(total)
 

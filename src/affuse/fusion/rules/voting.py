@@ -69,11 +69,11 @@ class ConfidenceWeightedVote(Fuser):
 
 
 class BordaCount(Fuser):
-    """Every modality gives a label as many points as there are labels it finds less probable (Ho et al. 1994.
+    """Every modality gives a label as many points as there are labels it finds less probable, added up.
 
-    Doi:10.1109/34.273716). The answer is the share of points. Gaps: no points. Equally probable labels share their
-    points. Ties go to the greater mean probability, which makes up a millionth of the answer; then to the first
-    column.
+    Ho et al. 1994, doi:10.1109/34.273716. The answer is the share of points. Gaps: no points. Equally probable labels
+    share their points. Ties go to the greater mean probability, which makes up a millionth of the answer; then to the
+    first column.
     """
 
     def combine(self, P: Array, here: Mask) -> Array:

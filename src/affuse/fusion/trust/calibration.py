@@ -1,6 +1,6 @@
 """Calibration of every modality by itself, before fusion.
 
-Transformers from P to P that go into scikit-learn's pipelines.
+These are transformers from P to P that go into scikit-learn's pipelines.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class _Scaling(TransformerMixin, BaseEstimator):
 
 
 class TemperatureScaling(_Scaling):
-    """One temperature a modality: logits divided by it minimise the negative log-likelihood (Guo et al. 2017.
+    """One temperature a modality: logits divided by it minimise the negative log-likelihood.
 
-    ArXiv:1706.04599). The order of the labels does not change.
+    Guo et al. 2017, arXiv:1706.04599. The order of the labels does not change.
     """
 
     def _fit_one(self, P: Array, y: Columns) -> float:
@@ -81,8 +81,11 @@ class TemperatureScaling(_Scaling):
 class VectorScaling(_Scaling):
     """One slope and one offset a label and modality on the logits (Guo et al. 2017, arXiv:1706.04599).
 
-    By maximum likelihood. Parameters ---------- penalty: pull of the slopes towards 1 and of the offsets towards 0,
-    in rows.
+    They maximise the likelihood of the labels.
+
+    Parameters
+    ----------
+    penalty: pull of the slopes towards 1 and of the offsets towards 0, in rows.
     """
 
     def __init__(self, penalty: float = 1.0) -> None:
@@ -116,9 +119,10 @@ class VectorScaling(_Scaling):
 
 
 class IsotonicScaling(_Scaling):
-    """One rising step function a label and modality, one label against the rest, normalised (Zadrozny & Elkan 2002.
+    """One rising step function a label and modality, one label against the rest, normalised.
 
-    Doi:10.1145/775047.775151). Needs some hundred rows a label; with fewer, temperatures are safer.
+    Zadrozny & Elkan 2002, doi:10.1145/775047.775151. Needs some hundred rows a label; with fewer, temperatures are
+    safer.
     """
 
     def _fit_one(self, P: Array, y: Columns) -> list[IsotonicRegression]:

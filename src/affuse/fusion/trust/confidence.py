@@ -31,9 +31,9 @@ class ConfidenceRise:
 
 
 def confidence_rise(fuser: Any, P: ArrayLike) -> ConfidenceRise:
-    """Remove every modality in turn from every row of P (n, m, k) in which another one speaks (Ma et al..
+    """Remove every modality in turn from every row of P (n, m, k) in which another one speaks.
 
-    ICML 2023, arXiv:2306.01265). ``fuser`` is fitted. Raises DataError where no row has two modalities.
+    Ma et al., ICML 2023, arXiv:2306.01265. ``fuser`` is fitted. Raises DataError where no row has two modalities.
     """
     P = check_probabilities(P)
     here = present(P)

@@ -21,12 +21,13 @@ __all__ = ["ConformalSets"]
 class ConformalSets(BaseEstimator):
     """Prediction sets around a fuser that hold the right label with probability ``coverage``.
 
-    Whatever the fuser is worth. A part of the rows of `fit` is kept from the fuser; on it the scores of the right
-    labels are ranked. ``"lac"`` scores a label by one minus its probability, which gives the smallest sets on average
-    (Sadinle et al. 2019, doi:10.1080/01621459.2017.1395341); ``"aps"`` by the sum of the probabilities down to it,
-    which grows where rows are hard (Romano et al. 2020, arXiv:2006.02544; without its random part, so sets cover a
-    little more than promised). The promise holds on average over new rows that are exchangeable with those kept; with
-    groups, over rows of new groups as far as groups are alike. Rows without any evidence get all labels.
+    They do so whatever the fuser is worth. A part of the rows of `fit` is kept from the fuser; on it the scores of
+    the right labels are ranked. ``"lac"`` scores a label by one minus its probability, which gives the smallest sets
+    on average (Sadinle et al. 2019, doi:10.1080/01621459.2017.1395341); ``"aps"`` by the sum of the probabilities
+    down to it, which grows where rows are hard (Romano et al. 2020, arXiv:2006.02544; without its random part, so
+    sets cover a little more than promised). The promise holds on average over new rows that are exchangeable with
+    those kept; with groups, over rows of new groups as far as groups are alike. Rows without any evidence get all
+    labels.
 
     Parameters
     ----------

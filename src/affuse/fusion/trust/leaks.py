@@ -1,6 +1,6 @@
 """The leak alarm.
 
-Outputs that are too good on the rows a fuser is to learn from, because their expert learned from them too.
+It warns of outputs that are too good on the rows a fuser is to learn from, because their expert learned from them too.
 """
 
 from __future__ import annotations
