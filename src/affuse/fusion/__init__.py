@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from affuse.fusion.estimator import Fuser
     from affuse.fusion.evidence import DempsterShafer
     from affuse.fusion.learned import GatedFusion, OptimizedWeights, Stacking
+    from affuse.fusion.networks import NetworkFuser
     from affuse.fusion.persistence import load, save
     from affuse.fusion.registry import find, make, names
     from affuse.fusion.rules import (
@@ -65,6 +66,7 @@ __all__ = [
     "MeanRule",
     "MedianRule",
     "MinRule",
+    "NetworkFuser",
     "OptimizedWeights",
     "PerformanceWeighted",
     "PredictiveDynamicFusion",
@@ -104,6 +106,7 @@ _HOMES = {
     "affuse.fusion.estimator": ["Fuser"],
     "affuse.fusion.evidence": ["DempsterShafer"],
     "affuse.fusion.learned": ["GatedFusion", "OptimizedWeights", "Stacking"],
+    "affuse.fusion.networks": ["NetworkFuser"],
     "affuse.fusion.persistence": ["load", "save"],
     "affuse.fusion.registry": ["find", "make", "names"],
     "affuse.fusion.rules": [

@@ -1,0 +1,100 @@
+"""Trained networks on disk: weights and scales as safetensors, the rest as JSON, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from affuse.errors import AssetError, OutputError
+from affuse.fusion.networks import training
+from affuse.fusion.networks.fuser import NetworkFuser
+from affuse.fusion.networks.inputs import Scaling
+
+__all__ = ["load", "save"]
+
+_FACTS, _WEIGHTS = "network.json", "network.safetensors"
+_KIND = "affuse network"
+# What shapes the network; how it was trained is of no use to a trained one.
+_SHAPE = ("network", "hidden", "dropout", "options", "steps")
+
+
+def save(fuser: NetworkFuser, folder: str | Path) -> None:
+    """Write a fitted fuser to ``folder`` as network.json and network.safetensors.
+
+    Raises OutputError where the folder cannot be written, sklearn's NotFittedError before `fit`.
+    """
+    from sklearn.utils.validation import check_is_fitted
+
+    check_is_fitted(fuser)
+    folder = Path(folder)
+    facts = {
+        "kind": _KIND,
+        "parameters": {name: getattr(fuser, name) for name in _SHAPE},
+        "blocks": {name: columns.tolist() for name, columns in fuser._layout().items()},
+        "encoders": sorted(fuser.encoders or {}),
+        "n_features": fuser.n_features_in_,
+        "seen": sorted(fuser.scaling_.seen),
+        "classes": fuser.classes_.tolist(),
+        "best_epoch": fuser.best_epoch_,
+    }
+    tensors = {f"network/{k}": v.contiguous() for k, v in fuser.network_.state_dict().items()}
+    tensors["prior"] = torch.from_numpy(fuser.prior_)
+    for name in fuser.scaling_.means:
+        tensors[f"mean/{name}"] = torch.from_numpy(fuser.scaling_.means[name])
+        tensors[f"scale/{name}"] = torch.from_numpy(fuser.scaling_.scales[name])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / f"{_WEIGHTS}.part")
+        (folder / f"{_FACTS}.part").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        for name in (_WEIGHTS, _FACTS):
+            os.replace(folder / f"{name}.part", folder / name)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{folder} cannot be written: {error}") from error
+
+
+def load(folder: str | Path, encoders: Mapping[str, Any] | None = None) -> NetworkFuser:
+    """Read what `save` wrote, ready to predict.
+
+    ``encoders`` are modules of the same shape as those handed to the fuser, where it had any. Raises AssetError where
+    the folder does not hold a whole fuser.
+    """
+    folder = Path(folder)
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        tensors = load_file(folder / _WEIGHTS)
+        if facts["kind"] != _KIND:
+            raise ValueError(f"{_FACTS} is of the kind {facts['kind']!r}")
+        return _rebuilt(facts, tensors, encoders)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise AssetError(f"{folder} does not hold a network saved by affuse: {error}") from error
+
+
+def _rebuilt(
+    facts: dict[str, Any], tensors: dict[str, torch.Tensor], encoders: Mapping[str, Any] | None
+) -> NetworkFuser:
+    if sorted(encoders or {}) != facts["encoders"]:
+        raise ValueError(f"it needs encoders for {', '.join(facts['encoders']) or 'no modality'}")
+    fuser = NetworkFuser(facts["blocks"], encoders=encoders, **facts["parameters"])
+    fuser.n_features_in_ = facts["n_features"]
+    fuser.classes_ = np.array(facts["classes"])
+    fuser.prior_ = tensors["prior"].numpy()
+    fuser.best_epoch_ = facts["best_epoch"]
+    parts = {
+        part: {name: tensors[f"{part}/{name}"].numpy() for name in sorted(facts["blocks"])}
+        for part in ("mean", "scale")
+    }
+    fuser.scaling_ = Scaling(parts["mean"], parts["scale"], frozenset(facts["seen"]))
+    fuser.network_ = fuser._build(0, training)
+    fuser.network_.load_state_dict(
+        {key.removeprefix("network/"): value for key, value in tensors.items() if key.startswith("network/")}
+    )
+    fuser.network_.eval()
+    return fuser
