@@ -14,6 +14,7 @@ from affuse.fusion import (
     CalibratedLogPool,
     LogPool,
     check_probabilities,
+    common_cause_pool,
     conflict,
     conflict_in_words,
     log_pool,
@@ -78,6 +79,39 @@ def test_certainty_of_one_expert_is_no_veto() -> None:
     fused = log_pool(P, np.ones(3), np.full((3, 2), 0.5), np.array([0.5, 0.5]))
     assert np.isfinite(fused).all()
     assert fused[0].argmax() == 1
+
+
+def test_common_cause_by_hand() -> None:
+    # Product: 0.9 * 0.1 against 0.1 * 0.9, both 0.09 / 0.5; the mean is 0.5 as well. Evidence for a common cause is
+    # 0.09 / 0.5 * 2 = 0.36, for separate ones 1: with even odds beforehand, separate causes get 1 / 1.36.
+    P, half = np.array([[[0.9, 0.1], [0.1, 0.9]], [[0.9, 0.1], [0.6, 0.4]]]), np.array([0.5, 0.5])
+    fused = common_cause_pool(P, np.ones(2), UNIFORM, half, separate=0.5)
+    assert np.allclose(fused[0], [0.5, 0.5])
+    # Second row: product 0.54 to 0.04, evidence (0.54 + 0.04) / 0.5 = 1.16; mean 0.75.
+    share = 1 / (1 + 1.16)
+    assert fused[1, 0] == pytest.approx((1 - share) * 0.54 / 0.58 + share * 0.75)
+
+
+def test_common_cause_is_the_product_where_nothing_is_separate_and_one_voice_is_itself() -> None:
+    P, _ = simulated(50)
+    P[::4, 1] = np.nan
+    P[::8, 2] = np.nan
+    priors, prior = np.full((3, 4), 0.25), np.array([0.4, 0.3, 0.2, 0.1])
+    weights = np.array([1.0, 0.8, 0.5])
+    assert np.allclose(common_cause_pool(P, weights, priors, prior, 0.0), log_pool(P, weights, priors, prior))
+    alone = P.copy()
+    alone[:, 1:] = np.nan
+    assert np.allclose(common_cause_pool(alone, weights, priors, prior, 0.3), log_pool(alone, weights, priors, prior))
+
+
+def test_contradiction_of_certain_experts_costs_confidence() -> None:
+    P = np.array([[[0.9999, 0.0001], [0.05, 0.95]]])
+    product = log_pool(P, np.ones(2), UNIFORM, np.array([0.5, 0.5]))
+    cautious = common_cause_pool(P, np.ones(2), UNIFORM, np.array([0.5, 0.5]), 0.1)
+    assert product.max() > 0.99
+    assert cautious.max() < 0.9
+    nobody = common_cause_pool(np.full((1, 2, 2), np.nan), np.ones(2), UNIFORM, np.array([0.5, 0.5]), 0.1)
+    assert np.isnan(nobody).all()
 
 
 def test_soften_by_hand() -> None:
@@ -194,7 +228,7 @@ def test_shares_of_a_mean_by_hand() -> None:
 
 
 def test_pool_survives_the_way_to_disk_and_refuses_half_of_one() -> None:
-    pool = LogPool(("a", "b"), ("x", "y"), np.array([1.0, 2.0]), np.array([1.0, 0.5]), UNIFORM, np.array([0.4, 0.6]))
+    pool = LogPool(("a", "b"), ("x", "y"), np.array([1.0, 2.0]), np.array([1.0, 0.5]), UNIFORM, np.array([0.4, 0.6]), 0.1)
     again = LogPool.from_dict(pool.to_dict())
     P = np.array([[[0.8, 0.2], [0.3, 0.7]]])
     assert np.array_equal(pool(pool.calibrate(P)), again(again.calibrate(P)))

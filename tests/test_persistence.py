@@ -29,7 +29,6 @@ from affuse.fusion import (
 )
 from affuse.fusion.persistence import CARD, MODEL, read_notes, untrusted_types
 
-pytest.importorskip("skops.io")
 
 
 class Unregistered(MeanRule):

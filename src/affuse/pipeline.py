@@ -32,10 +32,13 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class ShippedFuser:
-    """The learned pool, the conflict above which one is worth a word, and the checksum of the file that holds both."""
+    """The learned pool, the conflict above which one is worth a word, and the checksum of the file that holds both.
+
+    ``conflict_thresholds`` are by the number of modalities that have evidence.
+    """
 
     pool: LogPool
-    conflict_threshold: float
+    conflict_thresholds: Mapping[int, float]
     sha256: str
 
 
@@ -45,7 +48,8 @@ def shipped_fuser() -> ShippedFuser:
     import json
 
     values = json.loads(weights.shipped("fuser").read_text(encoding="utf-8"))
-    return ShippedFuser(LogPool.from_dict(values["pool"]), float(values["conflict_threshold"]), weights.digest("fuser"))
+    thresholds = {int(n): float(value) for n, value in values["conflict_thresholds"].items()}
+    return ShippedFuser(LogPool.from_dict(values["pool"]), thresholds, weights.digest("fuser"))
 
 
 def load_experts(chosen: Mapping[str, str] | None = None, language: str | None = None) -> dict[str, Expert]:
@@ -80,7 +84,7 @@ class Analyzer:
         self.hop = hop
         fuser = shipped_fuser()
         self.pool = fuser.pool.select(tuple(self.experts))
-        self.conflict_threshold = fuser.conflict_threshold
+        self.conflict_thresholds = fuser.conflict_thresholds
 
     def analyze(
         self, path: str | Path, transcript: str | Path | None = None, progress: Progress | None = None
@@ -241,7 +245,8 @@ class _Answer:
         }
         if silent.all():
             return Verdict(segment, person, evidence, None, None, None, None)
-        remarkable = divergence >= self.analyzer.conflict_threshold
+        # With a single modality the divergence is NaN, which is not remarkable.
+        remarkable = divergence >= self.analyzer.conflict_thresholds.get(int((~silent).sum()), 1.0)
         return Verdict(
             segment=segment,
             person=person,
@@ -268,7 +273,7 @@ class _Answer:
             "hop": round(self.timeline[1].start - self.timeline[0].start, 6) if len(self.timeline) > 1 else None,
             "experts": experts,
             "fuser": {"name": "calibrated logarithmic pool", "weights": {"fuser": shipped_fuser().sha256}},
-            "conflict_threshold": self.analyzer.conflict_threshold,
+            "conflict_thresholds": {str(n): t for n, t in self.analyzer.conflict_thresholds.items()},
         }
 
     def _notes(self, n_people: int) -> tuple[str, ...]:
@@ -289,7 +294,7 @@ def _sentiment(reading: Reading, emotions: np.ndarray) -> np.ndarray:
 
 def _sentiment_pool(pool: LogPool) -> LogPool:
     priors, prior = to_sentiment(pool.priors), to_sentiment(pool.prior)
-    return LogPool(pool.modalities, SENTIMENT.labels, pool.temperatures, pool.weights, priors, prior)
+    return LogPool(pool.modalities, SENTIMENT.labels, pool.temperatures, pool.weights, priors, prior, pool.separate)
 
 
 def _sentiment_score(P: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from affuse.datasets.sst2 import POLARITY
 from affuse.errors import DataError
 from affuse.labels import SMP2020
 
-__all__ = ["read_chnsenticorp", "read_online_shopping", "read_smp2020", "read_waimai"]
+__all__ = ["read_chnsenticorp", "read_online_shopping", "read_smp2020", "read_smp2020_usual", "read_waimai"]
 
 _SMP_FILES = {"train": "virus_train.txt", "valid": "virus_eval_labeled.txt", "test": "virus_test_labeled.txt"}
 _SMP_NAMES = {"angry": "anger", "happy": "happiness", "sad": "sadness"}
@@ -24,12 +24,23 @@ _CHN_FILES = {"train": "train.csv", "valid": "validation.csv", "test": "test.csv
 @register("smp2020_ewect")
 def read_smp2020(data: Path, split: str) -> Dataset:
     """Read the microblogs about the virus (SMP2020-EWECT, https://smp2020ewect.github.io)."""
-    path = find_folder(data, "smp2020_ewect", "virus_*.txt") / _SMP_FILES[split]
+    return _microblogs("smp2020_ewect", data, _SMP_FILES[split])
+
+
+@register("smp2020_usual")
+def read_smp2020_usual(data: Path, split: str) -> Dataset:
+    """Read the everyday microblogs of SMP2020-EWECT; they are no part of the virus task and serve training only."""
+    _require_train("smp2020_usual", split)
+    return _microblogs("smp2020_usual", data, "usual_eval_labeled.txt")
+
+
+def _microblogs(name: str, data: Path, file: str) -> Dataset:
+    path = find_folder(data, "smp2020_ewect", "virus_*.txt", "usual_*.txt") / file
     if not path.is_file():
         raise DataError(f"{path} is missing")
     rows = json.loads(path.read_text(encoding="utf-8-sig"))
     return Dataset(
-        name="smp2020_ewect",
+        name=name,
         modality="text",
         labels=SMP2020,
         inputs=[row["content"] for row in rows],

@@ -58,9 +58,9 @@ class VoiceExpert:
         return weights.session(self._weights)
 
     @cached_property
-    def sha256(self) -> str:
-        """Checksum of the weights in use. Raises AssetError where they are missing or not the right ones."""
-        return weights.sha256_of(self._weights)
+    def sha256(self) -> dict[str, str]:
+        """Checksum of the weights in use, by name. Raises AssetError where they are missing or not the right ones."""
+        return {"voice": weights.sha256_of(self._weights)}
 
     def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
         """Judge every window; exactly one reading, for a voice does not tell whose face it belongs to.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from affuse.fusion.base import check_probabilities, present, stack
 from affuse.fusion.explain import conflict, conflict_in_words, shapley_shares
-from affuse.fusion.pooling import LogPool, log_pool, soften
+from affuse.fusion.pooling import LogPool, common_cause_pool, log_pool, soften
 
 if TYPE_CHECKING:
     from affuse.fusion.calibrated import CalibratedLogPool
@@ -81,6 +81,7 @@ __all__ = [
     "WeightedMeanRule",
     "WeightedVote",
     "check_probabilities",
+    "common_cause_pool",
     "confidence_rise",
     "conflict",
     "conflict_in_words",

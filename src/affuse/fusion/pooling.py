@@ -11,7 +11,7 @@ import numpy as np
 from affuse.errors import DataError
 from affuse.fusion.base import Array, present
 
-__all__ = ["FLOOR", "LogPool", "log_pool", "soften"]
+__all__ = ["FLOOR", "LogPool", "common_cause_pool", "log_pool", "soften"]
 
 # No expert is ever surer than this: a single probability of zero would otherwise veto a label for good.
 FLOOR = 1e-6
@@ -43,11 +43,37 @@ def log_pool(P: Array, weights: Array, priors: Array, prior: Array) -> Array:
     return np.asarray(q)
 
 
+def common_cause_pool(P: Array, weights: Array, priors: Array, prior: Array, separate: float) -> Array:
+    """Logarithmic pool that gives way where the modalities cannot well mean the same (Kording et al. 2007).
+
+    With probability ``separate``, known beforehand, every modality expresses an emotion of its own; otherwise one emotion
+    is behind all of them, which is what the product of `log_pool` assumes. How probable each case is after all follows
+    from how well the modalities agree (causal inference, doi:10.1371/journal.pone.0000943, eq. 2), and the answers of
+    both cases are averaged by it: the product where they agree, the mean of their opinions where they contradict each
+    other, so that conflict costs confidence. Arguments and result as in `log_pool`, which this is for ``separate`` = 0.
+    """
+    here = present(P)
+    evidence = np.asarray(weights)[:, None] * (np.log(np.maximum(P, FLOOR)) - np.log(priors))
+    evidence = np.where(here[:, :, None], evidence, 0.0)
+    alone = np.log(prior) + evidence
+    alone_total = np.logaddexp.reduce(alone, axis=2, keepdims=True)
+    common = np.log(prior) + evidence.sum(axis=1)
+    common_total = np.logaddexp.reduce(common, axis=1, keepdims=True)
+    opinions = np.where(here[:, :, None], np.exp(alone - alone_total), 0.0)
+    count = here.sum(axis=1)[:, None]
+    mean = np.divide(opinions.sum(axis=1), count, out=np.full(common.shape, np.nan), where=count > 0)
+    apart = np.where(here, alone_total[:, :, 0], 0.0).sum(axis=1, keepdims=True)
+    odds = (separate / (1 - separate)) * np.exp(np.clip(apart - common_total, -500, 500))
+    share = odds / (1 + odds)
+    return np.asarray((1 - share) * np.exp(common - common_total) + share * mean)
+
+
 @dataclass(frozen=True)
 class LogPool:
     """A learned pool for named modalities, as plain numbers: what the shipped fuser is.
 
-    ``temperatures`` (m,), ``weights`` (m,), ``priors`` (m, k) and ``prior`` (k,) as in `soften` and `log_pool`.
+    ``temperatures`` (m,), ``weights`` (m,), ``priors`` (m, k) and ``prior`` (k,) as in `soften` and `log_pool`;
+    ``separate`` as in `common_cause_pool`.
     """
 
     modalities: tuple[str, ...]
@@ -56,6 +82,7 @@ class LogPool:
     weights: Array
     priors: Array
     prior: Array
+    separate: float = 0.0
 
     def select(self, modalities: Sequence[str]) -> LogPool:
         """The same pool for some of its modalities, in the order given. Raises DataError for an unknown one."""
@@ -64,7 +91,7 @@ class LogPool:
             raise DataError(f"the fuser knows {', '.join(self.modalities)}; got {', '.join(unknown)}")
         rows = [self.modalities.index(m) for m in modalities]
         return LogPool(
-            tuple(modalities), self.labels, self.temperatures[rows], self.weights[rows], self.priors[rows], self.prior
+            tuple(modalities), self.labels, self.temperatures[rows], self.weights[rows], self.priors[rows], self.prior, self.separate
         )
 
     def calibrate(self, P: Array) -> Array:
@@ -73,7 +100,7 @@ class LogPool:
 
     def __call__(self, P: Array) -> Array:
         """Fuse calibrated P (n, m, k) into (n, k)."""
-        return log_pool(P, self.weights, self.priors, self.prior)
+        return common_cause_pool(P, self.weights, self.priors, self.prior, self.separate)
 
     def to_dict(self) -> dict[str, Any]:
         """The pool as lists and numbers."""
@@ -84,6 +111,7 @@ class LogPool:
             "weights": self.weights.tolist(),
             "priors": self.priors.tolist(),
             "prior": self.prior.tolist(),
+            "separate": self.separate,
         }
 
     @classmethod
@@ -93,7 +121,8 @@ class LogPool:
             arrays = {
                 name: np.asarray(values[name], dtype=float) for name in ("temperatures", "weights", "priors", "prior")
             }
-            pool = cls(tuple(values["modalities"]), tuple(values["labels"]), **arrays)
+            separate = float(values["separate"])
+            pool = cls(tuple(values["modalities"]), tuple(values["labels"]), **arrays, separate=separate)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a fuser of affuse: {error}") from error
         m, k = len(pool.modalities), len(pool.labels)

@@ -33,7 +33,7 @@ __all__ = ["FaceConfig", "FaceNetwork", "FaceWithProbabilities", "train"]
 class FaceConfig:
     """Everything that shapes a run."""
 
-    epochs: int = 18
+    epochs: int = 28
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.02

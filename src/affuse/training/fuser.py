@@ -31,8 +31,11 @@ __all__ = ["HeldOut", "learn", "pair_by_label", "read_held_out"]
 _MISSING_SHARE = 0.3
 _N_ROWS = 20_000
 _SHRINKAGE = 50.0
-# A conflict is worth a word where it exceeds what nine in ten pairs of modalities show that mean the same label.
-_CONFLICT_QUANTILE = 0.9
+# Probability, before anything is seen, that face, voice and words of a moment express different emotions. It is the one
+# number here that is assumed: rows paired by label cannot tell, and acted corpora hold no such moments.
+_SEPARATE = 0.1
+# A conflict is worth a word where it exceeds what eight in ten moments show that mean the same label.
+_CONFLICT_QUANTILE = 0.8
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,21 @@ def learn(experts: Mapping[str, HeldOut]) -> dict[str, Any]:
     P, y = pair_by_label(teaching, prior, _N_ROWS, rng)
     calibrated = soften(P, temperatures)
     weights = np.minimum(fit_weights(calibrated, y, priors, prior, _SHRINKAGE), 1.0)
-    pool = LogPool(tuple(experts), EKMAN.labels, temperatures, weights, priors, prior)
-    divergence = conflict(calibrated)
-    threshold = float(np.quantile(divergence[~np.isnan(divergence)], _CONFLICT_QUANTILE))
+    pool = LogPool(tuple(experts), EKMAN.labels, temperatures, weights, priors, prior, _SEPARATE)
     reported = pair_by_label({name: held_out.half(False) for name, held_out in experts.items()}, prior, _N_ROWS, rng)
-    return {"pool": pool.to_dict(), "conflict_threshold": threshold, "measured": _measure(pool, *reported)}
+    return {
+        "pool": pool.to_dict(),
+        "conflict_thresholds": _thresholds(calibrated),
+        "measured": _measure(pool, *reported),
+    }
+
+
+def _thresholds(P: np.ndarray) -> dict[str, float]:
+    """Conflict that is remarkable, by the number of modalities that speak: two against one is never as far as 1."""
+    divergence, speakers = conflict(P), present(P).sum(axis=1)
+    return {
+        str(n): float(np.quantile(divergence[speakers == n], _CONFLICT_QUANTILE)) for n in range(2, P.shape[1] + 1)
+    }
 
 
 def _measure(pool: LogPool, P: np.ndarray, y: np.ndarray) -> dict[str, Any]:

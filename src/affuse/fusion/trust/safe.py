@@ -36,7 +36,7 @@ class SafeFusion(Fuser):
     Parameters
     ----------
     fuser: the fuser to be made safe; `CalibratedLogPool` where None.
-    level: one-sided level of the test, between 0 and 1.
+    level: one-sided level of the test, between 0 and 1; strict, since every set of modalities is a test of its own.
     folds: number of folds of the cross-validation, at least 2.
 
     Attributes
@@ -45,7 +45,7 @@ class SafeFusion(Fuser):
         margins_: how much more often fusion was right (s,). accuracies_: accuracy of every modality by itself (m,).
     """
 
-    def __init__(self, fuser: Any = None, level: float = 0.05, folds: int = 5) -> None:
+    def __init__(self, fuser: Any = None, level: float = 0.01, folds: int = 5) -> None:
         self.fuser = fuser
         self.level = level
         self.folds = folds
