@@ -51,14 +51,14 @@ class CCAFusion(EarlyFuser):
         models = {name: self._whitening(part[here[:, j]]) for j, (name, part) in enumerate(parts.items())}
         self.whitening_ = {name: model for name, model in models.items() if model is not None}
         position = {name: j for j, name in enumerate(parts)}
-        self.pairs_: dict[tuple[str, str], CCA] = {}
+        self.pairs_: list[tuple[str, str, CCA]] = []
         reduced = self._reduced(parts)
         for first, second in combinations(self.whitening_, 2):
             both = here[:, position[first]] & here[:, position[second]]
             q = min(self.n_components, reduced[first].shape[1], reduced[second].shape[1], int(both.sum()) - 1)
             if q >= 1:
                 model = CCA(q, scale=False, max_iter=_MOST_ITERATIONS, tol=_TOLERANCE)
-                self.pairs_[first, second] = model.fit(reduced[first][both], reduced[second][both])
+                self.pairs_.append((first, second, model.fit(reduced[first][both], reduced[second][both])))
 
     def _whitening(self, block: Array) -> PCA | None:
         """Principal components of the rows of a block; None where these do not differ."""
@@ -73,5 +73,5 @@ class CCAFusion(EarlyFuser):
         reduced = self._reduced(parts)
         if not self.pairs_:
             return np.concatenate(list(reduced.values()), axis=1)
-        variates = [side for (a, b), model in self.pairs_.items() for side in model.transform(reduced[a], reduced[b])]
+        variates = [side for a, b, model in self.pairs_ for side in model.transform(reduced[a], reduced[b])]
         return np.concatenate(variates, axis=1)

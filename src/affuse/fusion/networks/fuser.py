@@ -63,7 +63,8 @@ class NetworkFuser(BlockClassifier):
 
     Attributes
     ----------
-    network_: the trained torch module. best_epoch_: whose weights it has, counted from 0; None without validation.
+    network_: the trained torch module. best_epoch_: whose weights it has, counted from 0; None without
+        validation, or where other processes trained it (`strategy="ddp_spawn"`).
     """
 
     def __init__(
@@ -80,8 +81,8 @@ class NetworkFuser(BlockClassifier):
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         batch_size: int = 64,
-        max_epochs: int = 60,
-        patience: int = 8,
+        max_epochs: int = 200,
+        patience: int = 15,
         validation_share: float = 0.15,
         checkpoints: str | Path | None = None,
         logger: Any = None,
@@ -140,7 +141,7 @@ class NetworkFuser(BlockClassifier):
         self._claim_checkpoints(X, columns)
         self.network_ = self._build(seed, training)
         best = training.train(self.network_, table, columns, plan, parts)
-        self.best_epoch_ = None if best is None else best.epoch
+        self.best_epoch_ = None if best is None or best.weights is None else best.epoch
         return self
 
     def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> Array:

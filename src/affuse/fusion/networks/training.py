@@ -161,7 +161,7 @@ class Training(LightningModule):
         """Loss of a batch with modalities dropped."""
         kept = drop_modalities(batch["inputs"]["present"], self.plan.modality_dropout, self.per_step)
         loss = self._loss(batch, kept)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["targets"]))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["targets"]), sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
