@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -242,3 +243,16 @@ def test_features_that_do_not_fit() -> None:
         Concatenation(BLOCKS).fit(X, np.zeros(len(X)))
     with pytest.raises(ConfigError, match="weights are for text, but the blocks are audio, text, video"):
         WeightedConcatenation(BLOCKS, {"text": 1.0}).fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["concatenation", "weighted", "sum", "cca", "support vector machine"])
+def test_round_trip_to_disk_without_pickle(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("skops", reason="fusers are saved by skops")
+    from affuse.fusion.persistence import load, save, untrusted_types
+
+    X, y, groups = simulated()
+    fuser = clone(FUSERS[name]).fit(X, y, groups=groups)
+    save(fuser, tmp_path)
+    loaded = load(tmp_path, trusted=untrusted_types(tmp_path))
+    np.testing.assert_array_equal(loaded.predict_proba(X), fuser.predict_proba(X))
+    assert loaded.blocks == BLOCKS

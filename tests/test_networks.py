@@ -481,3 +481,58 @@ def test_every_public_name_leads_somewhere_and_names_its_paper() -> None:
         joint.Transformer  # noqa: B018 - the access is what is tested
     assert issubclass(MissingExtraError, ImportError)
     assert importlib.import_module("affuse.fusion.networks.catalogue").names() == joint.names()
+
+
+def tiny_setting() -> Any:
+    from affuse.training.compare_networks import Setting, Task
+
+    X, y, groups = simulated()
+    task = Task(np.arange(160), np.arange(160, 240))
+    return Setting("tiny", X, y, groups, BLOCKS, lambda seed: [task])
+
+
+def test_comparison_measures_every_family_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from affuse.fusion.early import Concatenation
+    from affuse.training import compare_networks
+
+    setting = tiny_setting()
+    families = {name: family for name, (family, _) in compare_networks._methods(setting).items()}
+    assert set(families.values()) == {"single", "early", "late", "joint"}
+    everything = compare_networks._methods(setting)
+    chosen = {name: everything[name] for name in ("only text", "concatenation, logistic", "experts, log_pool")}
+    chosen["gated"] = ("joint", lambda s, seed: quick("gated", max_epochs=3, random_state=seed))
+    monkeypatch.setattr(compare_networks, "_methods", lambda s: chosen)
+    found = {(o.method, o.share): o for o in compare_networks.compare(setting, [0, 1], [0.5, 1.0])}
+    assert len(found) == 8
+    X, y = setting.X, setting.y
+    by_hand = Concatenation(BLOCKS).fit(X[:160], y[:160]).score(X[160:], y[160:])
+    outcome = found["concatenation, logistic", 1.0]
+    assert outcome.accuracy == pytest.approx(by_hand)
+    assert outcome.ci95[0] < by_hand < outcome.ci95[1]
+    assert found["experts, log_pool", 1.0].accuracy >= found["only text", 1.0].accuracy
+
+
+def test_shares_are_whole_groups() -> None:
+    from affuse.training.compare_networks import _share_of
+
+    groups = np.repeat(np.arange(20), 3)
+    drawn = _share_of(np.arange(60), groups, 0.25, seed=0)
+    assert sorted(np.bincount(groups[drawn], minlength=20).tolist()) == [0] * 15 + [3] * 5
+    np.testing.assert_array_equal(_share_of(np.arange(60), groups, 1.0, seed=0), np.arange(60))
+
+
+@pytest.mark.data
+def test_utterances_of_mosi_are_read_in_the_order_of_time(data: Path) -> None:
+    import pandas as pd
+
+    from affuse.training.compare_networks import mosi
+
+    setting = mosi(data, "words")
+    (task,) = setting.tasks(0)
+    assert not set(setting.groups[task.fit]) & set(setting.groups[task.test])
+    # In the files a video's positive utterances come first, so that a row's place gives its label away.
+    in_files = pd.read_csv(data / "mosi" / "train_utterances.csv")
+    sorted_by_label = in_files.groupby("video")["label"].apply(lambda labels: labels.is_monotonic_decreasing)
+    changes = [np.abs(np.diff(setting.y[setting.groups == video])).mean() for video in np.unique(setting.groups)]
+    assert sorted_by_label.mean() > 0.9
+    assert np.nanmean(changes) > 0.2
