@@ -187,7 +187,7 @@ class _Answer:
             cues=[Cue(c.segment, c.text, self._language(c.text)) for c in self.recording.cues],
             modalities=self.modalities,
             settings=self._settings(),
-            notes=self._notes(len(people)),
+            notes=self._notes(verdicts, len(people)),
         )
 
     def _anyone(self) -> Reading:
@@ -276,8 +276,9 @@ class _Answer:
             "conflict_thresholds": {str(n): t for n, t in self.analyzer.conflict_thresholds.items()},
         }
 
-    def _notes(self, n_people: int) -> tuple[str, ...]:
-        shared = [m for m in ("voice", "text") if m in self.modalities]
+    def _notes(self, verdicts: Sequence[Verdict], n_people: int) -> tuple[str, ...]:
+        heard = {m for v in verdicts for m, e in v.evidence.items() if e.probabilities is not None}
+        shared = [m for m in ("voice", "text") if m in heard]
         if n_people < 2 or not shared:
             return tuple(self.recording.notes)
         return (

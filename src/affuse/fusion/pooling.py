@@ -46,11 +46,12 @@ def log_pool(P: Array, weights: Array, priors: Array, prior: Array) -> Array:
 def common_cause_pool(P: Array, weights: Array, priors: Array, prior: Array, separate: float) -> Array:
     """Logarithmic pool that gives way where the modalities cannot well mean the same (Kording et al. 2007).
 
-    With probability ``separate``, known beforehand, every modality expresses an emotion of its own; otherwise one emotion
-    is behind all of them, which is what the product of `log_pool` assumes. How probable each case is after all follows
-    from how well the modalities agree (causal inference, doi:10.1371/journal.pone.0000943, eq. 2), and the answers of
-    both cases are averaged by it: the product where they agree, the mean of their opinions where they contradict each
-    other, so that conflict costs confidence. Arguments and result as in `log_pool`, which this is for ``separate`` = 0.
+    With probability ``separate``, known beforehand, every modality expresses an emotion of its own; otherwise one
+    emotion is behind all of them, which is what the product of `log_pool` assumes. How probable each case is after
+    all follows from how well the modalities agree (causal inference, doi:10.1371/journal.pone.0000943, eq. 2), and
+    the answers of both cases are averaged by it: the product where they agree, the mean of their opinions where they
+    contradict each other, so that conflict costs confidence. Arguments and result as in `log_pool`, which this is for
+    ``separate`` = 0.
     """
     here = present(P)
     evidence = np.asarray(weights)[:, None] * (np.log(np.maximum(P, FLOOR)) - np.log(priors))
@@ -73,7 +74,7 @@ class LogPool:
     """A learned pool for named modalities, as plain numbers: what the shipped fuser is.
 
     ``temperatures`` (m,), ``weights`` (m,), ``priors`` (m, k) and ``prior`` (k,) as in `soften` and `log_pool`;
-    ``separate`` as in `common_cause_pool`.
+    ``separate`` as in `common_cause_pool`. `calibrate` comes first, then the pool is called on what it returns.
     """
 
     modalities: tuple[str, ...]
@@ -91,16 +92,28 @@ class LogPool:
             raise DataError(f"the fuser knows {', '.join(self.modalities)}; got {', '.join(unknown)}")
         rows = [self.modalities.index(m) for m in modalities]
         return LogPool(
-            tuple(modalities), self.labels, self.temperatures[rows], self.weights[rows], self.priors[rows], self.prior, self.separate
+            tuple(modalities),
+            self.labels,
+            self.temperatures[rows],
+            self.weights[rows],
+            self.priors[rows],
+            self.prior,
+            self.separate,
         )
 
     def calibrate(self, P: Array) -> Array:
-        """Every modality's probabilities P (n, m, k) at its learned temperature."""
-        return soften(P, self.temperatures)
+        """Every modality's P (n, m, k) at its learned temperature and under the common ``prior``.
+
+        This is what the modality by itself would answer, and so what a reader may compare with the fused answer.
+        """
+        Q = soften(P, self.temperatures) * (self.prior / self.priors)
+        return np.asarray(Q / Q.sum(axis=2, keepdims=True))
 
     def __call__(self, P: Array) -> Array:
         """Fuse calibrated P (n, m, k) into (n, k)."""
-        return common_cause_pool(P, self.weights, self.priors, self.prior, self.separate)
+        return common_cause_pool(
+            P, self.weights, np.broadcast_to(self.prior, self.priors.shape), self.prior, self.separate
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The pool as lists and numbers."""

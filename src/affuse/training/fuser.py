@@ -6,7 +6,9 @@ No corpus at hand shows all three modalities of the same moment to experts that 
 pairs the experts' held-out answers by label: a label is drawn, and then, for every modality by itself, a held-out row
 of that label. Rows paired like this are independent given the label, which is what the product rule assumes; real
 modalities are a little less so, which is why the weights are capped at 1 and shrunk towards it. Every modality is
-also left out at random, as in real recordings. One half of the held-out groups teaches, the other half reports.
+also left out at random, as in real recordings. How often each emotion is to be expected is read off held-out rows of
+dialogue (MELD), since corpora of acted voices are balanced by hand. One half of the held-out groups teaches, the other
+half reports.
 """
 
 from __future__ import annotations
@@ -79,22 +81,23 @@ def pair_by_label(
     return P, y
 
 
-def learn(experts: Mapping[str, HeldOut]) -> dict[str, Any]:
-    """Fit the pool on one half, measure it on the other; returns pool, threshold and facts as plain numbers."""
+def learn(experts: Mapping[str, HeldOut], prior: np.ndarray) -> dict[str, Any]:
+    """Fit the pool on one half, measure it on the other; returns pool, thresholds and facts as plain numbers.
+
+    ``prior`` (7,) is how often the emotions occur in recordings of people, before anything is seen.
+    """
     rng = np.random.default_rng(1)
     teaching = {name: held_out.half(True) for name, held_out in experts.items()}
     counts = {name: np.bincount(y, minlength=len(EKMAN)) + 1.0 for name, (_, y) in teaching.items()}
     priors = np.array([c / c.sum() for c in counts.values()])
-    prior = priors.mean(axis=0)
     temperatures = np.array([fit_temperature(P, y) for P, y in teaching.values()])
     P, y = pair_by_label(teaching, prior, _N_ROWS, rng)
-    calibrated = soften(P, temperatures)
-    weights = np.minimum(fit_weights(calibrated, y, priors, prior, _SHRINKAGE), 1.0)
+    weights = np.minimum(fit_weights(soften(P, temperatures), y, priors, prior, _SHRINKAGE), 1.0)
     pool = LogPool(tuple(experts), EKMAN.labels, temperatures, weights, priors, prior, _SEPARATE)
     reported = pair_by_label({name: held_out.half(False) for name, held_out in experts.items()}, prior, _N_ROWS, rng)
     return {
         "pool": pool.to_dict(),
-        "conflict_thresholds": _thresholds(calibrated),
+        "conflict_thresholds": _thresholds(pool.calibrate(P)),
         "measured": _measure(pool, *reported),
     }
 
@@ -102,9 +105,7 @@ def learn(experts: Mapping[str, HeldOut]) -> dict[str, Any]:
 def _thresholds(P: np.ndarray) -> dict[str, float]:
     """Conflict that is remarkable, by the number of modalities that speak: two against one is never as far as 1."""
     divergence, speakers = conflict(P), present(P).sum(axis=1)
-    return {
-        str(n): float(np.quantile(divergence[speakers == n], _CONFLICT_QUANTILE)) for n in range(2, P.shape[1] + 1)
-    }
+    return {str(n): float(np.quantile(divergence[speakers == n], _CONFLICT_QUANTILE)) for n in range(2, P.shape[1] + 1)}
 
 
 def _measure(pool: LogPool, P: np.ndarray, y: np.ndarray) -> dict[str, Any]:
@@ -137,13 +138,22 @@ def _main() -> None:
             "face": read_held_out(runs / "face" / "held_out.npz", FERPLUS),
             "voice": read_held_out(runs / "voice" / "held_out.npz", VOICE),
             "text": text,
-        }
+        },
+        dialogue_frequencies(runs / "text_en" / "held_out.npz"),
     )
     options.out.mkdir(parents=True, exist_ok=True)
     temporary = options.out / "fuser.part"
     temporary.write_text(json.dumps(learnt, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, options.out / "fuser.json")
     print(json.dumps(learnt["measured"], indent=2), "weights", learnt["pool"]["weights"])
+
+
+def dialogue_frequencies(path: Path) -> np.ndarray:
+    """How often people in dialogue show each emotion (7,): the labels of held-out MELD rows, with one more of each."""
+    with np.load(path, allow_pickle=False) as arrays:
+        targets = arrays["targets"][arrays["corpus"] == "meld"]
+    counts = np.bincount(targets, minlength=len(EKMAN)) + 1.0
+    return np.asarray(counts / counts.sum())
 
 
 def _fields(held_out: HeldOut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -138,7 +139,7 @@ class NetworkFuser(BlockClassifier):
         if extra:
             table, columns, parts = _extend(table, columns, parts, self.scaling_.apply(extra), training)
         plan = self._plan(seed, training)
-        self._claim_checkpoints(X, columns)
+        self._claim_checkpoints(X, columns, groups)
         self.network_ = self._build(seed, training)
         best = training.train(self.network_, table, columns, plan, parts)
         self.best_epoch_ = None if best is None or best.weights is None else best.epoch
@@ -263,19 +264,22 @@ class NetworkFuser(BlockClassifier):
         part = training.Part(rows, contexts)
         return part
 
-    def _claim_checkpoints(self, X: Array, y: Columns) -> None:
+    def _claim_checkpoints(self, X: Array, y: Columns, groups: Groups) -> None:
         """Note in the folder of checkpoints whose they are. Raises ConfigError where they are of another fit."""
         if self.checkpoints is None:
             return
         folder = Path(self.checkpoints)
         folder.mkdir(parents=True, exist_ok=True)
         told = {k: repr(v) for k, v in self.get_params(deep=False).items() if k not in _NOT_DECISIVE}
-        data = hashlib.sha256(np.ascontiguousarray(X).tobytes() + y.tobytes()).hexdigest()
+        order = y if groups is None else np.unique(groups, return_inverse=True)[1]
+        data = hashlib.sha256(np.ascontiguousarray(X).tobytes() + y.tobytes() + order.tobytes()).hexdigest()
         claim = {"data": data, "parameters": told}
         path = folder / _FINGERPRINT
         if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != claim:
             raise ConfigError(f"{folder} holds checkpoints of other data or parameters; name another folder")
-        path.write_text(json.dumps(claim), encoding="utf-8")
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(claim), encoding="utf-8")
+        os.replace(part, path)
 
 
 # What may differ between a fit and the one that resumes it.
