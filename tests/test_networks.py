@@ -351,6 +351,8 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
     assert resumed.best_epoch_ == whole.best_epoch_
     with pytest.raises(ConfigError, match="holds checkpoints of other data or parameters"):
         quick("gated", max_epochs=5, checkpoints=tmp_path / "c").fit(X + 1, y, groups=groups)
+    with pytest.raises(ConfigError, match="holds checkpoints of other data or parameters"):
+        quick("gated", max_epochs=5, checkpoints=tmp_path / "c").fit(X, y, groups=groups // 2)
 
 
 def test_early_stopping_keeps_the_best_epoch() -> None:
