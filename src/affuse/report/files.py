@@ -10,7 +10,7 @@ from pathlib import Path
 from affuse.analysis import SCHEMA_ID, Analysis
 from affuse.errors import OutputError
 from affuse.report.atomic import replacing
-from affuse.report.page import GENERATOR, refuse_input, render_report
+from affuse.report.page import GENERATOR, refuse_input, write_page
 
 __all__ = ["write_results"]
 
@@ -58,7 +58,8 @@ def _write_parquet(analysis: Analysis, part: Path, path: Path) -> None:
 
 
 def _write_html(analysis: Analysis, part: Path, path: Path) -> None:
-    part.write_text(render_report(analysis, path.parent), encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        write_page(analysis, file, path.parent)
 
 
 # By suffix; the writers get the final path too, since links in a page are relative to it.

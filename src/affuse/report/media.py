@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     import av
     from PIL import Image
 
-__all__ = ["EMBED_LIMIT", "Medium", "medium_of"]
+__all__ = ["EMBED_LIMIT", "PLACE", "Medium", "encoded", "medium_of"]
 
 EMBED_LIMIT = 25_000_000
 """Bytes above which a recording is linked instead of embedded."""
+
+PLACE = "<recording>"
+"""Stands in a page where an embedded recording goes; user text cannot hold it, since its "<" is escaped."""
+
+_CHUNK = 3 << 18  # bytes; a multiple of 3, so that pieces of Base64 join without padding
 
 # Container by suffix, and codecs that current Chromium, Firefox and Safari all decode.
 _MIME = {
@@ -46,7 +51,8 @@ _PICTURE_SIDE = 1600
 class Medium:
     """What the page shows: ``kind`` is video, audio, stills, picture or none.
 
-    ``uri`` is a data URI or a link. ``ratio`` is width over height of the picture. ``stills`` holds pairs of a time in
+    ``uri`` is a data URI or a link; that of a recording that is to be embedded holds `PLACE` for the contents of the
+    file ``embedded``, which are only read while the page is written. ``ratio`` is width over height of the picture. ``stills`` holds pairs of a time in
     seconds and a data URI. ``note`` is a key of `words.STRINGS`, filled in from ``details``; empty where there is
     nothing to explain.
     """
@@ -57,6 +63,7 @@ class Medium:
     stills: tuple[tuple[float, str], ...] = ()
     note: str = ""
     details: dict[str, str] = field(default_factory=dict)
+    embedded: Path | None = None
 
     @property
     def linked(self) -> bool:
@@ -66,7 +73,7 @@ class Medium:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the page's script, without the recording itself, which stands in an element of its own."""
         values = asdict(self)
-        del values["uri"]
+        del values["uri"], values["embedded"]
         return values
 
 
@@ -103,7 +110,14 @@ def _stream(source: Source, path: Path, folder: Path) -> Medium:
     kind = "video" if ratio else "audio"
     if path.stat().st_size > EMBED_LIMIT:
         return Medium(kind, _link(path, folder), ratio, note="media.linked", details={"name": path.name})
-    return Medium(kind, _data_uri(_mime(path, kind), path.read_bytes()), ratio)
+    return Medium(kind, f"data:{_mime(path, kind)};base64,{PLACE}", ratio, embedded=path)
+
+
+def encoded(path: Path) -> Iterator[str]:
+    """The contents of a file in Base64, piece by piece."""
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            yield base64.b64encode(piece).decode("ascii")
 
 
 def _codecs(container: av.container.InputContainer) -> set[str]:

@@ -6,17 +6,18 @@ import base64
 import hashlib
 import json
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from affuse.analysis import Analysis
 from affuse.errors import OutputError
 from affuse.report.atomic import replacing
-from affuse.report.media import Medium, medium_of
+from affuse.report.media import PLACE, Medium, encoded, medium_of
 from affuse.report.palette import COLOURS, INKS, STACK
 from affuse.report.words import absences, headline_parts, strings
 
-__all__ = ["GENERATOR", "refuse_input", "render_report", "write_report"]
+__all__ = ["GENERATOR", "refuse_input", "render_report", "write_page", "write_report"]
 
 GENERATOR = '<meta name="generator" content="affuse">'
 """The line by which a page of affuse is known."""
@@ -37,18 +38,33 @@ def write_report(analysis: Analysis, path: str | Path, lang: str = "en") -> Path
     """
     path = Path(path)
     refuse_input(path, analysis)
-    page = render_report(analysis, path.parent, lang)
-    with replacing(path) as (part,):
-        part.write_text(page, encoding="utf-8")
+    with replacing(path) as (part,), part.open("w", encoding="utf-8") as file:
+        write_page(analysis, file, path.parent, lang)
     return path
 
 
 def render_report(analysis: Analysis, folder: str | Path = ".", lang: str = "en") -> str:
     """The HTML text of a page that is to lie in ``folder`` (a recording too large to embed is linked from there)."""
+    page = StringIO()
+    write_page(analysis, page, folder, lang)
+    return page.getvalue()
+
+
+def write_page(analysis: Analysis, file: TextIO, folder: str | Path = ".", lang: str = "en") -> None:
+    """Write the HTML text of `render_report` to ``file``; an embedded recording goes there piece by piece."""
+    medium = medium_of(analysis, Path(folder))
+    head, _, tail = _render(analysis, medium, lang).partition(PLACE)
+    file.write(head)
+    if medium.embedded is not None:
+        for piece in encoded(medium.embedded):
+            file.write(piece)
+    file.write(tail)
+
+
+def _render(analysis: Analysis, medium: Medium, lang: str) -> str:
     from jinja2 import Environment, StrictUndefined  # only pages need it
     from markupsafe import Markup
 
-    medium = medium_of(analysis, Path(folder))
     style, script = _style(), _script()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("templates/report.html.j2")).render(
@@ -56,6 +72,7 @@ def render_report(analysis: Analysis, folder: str | Path = ".", lang: str = "en"
         say=strings(lang),
         analysis=analysis,
         medium=medium,
+        uri=Markup(medium.uri),
         headline=headline_parts(analysis, analysis.summary, lang),
         generator=Markup(GENERATOR),
         policy=_policy(style, script, medium),
