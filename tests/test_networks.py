@@ -355,6 +355,28 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
         quick("gated", max_epochs=5, checkpoints=tmp_path / "c").fit(X, y, groups=groups // 2)
 
 
+def test_training_killed_in_the_middle_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y, groups = simulated()
+    whole = quick("gated", max_epochs=5).fit(X, y, groups=groups)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(self: Any) -> None:
+        if self.current_epoch == 3:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Training, "on_train_epoch_end", kill)
+        with pytest.raises(KilledError):
+            quick("gated", max_epochs=5, checkpoints=tmp_path).fit(X, y, groups=groups)
+    assert {p.name for p in tmp_path.iterdir()} == {"fit.json", "last.ckpt"}
+    progress = torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"]
+    assert progress == 2, "the last whole epoch, counted from 0"
+    resumed = quick("gated", max_epochs=5, checkpoints=tmp_path).fit(X, y, groups=groups)
+    np.testing.assert_array_equal(resumed.predict_proba(X), whole.predict_proba(X))
+
+
 def test_early_stopping_keeps_the_best_epoch() -> None:
     X, _, groups = simulated()
     noise = np.random.default_rng(5).integers(3, size=len(X))

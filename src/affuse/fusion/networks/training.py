@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,6 +30,7 @@ __all__ = [
     "Batches",
     "KeepBest",
     "Plan",
+    "SaveEveryEpoch",
     "Training",
     "drop_modalities",
     "make_logger",
@@ -218,6 +219,20 @@ class KeepBest(Callback):
         self.least, self.epoch, self.weights = state_dict["least"], state_dict["epoch"], state_dict["weights"]
 
 
+class SaveEveryEpoch(Checkpoint):
+    """Writes one checkpoint over the last after every epoch, in one step; the best weights travel in it (`KeepBest`).
+
+    Lightning's own ModelCheckpoint keeps the last one only beside others, or writes it when training ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after validation and early stopping, whose callbacks come first."""
+        trainer.save_checkpoint(self.path)
+
+
 class _Data(LightningDataModule):
     """Training and validation batches of this process among all."""
 
@@ -283,16 +298,7 @@ def _trainer(plan: Plan, keep: KeepBest | None) -> Trainer:
     if keep is not None:
         callbacks += [keep, EarlyStopping("val_loss", patience=plan.patience)]
     if plan.checkpoints is not None:
-        callbacks.append(
-            # Only the last one, which Lightning names last.ckpt: the best weights travel in it, with `KeepBest`.
-            ModelCheckpoint(
-                plan.checkpoints,
-                save_top_k=0,
-                save_last=True,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            )
-        )
+        callbacks.append(SaveEveryEpoch(plan.checkpoints / _CHECKPOINT))
     own: dict[str, Any] = dict(plan.trainer)
     callbacks += own.pop("callbacks", [])
     options: dict[str, Any] = {
