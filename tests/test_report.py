@@ -589,3 +589,11 @@ def test_windows_of_a_person_are_completed_by_those_of_the_scene() -> None:
     found = windows_of(replace(analysis, verdicts=scene), "person 1")
     assert [v.person for v in found[:2]] == [None, "person 1"]
     assert len(found) == len(windows_of(analysis, "person 1"))
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_in_pieces_is_json_in_one(indent: int | None) -> None:
+    for make in (samples.one_person, samples.text_only):
+        analysis = make()
+        assert analysis.to_json(indent) == json.dumps(analysis.to_dict(), ensure_ascii=False, indent=indent)
+        assert json.loads(analysis.to_json(indent)) == analysis.to_dict()

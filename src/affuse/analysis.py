@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ SCHEMA_ID = "affuse/analysis/1"
 _DECIMALS = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What one modality says in one window: probabilities over `EKMAN`, or the reason why it says nothing.
 
@@ -39,7 +39,7 @@ class Evidence:
     share: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The fused answer for one person and one stretch of time.
 
@@ -145,6 +145,10 @@ class Analysis:
 
     def to_dict(self) -> dict[str, Any]:
         """The analysis as plain lists, dicts and numbers, valid under the published schema (`affuse.report.schema`)."""
+        return self.header() | {"windows": list(self.windows())}
+
+    def header(self) -> dict[str, Any]:
+        """What `to_dict` holds besides the windows."""
         return {
             "schema": SCHEMA_ID,
             "source": {
@@ -167,12 +171,27 @@ class Analysis:
                 for c in self.cues
             ],
             "summary": [_verdict(v) for v in self.summaries],
-            "windows": [_verdict(v) for v in self.verdicts],
         }
+
+    def windows(self) -> Iterator[dict[str, Any]]:
+        """The windows of `to_dict` one by one: all at once they take ten times the memory of the verdicts."""
+        return map(_verdict, self.verdicts)
 
     def to_json(self, indent: int | None = None) -> str:
         """The analysis as JSON text; the same input gives the same text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent, allow_nan=False)
+        return "".join(self.json_pieces(indent))
+
+    def json_pieces(self, indent: int | None = None) -> Iterator[str]:
+        """The text of `to_json` in pieces, for writing a long recording."""
+        encode = json.JSONEncoder(ensure_ascii=False, indent=indent, allow_nan=False).encode
+        gap = ", " if indent is None else ",\n" + 2 * indent * " "
+        empty = encode(self.header() | {"windows": []})
+        yield empty.removesuffix("[]}" if indent is None else "[]\n}")
+        yield "[" if indent is None or not self.verdicts else "[\n" + 2 * indent * " "
+        for number, window in enumerate(self.windows()):
+            text = encode(window)
+            yield (gap if number else "") + (text if indent is None else text.replace("\n", "\n" + 2 * indent * " "))
+        yield "]}" if indent is None or not self.verdicts else "\n" + indent * " " + "]\n}"
 
     def report(self, path: str | Path) -> Path:
         """Write a self-contained HTML page; returns its path. Raises OutputError where it cannot be written."""

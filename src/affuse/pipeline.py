@@ -26,6 +26,8 @@ __all__ = ["DEFAULT_HOP", "DEFAULT_WINDOW", "Analyzer", "Progress", "analyze", "
 DEFAULT_WINDOW = 3.0
 DEFAULT_HOP = 1.0
 
+_LONG = 600.0  # seconds
+
 Progress = Callable[[str, float], None]
 """Called with the name of a modality and the share of the recording that it has read, 0…1."""
 
@@ -124,8 +126,11 @@ class Analyzer:
                 report(1.0)
             return readings
 
-        # Decoding and networks release the interpreter's lock, so two modalities really run at once.
-        with ThreadPoolExecutor(max_workers=2) as pool:
+        # Decoding and networks release the interpreter's lock, so two modalities really run at once. In a long
+        # recording the face takes nearly all the time anyway, and every open file keeps an index that grows with its
+        # length.
+        at_once = 2 if recording.duration < _LONG else 1
+        with ThreadPoolExecutor(max_workers=at_once) as pool:
             futures = {modality: pool.submit(read, modality) for modality in self.experts}
             return {modality: self._result(modality, recording, future.result) for modality, future in futures.items()}
 

@@ -17,7 +17,7 @@ __all__ = ["Segment", "Timeline"]
 _TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Segment:
     """A half-open stretch of time ``[start, end)`` in seconds; ``end`` must exceed ``start``."""
 

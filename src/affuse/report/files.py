@@ -35,7 +35,9 @@ def write_results(analysis: Analysis, folder: str | Path, stem: str) -> list[Pat
 
 
 def _write_json(analysis: Analysis, part: Path, path: Path) -> None:
-    part.write_text(analysis.to_json(indent=2) + "\n", encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(analysis.json_pieces(indent=2))
+        file.write("\n")
 
 
 def _write_csv(analysis: Analysis, part: Path, path: Path) -> None:

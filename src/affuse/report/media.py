@@ -52,9 +52,9 @@ class Medium:
     """What the page shows: ``kind`` is video, audio, stills, picture or none.
 
     ``uri`` is a data URI or a link; that of a recording that is to be embedded holds `PLACE` for the contents of the
-    file ``embedded``, which are only read while the page is written. ``ratio`` is width over height of the picture. ``stills`` holds pairs of a time in
-    seconds and a data URI. ``note`` is a key of `words.STRINGS`, filled in from ``details``; empty where there is
-    nothing to explain.
+    file ``embedded``, which are only read while the page is written. ``ratio`` is width over height of the picture.
+    ``stills`` holds pairs of a time in seconds and a data URI. ``note`` is a key of `words.STRINGS`, filled in from
+    ``details``; empty where there is nothing to explain.
     """
 
     kind: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
@@ -21,6 +23,9 @@ __all__ = ["GENERATOR", "refuse_input", "render_report", "write_page", "write_re
 
 GENERATOR = '<meta name="generator" content="affuse">'
 """The line by which a page of affuse is known."""
+
+# Stands in the page where the data go; like `PLACE`, nothing that a user wrote can hold it.
+_DATA_PLACE = "<analysis>"
 
 # Numbers on a page are drawn, not computed with; four decimals halve the size of long recordings.
 _DECIMALS = 4
@@ -51,14 +56,15 @@ def render_report(analysis: Analysis, folder: str | Path = ".", lang: str = "en"
 
 
 def write_page(analysis: Analysis, file: TextIO, folder: str | Path = ".", lang: str = "en") -> None:
-    """Write the HTML text of `render_report` to ``file``; an embedded recording goes there piece by piece."""
+    """Write the HTML text of `render_report` to ``file``; recording and data go there piece by piece."""
     medium = medium_of(analysis, Path(folder))
-    head, _, tail = _render(analysis, medium, lang).partition(PLACE)
-    file.write(head)
-    if medium.embedded is not None:
-        for piece in encoded(medium.embedded):
-            file.write(piece)
-    file.write(tail)
+    for part in re.split(f"({PLACE}|{_DATA_PLACE})", _render(analysis, medium, lang)):
+        if part == _DATA_PLACE:
+            file.writelines(_data(analysis, medium, lang))
+        elif part == PLACE and medium.embedded is not None:
+            file.writelines(encoded(medium.embedded))
+        else:
+            file.write(part)
 
 
 def _render(analysis: Analysis, medium: Medium, lang: str) -> str:
@@ -78,7 +84,7 @@ def _render(analysis: Analysis, medium: Medium, lang: str) -> str:
         policy=_policy(style, script, medium),
         style=Markup(style),
         script=Markup(script),
-        data=Markup(_inert(_data(analysis, medium, lang))),
+        data=Markup(_DATA_PLACE),
     )
 
 
@@ -89,15 +95,20 @@ def refuse_input(path: Path, analysis: Analysis) -> None:
         raise OutputError(f"{path} is the recording itself; choose another place for the output")
 
 
-def _data(analysis: Analysis, medium: Medium, lang: str) -> dict[str, Any]:
-    return {
-        "analysis": _rounded(analysis.to_dict()),
+def _data(analysis: Analysis, medium: Medium, lang: str) -> Iterator[str]:
+    """What the page's script reads, as JSON in pieces; windows become text one by one, which spares memory."""
+    rest = {
         "medium": medium.to_dict(),
         "headlines": [headline_parts(analysis, summary, lang) for summary in analysis.summaries],
         "absences": [absences(analysis, summary, lang) for summary in analysis.summaries],
         "strings": strings(lang),
         "palette": {"colours": COLOURS, "inks": INKS, "stack": list(STACK)},
     }
+    yield _inert(rest).removesuffix("}") + ',"analysis":'
+    yield _inert(_rounded(analysis.header())).removesuffix("}") + ',"windows":['
+    for number, window in enumerate(analysis.windows()):
+        yield ("," if number else "") + _inert(_rounded(window))
+    yield "]}}"
 
 
 def _rounded(value: Any) -> Any:
