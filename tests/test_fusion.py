@@ -27,7 +27,9 @@ from affuse.testing import check_fuser
 UNIFORM = np.full((2, 2), 0.5)
 
 
-def simulated(n: int = 600, seed: int = 0, sharpness: tuple[float, ...] = (1.0, 2.0, 3.0)) -> tuple[np.ndarray, np.ndarray]:
+def simulated(
+    n: int = 600, seed: int = 0, sharpness: tuple[float, ...] = (1.0, 2.0, 3.0)
+) -> tuple[np.ndarray, np.ndarray]:
     """Experts whose log-probabilities lean towards the label, each by its own amount: P (n, m, 4) and y (n,)."""
     rng = np.random.default_rng(seed)
     y = rng.integers(4, size=n)
@@ -47,7 +49,7 @@ def test_stack_orders_modalities_and_names_both_shapes() -> None:
 def test_checks_name_row_modality_and_sum() -> None:
     P = np.full((3, 2, 2), 0.5)
     P[1, 0] = [0.9, 0.9]
-    with pytest.raises(DataError, match="row 1, modality 0.*sum of 1.8"):
+    with pytest.raises(DataError, match=r"row 1, modality 0.*sum of 1\.8"):
         check_probabilities(P)
     P[1, 0] = [np.nan, 1.0]
     with pytest.raises(DataError, match="NaN throughout"):
@@ -228,7 +230,9 @@ def test_shares_of_a_mean_by_hand() -> None:
 
 
 def test_pool_survives_the_way_to_disk_and_refuses_half_of_one() -> None:
-    pool = LogPool(("a", "b"), ("x", "y"), np.array([1.0, 2.0]), np.array([1.0, 0.5]), UNIFORM, np.array([0.4, 0.6]), 0.1)
+    pool = LogPool(
+        ("a", "b"), ("x", "y"), np.array([1.0, 2.0]), np.array([1.0, 0.5]), UNIFORM, np.array([0.4, 0.6]), 0.1
+    )
     again = LogPool.from_dict(pool.to_dict())
     P = np.array([[[0.8, 0.2], [0.3, 0.7]]])
     assert np.array_equal(pool(pool.calibrate(P)), again(again.calibrate(P)))

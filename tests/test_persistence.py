@@ -30,7 +30,6 @@ from affuse.fusion import (
 from affuse.fusion.persistence import CARD, MODEL, read_notes, untrusted_types
 
 
-
 class Unregistered(MeanRule):
     """A rule of somebody else."""
 
