@@ -221,7 +221,8 @@ class _Answer:
         person: str | None,
     ) -> list[Verdict]:
         fused = self.pool(P)
-        sentiment = _sentiment_score(_sentiment_pool(self.pool)(S))
+        # Whether the modalities mean the same is judged once, by the emotions, and holds for the sentiment as well.
+        sentiment = _sentiment_score(_sentiment_pool(self.pool).blend(S, self.pool.separation(P)))
         answers = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
         shares = shapley_shares(P, self.pool, self.pool.prior, answers)
         divergence = conflict(P)

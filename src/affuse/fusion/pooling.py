@@ -11,7 +11,7 @@ import numpy as np
 from affuse.errors import DataError
 from affuse.fusion.base import Array, present
 
-__all__ = ["FLOOR", "LogPool", "common_cause_pool", "log_pool", "soften"]
+__all__ = ["FLOOR", "LogPool", "blend_pool", "common_cause_pool", "log_pool", "separation", "soften"]
 
 # No expert is ever surer than this: a single probability of zero would otherwise veto a label for good.
 FLOOR = 1e-6
@@ -47,26 +47,41 @@ def common_cause_pool(P: Array, weights: Array, priors: Array, prior: Array, sep
     """Logarithmic pool that gives way where the modalities cannot well mean the same (Kording et al. 2007).
 
     With probability ``separate``, known beforehand, every modality expresses an emotion of its own; otherwise one
-    emotion is behind all of them, which is what the product of `log_pool` assumes. How probable each case is after
-    all follows from how well the modalities agree (causal inference, doi:10.1371/journal.pone.0000943, eq. 2), and
-    the answers of both cases are averaged by it: the product where they agree, the mean of their opinions where they
-    contradict each other, so that conflict costs confidence. Arguments and result as in `log_pool`, which this is for
+    emotion is behind all of them, which is what the product of `log_pool` assumes. The answers of both cases are
+    averaged by `separation`: the product where modalities agree, the mean of their opinions where they contradict
+    each other, so that conflict costs confidence. Arguments and result as in `log_pool`, which this is for
     ``separate`` = 0.
     """
+    return blend_pool(P, weights, priors, prior, separation(P, weights, priors, prior, separate))
+
+
+def separation(P: Array, weights: Array, priors: Array, prior: Array, separate: float) -> Array:
+    """Probability (n,) that the modalities express different emotions after all, from how well they agree.
+
+    Causal inference over one or several causes (Kording et al. 2007, doi:10.1371/journal.pone.0000943, eq. 2).
+    """
+    alone, common, here = _log_joints(P, weights, priors, prior)
+    apart = np.where(here, np.logaddexp.reduce(alone, axis=2), 0.0).sum(axis=1)
+    odds = (separate / (1 - separate)) * np.exp(np.clip(apart - np.logaddexp.reduce(common, axis=1), -500, 500))
+    return np.asarray(odds / (1 + odds))
+
+
+def blend_pool(P: Array, weights: Array, priors: Array, prior: Array, share: Array) -> Array:
+    """`log_pool` with weight 1 - ``share`` (n,) and the mean of the modalities' own answers with ``share``: (n, k)."""
+    alone, common, here = _log_joints(P, weights, priors, prior)
+    opinions = np.where(here[:, :, None], np.exp(alone - np.logaddexp.reduce(alone, axis=2, keepdims=True)), 0.0)
+    count = here.sum(axis=1)[:, None]
+    mean = np.divide(opinions.sum(axis=1), count, out=np.full(common.shape, np.nan), where=count > 0)
+    product = np.exp(common - np.logaddexp.reduce(common, axis=1, keepdims=True))
+    return np.asarray((1 - share[:, None]) * product + share[:, None] * mean)
+
+
+def _log_joints(P: Array, weights: Array, priors: Array, prior: Array) -> tuple[Array, Array, np.ndarray]:
+    """Log of prior times evidence, for every modality alone (n, m, k) and for all together (n, k), and who speaks."""
     here = present(P)
     evidence = np.asarray(weights)[:, None] * (np.log(np.maximum(P, FLOOR)) - np.log(priors))
     evidence = np.where(here[:, :, None], evidence, 0.0)
-    alone = np.log(prior) + evidence
-    alone_total = np.logaddexp.reduce(alone, axis=2, keepdims=True)
-    common = np.log(prior) + evidence.sum(axis=1)
-    common_total = np.logaddexp.reduce(common, axis=1, keepdims=True)
-    opinions = np.where(here[:, :, None], np.exp(alone - alone_total), 0.0)
-    count = here.sum(axis=1)[:, None]
-    mean = np.divide(opinions.sum(axis=1), count, out=np.full(common.shape, np.nan), where=count > 0)
-    apart = np.where(here, alone_total[:, :, 0], 0.0).sum(axis=1, keepdims=True)
-    odds = (separate / (1 - separate)) * np.exp(np.clip(apart - common_total, -500, 500))
-    share = odds / (1 + odds)
-    return np.asarray((1 - share) * np.exp(common - common_total) + share * mean)
+    return np.log(prior) + evidence, np.log(prior) + evidence.sum(axis=1), here
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,17 @@ class LogPool:
         return common_cause_pool(
             P, self.weights, np.broadcast_to(self.prior, self.priors.shape), self.prior, self.separate
         )
+
+    def separation(self, P: Array) -> Array:
+        """Probability (n,) that the modalities of calibrated P express different emotions; see `separation`."""
+        return separation(P, self.weights, self._shared_prior(), self.prior, self.separate)
+
+    def blend(self, P: Array, share: Array) -> Array:
+        """Fuse calibrated P (n, m, k) into (n, k), with ``share`` (n,) as in `blend_pool`."""
+        return blend_pool(P, self.weights, self._shared_prior(), self.prior, share)
+
+    def _shared_prior(self) -> Array:
+        return np.broadcast_to(self.prior, self.priors.shape)  # `calibrate` has put every modality under it
 
     def to_dict(self) -> dict[str, Any]:
         """The pool as lists and numbers."""
