@@ -2,8 +2,8 @@
 
 ``python -m affuse.training.compare_networks --data DIR [--only mosi-words] [--seeds 3] [--json]``
 
-Every method learns on the same rows, groups (videos, actors) are never split, and parameters are the defaults: nothing
-is chosen by looking at the rows that are asked about. Four tables: CMU-MOSI, learned on train and asked about the
+Every method learns on the same rows, groups (videos, actors) are never split, and parameters are the defaults: no
+method is tuned on the rows that are asked about. Four tables: CMU-MOSI, learned on train and asked about the
 hold-out videos, with the published features (whose text and video know the train labels), with the embedding of the
 shipped text expert (which learned from the train labels too) and with words alone (latent semantic analysis without
 labels, the only honest text here); and RAVDESS in five folds over actors, log-mel statistics and action units.
