@@ -13,7 +13,7 @@ PIP = $(shell test -x $(BIN)/pip && echo $(BIN)/python -m pip || echo $(PYTHON) 
 INSTALL = $(PIP) --disable-pip-version-check install --quiet --no-compile --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint types format bench clean
+.PHONY: help setup setup-dev setup-train demo test lint types format bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,8 @@ help:  ## this list
 setup: $(VENV)/.core  ## make the environment and install affuse
 
 setup-dev: $(VENV)/.dev  ## the same with what tests, lint and types need
+
+setup-train: $(VENV)/.train  ## the same with torch, for recipes and joint networks (its CPU build has to be at hand for pip)
 
 demo: $(VENV)/.core  ## analyse the bundled clip and write demo/report.html
 	$(BIN)/affuse analyze $(CLIP).mp4 --transcript $(CLIP).srt --report demo/report.html
@@ -60,3 +62,7 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.core
+
+$(VENV)/.train: $(VENV)/.dev pyproject.toml
+	$(INSTALL) '.[dev,train]'
+	@touch $@

@@ -28,6 +28,11 @@ FORMAT = 1
 # compiled code walks through unchecked, so their types are trusted only by name.
 TRUSTED = frozenset(
     {
+        "affuse.fusion.early.correlated.CCAFusion",
+        "affuse.fusion.early.joined.Concatenation",
+        "affuse.fusion.early.joined.WeightedConcatenation",
+        "affuse.fusion.early.projected.ProductFusion",
+        "affuse.fusion.early.projected.SumFusion",
         "affuse.fusion.trust.calibration.IsotonicScaling",
         "affuse.fusion.trust.calibration.TemperatureScaling",
         "affuse.fusion.trust.calibration.VectorScaling",

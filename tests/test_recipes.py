@@ -1,0 +1,200 @@
+"""Recipes of face, English text and fuser, on corpora small enough to learn in seconds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from affuse.labels import EKMAN, FERPLUS
+
+
+@pytest.fixture(scope="module")
+def face() -> Any:
+    pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
+    from affuse.training import face
+
+    return face
+
+
+@pytest.fixture(scope="module")
+def text() -> Any:
+    pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
+    from affuse.training import text_en
+
+    return text_en
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """FER+ in small: noise, brighter at the left for one label and at the right for the other."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 160), ("valid", 20)):
+        images = rng.integers(60, 120, (n, 48, 48)).astype(np.uint8)
+        votes = np.zeros((n, 10), dtype=np.uint8)
+        for i in range(n):
+            images[i, : 24 if i % 2 else 48, :] += 90 if i % 2 else 0
+            votes[i, i % 2] = 10
+        columns = np.array([*FERPLUS.labels, "unknown", "NF"])
+        np.savez(tmp_path / f"{split}.npz", images=images, votes=votes, columns=columns)
+    return tmp_path
+
+
+def weights_of(face: Any, folder: Path) -> dict[str, Any]:
+    from affuse.training.checkpoints import load_checkpoint
+
+    return load_checkpoint(folder / "checkpoint.safetensors")[0]["average"]
+
+
+@pytest.fixture
+def quick(face: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A small configuration; the export, which warns of itself, has its own test with the shipped weights."""
+    monkeypatch.setattr(face, "export", lambda *_: None)
+    monkeypatch.setattr(face, "write_card", lambda *_: None)
+    monkeypatch.setattr(face, "_run", lambda _, images: np.full((len(images), 8), 1 / 8))
+    return lambda epochs: face.FaceConfig(epochs=epochs, batch_size=32, widths=(4, 8), blocks=(1, 1))
+
+
+def test_a_killed_and_resumed_face_run_ends_like_an_undisturbed_one(
+    face: Any, quick: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face.train(corpus, tmp_path / "whole", quick(3), resume=False)
+    save = face.save_checkpoint
+
+    def die_after_the_first(path: Path, parts: Any, progress: dict[str, int]) -> None:
+        save(path, parts, progress)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(face, "save_checkpoint", die_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        face.train(corpus, tmp_path / "killed", quick(3), resume=False)
+    monkeypatch.setattr(face, "save_checkpoint", save)
+    face.train(corpus, tmp_path / "killed", quick(3), resume=True)
+    whole, resumed = weights_of(face, tmp_path / "whole"), weights_of(face, tmp_path / "killed")
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert value.equal(resumed[name]), name
+
+
+def test_face_network_ignores_exposure_and_overfits_a_batch(face: Any) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    images = torch.rand(16, 1, 48, 48, generator=generator) * 200 + 20
+    network = face.FaceNetwork(face.FaceConfig(widths=(8, 16), blocks=(1, 1), dropout=0.0)).eval()
+    with torch.no_grad():
+        plain, darker = network(images)[1], network(images * 0.6)[1]
+    assert torch.allclose(plain, darker, atol=0.05)
+    targets = torch.arange(16) % 8
+    optimizer = torch.optim.AdamW(network.train().parameters(), 3e-3)
+    for _ in range(150):
+        loss = torch.nn.functional.cross_entropy(network(images)[1], targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+
+def test_augmentation_keeps_shape_and_range_and_repeats_by_seed(face: Any) -> None:
+    import torch
+
+    images = torch.rand(8, 1, 48, 48) * 255
+    first, again = (face.augment(images.clone(), torch.Generator().manual_seed(3)) for _ in range(2))
+    assert first.shape == images.shape
+    assert first.equal(again)
+    assert first.min() >= 0
+    assert first.max() <= 255.001
+    assert not first.equal(images)
+
+
+def test_copies_of_valid_are_found_byte_for_byte(face: Any, corpus: Path) -> None:
+    from affuse.datasets import load
+
+    train, valid = load("ferplus", corpus, "train"), load("ferplus", corpus, "valid")
+    train.inputs[7] = valid.inputs[2]  # type: ignore[index]
+    assert np.flatnonzero(face._copies(train, valid)).tolist() == [7]
+
+
+def test_text_batches_hold_every_row_once_and_pad_little(text: Any) -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, size=1000)
+    batches = list(text.batches(lengths, 32, np.random.default_rng(1)))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    padded = sum(len(b) * lengths[b].max() for b in batches)
+    assert padded < 1.15 * lengths.sum()
+
+
+def test_rows_without_neutral_compare_two_sentiments_only(text: Any) -> None:
+    import torch
+
+    logits = torch.tensor([[0.0, 5.0, 1.0], [0.0, 5.0, 1.0]])
+    shares = torch.softmax(text._polar_mask(logits, torch.tensor([True, False])), dim=1)
+    assert shares[0, 1].item() < 1e-6
+    assert shares[0, 2].item() == pytest.approx(1 / (1 + np.exp(-1)))
+    assert shares[1, 1].item() > 0.9
+
+
+def test_class_weights_lift_rare_labels_and_keep_the_mean(text: Any) -> None:
+    targets = np.array([0] * 81 + [1] * 1 + [2] * 16 + [3, 4, 5, 6] * 1 + [-100] * 9)
+    weights = text._class_weights(targets, 0.5).numpy()
+    counts = np.bincount(targets[targets >= 0], minlength=7)
+    assert (weights * counts).sum() == pytest.approx(counts.sum(), rel=1e-5)
+    assert weights[1] / weights[0] == pytest.approx(9.0)
+
+
+def held_out(sharpness: float, seed: int) -> Any:
+    from affuse.training.fuser import HeldOut
+
+    rng = np.random.default_rng(seed)
+    y = rng.integers(7, size=1400)
+    L = rng.normal(size=(1400, 7))
+    L[np.arange(1400), y] += sharpness
+    P = np.exp(L)
+    return HeldOut(P / P.sum(axis=1, keepdims=True), y, np.arange(1400) % 2 == 0)
+
+
+@pytest.fixture(scope="module")
+def fuser() -> Any:
+    pytest.importorskip("torch", reason="torch, of the extra train, is a neighbour of the recipe")
+    from affuse.training import fuser
+
+    return fuser
+
+
+def test_pairs_share_a_label_and_follow_the_frequencies_asked_for(fuser: Any) -> None:
+    one_hot = np.eye(7)[np.arange(140) % 7]
+    halves = {name: (one_hot, np.arange(140) % 7) for name in ("face", "voice")}
+    prior = np.array([0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+    P, y = fuser.pair_by_label(halves, prior, 5000, np.random.default_rng(0))
+    spoken = ~np.isnan(P).any(axis=2)
+    assert spoken.any(axis=1).all()
+    assert 0.2 < 1 - spoken.mean() < 0.4
+    for j in range(2):
+        assert (P[spoken[:, j], j].argmax(axis=1) == y[spoken[:, j]]).all()
+    assert (y == 0).mean() == pytest.approx(0.4, abs=0.03)
+
+
+def test_learned_fuser_beats_every_expert_and_is_plain_numbers(fuser: Any) -> None:
+    experts = {"face": held_out(2.0, 0), "voice": held_out(1.5, 1), "text": held_out(1.0, 2)}
+    learnt = json.loads(json.dumps(fuser.learn(experts, np.full(len(EKMAN), 1 / 7))))
+    measured = learnt["measured"]
+    assert measured["fused"]["accuracy"] > max(measured[name]["accuracy"] for name in experts)
+    assert measured["fused"]["ece"] < 0.1
+    assert all(0 < w <= 1 for w in learnt["pool"]["weights"])
+    assert 0 < learnt["conflict_thresholds"]["3"] < 1
+
+
+def test_ship_enters_size_and_checksum(fuser: Any, tmp_path: Path) -> None:
+    from affuse.experts.weights import manifest, shipped
+    from affuse.training.ship import ship
+
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    (assets / "manifest.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "x.onnx").write_bytes(b"weights")
+    ship(tmp_path / "x.onnx", "x", "2", "free", assets)
+    entry = manifest(assets)["x"]
+    assert (entry.bytes, entry.version, entry.licence) == (7, "2", "free")
+    assert shipped("x", assets).read_bytes() == b"weights"
+    assert sorted(p.name for p in assets.iterdir()) == ["manifest.json", "x.onnx"]
