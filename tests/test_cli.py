@@ -6,7 +6,6 @@ import subprocess
 import sys
 import wave
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -16,38 +15,16 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from affuse.cli import main
 from affuse.report.schema import schema
+from command import Result, Run, caller
 
 DATA = os.environ.get("AFFUSE_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="AFFUSE_DATA does not name the folder of the corpora")
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Call the command in this process, which spares the start of an interpreter."""
-
-    def call(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["affuse", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code if isinstance(exit_.code, int) else 1
-        captured = capfd.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return caller(monkeypatch, capfd)
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """Fair comparison: intervals and tests against numbers worked out by hand, and the command from files to pictures."""
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +8,13 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from affuse.cli import main
 from affuse.cli.compare import parse_folds
 from affuse.errors import ConfigError, DataError
 from affuse.evaluation.comparison import compare, drop_at_random, noisy
 from affuse.evaluation.intervals import cluster_bootstrap, fold_weights, t_interval
 from affuse.evaluation.protocol import Fold, Protocol, Rows, group_folds, leave_one_part_out
 from affuse.evaluation.significance import holm, mcnemar, paired_permutation
+from command import Run, caller
 
 
 class Mean(ClassifierMixin, BaseEstimator):
@@ -223,29 +220,9 @@ def test_disturbances_keep_what_probabilities_are() -> None:
 # --- the command ---
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["affuse", "compare", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code if isinstance(exit_.code, int) else 1
-        captured = capfd.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return caller(monkeypatch, capfd, "compare")
 
 
 @pytest.fixture

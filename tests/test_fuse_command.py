@@ -1,41 +1,18 @@
 """`affuse fuse` from outside: what it prints, what it writes, and one clear sentence for every kind of bad input."""
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from affuse.cli import main
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
+from command import Run, caller
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["affuse", "fuse", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code if isinstance(exit_.code, int) else 1
-        captured = capfd.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return caller(monkeypatch, capfd, "fuse")
 
 
 @pytest.fixture
