@@ -21,14 +21,14 @@ __all__ = ["LANGUAGES", "TextExpert"]
 
 LANGUAGES = ("en", "zh")
 
-# A text of several words in Latin letters is not English where its words fall into many wordpieces, or into quite some and
-# none of them is a common English one. 99.4 % of 4,560 GoEmotions comments (valid, four words or more) pass as English.
+# A text of several words in Latin letters is not English where its words fall into many wordpieces, or into quite
+# some and none of them is a common English one. Of 4,560 GoEmotions comments (valid, four words or more) 99.4 % pass.
 _FOREIGN_WORDS = 4
 _MANY_PIECES = 2.0
 _SOME_PIECES = 1.25
 # Frequent, and rarely words of another language: not "in", "was", "so", "will" or "to".
 _ENGLISH_WORDS = frozenset(
-    [
+    (
         "the",
         "and",
         "you",
@@ -78,7 +78,7 @@ _ENGLISH_WORDS = frozenset(
         "get",
         "know",
         "think",
-    ]
+    )
 )
 
 # The Chinese corpus does not know disgust. Giving it the share that it has among the English training rows says "no
