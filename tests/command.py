@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -14,8 +14,7 @@ from affuse.cli import main
 __all__ = ["Result", "Run", "caller"]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a command left: its exit code, and what it printed."""
 
     code: int

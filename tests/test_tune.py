@@ -2,30 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from affuse.cli import main
-
-Run = Callable[..., tuple[int, str, str]]
+from command import Run, caller
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["affuse", "tune", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code if isinstance(exit_.code, int) else 1
-        return code, *capfd.readouterr()
-
-    return call
+    return caller(monkeypatch, capfd, "tune")
 
 
 @pytest.fixture

@@ -18,13 +18,9 @@ from affuse.experts.base import Expert, Reading
 from affuse.fusion import LogPool, conflict, conflict_in_words, shapley_shares
 from affuse.labels import EKMAN, SENTIMENT, to_emotions, to_sentiment
 from affuse.media import Frame, Recording
-from affuse.timeline import Segment, Timeline
+from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Segment, Timeline
 
-__all__ = ["DEFAULT_HOP", "DEFAULT_WINDOW", "Analyzer", "Progress", "analyze", "load_experts", "shipped_fuser"]
-
-# Seconds. Chosen by measurement: docs/windows.md shows accuracy of the voice against the length of a window.
-DEFAULT_WINDOW = 3.0
-DEFAULT_HOP = 1.0
+__all__ = ["Analyzer", "Progress", "analyze", "load_experts", "shipped_fuser"]
 
 _LONG = 600.0  # seconds
 

@@ -10,7 +10,11 @@ import numpy as np
 
 from affuse.errors import ConfigError
 
-__all__ = ["Segment", "Timeline"]
+__all__ = ["DEFAULT_HOP", "DEFAULT_WINDOW", "Segment", "Timeline"]
+
+# Seconds. Chosen by measurement: docs/windows.md shows accuracy of the voice against the length of a window.
+DEFAULT_WINDOW = 3.0
+DEFAULT_HOP = 1.0
 
 # Two times closer than this are the same time: far below a sample at 16 kHz (62 microseconds),
 # far above the rounding of seconds held in a float over a day of recording.
@@ -59,7 +63,7 @@ class Timeline:
             raise ConfigError("the segments of a timeline must be ordered by their start")
 
     @classmethod
-    def windows(cls, duration: float, window: float = 3.0, hop: float = 1.0) -> Timeline:
+    def windows(cls, duration: float, window: float = DEFAULT_WINDOW, hop: float = DEFAULT_HOP) -> Timeline:
         """Cover ``[0, duration)`` with windows of ``window`` seconds, one every ``hop`` seconds.
 
         The last window ends at ``duration``; a recording shorter than one window gets a single shorter window.

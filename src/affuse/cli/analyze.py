@@ -13,6 +13,7 @@ import typer
 
 from affuse.cli.progress import progress_bar
 from affuse.errors import AffuseError, ConfigError, MediaError
+from affuse.timeline import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from affuse.analysis import Analysis
@@ -79,8 +80,9 @@ def _check_lengths(window: float | None, hop: float | None) -> None:
     for name, value in (("--window", window), ("--hop", hop)):
         if value is not None and not 0.1 <= value <= 3600:
             raise ConfigError(f"{name} must lie between 0.1 and 3600 seconds; got {value:g}")
-    if hop is not None and hop > (window or 3.0):
-        raise ConfigError(f"--hop {hop:g} would leave gaps between windows of {window or 3.0:g} s; use at most that")
+    length = window or DEFAULT_WINDOW
+    if hop is not None and hop > length:
+        raise ConfigError(f"--hop {hop:g} would leave gaps between windows of {length:g} s; use at most that")
 
 
 def parse_experts(option: str | None) -> dict[str, str] | None:

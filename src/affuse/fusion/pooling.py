@@ -52,7 +52,8 @@ def common_cause_pool(P: Array, weights: Array, priors: Array, prior: Array, sep
     each other, so that conflict costs confidence. Arguments and result as in `log_pool`, which this is for
     ``separate`` = 0.
     """
-    return blend_pool(P, weights, priors, prior, separation(P, weights, priors, prior, separate))
+    joints = _log_joints(P, weights, priors, prior)
+    return _blend(*joints, _separation(*joints, separate))
 
 
 def separation(P: Array, weights: Array, priors: Array, prior: Array, separate: float) -> Array:
@@ -60,15 +61,21 @@ def separation(P: Array, weights: Array, priors: Array, prior: Array, separate: 
 
     Causal inference over one or several causes (Kording et al. 2007, doi:10.1371/journal.pone.0000943, eq. 2).
     """
-    alone, common, here = _log_joints(P, weights, priors, prior)
+    return _separation(*_log_joints(P, weights, priors, prior), separate)
+
+
+def blend_pool(P: Array, weights: Array, priors: Array, prior: Array, share: Array) -> Array:
+    """`log_pool` with weight 1 - ``share`` (n,) and the mean of the modalities' own answers with ``share``: (n, k)."""
+    return _blend(*_log_joints(P, weights, priors, prior), share)
+
+
+def _separation(alone: Array, common: Array, here: np.ndarray, separate: float) -> Array:
     apart = np.where(here, np.logaddexp.reduce(alone, axis=2), 0.0).sum(axis=1)
     odds = (separate / (1 - separate)) * np.exp(np.clip(apart - np.logaddexp.reduce(common, axis=1), -500, 500))
     return np.asarray(odds / (1 + odds))
 
 
-def blend_pool(P: Array, weights: Array, priors: Array, prior: Array, share: Array) -> Array:
-    """`log_pool` with weight 1 - ``share`` (n,) and the mean of the modalities' own answers with ``share``: (n, k)."""
-    alone, common, here = _log_joints(P, weights, priors, prior)
+def _blend(alone: Array, common: Array, here: np.ndarray, share: Array) -> Array:
     opinions = np.where(here[:, :, None], np.exp(alone - np.logaddexp.reduce(alone, axis=2, keepdims=True)), 0.0)
     count = here.sum(axis=1)[:, None]
     mean = np.divide(opinions.sum(axis=1), count, out=np.full(common.shape, np.nan), where=count > 0)
