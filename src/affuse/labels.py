@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +11,18 @@ import numpy as np
 from affuse.errors import ConfigError, DataError
 
 __all__ = [
+    "CANONICAL",
     "EKMAN",
     "EMODB",
     "FERPLUS",
     "RAVDESS",
     "SENTIMENT",
     "SMP2020",
+    "SYNONYMS",
     "VOICE",
     "LabelSpace",
     "map_probabilities",
+    "recognise",
     "restrict",
     "to_emotions",
     "to_sentiment",
@@ -58,6 +62,30 @@ VOICE = LabelSpace("voice", (*RAVDESS.labels, "boredom"))
 """Union of the acted-speech corpora, the native space of the shipped voice expert."""
 SMP2020 = LabelSpace("smp2020", ("anger", "fear", "happiness", "neutral", "sadness", "surprise"))
 
+CANONICAL = (*EKMAN.labels, "calm", "boredom", "contempt", "negative", "positive")
+"""Every label that affuse has a name for, in the order in which label spaces of people's own data list them."""
+
+# What people call a label in English, German and Chinese (simplified, traditional); no codes of single corpora.
+_WORDS = {
+    "anger": "anger angry mad furious rage annoyed ärger aerger wut wütend wuetend verärgert zorn zornig "
+    "愤怒 憤怒 生气 生氣 怒",
+    "disgust": "disgust disgusted ekel angeekelt angewidert 厌恶 厭惡 恶心 噁心",
+    "fear": "fear fearful afraid scared anxious anxiety angst ängstlich aengstlich furcht 恐惧 恐懼 害怕 惧 恐慌",
+    "happiness": "happiness happy joy joyful joyous glück glueck glücklich gluecklich freude fröhlich froehlich "
+    "高兴 高興 快乐 快樂 开心 開心 喜悦 喜悅 喜",
+    "sadness": "sadness sad sorrow unhappy trauer traurig traurigkeit 悲伤 悲傷 难过 難過 伤心 傷心 悲",
+    "surprise": "surprise surprised astonished überraschung ueberraschung überrascht ueberrascht "
+    "惊讶 驚訝 惊奇 驚奇 吃惊 惊",
+    "neutral": "neutral neutrality neutrale 中性 中立 无情绪",
+    "calm": "calm calmness ruhig ruhe gelassen 平静 平靜 冷静",
+    "boredom": "boredom bored boring langeweile gelangweilt 无聊 無聊 厌倦",
+    "contempt": "contempt contemptuous verachtung verächtlich veraechtlich 轻蔑 輕蔑 蔑视 蔑視 鄙视 鄙視",
+    "negative": "negative neg negativ 负面 負面 消极 消極 负向 贬义",
+    "positive": "positive pos positiv 正面 积极 積極 正向 褒义",
+}
+SYNONYMS: Mapping[str, str] = {word: label for label, words in _WORDS.items() for word in words.split()}
+"""Label by the words for it, in lower case."""
+
 # Where a richer label goes among the common seven. Calm and boredom are low-arousal states without an Ekman
 # counterpart; contempt is taken for disgust, its nearest neighbour in Ekman's early six (Ekman & Friesen 1986).
 _ONTO_EKMAN = {"calm": "neutral", "boredom": "neutral", "contempt": "disgust"}
@@ -72,6 +100,11 @@ _ONTO_SENTIMENT = {
     "surprise": "neutral",
     "neutral": "neutral",
 }
+
+
+def recognise(word: str) -> str | None:
+    """Label of `CANONICAL` that an English, German or Chinese ``word`` means ("Angry": anger), None for others."""
+    return SYNONYMS.get(unicodedata.normalize("NFKC", word).strip().casefold())
 
 
 def map_probabilities(

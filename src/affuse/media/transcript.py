@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from affuse.errors import TranscriptError
 from affuse.timeline import Segment
 
-__all__ = ["TRANSCRIPT_SUFFIXES", "Words", "has_times", "read_transcript", "spread"]
+__all__ = ["TRANSCRIPT_SUFFIXES", "Words", "decode_text", "has_times", "read_transcript", "spread"]
 
 TRANSCRIPT_SUFFIXES = (".srt", ".vtt", ".txt", ".json")
 
@@ -139,12 +139,16 @@ def _read_text(path: Path) -> str:
     if not path.is_file():
         raise TranscriptError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
     try:
-        return _decoded(path, path.read_bytes())
+        return decode_text(path, path.read_bytes())
     except OSError as error:
         raise TranscriptError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _decoded(path: Path, data: bytes) -> str:
+def decode_text(path: Path, data: bytes) -> str:
+    """Text of a file's bytes by its byte order mark, as UTF-8, or by the likeliest of the encodings in use.
+
+    Raises TranscriptError where ``path`` holds no text.
+    """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             try:

@@ -13,6 +13,7 @@ __all__ = [
     "YUNET_FRAMING",
     "Framing",
     "crop_face",
+    "cut_square",
     "face_square",
     "roll_of",
     "surroundings",
@@ -51,7 +52,7 @@ def crop_face(image: np.ndarray, box: np.ndarray, landmarks: np.ndarray, framing
     beyond the edge of the picture repeats its last row or column.
     """
     centre, side, roll = face_square(box, landmarks, framing)
-    return cv2.cvtColor(_square(image, centre, side, roll, CROP_SIZE), cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(cut_square(image, centre, side, roll, CROP_SIZE), cv2.COLOR_RGB2GRAY)
 
 
 def face_square(box: np.ndarray, landmarks: np.ndarray, framing: Framing) -> tuple[np.ndarray, float, float]:
@@ -65,7 +66,7 @@ def face_square(box: np.ndarray, landmarks: np.ndarray, framing: Framing) -> tup
 def surroundings(image: np.ndarray, box: np.ndarray, framing: Framing, size: int) -> np.ndarray:
     """A face with hair, neck and collar, upright: RGB uint8 (size, size, 3)."""
     side = _SURROUNDINGS * framing.scale * float(np.sqrt(box[2] * box[3]))
-    return _square(image, box[:2] + box[2:] / 2, side, 0.0, size)
+    return cut_square(image, box[:2] + box[2:] / 2, side, 0.0, size)
 
 
 def roll_of(landmarks: np.ndarray) -> float:
@@ -74,7 +75,11 @@ def roll_of(landmarks: np.ndarray) -> float:
     return float(np.arctan2(across[1], across[0])) if np.isfinite(across).all() else 0.0
 
 
-def _square(image: np.ndarray, centre: np.ndarray, side: float, roll: float, size: int) -> np.ndarray:
+def cut_square(image: np.ndarray, centre: np.ndarray, side: float, roll: float, size: int) -> np.ndarray:
+    """Cut a square with ``side`` (pixels) and ``roll`` (radians) around ``centre`` (2,) out of RGB uint8 (h, w, 3).
+
+    Returns uint8 (size, size, 3); what lies beyond the edge of the picture repeats its last row or column.
+    """
     # Rotating at the picture's own resolution and averaging areas afterwards avoids the aliasing of a direct warp.
     cut = max(size, round(side))
     zoom = cut / max(side, 1e-6)
