@@ -24,14 +24,15 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "timeline": {"errors"},
     "labels": {"errors"},
+    "loop": {"errors"},
     "analysis": GROUND,
     "media": GROUND,
-    "fusion": {"errors", "labels"},
+    "fusion": {"errors", "labels", "loop"},  # loop: in fusion/networks alone
     "experts": GROUND | {"media"},
     "features": GROUND | {"media"},
     "datasets": GROUND | {"media"},
     "evaluation": {"errors", "labels", "fusion"},
-    "training": INFERENCE,
+    "training": INFERENCE | {"loop"},
     "pipeline": INFERENCE,
     "report": GROUND | {"analysis"},
     "testing": INFERENCE,
@@ -48,7 +49,7 @@ LAZY = {
 # Names that the package itself holds without importing a room.
 OWN_NAMES = {"__version__"}
 
-TORCH_ROOMS = ("training", "fusion/networks")
+TORCH_ROOMS = ("training", "fusion/networks", "loop.py")
 
 
 @dataclass(frozen=True)

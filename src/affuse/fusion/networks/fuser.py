@@ -26,7 +26,7 @@ from affuse.fusion.networks.inputs import Scaling, Table, contexts_of, cut, step
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from affuse.fusion.networks.training import Part, Parts, Plan
+    from affuse.fusion.networks.training import Part, Parts, Recipe
 
 __all__ = ["NetworkFuser"]
 
@@ -138,10 +138,10 @@ class NetworkFuser(BlockClassifier):
         parts = self._parts(table, columns, groups, seed, training)
         if extra:
             table, columns, parts = _extend(table, columns, parts, self.scaling_.apply(extra), training)
-        plan = self._plan(seed, training)
+        recipe = self._recipe(seed, training)
         self._claim_checkpoints(X, columns, groups)
         self.network_ = self._build(seed, training)
-        best = training.train(self.network_, table, columns, plan, parts)
+        best = training.train(self.network_, table, columns, recipe, parts)
         self.best_epoch_ = None if best is None or best.weights is None else best.epoch
         return self
 
@@ -227,22 +227,26 @@ class NetworkFuser(BlockClassifier):
             except TypeError as error:
                 raise ConfigError(f"the network {self.network!r} does not take these options: {error}") from error
 
-    def _plan(self, seed: int, training: ModuleType) -> Plan:
-        plan: Plan = training.Plan(
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            modality_dropout=self.modality_dropout,
-            batch_size=_CONTEXTS if self._reads == "context" else self.batch_size,
+    def _recipe(self, seed: int, training: ModuleType) -> Recipe:
+        plan = training.Plan(
             max_epochs=self.max_epochs,
             patience=self.patience,
             seed=seed,
             precision=self.precision,
             progress=self.progress,
             checkpoints=None if self.checkpoints is None else Path(self.checkpoints),
-            logger=training.make_logger(self.logger, Path(self.log_folder)),
+            logger=self.logger,
+            log_folder=Path(self.log_folder),
             trainer=self.trainer or {},
         )
-        return plan
+        recipe: Recipe = training.Recipe(
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            modality_dropout=self.modality_dropout,
+            batch_size=_CONTEXTS if self._reads == "context" else self.batch_size,
+            loop=plan,
+        )
+        return recipe
 
     def _parts(self, table: Table, y: Columns, groups: Groups, seed: int, training: ModuleType) -> Parts:
         """Rows to learn from and to validate on: whole contexts, or rows that have any block."""

@@ -1,39 +1,34 @@
-"""The one loop that trains every joint network, on Lightning: early stopping, checkpoints that resume, loggers."""
+"""What the loop of affuse trains where joint networks learn: batches of a table, modality dropout, the loss."""
 
 from __future__ import annotations
 
 import copy
-import logging
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch import LightningDataModule, LightningModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from affuse.errors import ConfigError
+from affuse import loop
 from affuse.fusion.networks.inputs import Table
 from affuse.fusion.networks.parts import FusionNetwork, Presence
+from affuse.loop import KeepBest, Plan
 
 __all__ = [
     "UNLABELLED",
     "Batches",
-    "KeepBest",
+    "Part",
+    "Parts",
     "Plan",
-    "SaveEveryEpoch",
+    "Recipe",
     "Training",
+    "copies",
     "drop_modalities",
-    "make_logger",
     "predict",
     "train",
 ]
@@ -41,26 +36,16 @@ __all__ = [
 UNLABELLED = -1
 """Target of rows without a label, and of padding."""
 
-_LOGGERS = {"csv": CSVLogger, "tensorboard": TensorBoardLogger, "wandb": WandbLogger}
-_CHECKPOINT = "last.ckpt"
-
 
 @dataclass(frozen=True)
-class Plan:
-    """How to train: optimiser, length, and where progress goes. Fields as the parameters of `NetworkFuser`."""
+class Recipe:
+    """How a joint network learns. ``loop`` says for how long and where; the rest are parameters of `NetworkFuser`."""
 
     learning_rate: float
     weight_decay: float
     modality_dropout: float
     batch_size: int
-    max_epochs: int
-    patience: int
-    seed: int
-    precision: str = "32-true"
-    progress: bool | None = None
-    checkpoints: Path | None = None
-    logger: Any = None
-    trainer: Mapping[str, Any] = field(default_factory=dict)
+    loop: Plan
 
 
 class Batches:
@@ -147,20 +132,16 @@ class Training(LightningModule):
 
     Parameters
     ----------
-    network: the module to train. plan: how. per_step: whether modality dropout acts on every step by itself.
+    network: the module to train. recipe: how. per_step: whether modality dropout acts on every step by itself.
     """
 
-    def __init__(self, network: FusionNetwork, plan: Plan, per_step: bool) -> None:
+    def __init__(self, network: FusionNetwork, recipe: Recipe, per_step: bool) -> None:
         super().__init__()
-        self.network, self.plan, self.per_step = network, plan, per_step
-
-    def on_train_epoch_start(self) -> None:
-        """Seed every epoch by itself, so that a run resumed after an epoch repeats what it would have done."""
-        torch.manual_seed(int(np.random.SeedSequence([self.plan.seed, self.current_epoch]).generate_state(1)[0]))
+        self.network, self.recipe, self.per_step = network, recipe, per_step
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         """Loss of a batch with modalities dropped."""
-        kept = drop_modalities(batch["inputs"]["present"], self.plan.modality_dropout, self.per_step)
+        kept = drop_modalities(batch["inputs"]["present"], self.recipe.modality_dropout, self.per_step)
         loss = self._loss(batch, kept)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["targets"]), sync_dist=True)
         return loss
@@ -182,70 +163,23 @@ class Training(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW (arXiv:1711.05101)."""
         return torch.optim.AdamW(
-            self.network.parameters(), lr=self.plan.learning_rate, weight_decay=self.plan.weight_decay
+            self.network.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
-
-
-class KeepBest(Callback):
-    """Keeps the weights of the epoch with the least validation loss in memory, and puts them back at the end."""
-
-    def __init__(self) -> None:
-        self.least = float("inf")
-        self.epoch = -1
-        self.weights: dict[str, Tensor] | None = None
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the weights if they are the best so far."""
-        loss = float(trainer.callback_metrics["val_loss"])
-        if not trainer.sanity_checking and loss < self.least:
-            self.least, self.epoch = loss, trainer.current_epoch
-            self.weights = {k: v.detach().cpu().clone() for k, v in pl_module.state_dict().items()}
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the best weights back."""
-        self.restore(pl_module)
-
-    def restore(self, module: LightningModule) -> None:
-        """Put the best weights into ``module``, if any were kept."""
-        if self.weights is not None:
-            module.load_state_dict(self.weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {"least": self.least, "epoch": self.epoch, "weights": self.weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
-        self.least, self.epoch, self.weights = state_dict["least"], state_dict["epoch"], state_dict["weights"]
-
-
-class SaveEveryEpoch(Checkpoint):
-    """Writes one checkpoint over the last after every epoch, in one step; the best weights travel in it (`KeepBest`).
-
-    Lightning's own ModelCheckpoint keeps the last one only beside others, or writes it when training ends.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save after validation and early stopping, whose callbacks come first."""
-        trainer.save_checkpoint(self.path)
 
 
 class _Data(LightningDataModule):
     """Training and validation batches of this process among all."""
 
-    def __init__(self, table: Table, targets: NDArray[np.intp], plan: Plan, parts: Parts) -> None:
+    def __init__(self, table: Table, targets: NDArray[np.intp], recipe: Recipe, parts: Parts) -> None:
         super().__init__()
-        self.table, self.targets, self.plan, self.parts = table, targets, plan, parts
+        self.table, self.targets, self.recipe, self.parts = table, targets, recipe, parts
 
     def train_dataloader(self) -> Batches:
         """Batches of this process in an order drawn from the seed."""
         trainer = self.trainer
         assert trainer is not None
         place = {"rank": trainer.global_rank, "world": trainer.world_size}
-        return self.parts.fit.batches(self, seed=self.plan.seed, epoch=lambda: trainer.current_epoch, **place)
+        return self.parts.fit.batches(self, seed=self.recipe.loop.seed, epoch=lambda: trainer.current_epoch, **place)
 
     def val_dataloader(self) -> Batches:
         """All validation batches, in order; not asked for where there are none."""
@@ -263,8 +197,8 @@ class Part:
     def batches(self, data: _Data, **options: Any) -> Batches:
         """Batches of these rows."""
         if self.contexts is not None:
-            return Batches(data.table, data.targets, data.plan.batch_size, self.contexts, **options)
-        return Batches(data.table.select(self.rows), data.targets[self.rows], data.plan.batch_size, **options)
+            return Batches(data.table, data.targets, data.recipe.batch_size, self.contexts, **options)
+        return Batches(data.table.select(self.rows), data.targets[self.rows], data.recipe.batch_size, **options)
 
 
 @dataclass(frozen=True)
@@ -275,74 +209,16 @@ class Parts:
     validation: Part | None
 
 
-def train(network: FusionNetwork, table: Table, targets: NDArray[np.intp], plan: Plan, parts: Parts) -> KeepBest | None:
+def train(
+    network: FusionNetwork, table: Table, targets: NDArray[np.intp], recipe: Recipe, parts: Parts
+) -> KeepBest | None:
     """Train ``network`` in place and return what early stopping kept; the global random state is left as it was.
 
-    Resumes from ``plan.checkpoints`` where it holds a checkpoint, which is read as plain tensors.
+    Resumes from the folder of checkpoints where it holds one, which is read as plain tensors.
     """
-    keep = KeepBest() if parts.validation is not None else None
-    module = Training(network, plan, per_step=parts.fit.contexts is not None)
-    last = None if plan.checkpoints is None else plan.checkpoints / _CHECKPOINT
-    resumed = str(last) if last is not None and last.is_file() else None
-    with torch.random.fork_rng(devices=[]), _quiet():
-        trainer = _trainer(plan, keep)
-        trainer.fit(module, datamodule=_Data(table, targets, plan, parts), ckpt_path=resumed, weights_only=True)
-    if keep is not None:
-        keep.restore(module)
-    network.to("cpu").eval()
-    return keep
-
-
-def _trainer(plan: Plan, keep: KeepBest | None) -> Trainer:
-    callbacks: list[Callback] = []
-    if keep is not None:
-        callbacks += [keep, EarlyStopping("val_loss", patience=plan.patience)]
-    if plan.checkpoints is not None:
-        callbacks.append(SaveEveryEpoch(plan.checkpoints / _CHECKPOINT))
-    own: dict[str, Any] = dict(plan.trainer)
-    callbacks += own.pop("callbacks", [])
-    options: dict[str, Any] = {
-        "max_epochs": plan.max_epochs,
-        "precision": plan.precision,
-        "devices": 1,
-        "callbacks": callbacks,
-        "logger": plan.logger or False,
-        "enable_checkpointing": plan.checkpoints is not None,
-        "enable_progress_bar": sys.stderr.isatty() if plan.progress is None else plan.progress,
-        "enable_model_summary": False,
-        "log_every_n_steps": 1,
-        "num_sanity_val_steps": 0,
-        "limit_val_batches": 0 if keep is None else 1.0,
-        "gradient_clip_val": 1.0,
-    }
-    return Trainer(**{**options, **own})
-
-
-def make_logger(kind: Any, folder: Path) -> Any:
-    """A Lightning logger from "csv", "tensorboard" or "wandb"; None and loggers pass. Raises ConfigError for others."""
-    if not isinstance(kind, str):
-        return kind
-    if kind not in _LOGGERS:
-        raise ConfigError(f"unknown logger {kind!r}; known: {', '.join(_LOGGERS)}, or a logger of Lightning")
-    try:
-        return _LOGGERS[kind](save_dir=folder)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"the logger {kind!r} needs a package that is not installed: {error}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's remarks about hardware, its own products and its dependencies off the terminal."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Lightning 2.6 asks torch for a class of trees that torch 2.13 calls by another name; nothing of ours does.
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+    module = Training(network, recipe, per_step=parts.fit.contexts is not None)
+    data = _Data(table, targets, recipe, parts)
+    return loop.fit(module, data, recipe.loop, monitor=None if parts.validation is None else "val_loss")
 
 
 @torch.no_grad()
