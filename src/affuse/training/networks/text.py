@@ -1,0 +1,120 @@
+"""Networks over tokens: from scratch in any language, or on a pretrained Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affuse.errors import ConfigError
+from affuse.training.networks.base import Network, Output, check_at_least, check_share
+
+__all__ = ["BagOfNgrams", "TextCNN"]
+
+_HASH = 116_049_371  # the prime by which fastText spreads n-grams over its buckets
+
+
+class _TextNetwork(Network):
+    modality, reads = "text", "tokens"
+    vocab_size: int
+
+    def example(self) -> dict[str, Tensor]:
+        """Two texts of five and three tokens."""
+        ids = torch.randint(self.vocab_size, (2, 5))
+        return {"ids": ids, "mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])}
+
+
+class BagOfNgrams(_TextNetwork):
+    """Mean of the vectors of tokens and hashed token n-grams, and a linear layer: fastText (arXiv:1607.01759).
+
+    Minutes of training on one core, in any language that has a tokenizer (`tokenizers.train`).
+
+    Parameters
+    ----------
+    n_labels: labels k. vocab_size: number of token ids. width: of the vectors. ngrams: length of the longest run of
+    tokens. buckets: vectors that all n-grams share. dropout: share of the mean.
+    """
+
+    def __init__(
+        self,
+        n_labels: int,
+        vocab_size: int,
+        *,
+        width: int = 64,
+        ngrams: int = 3,
+        buckets: int = 1 << 15,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        check_share(dropout=dropout)
+        check_at_least(1, vocab_size=vocab_size, width=width, ngrams=ngrams, buckets=buckets)
+        self.n_labels, self.vocab_size, self.embedding_width = n_labels, vocab_size, width
+        self.ngrams, self.buckets = ngrams, buckets
+        self.tokens = nn.Embedding(vocab_size, width)
+        self.runs = nn.Embedding(buckets, width)
+        for table in (self.tokens, self.runs):
+            nn.init.uniform_(table.weight, -1 / width, 1 / width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, n_labels)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Output:
+        """Answer to token ids and mask (n, t)."""
+        total = (self.tokens(ids) * mask.unsqueeze(2)).sum(dim=1)
+        count = mask.sum(dim=1, keepdim=True)
+        hashed, whole = ids, mask
+        for n in range(2, self.ngrams + 1):
+            # Padded by one, not cut, so that a run longer than the text is a masked column and not an empty tensor.
+            hashed = (F.pad(hashed[:, :-1], (1, 0)) * _HASH + ids) % self.buckets
+            whole = F.pad(whole[:, :-1], (1, 0)) * mask
+            total = total + (self.runs((hashed + n) % self.buckets) * whole.unsqueeze(2)).sum(dim=1)
+            count = count + whole.sum(dim=1, keepdim=True)
+        embedding = total / count.clamp(min=1)
+        return Output(self.head(self.dropout(embedding)), embedding)
+
+
+class TextCNN(_TextNetwork):
+    """Convolutions of several widths over token vectors and their peaks over time (Kim 2014, arXiv:1408.5882).
+
+    Parameters
+    ----------
+    n_labels: labels k. vocab_size: number of token ids. width: of the token vectors. kernels: tokens that the filters
+    see. filters: of each kernel. dropout: share of vectors and of the peaks.
+    """
+
+    def __init__(
+        self,
+        n_labels: int,
+        vocab_size: int,
+        *,
+        width: int = 96,
+        kernels: Sequence[int] = (2, 3, 4),
+        filters: int = 96,
+        dropout: float = 0.4,
+    ) -> None:
+        super().__init__()
+        check_share(dropout=dropout)
+        check_at_least(1, vocab_size=vocab_size, width=width, filters=filters)
+        if not kernels or min(kernels) < 1:
+            raise ConfigError(f"kernels must be one or more widths of at least 1; got {list(kernels)}")
+        self.n_labels, self.vocab_size, self.embedding_width = n_labels, vocab_size, filters * len(kernels)
+        self.tokens = nn.Embedding(vocab_size, width)
+        nn.init.normal_(self.tokens.weight, std=0.1)
+        self.convolutions = nn.ModuleList([nn.Conv1d(width, filters, k, padding=k - 1) for k in kernels])
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.embedding_width, n_labels)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Output:
+        """Answer to token ids and mask (n, t)."""
+        real = mask.unsqueeze(1).to(self.tokens.weight.dtype)
+        vectors = self.dropout(self.tokens(ids)).transpose(1, 2) * real
+        embedding = torch.cat([self._peaks(convolve, vectors, real) for convolve in self.convolutions], dim=1)
+        return Output(self.head(self.dropout(embedding)), embedding)
+
+    @staticmethod
+    def _peaks(convolve: nn.Conv1d, vectors: Tensor, real: Tensor) -> Tensor:
+        size = convolve.kernel_size[0]
+        # Windows that hold padding alone would answer with the bias: a text's answer must not depend on the others'.
+        touched = F.max_pool1d(F.pad(real, (size - 1, size - 1)), size, stride=1)
+        return (torch.relu(convolve(vectors)) * touched).amax(dim=2)
