@@ -34,10 +34,11 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"errors", "labels", "fusion"},
     "training": INFERENCE | {"loop"},
     "pipeline": INFERENCE,
+    "fusing": INFERENCE,
     "report": GROUND | {"analysis"},
     "testing": INFERENCE,
-    "service": INFERENCE | {"pipeline", "report"},
-    "cli": INFERENCE | {"pipeline", "report", "service"},
+    "service": INFERENCE | {"pipeline", "fusing", "report"},
+    "cli": INFERENCE | {"pipeline", "fusing", "report", "service"},
 }
 
 # (room, room): allowed inside functions only, where it is loaded for the one call that needs it.

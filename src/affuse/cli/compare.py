@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affuse.cli.methods import AUTO
 from affuse.errors import ConfigError
+from affuse.fusing import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,8 +112,8 @@ def parse_folds(option: str | None) -> list[int] | None:
 
 def measure(protocol: Protocol, methods: str | None, seeds: Sequence[int]) -> dict[str, Any]:
     """All measures of the ``methods`` (names with commas, None for all) and of the automatic choice."""
-    from affuse.cli.methods import make, method_names
     from affuse.evaluation.comparison import compare as run
+    from affuse.fusing import make, method_names
 
     names = [name.strip() for name in methods.split(",")] if methods else method_names()
     fusers = {name: make(name) for name in dict.fromkeys([*names, AUTO])}

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
-from affuse.cli.methods import AUTO, Inputs, refuse_inputs
+from affuse import fusing
+from affuse.cli.methods import Inputs, refuse_inputs
 from affuse.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from affuse.datasets.predictions import Predictions
+    from affuse.fusing import Fused
 
-__all__ = ["fuse", "fused_table"]
+__all__ = ["fuse"]
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
-_OWN_COLUMNS = ("id", "label", "confidence", "conflict")
-_MOST_EXPLAINED = 10  # modalities: exact shares ask for all their subsets
-_FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Fused:
-    """A fitted fuser, and what it answers for the rows of ``predictions``: probabilities (n, k)."""
-
-    fuser: Any
-    method: str
-    predictions: Predictions
-    P: np.ndarray
 
 
 def fuse(
@@ -65,9 +52,12 @@ def fuse(
     inputs = Inputs(files, labels, group, id_column, logits, label_map)
     _check_options(inputs, out, method, save, load)
     predictions = inputs.read()
-    fused = _loaded(load, predictions) if load is not None else _fitted(predictions, method)
-    table = fused_table(fused)
-    facts = _facts(fused, out) | ({} if load is not None or labels is None else _measured(fused))
+    fused = _loaded(load, predictions) if load is not None else fusing.fuse(predictions, method)
+    table = fusing.fused_table(fused)
+    if len(predictions.modalities) > fusing.MOST_EXPLAINED:
+        typer.echo(f"shares are left out; they are computed for up to {fusing.MOST_EXPLAINED} modalities", err=True)
+    facts = fusing.facts(fused) | {"out": None if out is None else str(out)}
+    facts |= {} if load is not None or labels is None else fusing.measured(fused)
     if save is not None:
         save_fuser(fused, save)
         facts["saved"] = str(save)
@@ -85,98 +75,6 @@ def _check_options(inputs: Inputs, out: Path | None, method: str | None, save: P
         raise ConfigError("--save keeps what was learned; give --labels to learn from")
     refuse_inputs(out, inputs)
     refuse_inputs(save, inputs)
-
-
-def _fitted(predictions: Predictions, method: str | None) -> Fused:
-    from affuse.cli.methods import fitted_without_labels, make
-
-    labelled = predictions.labelled
-    if len(labelled) == 0:
-        name = method or "product"
-        fuser = fitted_without_labels(name, len(predictions.modalities), len(predictions.labels))
-    else:
-        name = method or AUTO
-        fuser = make(name).fit(labelled.P, labelled.targets, groups=labelled.groups)
-    return Fused(fuser, name, predictions, fuser.predict_proba(predictions.P))
-
-
-def fused_table(fused: Fused) -> pd.DataFrame:
-    """One row an id: probabilities by label, label, confidence, conflict, and each modality's share in the log-odds.
-
-    Cells without evidence are empty. Raises DataError where a label has the name of one of our columns.
-    """
-    import pandas as pd
-
-    from affuse.fusion import conflict
-
-    predictions, P = fused.predictions, fused.P
-    clash = [label for label in predictions.labels if label in _OWN_COLUMNS]
-    if clash:
-        raise DataError(f"the label {clash[0]!r} is a column of the output; rename it with --map labels.toml")
-    silent = np.isnan(P).any(axis=1)
-    best = np.where(silent, 0, np.nan_to_num(P).argmax(axis=1))
-    columns: dict[str, Any] = {"id": predictions.ids}
-    columns |= {label: P[:, k] for k, label in enumerate(predictions.labels)}
-    columns["label"] = [None if quiet else predictions.labels[k] for quiet, k in zip(silent, best, strict=True)]
-    columns["confidence"] = P.max(axis=1)
-    columns["conflict"] = conflict(predictions.P)
-    columns |= {f"share_{name}": share for name, share in _shares(fused, best).items()}
-    return pd.DataFrame(columns)
-
-
-def _shares(fused: Fused, best: np.ndarray) -> dict[str, np.ndarray]:
-    from affuse.fusion import shapley_shares
-
-    names = fused.predictions.modalities
-    if len(names) > _MOST_EXPLAINED:
-        typer.echo(
-            f"shares of {len(names)} modalities are left out; they are computed for up to {_MOST_EXPLAINED}", err=True
-        )
-        return {}
-    k = fused.P.shape[1]
-    prior = np.asarray(getattr(fused.fuser, "prior_", np.full(k, 1 / k)))
-    shares = shapley_shares(fused.predictions.P, fused.fuser.predict_proba, prior, best)
-    return dict(zip(names, shares.T, strict=True))
-
-
-def _facts(fused: Fused, out: Path | None) -> dict[str, Any]:
-    from affuse.evaluation.comparison import choice_of
-    from affuse.fusion import present
-
-    predictions = fused.predictions
-    here = present(predictions.P)
-    return {
-        "method": fused.method,
-        "chosen": choice_of(fused.fuser, predictions.modalities) or fused.method,
-        "rows": len(predictions),
-        "labelled": int((predictions.targets >= 0).sum()),
-        "without_evidence": int((~here.any(axis=1)).sum()),
-        "modalities": {name: int(n) for name, n in zip(predictions.modalities, here.sum(axis=0), strict=True)},
-        "labels": list(predictions.labels),
-        "out": None if out is None else str(out),
-    }
-
-
-def _measured(fused: Fused) -> dict[str, Any]:
-    """What the method reaches on rows that it did not learn from, beside every single modality."""
-    from sklearn.base import clone
-
-    from affuse.cli.protocols import rows_of
-    from affuse.evaluation.comparison import compare
-    from affuse.evaluation.protocol import Protocol, group_folds
-
-    rows = rows_of(fused.predictions)
-    n_splits = min(_FOLDS, len(np.unique(rows.groups)))
-    if n_splits < 2:
-        return {"cross_validated": None}
-    protocol = Protocol(
-        "cross-validation", fused.predictions.modalities, fused.predictions.labels, group_folds(rows, n_splits)
-    )
-    found = compare(protocol, {fused.method: clone(fused.fuser)}, fused.method).to_dict()
-    kept = ("accuracy", "ci95", "ece", "best_single", "difference", "difference_ci95", "p")
-    own = {key: found["methods"][fused.method][key] for key in kept}
-    single = {name: {key: facts[key] for key in ("accuracy", "ci95", "ece")} for name, facts in found["single"].items()}
-    return {"cross_validated": {"folds": n_splits, "groups": len(np.unique(rows.groups)), **own, "single": single}}
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -225,7 +123,7 @@ def _loaded(folder: Path, predictions: Predictions) -> Fused:
         )
     aligned = align(predictions, tuple(notes["modalities"]), tuple(notes["labels"]))
     fuser = persistence.load(folder)
-    return Fused(fuser, str(notes["method"]), aligned, fuser.predict_proba(aligned.P))
+    return fusing.Fused(fuser, str(notes["method"]), aligned, fuser.predict_proba(aligned.P))
 
 
 def _report(facts: dict[str, Any], table: pd.DataFrame, out: Path | None, as_json: bool) -> None:

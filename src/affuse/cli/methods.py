@@ -1,4 +1,4 @@
-"""What ``fuse``, ``compare`` and ``tune`` share: reading predictions from files, and methods of fusion by name."""
+"""What ``fuse`` and ``tune`` share: reading predictions from files."""
 
 from __future__ import annotations
 
@@ -14,42 +14,7 @@ from affuse.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from affuse.datasets.predictions import Predictions
 
-__all__ = ["AUTO", "Inputs", "fitted_without_labels", "make", "method_names", "refuse_inputs", "rules"]
-
-AUTO = "auto"
-# Their `learn` checks a parameter or takes the prior from the labels, which without any is uniform.
-_CHECKS_ONLY = ("discounted", "product")
-
-
-def method_names() -> list[str]:
-    """Names of all methods, those of third parties included."""
-    from affuse.fusion import registry
-
-    return registry.names()
-
-
-def make(name: str, **parameters: Any) -> Any:
-    """An unfitted fuser by name. Raises ConfigError, with the names there are, for an unknown one."""
-    from affuse.fusion import registry
-
-    return registry.make(name, **parameters)
-
-
-def rules() -> list[str]:
-    """Names of the methods that need no true labels: nothing is learned, or only how frequent the labels are."""
-    from affuse.fusion import registry
-    from affuse.fusion.estimator import Fuser
-
-    return [name for name in registry.names() if name in _CHECKS_ONLY or registry.find(name).learn is Fuser.learn]
-
-
-def fitted_without_labels(name: str, n_modalities: int, n_classes: int) -> Any:
-    """A rule that takes all labels for equally frequent. Raises ConfigError for a method that learns from labels."""
-    fuser = make(name)
-    if name not in rules():
-        raise ConfigError(f"{name} learns from true labels; give --labels, or take one of {', '.join(rules())}")
-    silence = np.full((n_classes, n_modalities, n_classes), np.nan)
-    return fuser.fit(silence, np.arange(n_classes))
+__all__ = ["Inputs", "refuse_inputs"]
 
 
 @dataclass(frozen=True)

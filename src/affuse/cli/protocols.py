@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affuse.errors import ConfigError, DataError
+from affuse.fusing import rows_of
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from affuse.datasets.predictions import Predictions
-    from affuse.evaluation.protocol import Protocol, Rows
+    from affuse.evaluation.protocol import Protocol
 
-__all__ = ["DATASETS", "Measurement", "from_dataset", "from_manifest", "rows_of"]
+__all__ = ["DATASETS", "Measurement", "from_dataset", "from_manifest"]
 
 LABELS_ROW = "labels"
 
@@ -30,16 +31,6 @@ class Measurement:
 
     protocol: Protocol
     alarms: tuple[str, ...] = ()
-
-
-def rows_of(predictions: Predictions) -> Rows:
-    """The rows of predictions whose true label is known. Raises DataError where there are none."""
-    from affuse.evaluation.protocol import Rows
-
-    labelled = predictions.labelled
-    if len(labelled) == 0:
-        raise DataError("no row of the predictions has a true label")
-    return Rows(labelled.P, labelled.targets, labelled.groups)
 
 
 def from_dataset(name: str, data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:

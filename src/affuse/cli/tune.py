@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from affuse.cli.methods import Inputs, make, refuse_inputs
+from affuse.cli.methods import Inputs, refuse_inputs
 from affuse.errors import ConfigError, DataError, MissingExtraError
+from affuse.fusing import make
 
 if TYPE_CHECKING:
     from affuse.evaluation.protocol import Fold
@@ -121,7 +122,7 @@ def _optuna() -> Any:
 
 
 def _names(methods: str | None) -> tuple[str, ...]:
-    from affuse.cli.methods import AUTO, method_names
+    from affuse.fusing import AUTO, method_names
 
     if methods is None:
         # The automatic choice is no setting but a choice among settings.
@@ -133,8 +134,8 @@ def _names(methods: str | None) -> tuple[str, ...]:
 
 
 def _search(predictions: Any, folds: int, metric: str, methods: tuple[str, ...], seed: int) -> Search:
-    from affuse.cli.protocols import rows_of
     from affuse.evaluation.protocol import group_folds
+    from affuse.fusing import rows_of
 
     rows = rows_of(predictions)
     return Search(group_folds(rows, folds), metric, methods, seed, len(predictions.modalities))
@@ -229,7 +230,8 @@ def _untuned(search: Search, name: str) -> float:
 
 
 def _keep_best(search: Search, study: Any, predictions: Any, folder: Path) -> None:
-    from affuse.cli.fuse import Fused, save_fuser
+    from affuse.cli.fuse import save_fuser
+    from affuse.fusing import Fused
 
     labelled = predictions.labelled
     method = _method_of(study.best_trial)
