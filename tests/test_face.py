@@ -77,7 +77,8 @@ class MeanGrey:
         return [answer if outputs == ["probabilities"] else answer[:, :2]]
 
     def get_outputs(self) -> list[Any]:
-        return [type("Output", (), {"shape": ["n", width]}) for width in (8, 2)]
+        sizes = {"probabilities": 8, "embedding": 2}
+        return [type("Output", (), {"name": name, "shape": ["n", width]}) for name, width in sizes.items()]
 
 
 def _expert(detector: FaceDetector | None = None, rate: float = 3.0) -> FaceExpert:

@@ -68,7 +68,7 @@ class VoiceExpert:
         Windows without sound, without anything loud or with less than `MIN_SPEECH` of speech are NaN with the reason.
         """
         if not recording.has_sound:
-            return [Reading(np.full((len(timeline), len(VOICE)), np.nan), ("no sound",) * len(timeline))]
+            return [Reading(np.full((len(timeline), len(self.labels)), np.nan), ("no sound",) * len(timeline))]
         answers = [self._judge(samples) for samples in recording.sound(timeline)]
         return [Reading(np.array([p for p, _ in answers]), tuple(reason for _, reason in answers))]
 
@@ -78,7 +78,7 @@ class VoiceExpert:
 
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         """Embeddings (n, d) float32 of the windows, NaN where there is no evidence."""
-        width = self._session.get_outputs()[1].shape[1]
+        width = weights.width(self._session)
         rows = np.full((len(timeline), width), np.nan, dtype=np.float32)
         for row, samples in zip(rows, recording.sound(timeline), strict=True):
             if not _why_not(samples):
@@ -100,7 +100,7 @@ class VoiceExpert:
     def _judge(self, samples: np.ndarray) -> tuple[np.ndarray, str]:
         reason = _why_not(samples)
         if reason:
-            return np.full(len(VOICE), np.nan), reason
+            return np.full(len(self.labels), np.nan), reason
         return self._run("probabilities", samples).astype(float), ""
 
     def _run(self, output: str, samples: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ __all__ = [
     "session",
     "sha256_of",
     "shipped",
+    "width",
 ]
 
 _CHUNK = 1 << 20
@@ -190,6 +191,11 @@ def session(path: Path) -> InferenceSession:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes share no public base
         raise AssetError(f"{path} cannot be loaded as ONNX weights ({str(error).splitlines()[0]})") from error
+
+
+def width(network: InferenceSession) -> int:
+    """Number of columns of a network's output "embedding" (n, d)."""
+    return int(next(output.shape[1] for output in network.get_outputs() if output.name == "embedding"))
 
 
 def sha256_of(path: Path) -> str:

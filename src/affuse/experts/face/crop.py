@@ -45,14 +45,23 @@ HAAR_FRAMING = Framing(scale=1.02, up=0.0)
 YUNET_FRAMING = Framing(scale=1.10, up=0.08)
 
 
-def crop_face(image: np.ndarray, box: np.ndarray, landmarks: np.ndarray, framing: Framing) -> np.ndarray:
-    """Cut a face out of an RGB uint8 picture (h, w, 3): grey uint8 (48, 48), eyes level where they are known.
+def crop_face(
+    image: np.ndarray,
+    box: np.ndarray,
+    landmarks: np.ndarray,
+    framing: Framing,
+    size: int = CROP_SIZE,
+    channels: int = 1,
+) -> np.ndarray:
+    """Cut a face out of an RGB uint8 picture (h, w, 3), eyes level where they are known.
 
-    ``box`` (4,) is x, y, width, height and ``landmarks`` (5, 2) are x, y, in pixels, NaN where unknown. What lies
-    beyond the edge of the picture repeats its last row or column.
+    Returns grey uint8 (size, size), or RGB (size, size, 3) where ``channels`` is 3. ``box`` (4,) is x, y, width, height
+    and ``landmarks`` (5, 2) are x, y, in pixels, NaN where unknown. What lies beyond the edge of the picture repeats
+    its last row or column.
     """
     centre, side, roll = face_square(box, landmarks, framing)
-    return cv2.cvtColor(cut_square(image, centre, side, roll, CROP_SIZE), cv2.COLOR_RGB2GRAY)
+    square = cut_square(image, centre, side, roll, size)
+    return square if channels == 3 else cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
 
 
 def face_square(box: np.ndarray, landmarks: np.ndarray, framing: Framing) -> tuple[np.ndarray, float, float]:

@@ -13,8 +13,8 @@ import numpy as np
 from affuse.errors import ConfigError, DataError
 from affuse.experts import weights
 from affuse.experts.base import Reading
-from affuse.experts.face.crop import CROP_SIZE, crop_face, surroundings
-from affuse.experts.face.detect import FaceDetector, YuNetDetector, default_detector
+from affuse.experts.face.crop import CROP_SIZE, Framing, crop_face, surroundings
+from affuse.experts.face.detect import Detections, FaceDetector, YuNetDetector, default_detector
 from affuse.experts.face.track import Track, Tracker, appearance, confirmed
 from affuse.labels import FERPLUS, LabelSpace
 from affuse.media import Frame, Recording
@@ -79,10 +79,10 @@ class FaceExpert:
         times.
         """
         if not recording.has_frames:
-            return [_absent(timeline, NO_PICTURE)]
+            return [self._absent(timeline, NO_PICTURE)]
         seen = self._observe(recording, timeline, "probabilities")
         if not seen.tracks:
-            return [_absent(timeline, NO_FACE)]
+            return [self._absent(timeline, NO_FACE)]
         return [_reading(f"person {i}", track, seen, timeline) for i, track in enumerate(seen.tracks, 1)]
 
     def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
@@ -91,7 +91,7 @@ class FaceExpert:
 
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         """Mean features (n, d) of the crops of the person seen most; NaN rows where they are not seen."""
-        width = int(self._session.get_outputs()[1].shape[1])
+        width = weights.width(self._session)
         if not recording.has_frames:
             return np.full((len(timeline), width), np.nan)
         seen = self._observe(recording, timeline, "embedding")
@@ -107,6 +107,9 @@ class FaceExpert:
         images = np.asarray(images)
         if images.ndim != 3 or images.shape[1:] != (CROP_SIZE, CROP_SIZE) or images.dtype != np.uint8:
             raise DataError(f"faces must be uint8 of shape (n, 48, 48); got {images.dtype} of shape {images.shape}")
+        return self._classify(images)
+
+    def _classify(self, images: np.ndarray) -> np.ndarray:
         batches = [self._run(images[i : i + _BATCH], "probabilities") for i in range(0, len(images), _BATCH)]
         return np.concatenate(batches) if batches else np.empty((0, len(self.labels)))
 
@@ -122,6 +125,13 @@ class FaceExpert:
     def _still_detector(self) -> FaceDetector:
         return self.detector or default_detector(_STILL_DETAIL)
 
+    def _absent(self, timeline: Timeline, reason: str) -> Reading:
+        return Reading(np.full((len(timeline), len(self.labels)), np.nan), (reason,) * len(timeline))
+
+    def _crop(self, frame: Frame, box: np.ndarray, landmarks: np.ndarray, framing: Framing) -> np.ndarray:
+        """One face of a frame as the network reads it."""
+        return crop_face(frame.image, box, landmarks, framing)
+
     def _run(self, images: np.ndarray, output: str) -> np.ndarray:
         (values,) = self._session.run([output], {"images": images[:, None].astype(np.float32)})
         return np.asarray(values, dtype=float)
@@ -133,7 +143,10 @@ class FaceExpert:
         times = timeline.starts[:1] if still else _sample_times(timeline, self.rate)
         seen, tracker, waiting = _Seen(), Tracker(), list[np.ndarray]()
         for frame in recording.frames(times, max_side=_MAX_SIDE * (2 if still else 1)):
-            waiting += _follow(frame, detector, tracker)
+            found = follow(frame, detector, tracker)
+            waiting += [
+                self._crop(frame, *face, detector.framing) for face in zip(found.boxes, found.landmarks, strict=True)
+            ]
             seen.sizes.append((frame.image.shape[1], frame.image.shape[0]))
             while len(waiting) >= _BATCH:
                 seen.batches.append(self._run(np.stack(waiting[:_BATCH]), output))
@@ -160,15 +173,12 @@ class _Seen:
         return np.concatenate(self.batches)
 
 
-def _follow(frame: Frame, detector: FaceDetector, tracker: Tracker) -> list[np.ndarray]:
-    """Detect and track the faces of one frame; returns their crops, grey uint8 (48, 48)."""
+def follow(frame: Frame, detector: FaceDetector, tracker: Tracker) -> Detections:
+    """Detect and track the faces of one frame."""
     found = detector.detect(frame.image)
     looks = [appearance(surroundings(frame.image, box, detector.framing, _LOOK_SIZE)) for box in found.boxes]
     tracker.update(frame.time, found, looks)
-    return [
-        crop_face(frame.image, box, landmarks, detector.framing)
-        for box, landmarks in zip(found.boxes, found.landmarks, strict=True)
-    ]
+    return found
 
 
 def _sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
@@ -179,10 +189,6 @@ def _sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
     grid = grid[grid < reached]
     following = np.append(grid, np.inf)[np.searchsorted(grid, starts)]
     yield from np.union1d(grid, starts[following >= ends]).tolist()
-
-
-def _absent(timeline: Timeline, reason: str) -> Reading:
-    return Reading(np.full((len(timeline), len(FERPLUS)), np.nan), (reason,) * len(timeline))
 
 
 def _reading(person: str, track: Track, seen: _Seen, timeline: Timeline) -> Reading:

@@ -18,7 +18,10 @@ from affuse.labels import EKMAN, SENTIMENT, LabelSpace
 from affuse.media import Recording
 from affuse.timeline import Timeline
 
-__all__ = ["LANGUAGES", "TextExpert"]
+__all__ = ["LANGUAGES", "NO_WORDS", "NO_WORDS_HERE", "TextExpert", "average"]
+
+NO_WORDS = "no words"
+NO_WORDS_HERE = "no words in this window"
 
 LANGUAGES = ("en", "zh")
 
@@ -118,14 +121,14 @@ class TextExpert:
         readable = ~np.isnan(emotions).any(axis=1)
         reasons = tuple(self._reason(row, readable, recording) for row in shared)
         parts = [(shared[:, readable], values[readable]) for values in (emotions, sentiments)]
-        return [Reading(_average(*parts[0]), reasons, sentiment=_average(*parts[1]))]
+        return [Reading(average(*parts[0]), reasons, sentiment=average(*parts[1]))]
 
     def _reason(self, shared: np.ndarray, readable: np.ndarray, recording: Recording) -> str:
         if not recording.cues:
-            return "no words"
+            return NO_WORDS
         spoken = shared > 0
         if not spoken.any():
-            return "no words in this window"
+            return NO_WORDS_HERE
         return "" if (spoken & readable).any() else "language not supported"
 
     def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
@@ -139,7 +142,7 @@ class TextExpert:
         if not cues:
             return np.full((len(timeline), width), np.nan)
         shared = timeline.overlaps([cue.segment for cue in cues])
-        return _average(shared, self._english.embed([cue.text for cue in cues]))
+        return average(shared, self._english.embed([cue.text for cue in cues]))
 
 
 def _onto_seven(P: np.ndarray, labels: LabelSpace) -> np.ndarray:
@@ -150,7 +153,7 @@ def _onto_seven(P: np.ndarray, labels: LabelSpace) -> np.ndarray:
     return full
 
 
-def _average(shared: np.ndarray, values: np.ndarray) -> np.ndarray:
+def average(shared: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean of the cues' ``values`` (c, d) in every window, weighted by ``shared`` seconds (n, c); NaN without any."""
     total = shared.sum(axis=1, keepdims=True)
     mean = np.full((len(shared), values.shape[1]), np.nan)

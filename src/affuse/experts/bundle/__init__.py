@@ -1,0 +1,33 @@
+"""Bundles: folders that hold a trained network and everything that is needed to ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from affuse.errors import ConfigError
+from affuse.experts.bundle.description import BundleDescription
+from affuse.experts.bundle.folder import Bundle, is_bundle, read_bundle, write_bundle
+
+__all__ = ["Bundle", "BundleDescription", "is_bundle", "load_bundle", "read_bundle", "write_bundle"]
+
+
+def load_bundle(path: str | Path) -> Any:
+    """The expert of a bundle, its files checked.
+
+    Raises AssetError where a file is missing, was changed or does not fit the others, ConfigError where this affuse
+    has no expert for what the network reads.
+    """
+    from affuse.experts.bundle import experts  # brings OpenCV
+
+    bundle = read_bundle(path)
+    bundle.session  # noqa: B018 (a network that does not fit is told now, not in the middle of a recording)
+    kinds: dict[tuple[str, ...], Any] = {
+        ("waveform",): experts.BundledVoice,
+        ("images",): experts.BundledFace,
+        ("tokens",): experts.BundledText,
+    }
+    reads = bundle.description.reads
+    if bundle.description.kind != "expert" or reads not in kinds:
+        raise ConfigError(f"{path}: this affuse asks no network of kind {bundle.description.kind} over {reads}")
+    return kinds[reads](bundle)

@@ -1,0 +1,180 @@
+"""What a bundle says about itself: `bundle.json`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from affuse.errors import AssetError, ConfigError
+from affuse.labels import LabelSpace
+
+__all__ = ["BLOCKS", "CARD", "FORMAT", "KINDS", "MODEL", "TOKENIZER", "BundleDescription"]
+
+FORMAT = 1
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+CARD = "card.md"
+
+KINDS = ("expert", "joint")
+
+# What a network may read, the modality that it tells about, and what its entry in `inputs` must hold.
+BLOCKS: dict[str, tuple[str | None, dict[str, type]]] = {
+    "waveform": ("voice", {}),
+    "images": ("face", {"size": int, "channels": int}),
+    "clips": ("face", {"size": int, "frames": int}),
+    "tokens": ("text", {"longest": int}),
+    "columns": (None, {"names": list}),  # numbers that the user brings; they may tell about anything
+}
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class BundleDescription:
+    """What a trained network reads and answers.
+
+    Parameters
+    ----------
+    name: how the expert is called in results.
+    modality: "voice", "face" or "text"; "joint" for one that reads several blocks at once.
+    labels: label space of the columns of "probabilities" (n, k).
+    reads: the blocks that the network reads (keys of `BLOCKS`), in the order of the columns of its input "present"
+        where it is joint. An expert reads exactly one.
+    inputs: by block, what its input looks like: ``images`` {"size": pixels, "channels": 1 for grey or 3 for RGB},
+        ``clips`` {"size": pixels, "frames": frames a clip} (RGB), ``tokens`` {"longest": ids that the network reads at
+        once, special ones included}, ``columns`` {"names": columns of the table, and optionally "fill": their values
+        where a row lacks some, "modality": what they were measured on}.
+    prior: label frequencies (k,), above 0 somewhere and adding up to 1, under which the answers are calibrated.
+    measured: figures on rows that neither training nor selection saw, by name.
+    licence: of the weights.
+    kind: "expert" or "joint".
+    files: SHA-256 (hex) by name of every file beside bundle.json; `write_bundle` fills it in, and likewise ``affuse``
+        (the version that wrote it) and ``created`` (UTC, ISO 8601) where they are empty.
+
+    Raises ConfigError where parts do not fit together.
+    """
+
+    name: str
+    modality: str
+    labels: LabelSpace
+    reads: tuple[str, ...]
+    prior: tuple[float, ...]
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = "not stated"
+    kind: str = "expert"
+    files: Mapping[str, str] = field(default_factory=dict)
+    affuse: str = ""
+    created: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads", tuple(self.reads))
+        object.__setattr__(self, "prior", tuple(map(float, self.prior)))
+        for check in (_check_reads, _check_labels, _check_inputs, _check_files):
+            check(self)
+
+    @property
+    def tokenizer(self) -> str | None:
+        """Name of the tokenizer's file; None for a network that reads no words."""
+        return TOKENIZER if "tokens" in self.reads else None
+
+    @property
+    def covers(self) -> tuple[str, ...]:
+        """The modalities that the network tells about, so that another expert for them would count twice."""
+        stated = [self.inputs.get(b, {}).get("modality", BLOCKS[b][0]) for b in self.reads]
+        return tuple(dict.fromkeys(m for m in stated if m is not None))
+
+    def to_json(self) -> str:
+        """The text of bundle.json."""
+        fields = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "name": self.name,
+            "modality": self.modality,
+            "reads": list(self.reads),
+            "labels": {"name": self.labels.name, "labels": list(self.labels.labels)},
+            "prior": list(self.prior),
+            "inputs": {block: dict(values) for block, values in self.inputs.items()},
+            "tokenizer": self.tokenizer,
+            "measured": dict(self.measured),
+            "licence": self.licence,
+            "affuse": self.affuse,
+            "created": self.created,
+            "files": dict(self.files),
+        }
+        return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> BundleDescription:
+        """Read what `to_json` wrote. Raises AssetError where it is of another format, incomplete or inconsistent."""
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise AssetError(f"it is not JSON ({error})") from error
+        if not isinstance(fields, dict) or "format" not in fields:
+            raise AssetError("it does not describe a bundle: it has no format")
+        if fields["format"] != FORMAT:
+            raise AssetError(f"it is of format {fields['format']!r}; this affuse reads format {FORMAT}")
+        try:
+            labels = LabelSpace(str(fields["labels"]["name"]), tuple(map(str, fields["labels"]["labels"])))
+            kept = ("name", "modality", "reads", "prior", "inputs", "measured", "licence", "kind", "files", "affuse")
+            return cls(labels=labels, created=fields["created"], **{name: fields[name] for name in kept})
+        except KeyError as error:
+            raise AssetError(f"its entry {error} is missing") from error
+        except (ConfigError, TypeError, ValueError, AttributeError) as error:
+            raise AssetError(f"it does not hold together: {error}") from error
+
+
+def _check_reads(d: BundleDescription) -> None:
+    if not d.name or not d.modality:
+        raise ConfigError("a bundle needs a name and a modality")
+    if d.kind not in KINDS:
+        raise ConfigError(f"unknown kind {d.kind!r}; known: {', '.join(KINDS)}")
+    unknown = [block for block in d.reads if block not in BLOCKS]
+    if unknown or not d.reads:
+        raise ConfigError(f"a network reads some of {', '.join(BLOCKS)}; got {', '.join(map(repr, unknown)) or 'none'}")
+    if len(set(d.reads)) < len(d.reads):
+        raise ConfigError(f"a block is read once; got {', '.join(d.reads)}")
+    if d.kind == "expert" and (len(d.reads) > 1 or BLOCKS[d.reads[0]][0] != d.modality):
+        fitting = " or ".join(block for block, (modality, _) in BLOCKS.items() if modality == d.modality)
+        raise ConfigError(
+            f"an expert for {d.modality} reads {fitting or 'nothing that affuse knows'}; got {', '.join(d.reads)}"
+        )
+
+
+def _check_labels(d: BundleDescription) -> None:
+    k, prior = len(d.labels), np.array(d.prior)
+    if k < 2:
+        raise ConfigError(f"a network needs at least 2 labels to choose from; got {k}")
+    if len(prior) != k or not (prior >= 0).all() or not abs(prior.sum() - 1) < 1e-3:  # not: refuses NaN as well
+        raise ConfigError(f"the prior must be {k} frequencies that add up to 1; got {', '.join(map(str, d.prior))}")
+
+
+def _check_inputs(d: BundleDescription) -> None:
+    for block in d.reads:
+        given = d.inputs.get(block, {})
+        for name, kind in BLOCKS[block][1].items():
+            value = given.get(name)
+            if not isinstance(value, kind) or (isinstance(value, int) and value < 1) or not value:
+                raise ConfigError(f"inputs[{block!r}] needs {name!r} ({kind.__name__}); got {value!r}")
+    channels = d.inputs.get("images", {}).get("channels", 1)
+    if channels not in (1, 3):
+        raise ConfigError(f"pictures have 1 channel (grey) or 3 (RGB); got {channels}")
+    columns = d.inputs.get("columns", {})
+    if "fill" in columns and len(columns["fill"]) != len(columns["names"]):
+        raise ConfigError(f"columns have {len(columns['names'])} names, but {len(columns['fill'])} values to fill in")
+
+
+def _check_files(d: BundleDescription) -> None:
+    for name, digest in d.files.items():
+        # No folders, no parents, no drive letters: a bundle from elsewhere must not reach beyond its own folder.
+        if not _FILE_NAME.fullmatch(name) or name == "bundle.json":
+            raise ConfigError(f"{name!r} cannot be a file of a bundle; letters, digits, '.', '_' and '-' make a name")
+        if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            raise ConfigError(f"the SHA-256 of {name} must be 64 hexadecimal digits; got {digest!r}")
