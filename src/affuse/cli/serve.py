@@ -1,0 +1,105 @@
+"""``affuse serve``: the service, its workers, and workers that join another's service."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from affuse.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from affuse.service.settings import Settings
+
+__all__ = ["serve"]
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own need a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where jobs and results lie (default: the user's data folder).")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that clients must show (or the variable AFFUSE_TOKEN).")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name that clients ask by, such as a reverse proxy's.")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(help="URL of a Redis server for the queue (default: embedded).", envvar="AFFUSE_REDIS")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes to start; 0 where others do the work.", min=0)] = 1,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Be a worker of the service in --folder, and listen nowhere.")
+    ] = False,
+    max_upload: Annotated[int, typer.Option(help="Largest upload in MB.", min=1)] = 500,
+    max_duration: Annotated[float, typer.Option(help="Longest recording in seconds.", min=1)] = 7200,
+    max_queue: Annotated[int, typer.Option(help="Jobs that may wait before new ones are refused.", min=1)] = 100,
+    job_seconds: Annotated[float, typer.Option(help="Time a job may take, in seconds.", min=1)] = 3600,
+    job_memory: Annotated[int, typer.Option(help="Memory a job may hold, in MB.", min=200)] = 3000,
+    keep_hours: Annotated[float, typer.Option(help="How long results stay, in hours.", min=0.01)] = 24,
+    max_live: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
+    private: Annotated[
+        bool, typer.Option("--private", help="Keep nothing but scores: no names, no words, no boxes.")
+    ] = False,
+    keep_uploads: Annotated[bool, typer.Option("--keep-uploads", help="Keep recordings after their job.")] = False,
+) -> None:
+    """Serve analyses, fusion and live streams over HTTP, and the page to use them by."""
+    try:
+        import fastapi  # noqa: F401
+        import huey  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve") from error
+    from affuse.service.settings import Settings
+
+    settings = Settings(
+        folder=folder or _default_folder(),
+        host=host,
+        port=port,
+        token=_token(token_file),
+        allowed_hosts=tuple(allow_host or ()),
+        redis=redis,
+        workers=workers,
+        max_upload=max_upload * 1_000_000,
+        max_duration=max_duration,
+        max_queue=max_queue,
+        job_seconds=job_seconds,
+        job_memory=job_memory * 1_000_000,
+        keep_seconds=keep_hours * 3600,
+        max_live=max_live,
+        private=private,
+        keep_uploads=keep_uploads,
+    )
+    _work(settings) if worker else _serve(settings)
+
+
+def _default_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("affuse") / "service"
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get("AFFUSE_TOKEN") or None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read for the token: {error}") from error
+
+
+def _work(settings: Settings) -> None:
+    from affuse.service.worker import Worker
+
+    Worker(settings).run()
+
+
+def _serve(settings: Settings) -> None:
+    from affuse.service.server import run
+
+    run(settings)

@@ -1,0 +1,260 @@
+"""Analyses over HTTP: accepted at once, done by workers, fetched or deleted by their id."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from affuse.service.hume import to_hume
+from affuse.service.metrics import Metrics
+from affuse.service.queue import WakeUps
+from affuse.service.settings import Settings
+from affuse.service.store import Job, Store
+from affuse.service.uploads import display_name, keep, keep_text, read_form
+from affuse.service.worker import discard_results, discard_uploads
+
+__all__ = ["JobState", "Options", "TextRequest", "make_router"]
+
+_FILES = {
+    "table.csv": ("analysis.csv", "text/csv"),
+    "table.parquet": ("analysis.parquet", "application/vnd.apache.parquet"),
+    "report.html": ("analysis.html", "text/html"),
+}
+
+_UNKNOWN = "there is no analysis of this id; it may have been deleted, or its time is over"
+
+# A report is a page of its own, with scripts in it that its own policy allows by their checksums. Served from here it
+# must not share the service's origin.
+_REPORT_HEADERS = {"Content-Security-Policy": "sandbox allow-scripts allow-downloads"}
+
+
+class Options(BaseModel, extra="forbid"):
+    """How to analyse."""
+
+    language: Literal["en", "zh"] | None = Field(None, description="Language of the words; recognised where absent.")
+    window: float | None = Field(None, ge=0.1, le=3600, description="Length of a window in seconds (default 3).")
+    hop: float | None = Field(None, ge=0.1, le=3600, description="Seconds from one window to the next (default 1).")
+
+
+class TextRequest(Options, extra="forbid"):
+    """A bare text to analyse."""
+
+    text: str = Field(min_length=1, max_length=1_000_000, examples=["I lost my job today. I feel terrible."])
+
+
+class JobState(BaseModel):
+    """A job as it stands."""
+
+    id: str = Field(examples=["3f0c9a2be1d54c7f9a8b7c6d5e4f3a2b"])
+    state: Literal["queued", "running", "done", "failed"]
+    name: str = Field(description="What the client called its recording.")
+    created: float = Field(description="Seconds since 1970.")
+    started: float | None
+    finished: float | None
+    progress: float = Field(ge=0, le=1)
+    stage: str = Field(description="What is being read now: face, voice or text.")
+    error: str = Field(description="One sentence, empty unless the job failed.")
+    result: Any | None = Field(default=None, description="The analysis, once it is done, in the shape asked for.")
+
+
+class JobList(BaseModel):
+    """Jobs, the newest first."""
+
+    analyses: list[JobState]
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "Video, sound or a picture."},
+                        "transcript": {"type": "string", "format": "binary", "description": "SRT, WebVTT, text, JSON."},
+                        "language": {"type": "string", "enum": ["en", "zh"]},
+                        "window": {"type": "number", "minimum": 0.1, "maximum": 3600},
+                        "hop": {"type": "number", "minimum": 0.1, "maximum": 3600},
+                    },
+                    "additionalProperties": False,
+                }
+            },
+            "application/json": {
+                "schema": TextRequest.model_json_schema(),
+                "examples": {"a text": {"value": {"text": "I lost my job today. I feel terrible."}}},
+            },
+        },
+    }
+}
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}}
+    for code, text in {
+        400: "The form is broken",
+        408: "The client paused for too long",
+        413: "The upload is too large",
+        415: "Neither a form nor JSON",
+        422: "An option or the text is out of range",
+        429: "Too many jobs wait; ask again after Retry-After seconds",
+    }.items()
+}
+
+
+def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Metrics) -> APIRouter:
+    """The routes of analyses."""
+    router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
+    desk = _Desk(settings, store, wake_ups, metrics)
+
+    @router.post("", status_code=202, responses=_ERRORS, openapi_extra=_BODY)
+    async def submit(request: Request) -> JobState:
+        """Accept a recording (as a form) or a text (as JSON) and return at once with the job's id."""
+        await run_in_threadpool(desk.refuse_if_full)
+        kind = request.headers.get("content-type", "")
+        job = await desk.text(request) if kind.startswith("application/json") else await desk.recording(request)
+        metrics.accepted.inc()
+        return _state(job)
+
+    @router.get("")
+    def listed(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100, offset: Annotated[int, Query(ge=0, le=2**31)] = 0
+    ) -> JobList:
+        """Jobs, the newest first, without their results."""
+        return JobList(analyses=[_state(job) for job in store.recent(limit, offset)])
+
+    @router.get("/{job_id}", responses=_not_found())
+    def one(job_id: str, shape: Literal["affuse", "hume"] = "affuse") -> JobState:
+        """State and progress of a job and, once it is done, its result; ``shape=hume`` nests it as Hume's API did."""
+        job = desk.find(job_id)
+        state = _state(job)
+        if job.state == "done":
+            result = json.loads(desk.result(job, "analysis.json").read_text(encoding="utf-8"))
+            state.result = to_hume(result) if shape == "hume" else result
+        return state
+
+    @router.get("/{job_id}/{file}", responses=_not_found(), response_class=FileResponse)
+    def download(job_id: str, file: Literal["table.csv", "table.parquet", "report.html"]) -> FileResponse:
+        """The table or the report of a finished job, as a file."""
+        stored, kind = _FILES[file]
+        job = desk.find(job_id)
+        name = f"{Path(job.name).stem}{Path(stored).suffix}"
+        headers = _REPORT_HEADERS if kind == "text/html" else {}
+        return FileResponse(desk.result(job, stored), media_type=kind, filename=name, headers=headers)
+
+    @router.delete("/{job_id}", status_code=204, responses=_not_found())
+    def delete(job_id: str) -> None:
+        """Delete a job, its recording and its results; one that runs is stopped."""
+        job = desk.find(job_id)
+        store.delete(job.id)
+        discard_uploads(job, settings)
+        discard_results(job, settings)
+
+    return router
+
+
+def _not_found() -> dict[int | str, dict[str, Any]]:
+    schema = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+    return {404: {"description": "No such analysis, or no result yet", "content": schema}}
+
+
+class _Desk:
+    """Accepts jobs and looks them up."""
+
+    def __init__(self, settings: Settings, store: Store, wake_ups: WakeUps, metrics: Metrics) -> None:
+        self.settings, self.store, self.wake_ups, self.metrics = settings, store, wake_ups, metrics
+
+    def refuse_if_full(self) -> None:
+        """Raise HTTPException 429, with the seconds after which to ask again, where too many jobs wait."""
+        waiting = self.store.counts()["queued"]
+        if waiting < self.settings.max_queue:
+            return
+        self.metrics.refused.labels("queue full").inc()
+        seconds = max(1, round(self.store.mean_seconds()))
+        raise HTTPException(429, f"{waiting} jobs wait already; ask again later", {"Retry-After": str(seconds)})
+
+    async def text(self, request: Request) -> Job:
+        """Accept a text."""
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > 4_000_000:
+                raise HTTPException(413, "the text is too long; at most a million characters are taken")
+        try:
+            asked = TextRequest.model_validate_json(bytes(body))
+        except ValidationError as error:
+            raise HTTPException(422, _first_error(error)) from error
+        options = asked.model_dump(exclude={"text"}) | {"kind": "text"}
+        name = await run_in_threadpool(keep_text, asked.text, self.settings)
+        return await run_in_threadpool(self._accept, "text", options, name, None)
+
+    async def recording(self, request: Request) -> Job:
+        """Accept a recording."""
+        form = await read_form(request, self.settings)
+        try:
+            file, transcript, options = _parts(form)
+            name = "recording" if self.settings.private else display_name(file.filename)
+            upload = await run_in_threadpool(keep, file, self.settings)
+            words = None if transcript is None else await run_in_threadpool(keep, transcript, self.settings)
+        finally:
+            await form.close()
+        return await run_in_threadpool(self._accept, name, options.model_dump(), upload, words)
+
+    def _accept(self, name: str, options: dict[str, Any], upload: str, transcript: str | None) -> Job:
+        job = self.store.add(name, options, upload, transcript)
+        self.wake_ups.send()
+        return job
+
+    def find(self, job_id: str) -> Job:
+        """The job of that id. Raises HTTPException 404."""
+        job = self.store.get(job_id)
+        if job is None:
+            raise HTTPException(404, _UNKNOWN)
+        return job
+
+    def result(self, job: Job, file: str) -> Path:
+        """A file of results. Raises HTTPException 404 while there is none."""
+        path = self.settings.results / job.id / file
+        if job.state != "done" or not path.is_file():
+            raise HTTPException(404, f"this analysis has no result: it is {job.state}")
+        return path
+
+
+def _parts(form: FormData) -> tuple[UploadFile, UploadFile | None, Options]:
+    fields = {key: value for key, value in form.multi_items() if key not in ("file", "transcript")}
+    file, transcript = form.get("file"), form.get("transcript")
+    if not isinstance(file, UploadFile):
+        raise HTTPException(422, "the form needs a file named 'file'")
+    if transcript is not None and not isinstance(transcript, UploadFile):
+        raise HTTPException(422, "'transcript' must be a file")
+    try:
+        return file, transcript, Options.model_validate(fields)
+    except ValidationError as error:
+        raise HTTPException(422, _first_error(error)) from error
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def _state(job: Job) -> JobState:
+    return JobState(
+        id=job.id,
+        state=job.state,  # type: ignore[arg-type]
+        name=job.name,
+        created=job.created,
+        started=job.started,
+        finished=job.finished,
+        progress=job.progress,
+        stage=job.stage,
+        error=job.error,
+    )

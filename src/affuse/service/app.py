@@ -1,0 +1,161 @@
+"""The application: routes, errors and what runs beside them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+
+from affuse import __version__, fusing
+from affuse.errors import AffuseError, ConfigError
+from affuse.service import analyses, fusion
+from affuse.service.metrics import Metrics
+from affuse.service.queue import WakeUps, open_queue
+from affuse.service.security import Guard
+from affuse.service.settings import Settings
+from affuse.service.store import Store
+
+__all__ = ["create_app"]
+
+_LOG = logging.getLogger("affuse.service")
+
+
+class Refusal(BaseModel):
+    """Why a request was refused, in one sentence."""
+
+    detail: str = Field(examples=["the form needs a file named 'file'"])
+
+
+class Weights(BaseModel):
+    """One file of weights."""
+
+    name: str
+    version: str
+    licence: str
+    sha256: str
+    bytes: int
+
+
+class Models(BaseModel):
+    """What this service answers with."""
+
+    affuse: str = Field(description="Version of affuse.")
+    labels: list[str]
+    weights: list[Weights]
+    methods: list[str] = Field(description="Ways to fuse.")
+    rules: list[str] = Field(description="Those that need no true labels.")
+
+
+class Health(BaseModel):
+    """Whether the service works, and how many jobs there are."""
+
+    status: str
+    jobs: dict[str, int]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application of a service. Raises ConfigError where its folder or its Redis cannot be used."""
+    settings.make_folders()
+    store = Store(settings.folder / "jobs.db")
+    wake_ups = WakeUps(open_queue(settings.folder, settings.redis))
+    metrics = Metrics(store)
+    app = FastAPI(
+        title="affuse",
+        version=__version__,
+        summary="What people feel in a recording, fused from face, voice and words.",
+        description="Errors are one sentence in `detail`. With a token, send `Authorization: Bearer TOKEN`.",
+        lifespan=_lifespan,
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        responses={code: {"model": Refusal, "description": text} for code, text in _ALWAYS.items()},
+    )
+    app.state.settings, app.state.store = settings, store
+    app.include_router(analyses.make_router(settings, store, wake_ups, metrics))
+    app.include_router(fusion.make_router(settings, metrics))
+    _add_figures(app, store, metrics)
+    _add_page(app)
+    app.add_exception_handler(AffuseError, _refuse)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _defect)
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+_ALWAYS = {401: "A valid token is needed", 403: "Requests from other sites are refused", 422: "Something does not fit"}
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def _add_figures(app: FastAPI, store: Store, metrics: Metrics) -> None:
+    @app.get("/v1/models", tags=["service"])
+    def models() -> Models:
+        """Weights with their licences, and ways to fuse."""
+        from affuse.experts.weights import manifest
+        from affuse.labels import EKMAN
+
+        weights = [
+            Weights(name=name, version=w.version, licence=w.licence, sha256=w.sha256, bytes=w.bytes)
+            for name, w in sorted(manifest().items())
+        ]
+        return Models(
+            affuse=__version__,
+            labels=list(EKMAN.labels),
+            weights=weights,
+            methods=fusing.method_names(),
+            rules=fusing.rules(),
+        )
+
+    @app.get("/health", tags=["service"])
+    def health() -> Health:
+        """Whether the service is there and its store answers."""
+        return Health(status="ok", jobs=store.counts())
+
+    @app.get("/metrics", tags=["service"], response_class=Response)
+    def figures() -> Response:
+        """Figures for Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_page(app: FastAPI) -> None:
+    static = files("affuse.service").joinpath("static")
+    report = files("affuse.report").joinpath("static")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(str(static.joinpath("index.html")), headers={"Cache-Control": "no-cache"})
+
+    app.mount("/static/report", StaticFiles(directory=str(report)))
+    app.mount("/static", StaticFiles(directory=str(static)))
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 400 if isinstance(error, ConfigError) else 422)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first: dict[str, Any] = dict(error.errors()[0])
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    return JSONResponse({"detail": f"{place}: {first['msg']}" if place else str(first["msg"])}, 422)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+async def _defect(request: Request, error: Exception) -> JSONResponse:
+    _LOG.exception("a request failed", exc_info=error)
+    return JSONResponse({"detail": f"an internal error ({type(error).__name__}); the log tells more"}, 500)

@@ -1,0 +1,251 @@
+"""A worker: claims jobs, has them analysed by a `runner`, and ends those that take too long or too much memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from affuse.service.queue import WakeUps, open_queue
+from affuse.service.runner import Order
+from affuse.service.settings import Settings
+from affuse.service.store import Job, Store
+
+__all__ = ["Runner", "Worker", "sweep"]
+
+_BEAT = 1.0  # seconds between looks at a running job
+_SWEEP = 5.0  # seconds between looks for abandoned jobs and old results
+_ORPHAN = 3600.0  # seconds after which an upload that no job knows was left by a server that died while receiving it
+
+
+class Runner:
+    """The process that analyses, started when first needed, and again after it had to be ended."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
+
+    def start(self, order: Order) -> None:
+        """Begin an order."""
+        if self._process is None or self._process.poll() is not None:
+            self._launch()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(order.to_line())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it ended just now, which `answers` will say
+
+    def _launch(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "affuse.service.runner"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self._lines = queue.Queue()
+        threading.Thread(target=_collect, args=(self._process, self._lines), daemon=True).start()
+
+    def answers(self) -> Iterator[dict[str, Any] | None]:
+        """Lines of the answer as they come; None at least once a second. Ends with the process."""
+        while True:
+            try:
+                line = self._lines.get(timeout=_BEAT)
+            except queue.Empty:
+                yield None
+                continue
+            if line is None:
+                return
+            yield line
+
+    def memory(self) -> int:
+        """Bytes of memory that the process holds now."""
+        try:
+            return 0 if self._process is None else int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+    def end(self) -> None:
+        """End the process at once; the next order starts another."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _collect(process: subprocess.Popen[str], lines: queue.Queue[dict[str, Any] | None]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(json.loads(line))
+    lines.put(None)
+
+
+class Worker:
+    """Does the jobs of a service, one at a time.
+
+    Any number of workers may share a folder. Whatever ends a worker, the job it was at is taken up by another, or by
+    itself when it is back, and a finished one is never done twice.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings.make_folders()
+        self.settings = settings
+        self.store = Store(settings.folder / "jobs.db")
+        self.wake_ups = WakeUps(open_queue(settings.folder, settings.redis), self.work)
+        self.runner = Runner()
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._current: Job | None = None
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Work until told to stop by a signal."""
+        threading.Thread(target=self._tidy, daemon=True).start()
+        consumer = self.wake_ups.queue.create_consumer(
+            workers=1,
+            worker_type="thread",
+            periodic=False,
+            initial_delay=0.05,
+            max_delay=0.5,
+            check_worker_health=False,
+        )
+        try:
+            consumer.run()
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Give the current job back and end its process."""
+        self._stopping.set()
+        self.runner.end()
+        if self._current is not None:
+            self.store.release(self._current.id, self.name)
+
+    def _tidy(self) -> None:
+        while not self._stopping.is_set():
+            sweep(self.store, self.settings)
+            self.wake_ups.top_up(self.store.counts()["queued"])
+            self._stopping.wait(_SWEEP)
+
+    def work(self) -> None:
+        """Do the job that has waited longest, if any."""
+        job = self.store.claim(self.name)
+        if job is None:
+            return
+        self._current = job
+        # Results without the mark of an end: the worker before us was killed between the two.
+        error = "" if (self.settings.results / job.id).is_dir() else self._analyse(job)
+        if self._stopping.is_set():
+            return
+        if error is not None:
+            self.store.finish(job.id, self.name, error)
+        self._current = None
+        if not self.settings.keep_uploads:
+            discard_uploads(job, self.settings)
+        if self.store.get(job.id) is None:  # deleted meanwhile: whatever came out of it goes as well
+            discard_results(job, self.settings)
+
+    def _analyse(self, job: Job) -> str | None:
+        """The sentence with which the job failed, empty where it did not; None where it is ours no more."""
+        self.runner.start(self._order(job))
+        began, stage, progress = time.monotonic(), "", 0.0
+        for line in self.runner.answers():
+            if line is not None and "done" in line:
+                return ""
+            if line is not None and "error" in line:
+                return str(line["error"])
+            if line is not None:
+                stage, progress = line["stage"], line["progress"]
+            if not self.store.renew(job.id, self.name, stage, progress):
+                self.runner.end()
+                return None
+            excess = self._excess(job, time.monotonic() - began)
+            if excess:
+                self.runner.end()
+                return excess
+        self.runner.end()
+        return f"{job.name} could not be analysed: its process ended unexpectedly"
+
+    def _excess(self, job: Job, seconds: float) -> str:
+        if seconds > self.settings.job_seconds:
+            return f"{job.name} took longer than {self.settings.job_seconds:.0f} s, the most that this service allows"
+        if self.runner.memory() > self.settings.job_memory:
+            return f"{job.name} took more than {self.settings.job_memory / 1e9:.1f} GB of memory, the most allowed here"
+        return ""
+
+    def _order(self, job: Job) -> Order:
+        uploads = self.settings.uploads
+        return Order(
+            name=job.name,
+            results=str(self.settings.results / job.id),
+            upload=str(uploads / job.upload),
+            transcript=None if job.transcript is None else str(uploads / job.transcript),
+            max_duration=self.settings.max_duration,
+            private=self.settings.private,
+            **job.options,
+        )
+
+
+def discard_uploads(job: Job, settings: Settings) -> None:
+    """Delete the recording and the transcript of a job."""
+    for name in (job.upload, job.transcript):
+        if name is not None:
+            (settings.uploads / name).unlink(missing_ok=True)
+
+
+def discard_results(job: Job, settings: Settings) -> None:
+    """Delete the results of a job."""
+    shutil.rmtree(settings.results / job.id, ignore_errors=True)
+
+
+def sweep(store: Store, settings: Settings) -> None:
+    """Queue abandoned jobs again, and delete what is old or belongs to nobody."""
+    for job in store.recover():
+        discard_uploads(job, settings)
+    for job in store.finished_before(time.time() - settings.keep_seconds):
+        store.delete(job.id)
+        discard_uploads(job, settings)
+        discard_results(job, settings)
+    _delete_orphans(settings.uploads, store.uploads())
+    _delete_orphans(settings.results, store.ids())
+
+
+def _delete_orphans(folder: Path, known: set[str]) -> None:
+    for path in folder.iterdir():
+        try:
+            old = path.stat().st_mtime < time.time() - _ORPHAN
+        except FileNotFoundError:
+            continue
+        if path.name not in known and old:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """A worker of the server that started this process: settings come by the standard input, whose end is our own."""
+    values = json.loads(sys.stdin.readline())
+    values |= {"folder": Path(values["folder"]), "allowed_hosts": tuple(values["allowed_hosts"])}
+    threading.Thread(target=_follow, daemon=True).start()
+    Worker(Settings(**values)).run()
+
+
+def _follow() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()
