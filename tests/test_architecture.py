@@ -16,20 +16,21 @@ import affuse
 
 PACKAGE = Path(affuse.__file__).parent
 
-GROUND = {"errors", "timeline", "labels"}
+GROUND = {"errors", "atomic", "timeline", "labels"}
 INFERENCE = GROUND | {"analysis", "media", "fusion", "experts", "features", "datasets", "evaluation"}
 
 # Room → rooms that it may import, besides itself. Imports inside functions and for type checkers count as well.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "atomic": {"errors"},
     "timeline": {"errors"},
     "labels": {"errors"},
     "loop": {"errors"},
     "analysis": GROUND,
     "media": GROUND,
-    "fusion": {"errors", "labels", "loop"},  # loop: in fusion/networks alone
+    "fusion": {"errors", "atomic", "labels", "loop"},  # loop: in fusion/networks alone
     "experts": GROUND | {"media"},
-    "features": GROUND | {"media"},
+    "features": GROUND | {"media", "experts"},  # embeddings are those of the experts
     "datasets": GROUND | {"media"},
     "evaluation": {"errors", "labels", "fusion"},
     "training": INFERENCE | {"loop"},

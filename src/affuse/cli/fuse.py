@@ -79,7 +79,7 @@ def _check_options(inputs: Inputs, out: Path | None, method: str | None, save: P
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as its suffix says, atomically. Raises OutputError where the place cannot be written."""
-    from affuse.report.atomic import replacing
+    from affuse.atomic import replacing
 
     with replacing(path) as (part,):
         if path.suffix.lower() == ".parquet":

@@ -241,7 +241,7 @@ def _keep_best(search: Search, study: Any, predictions: Any, folder: Path) -> No
 
 
 def _write_json(facts: dict[str, Any], path: Path) -> None:
-    from affuse.report.atomic import replacing
+    from affuse.atomic import replacing
 
     with replacing(path) as (part,):
         part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from affuse.analysis import SCHEMA_ID, Analysis
+from affuse.atomic import replacing
 from affuse.errors import OutputError
-from affuse.report.atomic import replacing
 from affuse.report.page import GENERATOR, refuse_input, write_page
 
 __all__ = ["write_results"]

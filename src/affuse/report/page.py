@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from affuse.analysis import Analysis
+from affuse.atomic import replacing
 from affuse.errors import OutputError
-from affuse.report.atomic import replacing
 from affuse.report.media import PLACE, Medium, encoded, medium_of
 from affuse.report.palette import COLOURS, INKS, STACK
 from affuse.report.words import absences, headline_parts, strings
