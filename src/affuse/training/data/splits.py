@@ -62,11 +62,14 @@ def set_aside(targets: np.ndarray, speakers: Sequence[str | None], share: float,
     if n_groups < 2:
         return np.zeros(len(targets), dtype=bool)
     n_folds = min(round(1 / share), n_groups)
-    # With every row on its own both make the same kind of folds, but the one for groups takes minutes.
-    kind = StratifiedKFold if n_groups == len(groups) else StratifiedGroupKFold
-    folds = kind(n_folds, shuffle=True, random_state=seed)
+    strata = _strata(targets, n_folds)
+    options = {"n_splits": n_folds, "shuffle": True, "random_state": seed}
+    if n_groups == len(groups):  # the same kind of folds, but the search by groups takes minutes over so many
+        folds = StratifiedKFold(**options).split(targets, strata)
+    else:
+        folds = StratifiedGroupKFold(**options).split(targets, strata, groups)
     candidates = []
-    for _, rows in folds.split(targets, _strata(targets, n_folds), groups):
+    for _, rows in folds:
         mask = np.zeros(len(targets), dtype=bool)
         mask[rows] = True
         candidates.append(mask)
