@@ -1,0 +1,22 @@
+"""Augmentation: what a training sees instead of the same clip twice, and what robustness is measured with.
+
+Sound (`sound`), pictures (`picture`), texts and token ids (`words`), spectrograms (`spectrum`) and mixes of two samples
+(`mixing`). Every random choice comes from the generator given, so a seed repeats it; every option is off at its
+default.
+"""
+
+from affuse.training.augment.mixing import cutmix, mixup
+from affuse.training.augment.picture import PictureAugmentation
+from affuse.training.augment.sound import SoundAugmentation
+from affuse.training.augment.spectrum import spec_augment
+from affuse.training.augment.words import WordAugmentation, drop_tokens
+
+__all__ = [
+    "PictureAugmentation",
+    "SoundAugmentation",
+    "WordAugmentation",
+    "cutmix",
+    "drop_tokens",
+    "mixup",
+    "spec_augment",
+]
