@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -34,8 +34,8 @@ class Network(nn.Module):
 
     Inputs by what a network ``reads``: "waveform" (n, samples) float32 at 16 kHz; "images" (n, c, s, s) and "clips"
     (n, c, t, s, s) float32 with values 0…255; "frames" (n, t, d) with "lengths" (n,) int64; "landmarks" (n, 68, 2) in
-    pixels; "tokens": "ids" and "mask" (n, t) int64. Front ends and normalisation belong to the network, so that they
-    are exported with it.
+    pixels; "tokens": "ids" and "mask" (n, t) int64; "blocks": see `combined.JointNetwork`. Front ends and normalisation
+    belong to the network, so that they are exported with it.
 
     Submodules are registered in the order from input to answer, and the last is called ``head``: freezing and
     layer-wise learning rates go by that.
@@ -46,10 +46,11 @@ class Network(nn.Module):
     picture: size and channels of what a reader of images or clips takes; None for others.
     """
 
-    modality: ClassVar[str]
-    reads: ClassVar[Reads]
+    modality: str
+    reads: Reads
     n_labels: int
     embedding_width: int
+    head: nn.Module
     picture: tuple[int, int] | None = None
 
     def example(self) -> dict[str, Tensor]:

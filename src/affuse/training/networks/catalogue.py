@@ -32,9 +32,17 @@ class Entry:
 
 NETWORKS = {
     "bag": Entry("text", "BagOfNgrams", "text", "tokens", "Joulin et al. 2017, arXiv:1607.01759"),
+    "bilstm": Entry("video", "BiLSTM", "face", "frames", "Schuster & Paliwal 1997, doi:10.1109/78.650093"),
+    "c3d": Entry("video", "C3D", "face", "clips", "Tran et al. 2015, arXiv:1412.0767"),
+    "concat": Entry("combined", "JointNetwork", "joint", "blocks", "Ngiam et al. 2011; arXiv:1501.00102"),
     "crnn": Entry("voice", "CRNN", "voice", "waveform", "Choi et al. 2017, arXiv:1609.04243"),
+    "landmark-graph": Entry("face", "LandmarkGraph", "face", "landmarks", "Kipf & Welling 2017, arXiv:1609.02907"),
+    "multi-task": Entry("combined", "MultiTask", "any", None, "Caruana 1997, doi:10.1023/A:1007379606734"),
+    "resnet50-cbam": Entry("face", "ResNet50CBAM", "face", "images", "Woo et al. 2018, arXiv:1807.06521"),
     "small-face": Entry("face", "SmallFace", "face", "images", "He et al. 2016, arXiv:1512.03385"),
     "text-cnn": Entry("text", "TextCNN", "text", "tokens", "Kim 2014, arXiv:1408.5882"),
+    "transformer": Entry("text", "Transformer", "text", "tokens", "arXiv:1810.04805; LoRA arXiv:2106.09685"),
+    "wav2vec2": Entry("voice", "Wav2Vec2", "voice", "waveform", "Baevski et al. 2020, arXiv:2006.11477"),
 }
 
 
@@ -94,7 +102,10 @@ def make(name: str, n_labels: int, **chosen: Any) -> Network:
         chosen["encoders"] = {key: _built(value, n_labels) for key, value in chosen["encoders"].items()}
     if "n_labels" in inspect.signature(kind).parameters:
         chosen["n_labels"] = n_labels
-    return kind(**chosen)
+    network = kind(**chosen)
+    if network.n_labels != n_labels:
+        raise ConfigError(f"{n_labels} labels are asked for, but the inner network tells {network.n_labels} apart")
+    return network
 
 
 def _built(described: Any, n_labels: int) -> Network:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affuse.errors import ConfigError
+from affuse.errors import ConfigError, MissingExtraError
+from affuse.training.networks import backbones
 from affuse.training.networks.base import Network, Output, check_at_least, check_share
 
-__all__ = ["BagOfNgrams", "TextCNN"]
+__all__ = ["BagOfNgrams", "TextCNN", "Transformer"]
 
 _HASH = 116_049_371  # the prime by which fastText spreads n-grams over its buckets
 
@@ -118,3 +122,74 @@ class TextCNN(_TextNetwork):
         # Windows that hold padding alone would answer with the bias: a text's answer must not depend on the others'.
         touched = F.max_pool1d(F.pad(real, (size - 1, size - 1)), size, stride=1)
         return (torch.relu(convolve(vectors)) * touched).amax(dim=2)
+
+
+class Transformer(_TextNetwork):
+    """A pretrained Transformer (Devlin et al. 2019, arXiv:1810.04805) with a linear layer over its mean state.
+
+    Tuning: "full" trains all but the word embeddings, "head" only the last layer, "lora" low-rank additions to the
+    attention (Hu et al. 2022, arXiv:2106.09685), which `merged` folds in for export.
+
+    Parameters
+    ----------
+    n_labels: labels k. pretrained: what `backbones.resolve` finds; its tokenizer.json goes with it (`folder`).
+    revision, sha256: pins of a network from the hub. tuning: as above. rank, scale: r and alpha of the additions.
+    dropout: share of the embedding.
+    """
+
+    def __init__(
+        self,
+        n_labels: int,
+        pretrained: str | Path = backbones.MINILM,
+        *,
+        revision: str | None = None,
+        sha256: str | None = None,
+        tuning: Literal["full", "lora", "head"] = "full",
+        rank: int = 8,
+        scale: float = 16.0,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_share(dropout=dropout)
+        check_at_least(1, rank=rank)
+        if tuning not in ("full", "lora", "head"):
+            raise ConfigError(f"tuning must be full, lora or head; got {tuning!r}")
+        self.folder = backbones.resolve(pretrained, revision, sha256)
+        self.encoder = backbones.load(self.folder, attn_implementation="eager")
+        self.encoder.pooler = None
+        if tuning == "full":
+            self.encoder.get_input_embeddings().requires_grad_(False)
+        else:
+            self.encoder.requires_grad_(False)
+        self.n_labels, self.embedding_width = n_labels, self.encoder.config.hidden_size
+        self.vocab_size = self.encoder.config.vocab_size
+        if tuning == "lora":
+            self.encoder = _with_lora(self.encoder, rank, scale)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.embedding_width, n_labels)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Output:
+        """Answer to token ids and mask (n, t)."""
+        states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        weights = mask.unsqueeze(2).to(states.dtype)
+        embedding = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return Output(self.head(self.dropout(embedding)), embedding)
+
+    def merged(self) -> Network:
+        """A copy with the low-rank additions in the weights they add to; itself where there are none."""
+        if not hasattr(self.encoder, "merge_and_unload"):
+            return self
+        plain = copy.deepcopy(self)
+        plain.encoder = plain.encoder.merge_and_unload()
+        return plain
+
+
+def _with_lora(encoder: nn.Module, rank: int, scale: float) -> Any:
+    try:
+        from peft import LoraConfig, LoraModel
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error.name), "train") from error
+    try:
+        return LoraModel(encoder, LoraConfig(r=rank, lora_alpha=scale, lora_dropout=0.05), "default")
+    except ValueError as error:
+        raise ConfigError(f"low-rank tuning does not know this network: {str(error).splitlines()[0]}") from error

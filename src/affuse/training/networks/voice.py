@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from affuse.errors import ConfigError
+from affuse.training.networks import backbones
 from affuse.training.networks.base import Network, Output, check_at_least, check_share
 from affuse.training.voice_networks import (
     SAMPLE_RATE,
@@ -18,7 +21,9 @@ from affuse.training.voice_networks import (
     normalise,
 )
 
-__all__ = ["CRNN"]
+__all__ = ["CRNN", "Wav2Vec2"]
+
+_FAMILY = ("wav2vec2", "hubert")
 
 
 class CRNN(Network):
@@ -84,3 +89,89 @@ class CRNN(Network):
     def example(self) -> dict[str, Tensor]:
         """Two half seconds of noise."""
         return {"waveform": torch.randn(2, SAMPLE_RATE // 2) * 0.1}
+
+
+class Wav2Vec2(Network):
+    """wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477) or HuBERT, tuned; layers mixed as SUPERB does.
+
+    The embedding is the mean over time of the layers' states, which learnt weights mix (Yang et al. 2021,
+    arXiv:2105.01051). The convolutions that encode the waveform stay as they were pretrained. Clips have at least 400
+    samples (25 ms); each is brought to mean 0 and variance 1.
+
+    Parameters
+    ----------
+    n_labels: labels k. pretrained: what `backbones.resolve` finds, or "none" for a small untrained network.
+    revision, sha256: pins of a network from the hub. tuning: "full" trains the Transformer, "head" only the mixing
+    weights and the last layer. dropout: share of the embedding.
+    """
+
+    modality, reads = "voice", "waveform"
+
+    def __init__(
+        self,
+        n_labels: int,
+        pretrained: str | Path,
+        *,
+        revision: str | None = None,
+        sha256: str | None = None,
+        tuning: Literal["full", "head"] = "full",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_share(dropout=dropout)
+        if tuning not in ("full", "head"):
+            raise ConfigError(f"tuning must be full or head; got {tuning!r}")
+        if pretrained == "none":
+            self.encoder = _untrained_wav2vec2()
+        else:
+            self.encoder = _pretrained_wav2vec2(backbones.resolve(pretrained, revision, sha256))
+            self.encoder.feature_extractor._freeze_parameters()
+        self.encoder.masked_spec_embed.requires_grad_(False)  # nothing is masked here
+        if tuning == "head":
+            self.encoder.requires_grad_(False)
+        config = self.encoder.config
+        self.n_labels, self.embedding_width = n_labels, config.hidden_size
+        self.mixing = nn.Parameter(torch.zeros(config.num_hidden_layers + 1))
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(config.hidden_size, n_labels)
+
+    def forward(self, waveform: Tensor) -> Output:
+        """Answer to waveforms (n, samples) at 16 kHz."""
+        centred = waveform - waveform.mean(dim=1, keepdim=True)
+        scaled = centred / ((centred**2).mean(dim=1, keepdim=True) + 1e-7).sqrt()
+        states = torch.stack(self.encoder(scaled, output_hidden_states=True).hidden_states)
+        mixed = (states * torch.softmax(self.mixing, dim=0)[:, None, None, None]).sum(dim=0)
+        embedding = mixed.mean(dim=1)
+        return Output(self.head(self.dropout(embedding)), embedding)
+
+    def example(self) -> dict[str, Tensor]:
+        """Two half seconds of noise."""
+        return {"waveform": torch.randn(2, SAMPLE_RATE // 2) * 0.1}
+
+
+# Masked spans are drawn by numpy's global state and skipped layers would make the layers' states differ in number: what
+# is hidden in training is for the augmentation to say, which repeats from a seed.
+_PLAIN = {"apply_spec_augment": False, "layerdrop": 0.0, "attn_implementation": "eager"}
+
+
+def _pretrained_wav2vec2(folder: Path) -> Any:
+    model = backbones.load(folder, **_PLAIN)
+    if model.config.model_type not in _FAMILY:
+        raise ConfigError(f"{folder} holds a {model.config.model_type}; wanted is one of {', '.join(_FAMILY)}")
+    return model
+
+
+def _untrained_wav2vec2() -> Any:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    small = Wav2Vec2Config(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        conv_dim=(32,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        **_PLAIN,
+    )
+    return Wav2Vec2Model(small)
