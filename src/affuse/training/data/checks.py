@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unicodedata import east_asian_width
 
@@ -16,11 +16,11 @@ from affuse.experts.voice import level
 from affuse.labels import LabelSpace
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Segment, Timeline
-from affuse.training.data.loaders import face_in, segment_of
+from affuse.training.data.loaders import face_of_still, segment_of
 from affuse.training.data.rows import Problem
 from affuse.training.data.samples import DataOptions, Sample
 
-__all__ = ["copies_of_held_out", "label_problems", "look_at_files", "shared_speakers"]
+__all__ = ["Look", "copies_of_held_out", "label_problems", "look_at_files", "shared_speakers"]
 
 _CROP_SIDE = 64  # pixels; square pictures up to this size are face crops
 _OVERHANG = 0.25  # seconds by which rounding may put an end behind the end of the recording
@@ -31,42 +31,42 @@ _LONG_TEXT = 20  # columns; many people say "Oh my God!", and shorter texts than
 _LEAST_ROWS = 2  # of a label in train: one to learn from, one to choose by
 
 
+@dataclass
 class Look:
     """What the files of samples showed: the samples (pictures that are crops are marked), problems and remarks."""
 
-    def __init__(self) -> None:
-        self.samples: list[Sample] = []
-        self.problems: list[Problem] = []
-        self.notes: list[str] = []
+    samples: list[Sample] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def look_at_files(samples: Sequence[Sample], modality: str, options: DataOptions) -> Look:
     """Open every file once, and check what the modality needs of it."""
-    look = Look()
-    faceless: list[str] = []
-    cut_off: list[str] = []
     by_path: dict[Path, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.path is not None:
             by_path[sample.path].append(sample)
-    framed: set[Path] = set()
+    look, framed = Look(), set[Path]()
+    faceless, cut_off = list[str](), list[str]()
     for path, own in by_path.items():
         try:
             recording = Recording.open(path)
             if modality == "face":
                 look.problems += _wrong_pictures(recording, own)
-                framed |= _framing(recording, options, faceless)
+                if _is_crop(recording, options):
+                    framed.add(path)
+                elif recording.kind == "picture" and face_of_still(path) is None:
+                    faceless.append(path.name)
             else:
                 look.problems += _wrong_sounds(recording, own, options)
-            cut_off += [f"{path.name}: {note}" for note in recording.notes if "cut off" in note]
+            cut_off += [path.name for note in recording.notes if "cut off" in note]
         except AffuseError as error:
             look.problems += [Problem(sample.where, str(error)) for sample in own]
     look.samples = [replace(sample, framed=True) if sample.path in framed else sample for sample in samples]
     if faceless:
-        listed = _some(faceless)
-        look.notes.append(f"no face was found in {len(faceless)} pictures; their centre is taken: {listed}")
+        look.notes.append(f"no face was found in {len(faceless)} pictures, so their centre is taken: {_some(faceless)}")
     if cut_off:
-        look.notes.append(f"{len(cut_off)} files are cut off and were taken as far as they go: {_some(cut_off)}")
+        look.notes.append(f"{len(cut_off)} files are cut off and are taken as far as they go: {_some(cut_off)}")
     return look
 
 
@@ -113,19 +113,12 @@ def _wrong_pictures(recording: Recording, samples: Sequence[Sample]) -> Iterator
         yield from (Problem(sample.where, reason) for sample, reason in wrong if reason)
 
 
-def _framing(recording: Recording, options: DataOptions, faceless: list[str]) -> set[Path]:
-    """The path of a picture that is a face crop; remembers pictures in which no face is found."""
-    if recording.path is None or not recording.has_frames or options.crops:
-        return {recording.path} if recording.path is not None else set()
-    if recording.kind != "picture":
-        return set()
+def _is_crop(recording: Recording, options: DataOptions) -> bool:
+    if options.crops is not None or recording.kind != "picture":
+        return bool(options.crops)
     (frame,) = recording.frames([0.0])
     height, width = frame.image.shape[:2]
-    if options.crops is None and height == width <= _CROP_SIDE:
-        return {recording.path}
-    if face_in(frame.image, still=True) is None:
-        faceless.append(recording.name)
-    return set()
+    return height == width <= _CROP_SIDE
 
 
 def _wrong_times(recording: Recording, sample: Sample) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
 
@@ -29,6 +31,7 @@ _TELLTALE = {
 }
 _EMODB = re.compile(r"\d\d[abc]\d\d[WLEAFTN][a-z]\.(wav|flac)")
 _BY_FOLDER = ("sst2", "chnsenticorp")
+_BROKEN = (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)  # what readers meet in damaged files
 _FACE_UNITS = "face_action_units.csv"
 
 
@@ -37,11 +40,18 @@ def recognise_corpus(folder: Path) -> str | None:
     for name, pattern in _TELLTALE.items():
         if any(folder.glob(pattern)):
             return name
-    if any((folder / f"{split}.npz").is_file() for split in SPLITS):
+    if any(_is_ferplus(folder / f"{split}.npz") for split in SPLITS):
         return "ferplus"
     if any(_EMODB.fullmatch(path.name) for path in folder.iterdir()):
         return "emodb"
     return folder.resolve().name if folder.resolve().name in _BY_FOLDER else None
+
+
+def _is_ferplus(path: Path) -> bool:
+    if not path.is_file() or not is_zipfile(path):
+        return False
+    with ZipFile(path) as archive:
+        return {"images.npy", "votes.npy", "columns.npy"} <= set(archive.namelist())
 
 
 def read_corpus(name: str, folder: Path, modality: str) -> Rows:
@@ -71,6 +81,9 @@ def _parts(name: str, folder: Path) -> tuple[dict[str, Dataset], list[tuple[str,
             parts[split] = load(name, folder, split)
         except DataError as error:
             missing.append((split, error))
+        except _BROKEN as error:
+            reason = str(error) or type(error).__name__
+            raise DataError(f"the {split} part of {name} in {folder} is damaged: {reason}") from error
     if not parts:
         raise missing[0][1]
     return parts, missing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
 from affuse.media import Recording
 from affuse.training.data.rows import Problem, Rows, split_name
-from affuse.training.data.samples import Sample
+from affuse.training.data.samples import DataOptions, Sample
 
 __all__ = ["read_folder"]
 
@@ -29,14 +29,14 @@ _KINDS = {"voice": "sound or video", "face": "picture or video", "text": "text",
 
 # "speaker_03", "Actor 7", "spk12" anywhere in a name; the short "s3" and "p12" only between separators.
 _SPEAKER = re.compile(
-    r"(?<![a-z])(?:(?:speaker|spk|actor|subject|subj|participant|person|proband|sprecher)[ _-]?\w?\d+"
+    r"(?<![a-z])(?:(?:speaker|spk|actor|subject|subj|participant|person|proband|sprecher)[ _-]?\d+"
     r"|[sp]\d{1,4}(?![a-z0-9]))",
     re.IGNORECASE,
 )
 _LEAST_SPEAKERS = 3  # other folders are taken for speakers from this many on: a folder or two say "raw" or "clean"
 
 
-def read_folder(folder: Path, modality: str) -> Rows:
+def read_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
     """Read the files of a folder and what is under it; labels are subfolders or, failing these, words of file names.
 
     A level of folders named train, valid or test gives the splits. Raises DataError where there are no such files or
@@ -51,8 +51,11 @@ def read_folder(folder: Path, modality: str) -> Rows:
         kinds = Counter(p.suffix.lower() or p.name for p in found if p not in set(paths))
         rows.notes.append(f"files of other kinds were left alone: {', '.join(f'{n} {k}' for k, n in kinds.items())}")
     names = [_Name.of(path.relative_to(folder)) for path in paths]
-    depth = _label_depth(names)
-    if depth is None and not any(_words(name.stem) for name in names):
+    depth = _depth_of_emotions(names)
+    in_files = depth is None and any(_words(name.stem) for name in names)
+    if depth is None and not in_files and options.unlabelled == "refuse":
+        depth = _depth_of_other_labels(names)
+    if depth is None and not in_files and options.unlabelled == "refuse":
         raise DataError(
             f"{folder}: no folder and no file name tells a label; put the files into a folder a label "
             "(angry/clip.wav), name emotions in file names, or list the files in a table"
@@ -82,28 +85,38 @@ class _Name:
         return cls(next((split for split in splits if split), ""), others, path.stem)
 
 
-def _label_depth(names: Sequence[_Name]) -> int | None:
-    """The level of folders that names labels: the one with most known words, else the last of several folders."""
-    known = Counter(i for name in names for i, part in enumerate(name.folders) if recognise(part))
-    if known:
-        return known.most_common(1)[0][0]
-    if any(_words(name.stem) for name in names):
-        return None
-    depths = {len(name.folders) for name in names}
-    last = min(depths) - 1
+def _depth_of_emotions(names: Sequence[_Name]) -> int | None:
+    """The level of folders that names most different emotions."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for name in names:
+        for depth, part in enumerate(name.folders):
+            if label := recognise(_label(part)):
+                found[depth].append(label)
+    return max(found, key=lambda depth: (len(set(found[depth])), len(found[depth])), default=None)
+
+
+def _depth_of_other_labels(names: Sequence[_Name]) -> int | None:
+    """The last level of folders that all files have, if there are several of them and they are no speakers."""
+    last = min(len(name.folders) for name in names) - 1
     labels = {name.folders[last] for name in names if last >= 0}
     return last if len(labels) > 1 and not all(_SPEAKER.fullmatch(label) for label in labels) else None
 
 
-def _words(stem: str) -> list[str]:
-    """The words of a file name that name different emotions."""
-    found = {recognise(word): word for word in re.findall(r"[^\W\d_]+", stem) if recognise(word)}
+def _label(folder: str) -> str:
+    """The one emotion that a folder's name tells ("OAF_angry"), or the name itself."""
+    words = _words(folder)
+    return words[0] if len(words) == 1 else folder
+
+
+def _words(name: str) -> list[str]:
+    """The words in a name that name different emotions."""
+    found = {recognise(word): word for word in re.findall(r"[^\W\d_]+", name) if recognise(word)}
     return list(found.values())
 
 
 def _add(rows: Rows, path: Path, name: _Name, depth: int | None, modality: str) -> None:
     where = str(path)
-    words = _words(name.stem) if depth is None else list(name.folders[depth : depth + 1])
+    words = _words(name.stem) if depth is None else [_label(part) for part in name.folders[depth : depth + 1]]
     if len(words) > 1:
         rows.problems.append(Problem(where, f"the file name names {len(words)} labels: {', '.join(words)}"))
     if modality == "text":
@@ -131,13 +144,14 @@ def _speaker(name: _Name, depth: int | None) -> str | None:
 
 
 def _speakers_from_folders(rows: Rows, names: Sequence[_Name], depth: int | None) -> None:
-    """Folders beside those of the labels are speakers where there are enough of them and no name tells better."""
-    if any(sample.speaker for sample in rows.samples):
+    """Say where speakers come from; where no name tells them, folders beside those of the labels are speakers."""
+    if speakers := {sample.speaker for sample in rows.samples if sample.speaker}:
+        rows.notes.append(f"{len(speakers)} speakers were read from names: {_some(speakers)}")
         return
     others = ["/".join(part for i, part in enumerate(name.folders) if i != depth) for name in names]
     if len(set(others)) >= _LEAST_SPEAKERS and all(others):
         rows.samples = [replace(sample, speaker=other) for sample, other in zip(rows.samples, others, strict=True)]
-        rows.notes.append(f"the {len(set(others))} folders {_some(others)} were taken for speakers")
+        rows.notes.append(f"{len(set(others))} folders were taken for speakers: {_some(others)}")
 
 
 def _some(names: Iterable[str]) -> str:

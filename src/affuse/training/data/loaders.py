@@ -12,10 +12,11 @@ from affuse.errors import DataError
 from affuse.experts.face.crop import cut_square, face_square
 from affuse.experts.face.detect import FaceDetector, default_detector
 from affuse.media import SAMPLE_RATE, Recording
+from affuse.media.pictures import read_picture
 from affuse.timeline import Segment, Timeline
 from affuse.training.data.samples import Sample
 
-__all__ = ["clip", "face_in", "picture", "segment_of", "waveform"]
+__all__ = ["clip", "face_of_still", "picture", "segment_of", "waveform"]
 
 # As the face expert looks at stills and videos, so that a network learns on the crops that it will be given.
 _STILL_DETAIL = 1.5
@@ -24,7 +25,7 @@ _MOVING_SIDE = 960
 
 _KEPT_SECONDS = 3600.0  # recordings up to this length stay decoded while rows of them are read (230 MB)
 
-_Square = tuple[np.ndarray, float, float]
+Square = tuple[np.ndarray, float, float]
 
 
 def segment_of(sample: Sample, recording: Recording) -> Segment:
@@ -63,17 +64,16 @@ def picture(sample: Sample, size: int, channels: int) -> np.ndarray:
     Of a video the frame in the middle counts. Raises DataError where there is no picture.
     """
     if sample.pixels is not None:
-        return _planes(_resized(_centre_square(_rgb(sample.pixels)), size), channels)
+        return _planes(_cut(_rgb(sample.pixels), None, size), channels)
     recording = _open(sample)
-    still = recording.kind == "picture"
-    time = 0.0 if still else segment_of(sample, recording).middle
-    frame = next(recording.frames([time], max_side=_STILL_SIDE if still else _MOVING_SIDE), None)
-    if frame is None:
-        raise DataError(f"{sample.where}: {recording.name} shows nothing at {time:.2f} s")
-    found = None if sample.framed else face_in(frame.image, still)
-    if found is None:
-        return _planes(_resized(_centre_square(frame.image), size), channels)
-    return _planes(cut_square(frame.image, *found, size), channels)
+    if recording.kind == "picture":
+        assert recording.path is not None
+        image = read_picture(recording.path, _STILL_SIDE)
+        square = None if sample.framed else face_of_still(recording.path)
+    else:
+        image = _frame_at(recording, segment_of(sample, recording).middle, sample.where)
+        square = None if sample.framed else _face_in(image, _moving_detector())
+    return _planes(_cut(image, square, size), channels)
 
 
 def clip(sample: Sample, frames: int, size: int) -> np.ndarray:
@@ -93,24 +93,43 @@ def clip(sample: Sample, frames: int, size: int) -> np.ndarray:
     if not shown:
         raise DataError(f"{sample.where}: {recording.name} shows nothing from {segment.start:.2f} s on")
     square = None if sample.framed else _steady_square(list(shown.values()))
-    cut = {
-        time: _resized(_centre_square(image), size) if square is None else cut_square(image, *square, size)
-        for time, image in shown.items()
-    }
+    cut = {time: _cut(image, square, size) for time, image in shown.items()}
     known = np.array(list(cut))
     nearest = [known[np.abs(known - time).argmin()] for time in times]  # a lost frame shows the one next to it
     return np.stack([cut[time] for time in nearest]).transpose(3, 0, 1, 2)
 
 
-def face_in(image: np.ndarray, still: bool) -> _Square | None:
-    """The square of the largest face in an RGB picture (h, w, 3): centre (2,), side in pixels, roll in radians."""
-    detector = _still_detector() if still else _moving_detector()
+def face_of_still(path: Path) -> Square | None:
+    """The square of the largest face in a picture file, in the picture that `picture` reads; None without a face.
+
+    Centre (2,) and side in pixels, roll in radians. Remembered, for detection takes longer than all else.
+    """
+    return _remembered_face(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 17)
+def _remembered_face(path: Path, changed: int) -> Square | None:
+    return _face_in(read_picture(path, _STILL_SIDE), _still_detector())
+
+
+def _face_in(image: np.ndarray, detector: FaceDetector) -> Square | None:
     found = detector.detect(image)
     sure = np.flatnonzero(found.scores >= 0.5)
     if len(sure) == 0:
         return None
     best = sure[found.boxes[sure, 2:].prod(axis=1).argmax()]
     return face_square(found.boxes[best], found.landmarks[best], detector.framing)
+
+
+def _frame_at(recording: Recording, time: float, where: str) -> np.ndarray:
+    frame = next(recording.frames([time], max_side=_MOVING_SIDE), None)
+    if frame is None:
+        raise DataError(f"{where}: {recording.name} shows nothing at {time:.2f} s")
+    return frame.image
+
+
+def _cut(image: np.ndarray, square: Square | None, size: int) -> np.ndarray:
+    return _resized(_centre_square(image), size) if square is None else cut_square(image, *square, size)
 
 
 @cache
@@ -123,8 +142,8 @@ def _moving_detector() -> FaceDetector:
     return default_detector()
 
 
-def _steady_square(images: list[np.ndarray]) -> _Square | None:
-    squares = [square for image in images if (square := face_in(image, still=False)) is not None]
+def _steady_square(images: list[np.ndarray]) -> Square | None:
+    squares = [square for image in images if (square := _face_in(image, _moving_detector())) is not None]
     if not squares:
         return None
     centres, sides, rolls = zip(*squares, strict=True)

@@ -6,10 +6,12 @@ import csv
 import difflib
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +21,6 @@ from affuse.labels import recognise
 from affuse.media.transcript import decode_text
 from affuse.training.data.rows import Problem, Rows, split_name
 from affuse.training.data.samples import DataOptions, Sample
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["TABLE_SUFFIXES", "read_manifest"]
 
@@ -40,7 +39,17 @@ _NAMES = {
 _NEEDED = {"voice": ("path",), "face": ("path",), "text": ("text",), "joint": ("path", "text")}
 _GAPS = {"", "nan", "na", "n/a", "null", "none", "-"}
 _ACTION_UNITS = ("au_*", "au[0-9]*")
-_ALIKE = 0.8
+_ALIKE = 0.84  # difflib's ratio from which a name counts as misspelt; of "stars" to "start" it is .8
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Records by column name, and the rows (counted from 1) whose number of cells is not that of the header."""
+
+    path: Path
+    columns: tuple[str, ...]
+    records: Sequence[Mapping[str, Any]]
+    uneven: Mapping[int, int] = field(default_factory=dict)
 
 
 def read_manifest(path: Path, modality: str, options: DataOptions) -> Rows:
@@ -50,98 +59,97 @@ def read_manifest(path: Path, modality: str, options: DataOptions) -> Rows:
     for a joint model numeric features. Raises DataError where the file is no such table or lacks a column.
     """
     table = _read(path)
-    columns = _columns(table, path, modality)
-    votes = () if "label" in columns and modality == "joint" else _vote_columns(table, columns)
-    if "label" not in columns and len(votes) < 2 and options.unlabelled == "refuse":
-        raise _lacking(path, table, ("label",))
-    features = _feature_columns(table, path, {*columns.values(), *votes}, options) if modality == "joint" else ()
+    columns = _columns(table, modality)
+    votes = _vote_columns(table, columns)
+    if "label" not in columns and not votes and options.unlabelled == "refuse":
+        raise _lacking(table, ("label",))
+    features = _feature_columns(table, {*columns.values(), *votes}, options) if modality == "joint" else ()
     rows = Rows(path.stem, vote_words=votes, column_names=features)
+    unused = [name for name in table.columns if name not in {*columns.values(), *votes, *features}]
+    if unused:
+        rows.notes.append(f"columns of {path.name} that are not used: {', '.join(unused)}")
     reader = _RowReader(path, rows, columns)
-    for i, record in enumerate(table.to_dict("records")):
-        reader.add(f"{path.name}, row {i + 1}", record)
+    for number, record in enumerate(table.records, 1):
+        reader.add(f"{path.name}, row {number}", record)
+    rows.problems += [
+        Problem(
+            f"{path.name}, row {number}", f"{cells} cells, but the header names {len(table.columns)} (quotes missing?)"
+        )
+        for number, cells in table.uneven.items()
+    ]
     return rows
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix.lower() not in TABLE_SUFFIXES:
+def _read(path: Path) -> _Table:
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
         raise DataError(f"{path} is no table that can list data; it must end in {', '.join(TABLE_SUFFIXES)}")
-    if path.suffix.lower() in {".parquet", ".pq"}:
-        return read_table(path)
-    return _parse(path, _decode(path))
-
-
-def _decode(path: Path) -> str:
+    if suffix in {".parquet", ".pq"}:
+        frame = read_table(path)
+        return _Table(path, tuple(map(str, frame.columns)), frame.to_dict("records"))
     try:
-        return decode_text(path, path.read_bytes())
+        return _parse(path, decode_text(path, path.read_bytes()))
     except TranscriptError as error:
         raise DataError(str(error)) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (csv.Error, OSError) as error:
+        raise DataError(f"{path} is not a table: {error}") from error
 
 
-def _parse(path: Path, text: str) -> pd.DataFrame:
-    """The table of a text, all cells as they are written (a label "NA" or a speaker "007" must stay so)."""
-    import pandas as pd
-
-    first = text.lstrip().partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    header = next(csv.reader(io.StringIO(text.lstrip()), delimiter=separator), [])
-    if not any(name.strip() for name in header):
+def _parse(path: Path, text: str) -> _Table:
+    """The table of a text with cells as they are written: a label "NA" or a speaker "007" must stay so."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
+    header = [name.strip() for name in next(lines, [])]
+    if not any(header):
         raise DataError(f"{path} is empty; a table with a header is needed")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DataError(f"{path} names the column {twice[0]!r} twice")
-    try:
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
-    except (pd.errors.ParserError, csv.Error) as error:
-        raise DataError(f"{path} is not a table: {str(error).strip().splitlines()[0]}") from error
-    if table.empty:
+    cells = [line for line in lines if any(line)]
+    if not cells:
         raise DataError(f"{path} holds no rows")
-    return table
+    records = [dict(zip_longest(header, line[: len(header)], fillvalue="")) for line in cells]
+    uneven = {number: len(line) for number, line in enumerate(cells, 1) if len(line) != len(header)}
+    return _Table(path, tuple(header), records, uneven)
 
 
-def _columns(table: pd.DataFrame, path: Path, modality: str) -> dict[str, str]:
+def _columns(table: _Table, modality: str) -> dict[str, str]:
     """The table's name of every column that is there. A name that is nearly one of ours is a mistake, not a remark."""
-    written = {str(name).strip().casefold(): str(name) for name in table.columns}
+    written = {name.strip().casefold(): name for name in table.columns}
     found = {}
     for role, names in _NAMES.items():
         name = next((n for n in names if n in written), None)
         if name is not None:
             found[role] = written[name]
     if not any(role in found for role in _NEEDED[modality]):
-        raise _lacking(path, table, _NEEDED[modality])
-    for name in written.keys() - {n.strip().casefold() for n in found.values()}:
-        near = difflib.get_close_matches(name, [role for role in _NAMES if role not in found], n=1, cutoff=_ALIKE)
-        if near:
-            raise DataError(f"{path} has a column {written[name]!r}; did you mean {near[0]!r}?")
+        raise _lacking(table, _NEEDED[modality])
+    lacking = [role for role in _NAMES if role not in found]
+    for name in written.keys() - {name.strip().casefold() for name in found.values()}:
+        if near := difflib.get_close_matches(name, lacking, n=1, cutoff=_ALIKE):
+            raise DataError(f"{table.path} has a column {written[name]!r}; did you mean {near[0]!r}?")
     return found
 
 
-def _lacking(path: Path, table: pd.DataFrame, roles: Sequence[str]) -> DataError:
-    names = [str(name) for name in table.columns]
-    near = [n for role in roles for n in difflib.get_close_matches(role, names, n=1, cutoff=0.6)]
-    hint = f"; did you mean {near[0]!r} to be it?" if near else ""
-    return DataError(f"{path} has no column named {' or '.join(roles)}{hint}; its columns: {', '.join(names)}")
+def _lacking(table: _Table, roles: Sequence[str]) -> DataError:
+    near = [name for role in roles for name in difflib.get_close_matches(role, table.columns, n=1, cutoff=0.6)]
+    hint = f" (is it {near[0]!r}?)" if near else ""
+    listed = ", ".join(table.columns)
+    return DataError(f"{table.path} has no column named {' or '.join(roles)}{hint}; its columns: {listed}")
 
 
-def _vote_columns(table: pd.DataFrame, columns: Mapping[str, str]) -> tuple[str, ...]:
-    names = [str(name) for name in table.columns if name not in columns.values()]
-    votes = tuple(name for name in names if recognise(name))
+def _vote_columns(table: _Table, columns: Mapping[str, str]) -> tuple[str, ...]:
+    votes = tuple(name for name in table.columns if name not in columns.values() and recognise(name))
     return votes if len(votes) > 1 else ()
 
 
-def _feature_columns(table: pd.DataFrame, path: Path, taken: Iterable[str], options: DataOptions) -> tuple[str, ...]:
-    free = [str(name) for name in table.columns if name not in set(taken)]
-
-    def matching(pattern: str) -> list[str]:
-        return [name for name in free if fnmatch(name.casefold(), pattern.casefold())]
-
-    for pattern in options.columns:
-        if not matching(pattern):
-            raise DataError(
-                f"{path} has no column like {pattern!r}; columns left for features: {', '.join(free) or '-'}"
-            )
-    chosen = {name for pattern in options.columns or _ACTION_UNITS for name in matching(pattern)}
+def _feature_columns(table: _Table, taken: set[str], options: DataOptions) -> tuple[str, ...]:
+    free = [name for name in table.columns if name not in taken]
+    chosen = set()
+    for pattern in options.columns or _ACTION_UNITS:
+        matching = {name for name in free if fnmatch(name.casefold(), pattern.casefold())}
+        if options.columns and not matching:
+            listed = ", ".join(free) or "none"
+            raise DataError(f"{table.path} has no column like {pattern!r}; columns left for features: {listed}")
+        chosen |= matching
     return tuple(name for name in free if name in chosen)
 
 
@@ -197,6 +205,8 @@ class _RowReader:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # Parquet holds whole numbers as fractions where some are missing
     text = "" if value is None else str(value).strip()
     return "" if text.casefold() in _GAPS else text
 

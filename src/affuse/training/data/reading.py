@@ -74,7 +74,9 @@ def _rows_of_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
     if listing is not None:
         return read_manifest(listing, modality, options)
     by_split = {split: table for table in tables if (split := split_name(table.stem))}
-    return _joined(folder, by_split, modality, options) if "train" in by_split else read_folder(folder, modality)
+    return (
+        _joined(folder, by_split, modality, options) if "train" in by_split else read_folder(folder, modality, options)
+    )
 
 
 def _joined(folder: Path, tables: dict[str, Path], modality: str, options: DataOptions) -> Rows:
@@ -96,12 +98,15 @@ def _labelled(rows: Rows, modality: str, options: DataOptions) -> tuple[LabelSpa
     if rows.labels is not None:
         rows.problems += _incomplete(rows.samples, modality)
         return rows.labels, rows.samples
-    labelling = label_space(rows.name, [*rows.words, *rows.vote_words])
+    words = [word.strip() for word in rows.words]
+    labelling = label_space(rows.name, [*words, *rows.vote_words])
     rows.notes += labelling.notes
     samples = []
-    for sample, word in zip(rows.samples, rows.words, strict=True):
-        votes = _shares(sample.distribution, [labelling.columns[w] for w in rows.vote_words], len(labelling.space))
-        label = labelling.columns.get(word.strip())
+    for sample, word in zip(rows.samples, words, strict=True):
+        votes = _shares(
+            sample.distribution, [labelling.columns[w.strip()] for w in rows.vote_words], len(labelling.space)
+        )
+        label = labelling.columns.get(word)
         if label is None and votes is not None:
             label = int(votes.argmax())
         samples.append(replace(sample, label=label, distribution=votes))
