@@ -16,6 +16,7 @@ from affuse.errors import AffuseError, ConfigError, MediaError
 from affuse.experts import DEFAULT_EXPERTS, load_expert, weights
 from affuse.experts.base import Expert, Reading
 from affuse.fusion import LogPool, conflict, conflict_in_words, shapley_shares
+from affuse.fusion.spaces import check_emotions, common_emotions, common_sentiment, judges_sentiment
 from affuse.labels import EKMAN, SENTIMENT, to_emotions, to_sentiment
 from affuse.media import Frame, Recording
 from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Segment, Timeline
@@ -23,6 +24,7 @@ from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Segment, Timeline
 __all__ = ["Analyzer", "Progress", "analyze", "load_experts", "shipped_fuser"]
 
 _LONG = 600.0  # seconds
+_SENTIMENT_ONLY = "judges sentiment only"
 
 Progress = Callable[[str, float], None]
 """Called with the name of a modality and the share of the recording that it has read, 0…1."""
@@ -81,7 +83,8 @@ class Analyzer:
         self.window = window
         self.hop = hop
         fuser = shipped_fuser()
-        self.pool = fuser.pool.select(tuple(self.experts))
+        _check_experts(self.experts)
+        self.pool = _pool_of(self.experts, fuser.pool)
         self.conflict_thresholds = fuser.conflict_thresholds
 
     def analyze(
@@ -137,6 +140,38 @@ class Analyzer:
             raise type(error)(f"{recording.name}, {modality}: {error}") from error
 
 
+def _check_experts(experts: Mapping[str, Expert]) -> None:
+    """Raise ConfigError where labels mean nothing to the fuser, or two experts would count the same evidence twice."""
+    for modality, expert in experts.items():
+        try:
+            check_emotions(expert.labels)
+        except ConfigError as error:
+            raise ConfigError(f"{modality}, expert {expert.name!r}: {error}") from error
+        twice = [m for m in getattr(expert, "covers", ()) if m != modality and m in experts]
+        if twice:
+            raise ConfigError(
+                f"expert {expert.name!r} reads {' and '.join(twice)} itself; another expert for that would count the "
+                f"same evidence twice, so leave out {', '.join(twice)}"
+            )
+
+
+def _pool_of(experts: Mapping[str, Expert], learned: LogPool) -> LogPool:
+    """The learned pool for these experts; one that brings its own calibration keeps it, at its modality's weight."""
+    pool = learned
+    for modality, expert in experts.items():
+        if _own_prior(expert) is not None:
+            known = modality in learned.modalities
+            weight = learned.weights[learned.modalities.index(modality)] if known else 1.0
+            pool = pool.with_modality(modality, float(weight))
+    return pool.select(tuple(experts))
+
+
+def _own_prior(expert: Expert) -> np.ndarray | None:
+    """Label frequencies (k,) under which an expert says that its answers are calibrated; None where it says nothing."""
+    prior: np.ndarray | None = getattr(expert, "prior", None)
+    return prior
+
+
 class _Watched:
     """A recording that reports how far it has been read; experts see no difference."""
 
@@ -176,7 +211,7 @@ class _Answer:
         self.modalities = tuple(analyzer.experts)
 
     def analysis(self) -> Analysis:
-        people = self.readings["face"] if "face" in self.readings else [self._anyone()]
+        people = self._people()
         by_person = [self._verdicts_of(person) for person in people]
         verdicts = [verdict for row in zip(*(windows for windows, _ in by_person), strict=True) for verdict in row]
         source = Source(self.recording.name, self.recording.path, self.recording.duration, self.recording.kind)
@@ -184,29 +219,57 @@ class _Answer:
             source=source,
             verdicts=verdicts,
             summaries=[summary for _, summary in by_person],
-            persons=[Person(p.person, p.times, p.boxes) for p in people if p.person is not None],
+            persons=[
+                Person(r.person, r.times, r.boxes)
+                for readings in people
+                for r in readings.values()
+                if r.person is not None
+            ],
             cues=[Cue(c.segment, c.text, self._language(c.text)) for c in self.recording.cues],
             modalities=self.modalities,
             settings=self._settings(),
             notes=self._notes(verdicts, len(people)),
         )
 
-    def _anyone(self) -> Reading:
-        n = len(self.timeline)
-        return Reading(np.full((n, len(EKMAN)), np.nan), ("",) * n)
+    def _people(self) -> list[Mapping[str, Reading]]:
+        """For every person the readings that are about them: their own, and those that hold for the whole scene."""
+        seen = next((m for m, own in self.readings.items() if own[0].person is not None), None)
+        scene = {m: own[0] for m, own in self.readings.items()}
+        return [scene | {seen: person} for person in self.readings[seen]] if seen else [scene]
 
-    def _verdicts_of(self, person: Reading) -> tuple[list[Verdict], Verdict]:
-        chosen = {m: person if m == "face" else self.readings[m][0] for m in self.modalities}
-        P = self.pool.calibrate(np.stack([self._emotions(m, r) for m, r in chosen.items()], axis=1))
-        S = np.stack([_sentiment(r, P[:, i]) for i, r in enumerate(chosen.values())], axis=1)
-        windows = self._fuse(P, S, list(self.timeline), [r.reasons for r in chosen.values()], person.person)
+    def _verdicts_of(self, readings: Mapping[str, Reading]) -> tuple[list[Verdict], Verdict]:
+        P = self.pool.calibrate(np.stack([self._emotions(m, r) for m, r in readings.items()], axis=1))
+        S = np.stack([self._sentiment(m, r, P[:, i]) for i, (m, r) in enumerate(readings.items())], axis=1)
+        person = next((r.person for r in readings.values() if r.person is not None), None)
+        reasons = [self._reasons(m, r) for m, r in readings.items()]
+        windows = self._fuse(P, S, list(self.timeline), reasons, person)
         whole = Segment(self.timeline[0].start, max(s.end for s in self.timeline))
-        reasons = [(_most_common(r.reasons),) for r in chosen.values()]
-        (summary,) = self._fuse(_mean(P), _mean(S), [whole], reasons, person.person)
+        (summary,) = self._fuse(_mean(P), _mean(S), [whole], [(_most_common(r),) for r in reasons], person)
         return windows, summary
 
     def _emotions(self, modality: str, reading: Reading) -> np.ndarray:
-        return to_emotions(reading.probabilities, self.analyzer.experts[modality].labels)
+        """Emotions (n, 7) of one modality, for the pool to calibrate; NaN for one that judges sentiment only."""
+        expert = self.analyzer.experts[modality]
+        own = _own_prior(expert)
+        if judges_sentiment(expert.labels):
+            return np.full((len(self.timeline), len(EKMAN)), np.nan)
+        if own is None:
+            return to_emotions(reading.probabilities, expert.labels)
+        return common_emotions(reading.probabilities, expert.labels, own, self.pool.prior)
+
+    def _sentiment(self, modality: str, reading: Reading, emotions: np.ndarray) -> np.ndarray:
+        """Sentiment (n, 3) of an expert that judges it, or else what its calibrated emotions (n, 7) imply."""
+        expert = self.analyzer.experts[modality]
+        if judges_sentiment(expert.labels):
+            common = to_sentiment(self.pool.prior)
+            own = _own_prior(expert)
+            return common_sentiment(reading.probabilities, expert.labels, common if own is None else own, common)
+        return to_sentiment(emotions) if reading.sentiment is None else reading.sentiment
+
+    def _reasons(self, modality: str, reading: Reading) -> Sequence[str]:
+        if judges_sentiment(self.analyzer.experts[modality].labels):
+            return [reason or _SENTIMENT_ONLY for reason in reading.reasons]
+        return reading.reasons
 
     def _fuse(
         self,
@@ -246,7 +309,8 @@ class _Answer:
             for i, modality in enumerate(self.modalities)
         }
         if silent.all():
-            return Verdict(segment, person, evidence, None, None, None, None)
+            heard = None if np.isnan(sentiment) else float(sentiment)
+            return Verdict(segment, person, evidence, None, None, None, heard)
         # With a single modality the divergence is NaN, which is not remarkable.
         remarkable = divergence >= self.analyzer.conflict_thresholds.get(int((~silent).sum()), 1.0)
         return Verdict(
@@ -288,11 +352,6 @@ class _Answer:
             f"{n_people} persons are seen; {' and '.join(shared)} cannot be told apart by person "
             "and count for each of them",
         )
-
-
-def _sentiment(reading: Reading, emotions: np.ndarray) -> np.ndarray:
-    """Sentiment (n, 3) of an expert that judges it, or else what its calibrated emotions (n, 7) imply."""
-    return to_sentiment(emotions) if reading.sentiment is None else reading.sentiment
 
 
 def _sentiment_pool(pool: LogPool) -> LogPool:

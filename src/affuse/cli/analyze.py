@@ -51,7 +51,8 @@ def analyze(
     window: Annotated[float | None, typer.Option(help="Length of a window in seconds (default 3).")] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next (default 1).")] = None,
     experts: Annotated[
-        str | None, typer.Option(help="Which experts to ask, for example face,voice or voice=NAME (default: all).")
+        str | None,
+        typer.Option(help="Which experts to ask, for example face,voice or voice=runs/mine/bundle (default: all)."),
     ] = None,
     language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -86,7 +87,10 @@ def _check_lengths(window: float | None, hop: float | None) -> None:
 
 
 def parse_experts(option: str | None) -> dict[str, str] | None:
-    """Experts by modality from "face,voice=NAME"; None, the shipped ones, from None. Raises ConfigError otherwise."""
+    """Experts by modality from "face,voice=NAME,joint=FOLDER"; None, the shipped ones, from None.
+
+    Raises ConfigError for a modality without a shipped expert where none is named, and for one that is named twice.
+    """
     from affuse.experts import DEFAULT_EXPERTS
 
     if option is None:
@@ -94,8 +98,13 @@ def parse_experts(option: str | None) -> dict[str, str] | None:
     chosen: dict[str, str] = {}
     for part in option.split(","):
         modality, _, name = part.strip().partition("=")
-        if modality not in DEFAULT_EXPERTS:
-            raise ConfigError(f"unknown modality {modality!r} in --experts; known: {', '.join(DEFAULT_EXPERTS)}")
+        if modality in chosen:
+            raise ConfigError(f"--experts names {modality} twice; one expert reads a modality")
+        if not name and modality not in DEFAULT_EXPERTS:
+            raise ConfigError(
+                f"unknown modality {modality!r} in --experts; known: {', '.join(DEFAULT_EXPERTS)}, "
+                "or name its expert, for example joint=FOLDER"
+            )
         chosen[modality] = name or DEFAULT_EXPERTS[modality]
     return chosen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,9 @@ __all__ = ["evaluate", "evaluate_expert"]
 
 
 def evaluate(
-    expert: Annotated[str, typer.Option(help="Name of the expert: face, voice, text or an installed one.")],
+    expert: Annotated[
+        str, typer.Option(help="The expert: face, voice, text, an installed one, or the folder of a trained one.")
+    ],
     dataset: Annotated[str, typer.Option(help="Name of the data set, for example ferplus, ravdess or goemotions.")],
     data: Annotated[Path, typer.Option(help="Folder that holds the data sets.", envvar="AFFUSE_DATA")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
@@ -38,7 +41,7 @@ def evaluate(
 def evaluate_expert(expert: Any, dataset: Dataset) -> dict[str, Any]:
     """Answers of ``expert`` on the rows of ``dataset``, restricted to its labels, as `classification_report`.
 
-    Raises ConfigError where the expert reads another modality.
+    Raises ConfigError where the expert reads another modality, or cannot be asked about single rows.
     """
     from affuse.evaluation import classification_report
 
@@ -46,6 +49,8 @@ def evaluate_expert(expert: Any, dataset: Dataset) -> dict[str, Any]:
         raise ConfigError(
             f"{dataset.name} holds rows for {dataset.modality}; the expert {expert.name} reads {expert.modality}"
         )
+    if not hasattr(expert, "classify"):
+        raise ConfigError(f"the expert {expert.name} reads whole recordings; {dataset.name} holds single rows")
     return classification_report(_answers(expert, dataset), dataset.targets, dataset.labels.labels)
 
 
@@ -58,8 +63,21 @@ def _answers(expert: Any, dataset: Dataset) -> np.ndarray:
     if dataset.modality == "text":
         expert.language = dataset.language
         if set(dataset.labels.labels) <= set(SENTIMENT.labels):
-            return restrict(expert.sentiment(dataset.inputs), SENTIMENT, dataset.labels.labels)
+            return restrict(_sentiment(expert, dataset.inputs), SENTIMENT, dataset.labels.labels)
     return restrict(expert.classify(dataset.inputs), expert.labels, dataset.labels.labels)
+
+
+def _sentiment(expert: Any, texts: Sequence[str]) -> np.ndarray:
+    """Sentiment (n, 3) of texts: the expert's own judgement, or what its emotions imply."""
+    from affuse.fusion.spaces import judges_sentiment
+    from affuse.labels import SENTIMENT, map_probabilities, to_emotions, to_sentiment
+
+    if hasattr(expert, "sentiment"):
+        return np.asarray(expert.sentiment(texts))
+    answers = expert.classify(texts)
+    if judges_sentiment(expert.labels):
+        return map_probabilities(answers, expert.labels, SENTIMENT)
+    return to_sentiment(to_emotions(answers, expert.labels))
 
 
 def _waveform(path: Path) -> np.ndarray:

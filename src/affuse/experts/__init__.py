@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from affuse.errors import ConfigError
@@ -21,9 +22,18 @@ def expert_names() -> list[str]:
 
 
 def load_expert(name: str, **options: Any) -> Any:
-    """Make the expert registered under ``name`` with ``options``. Raises ConfigError for an unknown one."""
+    """Make the expert registered under ``name``, or that of the bundle in the folder ``name``, with ``options``.
+
+    Raises ConfigError for an unknown one, and what `affuse.experts.bundle.load_bundle` raises.
+    """
     found = entry_points(group=_GROUP, name=name)
+    if not found and Path(name).is_dir():
+        from affuse.experts.bundle import load_bundle
+
+        return load_bundle(name, **options)
     if not found:
-        raise ConfigError(f"unknown expert {name!r}; installed: {', '.join(expert_names())}")
+        raise ConfigError(
+            f"unknown expert {name!r}; installed: {', '.join(expert_names())}, or give the folder of a trained one"
+        )
     (point,) = tuple(found)[:1]
     return point.load()(**options)

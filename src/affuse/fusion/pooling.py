@@ -123,6 +123,19 @@ class LogPool:
             self.separate,
         )
 
+    def with_modality(self, modality: str, weight: float = 1.0) -> LogPool:
+        """The same pool with a modality that is calibrated under the common ``prior`` already, new or in its place."""
+        others = self.select([m for m in self.modalities if m != modality])
+        return LogPool(
+            (*others.modalities, modality),
+            self.labels,
+            np.append(others.temperatures, 1.0),
+            np.append(others.weights, weight),
+            np.vstack([others.priors, self.prior]),
+            self.prior,
+            self.separate,
+        )
+
     def calibrate(self, P: Array) -> Array:
         """Every modality's P (n, m, k) at its learned temperature and under the common ``prior``.
 

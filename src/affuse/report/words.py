@@ -255,9 +255,10 @@ def headline(analysis: Analysis, summary: Verdict | None = None, lang: str = "en
 def headline_parts(analysis: Analysis, summary: Verdict, lang: str = "en") -> list[str]:
     """The answer for one person, its sentiment and the conflict behind it; without an answer, what was absent."""
     say = strings(lang)
-    if summary.fused is None:
-        return [say["headline.none"], *absence_lines(analysis, summary, lang)]
     sentiment = say["headline.sentiment"].format(sentiment=_signed(summary.sentiment))
+    if summary.fused is None:
+        answer = say["headline.none"] if summary.sentiment is None else sentiment[:1].upper() + sentiment[1:]
+        return [answer, *absence_lines(analysis, summary, lang)]
     conflict = _conflict(analysis, summary, lang)
     return [_answer(analysis, summary, lang), sentiment, *([conflict] if conflict else [])]
 

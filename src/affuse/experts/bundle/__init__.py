@@ -12,8 +12,8 @@ from affuse.experts.bundle.folder import Bundle, is_bundle, read_bundle, write_b
 __all__ = ["Bundle", "BundleDescription", "is_bundle", "load_bundle", "read_bundle", "write_bundle"]
 
 
-def load_bundle(path: str | Path) -> Any:
-    """The expert of a bundle, its files checked.
+def load_bundle(path: str | Path, **options: Any) -> Any:
+    """The expert of a bundle, its files checked, with ``options`` of its class.
 
     Raises AssetError where a file is missing, was changed or does not fit the others, ConfigError where this affuse
     has no expert for what the network reads.
@@ -30,4 +30,4 @@ def load_bundle(path: str | Path) -> Any:
     reads = bundle.description.reads
     if bundle.description.kind != "expert" or reads not in kinds:
         raise ConfigError(f"{path}: this affuse asks no network of kind {bundle.description.kind} over {reads}")
-    return kinds[reads](bundle)
+    return kinds[reads](bundle, **options)
