@@ -6,6 +6,7 @@ cache and obeys HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE. ``AFFUSE_OFFLINE`` forb
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from affuse.errors import AssetError, ConfigError, MissingExtraError
 from affuse.experts.weights import sha256_of
 
-__all__ = ["MINILM", "load", "resolve"]
+__all__ = ["MINILM", "architecture", "load", "resolve"]
 
 MINILM = "all-MiniLM-L6-v2"
 """The English sentence encoder (Wang et al. 2020, arXiv:2002.10957) that a package carries; no hub is asked for it."""
@@ -52,6 +53,14 @@ def resolve(name_or_path: str | Path, revision: str | None = None, sha256: str |
         )
     _verify(folder / _WEIGHTS, sha256)
     return folder
+
+
+def architecture(folder: Path) -> str:
+    """What transformers calls the kind of network in ``folder``, such as "bert". Raises AssetError if unsaid."""
+    try:
+        return str(json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AssetError(f"{folder / _CONFIG} does not say of which kind the network is ({error!r})") from error
 
 
 def load(folder: Path, **arguments: Any) -> Any:

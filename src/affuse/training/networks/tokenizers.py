@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -29,19 +30,21 @@ def train(texts: Iterable[str], vocab_size: int = 8000, max_tokens: int = 128) -
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise DataError("there is no text to train a tokenizer on")
-    tokenizer = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
-    clean = normalizers.BertNormalizer(handle_chinese_chars=True, strip_accents=False, lowercase=True)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), clean])
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    # A letter counts twice, at the start of a word and inside one; half the vocabulary leaves room for both.
+    tokenizer = _untrained(models.WordPiece(unk_token=_UNKNOWN))
+    letters, inner = _alphabet(tokenizer, texts, vocab_size // 2)
+    # The library numbers the letters inside words in the order of a hash table, which changes from run to run, and with
+    # it the pieces. As special tokens they are numbered first; the finished vocabulary goes into a model of its own.
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
-        special_tokens=[_PAD, _UNKNOWN],
-        limit_alphabet=vocab_size // 2 - 2,
+        special_tokens=[_PAD, _UNKNOWN, *(f"##{letter}" for letter in inner)],
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return _ready(tokenizer, max_tokens)
+    trained = _untrained(models.WordPiece(tokenizer.get_vocab(), unk_token=_UNKNOWN))
+    trained.add_special_tokens([_PAD, _UNKNOWN])
+    return _ready(trained, max_tokens)
 
 
 def load(path: str | Path, max_tokens: int = 128) -> Tokenizer:
@@ -67,6 +70,31 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[NDArray[np.int64
     mask = np.array([e.attention_mask for e in encoded], dtype=np.int64)
     empty = ids.size == 0  # no convolution and no ONNX graph takes a batch of no token at all
     return (np.zeros((len(encoded), 1), np.int64),) * 2 if empty else (ids, mask)
+
+
+def _untrained(model: models.WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    clean = normalizers.BertNormalizer(handle_chinese_chars=True, strip_accents=False, lowercase=True)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), clean])
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> tuple[list[str], list[str]]:
+    """The most frequent characters at any place and, of these, inside words; together at most ``size``, sorted."""
+    anywhere: Counter[str] = Counter()
+    inside: set[str] = set()
+    for text in texts:
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
+            anywhere.update(word)
+            inside.update(word[1:])
+    letters: list[str] = []
+    for letter in sorted(anywhere, key=lambda letter: (-anywhere[letter], letter)):
+        size -= 2 if letter in inside else 1
+        if size < 0:
+            break
+        letters.append(letter)
+    return sorted(letters), sorted(inside.intersection(letters))
 
 
 def _ready(tokenizer: Tokenizer, max_tokens: int) -> Tokenizer:

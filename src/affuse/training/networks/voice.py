@@ -155,10 +155,9 @@ _PLAIN = {"apply_spec_augment": False, "layerdrop": 0.0, "attn_implementation": 
 
 
 def _pretrained_wav2vec2(folder: Path) -> Any:
-    model = backbones.load(folder, **_PLAIN)
-    if model.config.model_type not in _FAMILY:
-        raise ConfigError(f"{folder} holds a {model.config.model_type}; wanted is one of {', '.join(_FAMILY)}")
-    return model
+    if (found := backbones.architecture(folder)) not in _FAMILY:
+        raise ConfigError(f"{folder} holds a network of the kind {found!r}; wanted is one of {', '.join(_FAMILY)}")
+    return backbones.load(folder, **_PLAIN)
 
 
 def _untrained_wav2vec2() -> Any:
