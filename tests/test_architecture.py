@@ -87,12 +87,7 @@ def imports(file: Path, source: str | None = None) -> Iterator[Import]:
     """Every import of ``file``; ``from affuse import x`` counts as ``affuse.x``, relative ones become absolute."""
     tree = ast.parse(source if source is not None else file.read_text(encoding="utf-8"), str(file))
     package = ("affuse", *file.relative_to(PACKAGE).parent.parts)
-    lazy = {
-        id(inner)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for inner in ast.walk(function)
-    }
+    lazy = {id(inner) for outer in ast.walk(tree) if _runs_later(outer) for inner in ast.walk(outer)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -104,6 +99,13 @@ def imports(file: Path, source: str | None = None) -> Iterator[Import]:
             continue
         for name in names:
             yield Import(name, file, node.lineno, id(node) not in lazy)
+
+
+def _runs_later(node: ast.AST) -> bool:
+    """Whether what is in ``node`` does not run when its file is loaded: functions, and what type checkers read."""
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def is_allowed(statement: Import) -> bool:
@@ -156,6 +158,8 @@ def test_rooms_import_only_what_the_table_allows() -> None:
         ("analysis", "class A:\n    def f(self):\n        from affuse.report import write_report", True),
         ("cli", "import affuse.training.face", False),
         ("cli", "def f():\n    import affuse.training.face", True),
+        ("cli", "if TYPE_CHECKING:\n    import affuse.training.face", True),
+        ("cli", "if True:\n    import affuse.training.face", False),
         ("pipeline", "def f():\n    import affuse.training.face", False),
     ],
 )

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -99,14 +100,23 @@ def fit(
     ``monitor`` is what the module logs in validation and early stopping looks at; None trains for all epochs without
     validation, and returns None. Resumes from ``plan.checkpoints`` where it holds a whole checkpoint. The global
     random state is left as it was. Raises ConfigError for an unknown logger, AssetError where every checkpoint is
-    broken.
+    broken, KeyboardInterrupt on Ctrl-C.
     """
     keep = KeepBest(monitor, mode) if monitor is not None else None
     average = Average(plan.ema_decay) if plan.ema_decay is not None else None
     resumed = None if plan.checkpoints is None else last_checkpoint(plan.checkpoints)
     with torch.random.fork_rng(devices=[]), _quiet(), _determinism_restored():
         trainer = _trainer(plan, keep, average)
-        trainer.fit(module, datamodule=data, ckpt_path=None if resumed is None else str(resumed), weights_only=True)
+        start = None if resumed is None else str(resumed)
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        except SystemExit:
+            if not trainer.interrupted:
+                raise
+            # Lightning turns Ctrl-C into an exit and stops listening for it; what to say is the caller's choice.
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None
     if average is not None:
         average.restore(module)
     if keep is not None:
@@ -180,7 +190,7 @@ class Average(WeightAveraging):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average into the module where no best epoch was kept."""
-        kept = [c for c in trainer.callbacks if isinstance(c, KeepBest)]  # type: ignore[attr-defined]
+        kept = [c for c in trainer.callbacks if isinstance(c, KeepBest)]
         if not kept:
             self.restore(pl_module)
 

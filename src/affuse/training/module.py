@@ -1,0 +1,261 @@
+"""What the loop of affuse trains where experts learn: batches of samples, the loss, rates by layer and by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affuse.errors import ConfigError
+from affuse.training.augment import mixup, spec_augment
+from affuse.training.config import TrainingConfig
+from affuse.training.inputs import Draw, Inputs, SpectrumAugmentation
+from affuse.training.networks.base import Network
+
+__all__ = ["MIXABLE", "Batches", "Classification", "Data", "Part", "class_weights", "rate_at"]
+
+MIXABLE = ("waveform", "images", "clips")
+"""Readers for which a blend of two samples is still one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Samples of one part, ready for a network.
+
+    ``targets`` (n, k) are shares that sum to 1; ``action_units`` (n, u), NaN where unknown, are for networks that tell
+    those as well.
+    """
+
+    inputs: Inputs
+    targets: np.ndarray
+    action_units: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+class Batches:
+    """Batches of a part: ``{"inputs", "targets"}`` of tensors.
+
+    Parameters
+    ----------
+    part: the samples. config: size, seed, mixup and, for "sampler", that rare labels are drawn more often.
+    epoch: asked at the start of every pass over what is learned from; None gives the rows as they are, in order.
+    rank, world: with several devices each takes every world-th batch.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        config: TrainingConfig,
+        epoch: Callable[[], int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.part, self.config, self.epoch, self.rank, self.world = part, config, epoch, rank, world
+        assert config.batch_size is not None
+        self.size = min(config.batch_size, len(part))
+
+    def __len__(self) -> int:
+        if self.epoch is None:
+            return -(-len(self.part) // self.size)
+        # The last, smaller batch is left out: batch norm and contrast need company.
+        return max(1, len(self.part) // self.size // self.world)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self.epoch is None:
+            yield from self._in_order()
+            return
+        epoch = self.epoch()
+        order = self._order(np.random.default_rng([self.config.seed, epoch]))
+        draw = Draw.of(self.config.seed, epoch, self.rank)
+        batches = max(1, len(order) // self.size)
+        for number in range(self.rank, len(self) * self.world, self.world):
+            start = number % batches * self.size
+            yield self._mixed(order[start : start + self.size], draw)
+
+    def _in_order(self) -> Iterator[dict[str, Any]]:
+        for rows in np.array_split(np.arange(len(self.part)), len(self)):
+            yield {"inputs": self.part.inputs.plain(rows), "targets": self._targets(rows)}
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        if self.config.imbalance != "sampler":
+            return rng.permutation(len(self.part))
+        weights = self.part.targets @ class_weights(self.part.targets)
+        return rng.choice(len(self.part), len(self.part), p=weights / weights.sum())
+
+    def _mixed(self, rows: np.ndarray, draw: Draw) -> dict[str, Any]:
+        inputs, targets = self.part.inputs.learning(rows, draw), self._targets(rows)
+        if self.config.mixup:
+            (name,) = inputs
+            inputs[name], targets = mixup(inputs[name], targets, self.config.mixup, draw.generator)
+        batch = {"inputs": inputs, "targets": targets}
+        if self.part.action_units is not None:
+            batch["action_units"] = torch.from_numpy(self.part.action_units[rows].astype(np.float32))
+        return batch
+
+    def _targets(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.part.targets[rows].astype(np.float32))
+
+
+def class_weights(targets: np.ndarray) -> np.ndarray:
+    """Weights (k,) of labels by the square root of their rarity in targets (n, k); their mean over the rows is 1.
+
+    The root lies between no weight, where rare labels are never answered, and the full one, where few rows of them
+    outweigh all others. A label without rows weighs 0.
+    """
+    shares = targets.mean(axis=0)
+    weights = np.divide(1.0, np.sqrt(shares), out=np.zeros_like(shares), where=shares > 0)
+    return np.asarray(weights / (weights * shares).sum())
+
+
+def rate_at(progress: float, schedule: str, warmup: float) -> float:
+    """Factor 0…1 of the learning rate at ``progress`` 0…1 through training.
+
+    A linear rise over the share ``warmup``; then half a cosine down to 0 ("one-cycle", arXiv:1708.07120, and "cosine",
+    arXiv:1608.03983, which starts to fall at once from where the cosine then is) or level ("constant").
+    """
+    rise = min(1.0, progress / warmup) if warmup > 0 else 1.0
+    if schedule == "constant":
+        return rise
+    start = warmup if schedule == "one-cycle" else 0.0
+    fall = max(0.0, (progress - start) / (1 - start))
+    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
+
+
+class Data(LightningDataModule):
+    """What is learned from, and what early stopping looks at (``choose``; None where nothing does)."""
+
+    def __init__(self, fit: Part, choose: Part | None, config: TrainingConfig) -> None:
+        super().__init__()
+        self.fit_part, self.choose, self.config = fit, choose, config
+
+    def train_dataloader(self) -> Batches:
+        """Batches of this process, drawn from the seed of the epoch."""
+        trainer = self.trainer
+        assert trainer is not None
+        return Batches(
+            self.fit_part, self.config, lambda: trainer.current_epoch, trainer.global_rank, trainer.world_size
+        )
+
+    def val_dataloader(self) -> Batches:
+        """Batches in order; every process sees all of them."""
+        assert self.choose is not None
+        return Batches(self.choose, self.config)
+
+
+class Classification(LightningModule):
+    """Cross-entropy with shares as targets, by AdamW (arXiv:1711.05101) with a rate for every layer and step.
+
+    Logs train_loss, and val_loss, val_accuracy and val_uar (unweighted average recall) on what was set aside.
+
+    Parameters
+    ----------
+    network: learns. config: how. weights: of labels (k,) in the loss, or None. spectrum: masks on log-mel, or None.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: TrainingConfig,
+        weights: np.ndarray | None = None,
+        spectrum: SpectrumAugmentation | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.config, self.spectrum = network, config, spectrum
+        if spectrum is not None and not hasattr(network, "classify"):
+            raise ConfigError("augmentation.spectrum is for networks over log-mel; leave it out for this one")
+        self.register_buffer("weights", None if weights is None else torch.from_numpy(weights).float(), False)
+        self._hits: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_epoch_start(self) -> None:
+        """Keep what is frozen from moving its running means; its rate is 0 (`configure_optimizers`)."""
+        if self.current_epoch < self.config.freeze_until:
+            for name, child in self.network.named_children():
+                child.train(name == "head")
+        elif self.current_epoch == self.config.freeze_until:
+            self.network.train()
+
+    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
+        """Loss of a batch."""
+        output = self._answer(batch["inputs"])
+        loss = F.cross_entropy(
+            output.logits, batch["targets"], weight=self.weights, label_smoothing=self.config.label_smoothing
+        )
+        if "action_units" in batch:
+            unknown = torch.full_like(batch["targets"][:, 0], -100).long()  # leaves the loss of the action units alone
+            loss = loss + self.network.loss(output, unknown, batch["action_units"])
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["targets"]), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        """Loss and right answers of a batch."""
+        logits, targets = self.network(**batch["inputs"]).logits.float(), batch["targets"]
+        loss = F.cross_entropy(logits, targets)
+        self.log("val_loss", loss, on_epoch=True, batch_size=len(targets), sync_dist=True)
+        self._hits.append((targets.argmax(dim=1), logits.argmax(dim=1)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Accuracy, and recall as the mean over the labels that occur."""
+        truth, answers = (torch.cat(column) for column in zip(*self._hits, strict=True))
+        self._hits.clear()
+        hits = (truth == answers).float()
+        recalls = [hits[truth == label].mean() for label in truth.unique()]
+        self.log("val_accuracy", hits.mean(), sync_dist=True)
+        self.log("val_uar", torch.stack(recalls).mean(), sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW whose rate follows `rate_at`, smaller in earlier layers, and 0 in frozen ones."""
+        config = self.config
+        groups = _groups(self.network, config)
+        optimizer = torch.optim.AdamW(
+            [{"params": g.parameters, "lr": g.rate} for g in groups], weight_decay=config.weight_decay
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        epochs = max(1, self.trainer.max_epochs or 1)
+
+        def course(group: _Group) -> Callable[[int], float]:
+            frozen_steps = 0 if group.is_head else config.freeze_until * steps / epochs
+            return lambda step: rate_at(step / steps, config.schedule, config.warmup) * (step >= frozen_steps)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [course(group) for group in groups])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _answer(self, inputs: dict[str, Tensor]) -> Any:
+        """What the network makes of inputs in training."""
+        if self.spectrum is None:
+            return self.network(**inputs)
+        features = self.network.features(**inputs)
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))  # out of the epoch's own seed
+        masked = spec_augment(features.transpose(1, 2), generator, **asdict(self.spectrum)).transpose(1, 2)
+        return self.network.classify(masked)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Weights that share a learning rate."""
+
+    parameters: list[nn.Parameter]
+    rate: float
+    is_head: bool
+
+
+def _groups(network: Network, config: TrainingConfig) -> list[_Group]:
+    """Weights layer by layer: the head learns at the full rate, each layer before it at ``layer_decay`` of the next."""
+    assert config.learning_rate is not None
+    layers = [(name, [p for p in m.parameters() if p.requires_grad]) for name, m in network.named_children()]
+    layers = [(name, parameters) for name, parameters in layers if parameters]
+    own = [p for p in network.parameters(recurse=False) if p.requires_grad]
+    if own:
+        layers.insert(0, ("", own))
+    return [
+        _Group(parameters, config.learning_rate * config.layer_decay ** (len(layers) - 1 - i), name == "head")
+        for i, (name, parameters) in enumerate(layers)
+    ]

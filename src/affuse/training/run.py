@@ -1,0 +1,356 @@
+"""One training from data to bundle: ``affuse train``. A run folder holds all that was done, and resumes after a kill.
+
+::
+
+    config.toml      what was asked for, with everything filled in
+    run.json         seeds, versions, git state, data, figures; "state" is "done" once all is there
+    checkpoints/     after every epoch
+    curves.csv, .png, confusion.csv, .png
+    held_out.npz     calibrated answers on the rows that were set aside, for fitting a fuser
+    card.md, bundle/ what is handed on
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_only
+from scipy.special import softmax
+
+from affuse import loop
+from affuse.atomic import replacing
+from affuse.errors import AssetError, ConfigError, OutputError
+from affuse.experts import weights
+from affuse.experts.bundle import BundleDescription, write_bundle
+from affuse.training import data as training_data
+from affuse.training import record
+from affuse.training.common import fit_temperature, write_held_out
+from affuse.training.config import TrainConfig, read_config, resolve, write_config
+from affuse.training.inputs import Store, tracked
+from affuse.training.module import Classification, Data, class_weights
+from affuse.training.networks.base import Network
+from affuse.training.networks.export import export
+from affuse.training.progress import Curves, Progress
+from affuse.training.task import Section, Task, fingerprint, prepare
+
+__all__ = ["CONFIG", "Learned", "Run", "learn", "measured", "plan_of", "resume", "threads", "train"]
+
+CONFIG, _FACTS, _CHECKPOINTS, _BUNDLE = "config.toml", "run.json", "checkpoints", "bundle"
+_PARITY = 1e-4  # largest difference between a trained network and its ONNX
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, the bundle in it and the facts of run.json."""
+
+    folder: Path
+    bundle: Path
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A trained network: whose epoch it is of (counted from 0), the best monitored value, and the curves."""
+
+    network: Network
+    best_epoch: int
+    best: float
+    curves: Curves
+
+
+def train(config: TrainConfig, folder: Path) -> Run | None:
+    """Train as ``config`` says and leave everything in ``folder``, which must be new or empty.
+
+    Returns None in processes that only helped (with several devices, the first one finishes the run). Raises
+    ConfigError, DataError and AssetError, before anything is learned, where something does not fit.
+    """
+    config = resolve(config)
+    if _leads():
+        _claim(folder)
+    data = training_data.read(config.data.source, config.data.modality, config.data.reading)
+    if _leads():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(config, folder / CONFIG)
+        _write_facts(folder, {"state": "started", "data": {"fingerprint": fingerprint(data)}})
+    return _go(config, data, folder)
+
+
+def resume(folder: Path) -> Run | None:
+    """Go on with the run in ``folder`` from its last whole checkpoint, as its config.toml says.
+
+    Raises ConfigError where there is no run, or where the data are not what they were.
+    """
+    if not (folder / CONFIG).is_file() or not (folder / _FACTS).is_file():
+        raise ConfigError(f"{folder} holds no run to go on with: it has no {CONFIG} and {_FACTS}")
+    config = read_config(folder / CONFIG)
+    facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    if facts["state"] == "done":
+        return Run(folder, folder / _BUNDLE, facts)
+    data = training_data.read(config.data.source, config.data.modality, config.data.reading)
+    if facts["data"]["fingerprint"] != fingerprint(data):
+        raise ConfigError(f"the data of {folder} have changed since it began; start a new run on them")
+    return _go(config, data, folder)
+
+
+def _go(config: TrainConfig, data: training_data.TrainingData, folder: Path) -> Run | None:
+    started = time.time()
+    with _store(folder) as store, threads(config.device.threads):
+        task = prepare(config, data, store)
+        plan = dataclasses.replace(plan_of(config), checkpoints=folder / _CHECKPOINTS, log_folder=folder / "logs")
+        title = f"{config.network.name} on {data.name}"
+        learned = learn(task, plan, folder / "curves.csv", [Progress(title)])
+        if not _leads():
+            return None
+        return _finish(task, learned, folder, started)
+
+
+def learn(task: Task, plan: loop.Plan, curves: Path, callbacks: Sequence[Callback] = ()) -> Learned:
+    """Train the network of ``task`` in place, by the loop of affuse."""
+    config = task.config.training
+    followed = Curves(curves)
+    rarity = class_weights(task.fit.part.targets) if config.imbalance == "weights" else None
+    module = Classification(task.network, config, rarity, task.augmentation.spectrum)
+    plan = dataclasses.replace(plan, trainer={**plan.trainer, "callbacks": [followed, *callbacks]})
+    mode: loop.Mode = "min" if config.monitor == "val_loss" else "max"
+    kept = loop.fit(module, Data(task.fit.part, task.choose.part, config), plan, config.monitor, mode)
+    assert kept is not None
+    return Learned(task.network, kept.epoch, kept.best, followed)
+
+
+def plan_of(config: TrainConfig) -> loop.Plan:
+    """How long to train and on what, from a resolved configuration."""
+    training, device = config.training, config.device
+    assert training.epochs is not None
+    return loop.Plan(
+        max_epochs=training.epochs,
+        patience=training.patience or None,
+        seed=training.seed,
+        precision=device.precision,
+        accelerator=device.accelerator,
+        devices=device.devices,
+        num_nodes=device.nodes,
+        strategy=device.strategy,
+        gradient_clip=training.gradient_clip or None,
+        accumulate=training.accumulate,
+        ema_decay=training.ema_decay or None,
+        logger=device.logger,
+        progress=False,  # `Progress` shows the run as a whole
+        deterministic=training.deterministic,
+    )
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use ``count`` threads of the CPU for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measured(bundle: Path, section: Section, title: str) -> np.ndarray:
+    """Probabilities (n, k) of the exported network on samples in full length, one by one, as an expert reads them."""
+    session = weights.session(bundle / "model.onnx")
+    names = {entry.name for entry in session.get_inputs()}
+    rows = []
+    for row in tracked(range(len(section)), title):
+        inputs = {k: v.numpy() for k, v in section.part.inputs.whole(row).items() if k in names}
+        rows.append(session.run(["probabilities"], inputs)[0][0])
+    return np.array(rows, dtype=float)
+
+
+def _leads() -> bool:
+    """Whether this process is the first of all that train together."""
+    return not rank_zero_only.rank
+
+
+def _claim(folder: Path) -> None:
+    if (folder / CONFIG).exists():
+        raise ConfigError(f"{folder} holds a run already; go on with it by --resume, or name another folder by --out")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} is there and not empty; name another folder by --out")
+
+
+@contextmanager
+def _store(folder: Path) -> Iterator[Store]:
+    """Decoded inputs beside the run, for as long as it goes."""
+    place = folder / "decoded" / str(rank_zero_only.rank or 0)
+    shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
+    try:
+        yield Store(place)
+    finally:
+        shutil.rmtree(folder / "decoded" if _leads() else place, ignore_errors=True)
+
+
+def _finish(task: Task, learned: Learned, folder: Path, started: float) -> Run:
+    """Calibrate, export, measure and write down."""
+    logits = _logits(learned.network, task.choose)
+    temperature = fit_temperature(logits, task.choose.targets)
+    model = folder / "model.onnx"
+    export(learned.network, model, temperature)
+    bundle = write_bundle(folder / _BUNDLE, _description(task, {}), _files(task, model, ""))
+    model.unlink()
+    P = measured(bundle, task.choose, "checking the export")
+    difference = _check_parity(P, softmax(logits / temperature, axis=1))
+    write_held_out(folder / "held_out.npz", probabilities=P, targets=task.choose.targets, groups=task.choose.groups)
+    reports = {
+        split: record.measure(
+            measured(bundle, part, f"measuring {split}"), part.targets, part.groups, task.labels.labels
+        )
+        for split, part in task.reports.items()
+    }
+    facts = _facts(task, learned, temperature, difference, reports, started)
+    _write_pictures(folder, learned, facts, reports)
+    card = record.card(facts)
+    (folder / "card.md").write_text(card, encoding="utf-8")
+    figures = {
+        split: {key: report[key] for key in ("n", "accuracy", "accuracy_95", "uar", "macro_f1", "ece")}
+        for split, report in reports.items()
+    }
+    write_bundle(bundle, _description(task, figures), _files(task, bundle / "model.onnx", card))
+    _write_facts(folder, facts)
+    return Run(folder, bundle, facts)
+
+
+@torch.no_grad()
+def _logits(network: Network, section: Section) -> np.ndarray:
+    network.eval()
+    rows = [network(**section.part.inputs.whole(row)).logits[0] for row in range(len(section))]
+    return torch.stack(rows).double().numpy()
+
+
+def _check_parity(exported: np.ndarray, trained: np.ndarray) -> float:
+    difference = float(np.abs(exported - trained).max())
+    if not difference <= _PARITY:
+        raise AssetError(
+            f"the exported network does not answer as the trained one: probabilities differ by up to {difference:.2g}, "
+            f"where {_PARITY:g} is allowed"
+        )
+    return difference
+
+
+def _name(task: Task) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", task.config.name or task.data.name).strip("-.") or task.network.modality
+
+
+def _licence(task: Task) -> str:
+    return task.config.licence or record.LICENCES.get(task.data.name, "not stated")
+
+
+def _prior(task: Task) -> tuple[float, ...]:
+    """Label frequencies that the answers assume: those of what was learned from, as it was weighted."""
+    targets = task.fit.part.targets
+    shares = targets.mean(axis=0)
+    if task.config.training.imbalance != "none":
+        shares = shares * class_weights(targets)
+    return tuple((shares / shares.sum()).tolist())
+
+
+def _description(task: Task, figures: Mapping[str, Any]) -> BundleDescription:
+    network = task.network
+    joint = network.reads == "blocks"
+    blocks = [(n, network.encoders[n]) for n in network.encoders] if joint else [(network.reads, network)]
+    inputs = {reader.reads: _input_of(task, reader) for _, reader in blocks}
+    if joint and network.columns:
+        inputs["columns"] = {"names": list(task.data.column_names)}
+    return BundleDescription(
+        name=_name(task),
+        modality=network.modality,
+        labels=task.labels,
+        reads=tuple(inputs),
+        inputs=inputs,
+        prior=_prior(task),
+        measured=figures,
+        licence=_licence(task),
+        kind="joint" if joint else "expert",
+    )
+
+
+def _input_of(task: Task, network: Network) -> dict[str, Any]:
+    if network.reads == "tokens":
+        return {"longest": task.config.network.max_tokens}
+    if network.picture is None:
+        return {}
+    size, channels = network.picture
+    if network.reads == "clips":
+        return {"size": size, "frames": network.example()["clips"].shape[2]}
+    return {"size": size, "channels": channels}
+
+
+def _files(task: Task, model: Path, card: str) -> dict[str, Path | bytes]:
+    files: dict[str, Path | bytes] = {"model.onnx": model, "card.md": card.encode()}
+    if task.tokenizer is not None:
+        files["tokenizer.json"] = task.tokenizer.to_str().encode()
+    return files
+
+
+def _facts(
+    task: Task,
+    learned: Learned,
+    temperature: float,
+    difference: float,
+    reports: Mapping[str, Any],
+    started: float,
+) -> dict[str, Any]:
+    sections = {"fit": task.fit, "choose": task.choose, **task.reports}
+    return {
+        "state": "done",
+        "name": _name(task),
+        "modality": task.network.modality,
+        "labels": list(task.labels.labels),
+        "licence": _licence(task),
+        "data": {
+            "name": task.data.name,
+            "fingerprint": fingerprint(task.data),
+            "parts": {name: _counts(section, task.labels.labels) for name, section in sections.items()},
+            "notes": list(task.notes),
+        },
+        "network": {"name": task.config.network.name, "parameters": task.network.count_parameters()},
+        "seeds": {"training": task.config.training.seed, "splits": task.config.data.reading.seed},
+        "epochs": len(learned.curves.rows),
+        "best_epoch": learned.best_epoch + 1,
+        "chosen_by": {task.config.training.monitor: learned.best},
+        "temperature": temperature,
+        "export_difference": difference,
+        "measured": dict(reports),
+        "versions": record.versions(),
+        "git": record.git_state(),
+        "seconds": round(time.time() - started, 1),
+    }
+
+
+def _counts(section: Section, labels: Sequence[str]) -> dict[str, Any]:
+    counts = np.bincount(section.targets, minlength=len(labels))
+    return {
+        "rows": len(section),
+        "groups": len(np.unique(section.groups)),
+        "labels": dict(zip(labels, counts.tolist(), strict=True)),
+    }
+
+
+def _write_pictures(folder: Path, learned: Learned, facts: Mapping[str, Any], reports: Mapping[str, Any]) -> None:
+    learned.curves.write()
+    if not reports:
+        return
+    report = next(iter(reports.values()))
+    record.write_confusion(folder / "confusion.csv", report["confusion"], facts["labels"])
+    record.draw(folder, learned.curves.rows, report)
+
+
+def _write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    with replacing(folder / _FACTS) as (part,):
+        part.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
