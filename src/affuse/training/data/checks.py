@@ -64,9 +64,9 @@ def look_at_files(samples: Sequence[Sample], modality: str, options: DataOptions
             look.problems += [Problem(sample.where, str(error)) for sample in own]
     look.samples = [replace(sample, framed=True) if sample.path in framed else sample for sample in samples]
     if faceless:
-        look.notes.append(f"no face was found in {len(faceless)} pictures, so their centre is taken: {_some(faceless)}")
+        look.notes.append(f"pictures without a face, of which the centre is taken: {_some(faceless)}")
     if cut_off:
-        look.notes.append(f"{len(cut_off)} files are cut off and are taken as far as they go: {_some(cut_off)}")
+        look.notes.append(f"files that are cut off and are taken as far as they go: {_some(cut_off)}")
     return look
 
 
@@ -133,7 +133,7 @@ def _when(sample: Sample) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
 def shared_speakers(samples: Sequence[Sample]) -> list[Problem]:
@@ -157,14 +157,21 @@ def label_problems(samples: Sequence[Sample], labels: LabelSpace) -> list[Proble
     if len({sample.label for sample in labelled}) == 1:
         only = labels.labels[labelled[0].label or 0]
         return [Problem("", f"every row is labelled {only!r}; at least two labels are needed")]
-    in_train = Counter(sample.label for sample in labelled if sample.split == "train")
+    in_train = [sample for sample in labelled if sample.split == "train"]
     if not in_train:
         return [Problem("", "no row is in train; at least two rows of every label are needed there")]
+    rows = np.sum([_voted(sample, len(labels)) for sample in in_train], axis=0)
     return [
-        Problem("", f"the label {label!r} has {in_train[i]} rows in train; at least {_LEAST_ROWS} are needed")
-        for i, label in enumerate(labels.labels)
-        if in_train[i] < _LEAST_ROWS
+        Problem("", f"the label {label!r} has too few rows in train ({n}); at least {_LEAST_ROWS} are needed")
+        for label, n in zip(labels.labels, rows, strict=True)
+        if n < _LEAST_ROWS
     ]
+
+
+def _voted(sample: Sample, n_labels: int) -> np.ndarray:
+    """Which labels (n_labels,) bool a row is an example of: those that somebody voted for, or its only one."""
+    own = np.arange(n_labels) == sample.label
+    return own if sample.distribution is None else own | (sample.distribution > 0)
 
 
 def copies_of_held_out(samples: Sequence[Sample]) -> Mapping[str, Sample]:

@@ -164,11 +164,7 @@ class _RowReader:
     def add(self, where: str, record: Mapping[str, Any]) -> None:
         problems: list[str] = []
         cells = {role: _cell(record[name]) for role, name in self._columns.items()}
-        start, end = (self._number(cells, role, problems) for role in ("start", "end"))
-        if start is not None and start < 0:
-            problems.append(f"start must be 0 s or later; got {start:g}")
-        if end is not None and (start or 0.0) >= end:
-            problems.append(f"the row starts at {start or 0.0:g} s and ends at {end:g} s; it must end after it starts")
+        start, end = self._times(cells, problems)
         split = split_name(cells.get("split", ""))
         if split is None and cells.get("split"):
             problems.append(f"unknown split {cells['split']!r}; valid splits: train, valid, test")
@@ -192,6 +188,17 @@ class _RowReader:
             return None
         path = self._folder / cell
         return path if path.exists() or "\\" not in cell else self._folder / cell.replace("\\", "/")
+
+    def _times(self, cells: Mapping[str, str], problems: list[str]) -> tuple[float | None, float | None]:
+        """Start and end where they are right; where not, None, so that the file itself is checked all the same."""
+        start, end = (self._number(cells, role, problems) for role in ("start", "end"))
+        if start is not None and start < 0:
+            problems.append(f"start must be 0 s or later; got {start:g}")
+            return None, None
+        if end is not None and (start or 0.0) >= end:
+            problems.append(f"the row starts at {start or 0.0:g} s and ends at {end:g} s; it must end after it starts")
+            return None, None
+        return start, end
 
     def _number(self, cells: Mapping[str, str], role: str, problems: list[str]) -> float | None:
         cell = cells.get(role, "")

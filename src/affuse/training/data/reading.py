@@ -169,7 +169,8 @@ def _wrong_splits(samples: Sequence[Sample], bad: set[str]) -> Iterator[Problem]
 def _without_copies(samples: list[Sample]) -> tuple[list[Sample], list[str]]:
     """Leave out the rows of train that stand in a held-out part as well."""
     copies = copies_of_held_out(samples)
-    notes = (
-        [f"{len(copies)} rows of train were left out because they stand in a held-out part as well"] if copies else []
-    )
-    return [sample for sample in samples if sample.where not in copies], notes
+    kept = [sample for sample in samples if sample.where not in copies]
+    if not copies:
+        return kept, []
+    n = sum(sample.split == "train" for sample in samples)
+    return kept, [f"rows of train that stand in a held-out part as well were left out: {len(copies)} of {n}"]
