@@ -1,0 +1,212 @@
+"""Measure what ships and put the figures where people read them: both READMEs, the model cards and docs/clips.md.
+
+``AFFUSE_DATA=DIR python scripts/make_figures.py`` (``make figures``)
+
+Every figure is read off the command that the page names. Tables stand between ``<!-- figures: NAME -->`` and
+``<!-- end -->``; what stands between is replaced, everything else stays. docs/figures.json keeps the raw numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT / "src" / "affuse" / "assets"
+
+
+@dataclass(frozen=True)
+class Set:
+    """A held-out set, the expert that reads it, the file of its weights, and what it is in both languages."""
+
+    expert: str
+    dataset: str
+    weights: str
+    about: str
+    zh: str
+    headline: str
+
+
+SETS = (
+    Set("face", "ferplus", "face", "web pictures, label with most votes", "网络图片，取最多票的标签", "accuracy"),
+    Set("voice", "ravdess", "voice", "acted English, 5 unseen actors", "英语表演语音，5 位未见过的演员", "accuracy"),
+    Set("voice", "emodb", "voice", "acted German, 2 unseen speakers", "德语表演语音，2 位未见过的说话人", "accuracy"),
+    Set("text", "goemotions", "text_en", "English comments, Ekman", "英语评论，Ekman 分类", "macro_f1"),
+    Set("text", "meld", "text_en", "English TV dialogue, utterance alone", "英语电视剧对白，仅看单句", "weighted_f1"),
+    Set("text", "sst2", "text_en", "English film reviews, sentiment", "英语影评，情感倾向", "accuracy"),
+    Set("text", "mosi", "text_en", "English spoken reviews, transcript", "英语口头影评转写，情感倾向", "accuracy"),
+    Set("text", "smp2020_ewect", "text_zh", "Chinese microblogs", "中文微博", "macro_f1"),
+    Set("text", "chnsenticorp", "text_zh", "Chinese reviews, sentiment", "中文评论，情感倾向", "accuracy"),
+)
+
+EXPERTS_ZH = {"face": "面部", "voice": "语音", "text": "文本"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording of the data's folder ``clips`` and what a person says who watches it."""
+
+    file: str
+    person: str
+    right: tuple[str | None, ...]
+
+
+CLIPS = (
+    Clip("WolfgangLanger_Pexels.mp4", "sad and worried at first, then laughing; no sound", ("happiness", "sadness")),
+    Clip("bbaf2n.mpg", "neutral: reads six words aloud", ("neutral",)),
+    Clip("lrwp9a.mpg", "neutral: reads six words aloud", ("neutral",)),
+    Clip("multi_face.jpg", "happiness: a group smiling into the camera", ("happiness",)),
+    Clip("no_face.mp4", "nobody: the title of a cartoon, with music", (None,)),
+    Clip("obama_speech.mp4", "neutral, grave: two politicians, one of them speaks", ("neutral",)),
+    Clip("pwij3p.mpg", "neutral: reads six words aloud", ("neutral",)),
+    Clip("single_face.mp4", "neutral, smiles in the middle, neutral again", ("neutral", "happiness")),
+    Clip("swiz3n.mpg", "neutral: reads six words aloud", ("neutral",)),
+)
+
+
+def affuse(*arguments: str) -> Any:
+    """What ``affuse ARGUMENTS --json`` prints."""
+    command = [sys.executable, "-m", "affuse.cli", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def measure(data: Path) -> dict[str, Any]:
+    """All figures, as the commands print them."""
+    evaluated = {}
+    for row in SETS:
+        print(f"affuse evaluate --expert {row.expert} --dataset {row.dataset}", flush=True)
+        evaluated[row.dataset] = affuse(
+            "evaluate", "--expert", row.expert, "--dataset", row.dataset, "--data", str(data), "--split", "valid"
+        )
+    clips = {}
+    for clip in CLIPS:
+        print(f"affuse analyze {clip.file}", flush=True)
+        clips[clip.file] = affuse("analyze", str(data / "clips" / clip.file))["summary"]
+    return {"evaluate": evaluated, "clips": clips}
+
+
+def percent(value: float) -> str:
+    """0.8404 as 84.0 %."""
+    return f"{100 * value:.1f} %"
+
+
+def fraction(value: float) -> str:
+    """0.6318 as .632."""
+    return f"{value:.3f}".removeprefix("0")
+
+
+_SHOW: Mapping[str, Callable[[float], str]] = {
+    "accuracy": percent,
+    "uar": percent,
+    "macro_f1": fraction,
+    "weighted_f1": fraction,
+    "ece": fraction,
+}
+
+
+def cells(facts: Mapping[str, Any], headline: str, columns: Sequence[str]) -> list[str]:
+    """Figures of one set as text, the one that its field quotes in bold."""
+    shown = [_SHOW[name](facts[name]) for name in columns]
+    return [f"**{text}**" if name == headline else text for name, text in zip(columns, shown, strict=True)]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def evaluated(figures: Mapping[str, Any], header: Sequence[str], name_of: Callable[[Set], tuple[str, str]]) -> str:
+    """The table of all experts."""
+    columns = ("accuracy", "uar", "macro_f1", "weighted_f1")
+    rows = []
+    for row in SETS:
+        facts = figures["evaluate"][row.dataset]
+        rows.append([*name_of(row), f"{facts['n']:,}", str(len(facts["labels"])), *cells(facts, row.headline, columns)])
+    return table(header, rows)
+
+
+def card(figures: Mapping[str, Any], weights: str) -> str:
+    """The table of one card: every set that its weights are measured on."""
+    columns = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
+    header = ["set", "rows", "labels", "accuracy", "unweighted recall", "macro F1", "weighted F1", "ECE"]
+    rows = []
+    for row in SETS:
+        if row.weights == weights:
+            facts = figures["evaluate"][row.dataset]
+            place = [f"`{row.dataset}`", f"{facts['n']:,}", str(len(facts["labels"]))]
+            rows.append([*place, *cells(facts, row.headline, columns)])
+    return table(header, rows)
+
+
+def clips(figures: Mapping[str, Any]) -> str:
+    """The table of the recordings, one row a person who is seen."""
+    rows = []
+    for clip in CLIPS:
+        for summary in figures["clips"][clip.file]:
+            said = {name: e["probabilities"] for name, e in summary["evidence"].items() if e["probabilities"]}
+            alone = ", ".join(f"{name} {max(p, key=lambda k: p[k])}" for name, p in said.items()) or "nothing"
+            answer = "no answer" if summary["label"] is None else f"{summary['label']} {percent(summary['confidence'])}"
+            verdict = "right" if summary["label"] in clip.right else "**wrong**"
+            rows.append([f"`{clip.file}`", summary["person"] or "", clip.person, answer, alone, verdict])
+    return table(["recording", "person", "a person would say", "affuse says", "the modalities alone", ""], rows)
+
+
+def replace_block(path: Path, name: str, text: str) -> None:
+    """Put ``text`` into the block ``name`` of a page. Raises SystemExit where the page has no such block."""
+    page = path.read_text(encoding="utf-8")
+    pattern = re.compile(rf"(<!-- figures: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"{path.relative_to(ROOT)} has no block of figures named {name}")
+    part = path.with_suffix(".part")
+    part.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page), encoding="utf-8")
+    os.replace(part, path)
+
+
+def write(figures: Mapping[str, Any]) -> None:
+    """Put all tables into their pages."""
+    english = ("expert", "set", "rows", "of", "accuracy", "unweighted recall", "macro F1", "weighted F1")
+    chinese = ("专家", "语料", "样本数", "类别数", "准确率", "平均召回率", "宏 F1", "加权 F1")
+    replace_block(
+        ROOT / "README.md",
+        "evaluate",
+        evaluated(figures, english, lambda row: (row.expert, f"`{row.dataset}` ({row.about})")),
+    )
+    replace_block(
+        ROOT / "README.zh-CN.md",
+        "evaluate",
+        evaluated(figures, chinese, lambda row: (EXPERTS_ZH[row.expert], f"`{row.dataset}`（{row.zh}）")),
+    )
+    for weights in dict.fromkeys(row.weights for row in SETS):
+        replace_block(ASSETS / f"{weights}.md", "evaluate", card(figures, weights))
+    replace_block(ROOT / "docs" / "clips.md", "clips", clips(figures))
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("AFFUSE_DATA"), help="folder of the data sets")
+    options = parser.parse_args()
+    if options.data is None:
+        raise SystemExit("name the folder of the data sets: --data DIR or AFFUSE_DATA=DIR")
+    figures = measure(options.data)
+    write(figures)
+    target = ROOT / "docs" / "figures.json"
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, target)
+
+
+if __name__ == "__main__":
+    main()
