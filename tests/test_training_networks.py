@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affuse.errors import AssetError, ConfigError, DataError
+from affuse.errors import AssetError, ConfigError, DataError, OutputError
 from affuse.training import networks
 
 torch = pytest.importorskip("torch", reason="torch, of the extra train, runs the networks")
@@ -145,8 +147,10 @@ def steps_to(goal: float, network: Any, loss: Callable[[], Any], rate: float) ->
 
 
 def test_export_equals_torch_for_other_rows_and_lengths(name: str, make: Any, tmp_path: Path) -> None:
-    network = make(name).eval()
-    export(network, tmp_path / "model.onnx", temperature=2.0)
+    network = make(name)
+    export(network.train(), tmp_path / "model.onnx", temperature=2.0)
+    assert network.training, "exporting changed the network that trains"
+    network.eval()
     inputs = batch(network, 6)
     for key, axes in network.axes.items():
         if 1 in axes:
@@ -160,6 +164,19 @@ def test_export_equals_torch_for_other_rows_and_lengths(name: str, make: Any, tm
     for found, wanted in zip(answers.values(), expected, strict=True):
         np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_everything_is_made_where_the_inputs_are(name: str, make: Any) -> None:
+    if name == "transformer":
+        pytest.skip("transformers asks the mask for its values, which a device without memory does not have")
+    network = make(name).to("meta").train()
+    output = network(**{key: value.to("meta") for key, value in batch(network, 4).items()})
+    assert {part.device.type for part in output} == {"meta"}
+
+
+def test_a_place_that_cannot_be_written_is_named(make: Any, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"nowhere.model\.onnx cannot be written"):
+        export(make("bag"), tmp_path / "nowhere" / "model.onnx")
 
 
 def run(path: Path, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -234,6 +251,26 @@ def test_full_sizes_are_those_of_the_papers() -> None:
     assert (
         c3d.count_parameters() - norms + biases == 27 * 1_024_192 + 2_752 + 33_558_528 + 16_781_312 + 487 * 4097
     )  # convolutions, biases, fc6, fc7, fc8
+
+
+def test_names_are_known_without_torch_and_making_one_names_the_command() -> None:
+    code = """
+import sys
+sys.modules["torch"] = None
+from affuse.errors import MissingExtraError
+from affuse.training import networks
+from affuse.training.networks import backbones, tokenizers
+print(len(networks.describe()))
+try:
+    networks.make("crnn", 4)
+except MissingExtraError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found.splitlines() == [
+        str(len(networks.NETWORKS)),
+        "torch is not installed; run: pip install 'affuse[train]'",
+    ]
 
 
 # --- faces -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from pathlib import Path
@@ -42,7 +43,8 @@ def export(network: Network, path: str | Path, temperature: float = 1.0) -> None
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
-    model = Calibrated(network.merged(), temperature).eval().cpu()
+    # A copy, so that a network in training keeps its mode and its device.
+    model = Calibrated(copy.deepcopy(network.merged()), temperature).eval().cpu()
     example = network.example()
     with torch.no_grad():
         fields = model.network(**example)._fields
