@@ -15,6 +15,7 @@ from affuse.analysis import Analysis, Cue, Evidence, Person, Source, Verdict
 from affuse.errors import AffuseError, ConfigError, MediaError
 from affuse.experts import DEFAULT_EXPERTS, load_expert, weights
 from affuse.experts.base import Expert, Reading
+from affuse.experts.bundle.columns import KEYS, FeatureTable
 from affuse.fusion import LogPool, conflict, conflict_in_words, shapley_shares
 from affuse.fusion.spaces import check_emotions, common_emotions, common_sentiment, judges_sentiment
 from affuse.labels import EKMAN, SENTIMENT, to_emotions, to_sentiment
@@ -52,19 +53,33 @@ def shipped_fuser() -> ShippedFuser:
     return ShippedFuser(LogPool.from_dict(values["pool"]), thresholds, weights.digest("fuser"))
 
 
-def load_experts(chosen: Mapping[str, str] | None = None, language: str | None = None) -> dict[str, Expert]:
-    """Make the experts named in ``chosen`` (modality to name; all shipped ones where None).
+def load_experts(
+    chosen: Mapping[str, str] | None = None, language: str | None = None, features: Path | None = None
+) -> dict[str, Expert]:
+    """Make the experts named in ``chosen`` (modality to name or folder of a bundle; all shipped ones where None).
 
-    Raises ConfigError for an unknown name or language, or an expert of another modality than it is asked for.
+    ``features`` is the table of a joint expert that reads numbers. Raises ConfigError for an unknown name or language,
+    an expert of another modality than it is asked for, or a table that no expert reads; DataError where it is no table.
     """
     experts: dict[str, Expert] = {}
-    for modality, name in (DEFAULT_EXPERTS if chosen is None else chosen).items():
-        options = {"language": language} if name == DEFAULT_EXPERTS["text"] else {}
+    named = DEFAULT_EXPERTS if chosen is None else chosen
+    if features is not None and "joint" not in named:
+        raise ConfigError(f"none of the experts {', '.join(named)} reads a table of features; a joint one may")
+    for modality, name in named.items():
+        options: dict[str, Any] = {"language": language} if name == DEFAULT_EXPERTS["text"] else {}
+        if modality == "joint" and features is not None:
+            options["features"] = _features(features)
         expert: Expert = load_expert(name, **options)
         if expert.modality != modality:
             raise ConfigError(f"expert {name!r} reads {expert.modality}, not {modality}")
         experts[modality] = expert
     return experts
+
+
+def _features(path: Path) -> FeatureTable:
+    from affuse.datasets.predictions import read_table  # knows every corpus, which most analyses do without
+
+    return FeatureTable(read_table(path, KEYS), path.name)
 
 
 class Analyzer:
@@ -343,12 +358,14 @@ class _Answer:
         }
 
     def _notes(self, verdicts: Sequence[Verdict], n_people: int) -> tuple[str, ...]:
+        own = dict.fromkeys(note for readings in self.readings.values() for r in readings for note in r.notes)
+        notes = (*self.recording.notes, *own)
         heard = {m for v in verdicts for m, e in v.evidence.items() if e.probabilities is not None}
         shared = [m for m in ("voice", "text") if m in heard]
         if n_people < 2 or not shared:
-            return tuple(self.recording.notes)
+            return notes
         return (
-            *self.recording.notes,
+            *notes,
             f"{n_people} persons are seen; {' and '.join(shared)} cannot be told apart by person "
             "and count for each of them",
         )

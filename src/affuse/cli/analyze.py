@@ -54,6 +54,9 @@ def analyze(
         str | None,
         typer.Option(help="Which experts to ask, for example face,voice or voice=runs/mine/bundle (default: all)."),
     ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Table of numbers for a joint expert that reads some, a row a recording.")
+    ] = None,
     language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -66,7 +69,7 @@ def analyze(
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
     from affuse.pipeline import Analyzer, load_experts  # brings the decoders and networks, which --help does without
 
-    analyzer = Analyzer(load_experts(parse_experts(experts), language), window, hop)
+    analyzer = Analyzer(load_experts(parse_experts(experts), language, features), window, hop)
     if text is not None:
         _deliver(analyzer.analyze_text(text), out, "text", report, as_json)
         return

@@ -21,7 +21,7 @@ class Reading:
     ``probabilities`` (n, k) over the expert's labels, NaN rows where there is no evidence; ``reasons`` has n entries,
     empty where there is evidence. ``sentiment`` (n, 3) over `labels.SENTIMENT`, NaN likewise, where the expert judges
     it itself. ``person``, ``times`` (m,) and ``boxes`` (m, 4: x, y, width, height as fractions of the picture) where a
-    person was followed.
+    person was followed. ``notes``: what a reader should know about it, one sentence each.
     """
 
     probabilities: np.ndarray
@@ -30,6 +30,7 @@ class Reading:
     person: str | None = None
     times: np.ndarray = field(default_factory=lambda: np.empty(0))
     boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from affuse.timeline import Timeline
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["MIN_SPEECH", "SILENCE", "VoiceExpert", "level", "speech_seconds"]
+__all__ = ["MIN_SPEECH", "SILENCE", "VoiceExpert", "level", "speech_seconds", "why_not"]
 
 MIN_SPEECH = 0.5
 """Seconds of speech below which a window is no evidence: about two syllables."""
@@ -81,7 +81,7 @@ class VoiceExpert:
         width = weights.width(self._session)
         rows = np.full((len(timeline), width), np.nan, dtype=np.float32)
         for row, samples in zip(rows, recording.sound(timeline), strict=True):
-            if not _why_not(samples):
+            if not why_not(samples):
                 row[:] = self._run("embedding", samples)
         return rows
 
@@ -98,7 +98,7 @@ class VoiceExpert:
         return self._run("probabilities", waveform)
 
     def _judge(self, samples: np.ndarray) -> tuple[np.ndarray, str]:
-        reason = _why_not(samples)
+        reason = why_not(samples)
         if reason:
             return np.full(len(self.labels), np.nan), reason
         return self._run("probabilities", samples).astype(float), ""
@@ -109,7 +109,7 @@ class VoiceExpert:
         return np.asarray(row)
 
 
-def _why_not(samples: np.ndarray) -> str:
+def why_not(samples: np.ndarray) -> str:
     """Why these samples are no evidence; empty where they are."""
     if len(samples) == 0:
         return "no sound"

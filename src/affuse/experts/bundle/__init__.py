@@ -18,16 +18,21 @@ def load_bundle(path: str | Path, **options: Any) -> Any:
     Raises AssetError where a file is missing, was changed or does not fit the others, ConfigError where this affuse
     has no expert for what the network reads.
     """
-    from affuse.experts.bundle import experts  # brings OpenCV
+    from affuse.experts.bundle import experts, windows  # bring OpenCV
 
     bundle = read_bundle(path)
     bundle.session  # noqa: B018 (a network that does not fit is told now, not in the middle of a recording)
+    reads = bundle.description.reads
+    unread = [block for block in reads if block not in windows.READ]
+    if unread:
+        raise ConfigError(
+            f"{path} reads {' and '.join(unread)}, which affuse does not find in recordings by itself; "
+            f"it finds {', '.join(windows.READ)}"
+        )
     kinds: dict[tuple[str, ...], Any] = {
         ("waveform",): experts.BundledVoice,
         ("images",): experts.BundledFace,
         ("tokens",): experts.BundledText,
     }
-    reads = bundle.description.reads
-    if bundle.description.kind != "expert" or reads not in kinds:
-        raise ConfigError(f"{path}: this affuse asks no network of kind {bundle.description.kind} over {reads}")
-    return kinds[reads](bundle, **options)
+    single = bundle.description.kind == "expert"
+    return (kinds.get(reads, windows.BundledWindows) if single else windows.BundledWindows)(bundle, **options)

@@ -29,6 +29,8 @@ BLOCKS: dict[str, tuple[str | None, dict[str, type]]] = {
     "clips": ("face", {"size": int, "frames": int}),
     "tokens": ("text", {"longest": int}),
     "columns": (None, {"names": list}),  # numbers that the user brings; they may tell about anything
+    "frames": (None, {"features": int}),
+    "landmarks": ("face", {"points": int}),
 }
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -48,8 +50,8 @@ class BundleDescription:
         where it is joint. An expert reads exactly one.
     inputs: by block, what its input looks like: ``images`` {"size": pixels, "channels": 1 for grey or 3 for RGB},
         ``clips`` {"size": pixels, "frames": frames a clip} (RGB), ``tokens`` {"longest": ids that the network reads at
-        once, special ones included}, ``columns`` {"names": columns of the table, and optionally "fill": their values
-        where a row lacks some, "modality": what they were measured on}.
+        once, special ones included}, ``columns`` {"names": columns of the table, of which single ones may be NaN, and
+        "modality" where they were measured on one of voice, face and text}.
     prior: label frequencies (k,), above 0 somewhere and adding up to 1, under which the answers are calibrated.
     measured: figures on rows that neither training nor selection saw, by name.
     licence: of the weights.
@@ -166,9 +168,6 @@ def _check_inputs(d: BundleDescription) -> None:
     channels = d.inputs.get("images", {}).get("channels", 1)
     if channels not in (1, 3):
         raise ConfigError(f"pictures have 1 channel (grey) or 3 (RGB); got {channels}")
-    columns = d.inputs.get("columns", {})
-    if "fill" in columns and len(columns["fill"]) != len(columns["names"]):
-        raise ConfigError(f"columns have {len(columns['names'])} names, but {len(columns['fill'])} values to fill in")
 
 
 def _check_files(d: BundleDescription) -> None:

@@ -15,7 +15,7 @@ from affuse.experts.base import Reading
 from affuse.experts.bundle.folder import Bundle
 from affuse.experts.bundle.tokens import Tokens
 from affuse.experts.face.crop import Framing, crop_face
-from affuse.experts.face.detect import FaceDetector, YuNetDetector
+from affuse.experts.face.detect import FaceDetector, checksums
 from affuse.experts.face.expert import FaceExpert
 from affuse.experts.text.expert import NO_WORDS, NO_WORDS_HERE, average
 from affuse.experts.voice import VoiceExpert
@@ -71,9 +71,7 @@ class BundledFace(BundledExpert, FaceExpert):
     @property
     def sha256(self) -> dict[str, str]:
         """Checksums of the bundle's files and of the detector by name."""
-        detector = self._moving_detector
-        yunet = {"yunet": weights.sha256_of(detector.path)} if isinstance(detector, YuNetDetector) else {}
-        return self.bundle.sha256 | yunet
+        return self.bundle.sha256 | checksums(self._moving_detector)
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, k) of pictures of faces, grey (n, h, w) or RGB (n, h, w, 3) uint8, brought to its size.

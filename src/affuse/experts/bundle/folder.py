@@ -152,7 +152,7 @@ def _check_network(session: InferenceSession, description: BundleDescription, pa
 def _input_names(description: BundleDescription) -> set[str]:
     names: set[str] = {"present"} if description.kind == "joint" else set()
     for block in description.reads:
-        names |= {"ids", "mask"} if block == "tokens" else {block}
+        names |= {"tokens": {"ids", "mask"}, "frames": {"frames", "lengths"}}.get(block, {block})
     return names
 
 

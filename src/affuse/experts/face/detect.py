@@ -14,7 +14,7 @@ from affuse.errors import AssetError
 from affuse.experts import weights
 from affuse.experts.face.crop import HAAR_FRAMING, YUNET_FRAMING, Framing
 
-__all__ = ["Detections", "FaceDetector", "HaarDetector", "YuNetDetector", "default_detector", "suppress"]
+__all__ = ["Detections", "FaceDetector", "HaarDetector", "YuNetDetector", "checksums", "default_detector", "suppress"]
 
 
 # On pictures with a side of 32 pixels or less `cv2.FaceDetectorYN` answers with uninitialised memory (OpenCV 4.14).
@@ -134,6 +134,11 @@ def default_detector(detail: float = 1.0) -> FaceDetector:
     """
     path = weights.find("yunet")
     return YuNetDetector(path, round(480 * detail)) if path else HaarDetector(round(320 * detail))
+
+
+def checksums(detector: FaceDetector) -> dict[str, str]:
+    """SHA-256 of a detector's weights by its name; empty for one that has no file of its own."""
+    return {detector.name: weights.sha256_of(detector.path)} if isinstance(detector, YuNetDetector) else {}
 
 
 def suppress(found: Detections, overlap: float = 0.4) -> Detections:

@@ -14,7 +14,7 @@ from affuse.errors import ConfigError, DataError
 from affuse.experts import weights
 from affuse.experts.base import Reading
 from affuse.experts.face.crop import CROP_SIZE, Framing, crop_face, surroundings
-from affuse.experts.face.detect import Detections, FaceDetector, YuNetDetector, default_detector
+from affuse.experts.face.detect import Detections, FaceDetector, checksums, default_detector
 from affuse.experts.face.track import Track, Tracker, appearance, confirmed
 from affuse.labels import FERPLUS, LabelSpace
 from affuse.media import Frame, Recording
@@ -23,18 +23,18 @@ from affuse.timeline import Timeline
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["FaceExpert"]
+__all__ = ["MAX_SIDE", "NO_FACE", "NO_PICTURE", "TOLERANCE", "FaceExpert", "follow", "places", "sample_times"]
 
 NO_FACE = "no face"
 NO_PICTURE = "no picture"
 
 _BATCH = 32  # crops: the network's time per crop is flat from 8 on
-_MAX_SIDE = 960  # pixels; a face as wide as a twentieth of the picture still fills the 48 pixels of a crop
+MAX_SIDE = 960  # pixels; a face as wide as a twentieth of the picture still fills the 48 pixels of a crop
 _STILL_DETAIL = 1.5  # a still is searched once, so it may cost more: 720 px with YuNet, 480 px with Haar
 _LOOK_SIZE = 48  # pixels of the picture whose appearance is compared
 _BOX_SECONDS = 0.5  # boxes of long recordings are kept this far apart
 _LONG = 300.0  # seconds
-_TOLERANCE = 1e-9  # seconds
+TOLERANCE = 1e-9  # seconds
 
 
 class FaceExpert:
@@ -66,10 +66,7 @@ class FaceExpert:
     def sha256(self) -> dict[str, str]:
         """Checksums by name of the weights that are used."""
         own = weights.digest("face") if self.model is None else weights.sha256_of(self.model)
-        detector = self._moving_detector
-        return {"face": own} | (
-            {"yunet": weights.sha256_of(detector.path)} if isinstance(detector, YuNetDetector) else {}
-        )
+        return {"face": own} | checksums(self._moving_detector)
 
     def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
         """One reading a person, the one seen most first: the mean of the probabilities of all their crops in a window.
@@ -140,9 +137,9 @@ class FaceExpert:
         """Detect, follow and crop in one pass; frames are dropped at once and crops after their batch."""
         still = recording.kind == "picture"
         detector = self._still_detector if still else self._moving_detector
-        times = timeline.starts[:1] if still else _sample_times(timeline, self.rate)
+        times = timeline.starts[:1] if still else sample_times(timeline, self.rate)
         seen, tracker, waiting = _Seen(), Tracker(), list[np.ndarray]()
-        for frame in recording.frames(times, max_side=_MAX_SIDE * (2 if still else 1)):
+        for frame in recording.frames(times, max_side=MAX_SIDE * (2 if still else 1)):
             found = follow(frame, detector, tracker)
             waiting += [
                 self._crop(frame, *face, detector.framing) for face in zip(found.boxes, found.landmarks, strict=True)
@@ -181,10 +178,10 @@ def follow(frame: Frame, detector: FaceDetector, tracker: Tracker) -> Detections
     return found
 
 
-def _sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
+def sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
     """Times in seconds, ``rate`` a second, that lie in a window; and the start of every window that would get none."""
     starts, ends = timeline.starts, timeline.ends
-    grid = np.arange(starts[0], ends.max() - _TOLERANCE, 1 / rate)
+    grid = np.arange(starts[0], ends.max() - TOLERANCE, 1 / rate)
     reached = np.maximum.accumulate(ends)[np.searchsorted(starts, grid, side="right") - 1]
     grid = grid[grid < reached]
     following = np.append(grid, np.inf)[np.searchsorted(grid, starts)]
@@ -194,16 +191,22 @@ def _sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
 def _reading(person: str, track: Track, seen: _Seen, timeline: Timeline) -> Reading:
     probabilities = _window_means(track, seen.rows, timeline)
     reasons = tuple(NO_FACE if unseen else "" for unseen in np.isnan(probabilities).any(axis=1))
+    times, boxes = places(track, seen.sizes)
+    return Reading(probabilities, reasons, person=person, times=times, boxes=boxes)
+
+
+def places(track: Track, sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Times (m,) and boxes (m, 4) of a track, as fractions of pictures with these ``sizes`` (width, height)."""
     kept = _thinned(track.times)
-    boxes = np.array(track.boxes)[kept] / np.tile(np.array(seen.sizes)[track.samples], 2)[kept]
-    return Reading(probabilities, reasons, person=person, times=np.array(track.times)[kept], boxes=boxes)
+    boxes = np.array(track.boxes)[kept] / np.tile(np.array(sizes)[track.samples], 2)[kept]
+    return np.array(track.times)[kept], boxes
 
 
 def _window_means(track: Track, rows: np.ndarray, timeline: Timeline) -> np.ndarray:
     """Mean of a track's rows of ``rows`` (crops, d) in every window: (n, d), NaN where a window has none."""
     own, times = rows[track.rows], np.array(track.times)
-    first = np.searchsorted(times, timeline.starts - _TOLERANCE)
-    last = np.searchsorted(times, timeline.ends - _TOLERANCE)
+    first = np.searchsorted(times, timeline.starts - TOLERANCE)
+    last = np.searchsorted(times, timeline.ends - TOLERANCE)
     means = np.full((len(timeline), rows.shape[1]), np.nan)
     for i in np.flatnonzero(last > first):
         means[i] = own[first[i] : last[i]].mean(axis=0)
@@ -216,6 +219,6 @@ def _thinned(times: Sequence[float]) -> list[int]:
         return list(range(len(times)))
     kept = [0]
     for i, time in enumerate(times):
-        if time - times[kept[-1]] >= _BOX_SECONDS - _TOLERANCE:
+        if time - times[kept[-1]] >= _BOX_SECONDS - TOLERANCE:
             kept.append(i)
     return kept
