@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
+load_file = pytest.importorskip("safetensors.torch", reason="weights are safetensors").load_file
 pytest.importorskip("lightning", reason="the loop needs Lightning")
 pytest.importorskip("onnx", reason="bundles are exported by way of onnx")
 
@@ -20,11 +21,12 @@ from affuse.experts.bundle import Bundle, BundleDescription, read_bundle, write_
 from affuse.labels import LabelSpace  # noqa: E402
 from affuse.training import networks  # noqa: E402
 from affuse.training.augment import PictureAugmentation  # noqa: E402
-from affuse.training.data import Sample, read  # noqa: E402
+from affuse.training.config import DataConfig, NetworkConfig, TrainConfig, resolve  # noqa: E402
+from affuse.training.data import DataOptions, Sample, read  # noqa: E402
 from affuse.training.inputs import Draw, Pictures, Store  # noqa: E402
 from affuse.training.little.active import choose_next, suggest, write_suggestions  # noqa: E402
 from affuse.training.little.asking import ask  # noqa: E402
-from affuse.training.little.pretrain import PretrainOptions, nt_xent, pretrain, save_start, views_of  # noqa: E402
+from affuse.training.little.pretrain import PretrainOptions, nt_xent, pretrain, pretrain_from, save_start, views_of  # noqa: E402
 from affuse.training.little.pseudo import (  # noqa: E402
     PseudoOptions,
     confident_rows,
@@ -36,6 +38,7 @@ from affuse.training.little.transfer import layers, parameter_groups  # noqa: E4
 from affuse.training.networks import tokenizers  # noqa: E402
 from affuse.training.networks.base import Network, Output  # noqa: E402
 from affuse.training.networks.export import export  # noqa: E402
+from affuse.training.task import prepare  # noqa: E402
 
 MOODS = LabelSpace("moods", ("anger", "happiness", "sadness"))
 
@@ -128,13 +131,33 @@ def test_hidden_words_are_learned_from_their_company(tmp_path: Path) -> None:
 
 
 def test_a_start_holds_everything_but_the_head(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     network = small_face()
     save_start(network, tmp_path / "start.safetensors")
     held = load_file(tmp_path / "start.safetensors")
     assert set(held) == {key for key in network.state_dict() if not key.startswith("head.")}
     assert all(torch.equal(held[key], network.state_dict()[key]) for key in held)
+
+
+def test_training_starts_from_what_pre_training_wrote(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{' '.join(rng.choice(['sun', 'sea', 'rain', 'mud', 'hill'], 5))},{'happy' if i % 2 else 'sad'}"
+        for i in range(60)
+    ]
+    table = tmp_path / "texts.csv"
+    table.write_text("\n".join(["text,label", *dict.fromkeys(lines), "a line that nobody labelled,"]), encoding="utf-8")
+    network = NetworkConfig("bag", vocabulary=100, options={"width": 8, "buckets": 64})
+    config = TrainConfig(DataConfig(str(table), "text"), network=network)
+    out = tmp_path / "start.safetensors"
+    pretrain_from(resolve(config), out, PretrainOptions(epochs=2, batch_size=16))
+    started = replace(network, start=out, tokenizer=out.with_suffix(".tokenizer.json"))
+    reading = DataOptions(unlabelled="keep")
+    again = resolve(replace(config, network=started, data=replace(config.data, reading=reading)))
+    task = prepare(again, read(table, "text", reading), Store(tmp_path / "store"))
+    held = load_file(out)
+    assert torch.equal(task.network.tokens.weight, held["tokens.weight"])
+    assert task.tokenizer is not None
+    assert "nobody" in task.tokenizer.get_vocab() or "no" in task.tokenizer.get_vocab()
 
 
 def test_one_row_is_too_few_to_compare() -> None:
