@@ -221,6 +221,18 @@ def test_a_table_of_moments(tmp_path: Path) -> None:
     assert not {s.speaker for s in data.part("train")} & {s.speaker for s in data.part("valid")}
 
 
+def test_moments_of_one_recording_stay_together_where_no_speaker_is_stated(tmp_path: Path) -> None:
+    for i in range(4):
+        write_wav(tmp_path / f"{i}.wav", seconds=4.0, frequency=200 + 9 * i)
+    rows = [[f"{i}.wav", s, s + 1, "sad" if s % 2 else "happy"] for i in range(4) for s in range(4)]
+    data = read(write_table(tmp_path / "d.csv", "path start end label", rows), "voice")
+    assert counts(data) == {"train": 12, "valid": 4, "test": 0}
+    assert not {s.path for s in data.part("train")} & {s.path for s in data.part("valid")}
+    stated = [[*row, "valid" if row[1] == 3 else "train"] for row in rows]
+    data = read(write_table(tmp_path / "d.csv", "path start end label split", stated), "voice")
+    assert {s.start for s in data.part("valid")} == {3.0}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 def test_chinese_tables_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     texts = [

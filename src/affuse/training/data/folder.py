@@ -47,8 +47,8 @@ def read_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
     if not paths:
         raise DataError(f"{folder} holds no {_KINDS[modality]} files ({', '.join(_SUFFIXES[modality])})")
     rows = Rows(folder.resolve().name)
-    if len(paths) < len(found):
-        kinds = Counter(p.suffix.lower() or p.name for p in found if p not in set(paths))
+    kinds = Counter(p.suffix.lower() or p.name for p in found if p.suffix.lower() not in _SUFFIXES[modality])
+    if kinds:
         rows.notes.append(f"files of other kinds were left alone: {', '.join(f'{n} {k}' for k, n in kinds.items())}")
     names = [_Name.of(path.relative_to(folder)) for path in paths]
     depth = _depth_of_emotions(names)

@@ -41,6 +41,7 @@ def read(source: str | Path, modality: str, options: DataOptions = _DEFAULTS) ->
     rows = _rows(source, modality, options)
     if rows.labels is not None and modality == "text":
         options = replace(options, bad_rows="skip")  # some published texts are empty, and nobody can mend them
+    _keep_recordings_whole(rows)
     labels, samples = _labelled(rows, modality, options)
     samples = _sound_rows(rows, samples, modality, options)
     samples, notes = complete_splits(samples, options.valid, options.seed)
@@ -74,9 +75,9 @@ def _rows_of_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
     if listing is not None:
         return read_manifest(listing, modality, options)
     by_split = {split: table for table in tables if (split := split_name(table.stem))}
-    return (
-        _joined(folder, by_split, modality, options) if "train" in by_split else read_folder(folder, modality, options)
-    )
+    if "train" in by_split:
+        return _joined(folder, by_split, modality, options)
+    return read_folder(folder, modality, options)
 
 
 def _joined(folder: Path, tables: dict[str, Path], modality: str, options: DataOptions) -> Rows:
@@ -90,7 +91,16 @@ def _joined(folder: Path, tables: dict[str, Path], modality: str, options: DataO
         rows.samples += [replace(sample, split=split) for sample in part.samples]
         rows.words += part.words
         rows.problems += part.problems
+        rows.notes += part.notes
     return rows
+
+
+def _keep_recordings_whole(rows: Rows) -> None:
+    """Take moments of one recording for one speaker's where neither speakers nor splits are stated."""
+    stated = any(sample.speaker or sample.split for sample in rows.samples)
+    if not stated and any(sample.path is not None and sample.start is not None for sample in rows.samples):
+        rows.samples = [replace(s, speaker=None if s.path is None else str(s.path)) for s in rows.samples]
+        rows.notes.append("no speakers are stated: the moments of one recording are taken for those of one speaker")
 
 
 def _labelled(rows: Rows, modality: str, options: DataOptions) -> tuple[LabelSpace, list[Sample]]:
@@ -101,11 +111,10 @@ def _labelled(rows: Rows, modality: str, options: DataOptions) -> tuple[LabelSpa
     words = [word.strip() for word in rows.words]
     labelling = label_space(rows.name, [*words, *rows.vote_words])
     rows.notes += labelling.notes
+    vote_columns = [labelling.columns[word.strip()] for word in rows.vote_words]
     samples = []
     for sample, word in zip(rows.samples, words, strict=True):
-        votes = _shares(
-            sample.distribution, [labelling.columns[w.strip()] for w in rows.vote_words], len(labelling.space)
-        )
+        votes = _shares(sample.distribution, vote_columns, len(labelling.space))
         label = labelling.columns.get(word)
         if label is None and votes is not None:
             label = int(votes.argmax())
