@@ -44,8 +44,9 @@ class Verdict:
     """The fused answer for one person and one stretch of time.
 
     ``fused`` (7,) over `EKMAN`, ``label`` and ``confidence`` are None where no modality has evidence. ``sentiment``
-    lies in -1…1. ``conflict`` is the Jensen-Shannon divergence between the modalities in 0…1, None with fewer than
-    two; ``conflict_text`` says in words who disagrees with whom, and is empty where the conflict is unremarkable.
+    lies in -1…1, also where an expert judges nothing but sentiment. ``conflict`` is the Jensen-Shannon divergence
+    between the modalities in 0…1, None with fewer than two; ``conflict_text`` says in words who disagrees with whom,
+    and is empty where the conflict is unremarkable.
     """
 
     segment: Segment

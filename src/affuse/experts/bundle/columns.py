@@ -40,7 +40,7 @@ class FeatureTable:
         NaN where there is no number. Raises DataError where the table lacks a column, or a cell is no number.
         """
         values = np.stack([self._numbers(name) for name in names], axis=1)
-        rows = np.flatnonzero([_is_named(key, recording) for key in self._keys])
+        rows = self._rows(recording)
         shared = np.stack([self._shared(int(row), timeline) for row in rows], axis=1) if len(rows) else None
         if shared is None:
             return np.full((len(timeline), len(names)), np.nan)
@@ -52,7 +52,14 @@ class FeatureTable:
 
     def names(self, recording: str) -> bool:
         """Whether any row belongs to a recording."""
-        return any(_is_named(key, recording) for key in self._keys)
+        return len(self._rows(recording)) > 0
+
+    def _rows(self, recording: str) -> np.ndarray:
+        """Rows about a recording: those of its whole name, else of its name without suffix, else but for the suffix."""
+        names, stem = np.array(self._keys), PurePath(recording).stem
+        stems = np.array([PurePath(name).stem for name in self._keys])
+        levels = (names == recording, names == stem, stems == stem)
+        return next((np.flatnonzero(level) for level in levels if level.any()), np.empty(0, dtype=int))
 
     @cached_property
     def _keys(self) -> list[str]:
@@ -61,7 +68,7 @@ class FeatureTable:
             raise DataError(
                 f"{self.source} names no recordings in a column {' or '.join(KEYS)}; its columns: {self._listed}"
             )
-        return [str(value) for value in self.frame[column]]
+        return [PurePath(str(value).replace("\\", "/")).name for value in self.frame[column]]
 
     @cached_property
     def _segments(self) -> list[Segment | None]:
@@ -98,8 +105,3 @@ class FeatureTable:
     @property
     def _listed(self) -> str:
         return ", ".join(map(str, self.frame.columns[:12])) + (", …" if len(self.frame.columns) > 12 else "")
-
-
-def _is_named(key: str, recording: str) -> bool:
-    name = PurePath(key.replace("\\", "/")).name
-    return recording in (key, name) or PurePath(recording).stem in (name, PurePath(name).stem)
