@@ -233,7 +233,7 @@ def test_texts_of_all_languages_have_the_same_keys_and_places() -> None:
 
 def test_every_text_that_the_page_asks_for_exists() -> None:
     folder = Path(report_media.__file__).parent
-    script = "".join((folder / "static" / name).read_text("utf-8") for name in ("timeline.js", "report.js"))
+    script = "".join(path.read_text("utf-8") for path in (folder / "static").glob("*.js"))
     asked = set(re.findall(r'say\("([\w.]+[a-z])"', script)) - {"emotion", "modality", "kind", "table"}
     template = (folder / "templates" / "report.html.j2").read_text("utf-8")
     assert asked | set(re.findall(r'say\["([\w.]+)"\]', template)) <= STRINGS["en"].keys()

@@ -14,6 +14,7 @@ import pytest
 import samples
 from affuse.analysis import Analysis, Cue
 from affuse.report import headline, media, write_report
+from affuse.report.palette import palette
 from affuse.timeline import Segment
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
@@ -365,20 +366,15 @@ def test_timeline_is_a_module_that_live_pages_can_feed(browser: Any) -> None:
         """async ([short, longer, palette]) => {
             const { createTimeline, formatter } = await import("/timeline.js");
             const here = document.getElementById("here");
-            const timeline = createTimeline(here, short, { say: formatter({}), palette, person: "person 1" });
+            const say = formatter({});
+            const timeline = createTimeline(here, short, { say, palette, person: "person 1", onSeek: () => {} });
             const value = (name) => here.querySelector("svg").getAttribute("aria-value" + name);
             const first = value("max");
             timeline.update(longer);
             timeline.setTime(11.5);
             return [first, value("max"), timeline.index.windows.length, value("now")];
         }""",
-        [short.to_dict(), longer.to_dict(), _palette()],
+        [short.to_dict(), longer.to_dict(), palette()],
     )
     page.close()
     assert ends == ["6.0", "12.0", len(longer.verdicts), "11.5"]
-
-
-def _palette() -> dict[str, Any]:
-    from affuse.report.palette import COLOURS, INKS, STACK
-
-    return {"colours": COLOURS, "inks": INKS, "stack": list(STACK)}

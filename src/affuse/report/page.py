@@ -16,10 +16,10 @@ from affuse.analysis import Analysis
 from affuse.atomic import replacing
 from affuse.errors import OutputError
 from affuse.report.media import PLACE, Medium, encoded, medium_of
-from affuse.report.palette import COLOURS, INKS, STACK
-from affuse.report.words import absences, headline_parts, strings
+from affuse.report.palette import COLOURS, INKS, palette
+from affuse.report.words import answer_in_words, headline_parts, strings
 
-__all__ = ["GENERATOR", "refuse_input", "render_report", "write_page", "write_report"]
+__all__ = ["GENERATOR", "refuse_input", "render_report", "style", "write_page", "write_report"]
 
 GENERATOR = '<meta name="generator" content="affuse">'
 """The line by which a page of affuse is known."""
@@ -30,10 +30,9 @@ _DATA_PLACE = "<analysis>"
 # Numbers on a page are drawn, not computed with; four decimals halve the size of long recordings.
 _DECIMALS = 4
 
-_IMPORT = """import {
-  conflictsOf, createIndex, createTimeline, formatTime, formatter, hasEvidence,
-} from "./timeline.js";
-"""
+# The script of a page, each module before those that import it.
+_MODULES = ("timeline", "elements", "clock", "theme", "parts", "numbers", "viewer", "report")
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 
 
 def write_report(analysis: Analysis, path: str | Path, lang: str = "en") -> Path:
@@ -71,7 +70,7 @@ def _render(analysis: Analysis, medium: Medium, lang: str) -> str:
     from jinja2 import Environment, StrictUndefined  # only pages need it
     from markupsafe import Markup
 
-    style, script = _style(), _script()
+    css, script = style(), _script()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("templates/report.html.j2")).render(
         lang=lang,
@@ -81,8 +80,8 @@ def _render(analysis: Analysis, medium: Medium, lang: str) -> str:
         uri=Markup(medium.uri),
         headline=headline_parts(analysis, analysis.summary, lang),
         generator=Markup(GENERATOR),
-        policy=_policy(style, script, medium),
-        style=Markup(style),
+        policy=_policy(css, script, medium),
+        style=Markup(css),
         script=Markup(script),
         data=Markup(_DATA_PLACE),
     )
@@ -99,10 +98,9 @@ def _data(analysis: Analysis, medium: Medium, lang: str) -> Iterator[str]:
     """What the page's script reads, as JSON in pieces; windows become text one by one, which spares memory."""
     rest = {
         "medium": medium.to_dict(),
-        "headlines": [headline_parts(analysis, summary, lang) for summary in analysis.summaries],
-        "absences": [absences(analysis, summary, lang) for summary in analysis.summaries],
+        **answer_in_words(analysis, lang),
         "strings": strings(lang),
-        "palette": {"colours": COLOURS, "inks": INKS, "stack": list(STACK)},
+        "palette": palette(),
     }
     yield _inert(rest).removesuffix("}") + ',"analysis":'
     yield _inert(_rounded(analysis.header())).removesuffix("}") + ',"windows":['
@@ -125,17 +123,15 @@ def _inert(data: dict[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _style() -> str:
+def style() -> str:
+    """The style sheet of reports, with the colours of the emotions as variables."""
     colours = "".join(f"--{name}:{colour};--on-{name}:{INKS[name]};" for name, colour in COLOURS.items())
     return f":root{{{colours}}}\n{_asset('static/report.css')}"
 
 
 def _script() -> str:
-    """Both modules as one: a page of one file has nothing to import from."""
-    page = _asset("static/report.js")
-    if not page.startswith(_IMPORT):
-        raise RuntimeError("static/report.js must begin with its import of timeline.js")
-    return _asset("static/timeline.js") + page.removeprefix(_IMPORT)
+    """All modules as one: a page of one file has nothing to import from."""
+    return "\n".join(_IMPORT.sub("", _asset(f"static/{name}.js")) for name in _MODULES)
 
 
 def _asset(name: str) -> str:

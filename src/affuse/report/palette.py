@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["COLOURS", "INKS", "LETTERS", "STACK"]
+from typing import Any
+
+__all__ = ["COLOURS", "INKS", "LETTERS", "STACK", "palette"]
 
 # After Okabe & Ito (2008), which stays apart under the three common colour-vision deficiencies. Their yellow is
 # taken a little darker, since the original glares on white.
@@ -32,3 +34,8 @@ LETTERS = {
 
 # From the bottom of a stacked plot to its top: unpleasant, neutral, pleasant, so that its height reads as a mood.
 STACK = ("sadness", "fear", "disgust", "anger", "neutral", "surprise", "happiness")
+
+
+def palette() -> dict[str, Any]:
+    """The colours as the pages' scripts read them."""
+    return {"colours": COLOURS, "inks": INKS, "stack": list(STACK)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,17 @@ from affuse.analysis import Analysis, Verdict
 from affuse.errors import ConfigError
 from affuse.labels import EKMAN
 
-__all__ = ["STRINGS", "absence_lines", "absences", "headline", "headline_parts", "name_of", "strings", "windows_of"]
+__all__ = [
+    "STRINGS",
+    "absence_lines",
+    "absences",
+    "answer_in_words",
+    "headline",
+    "headline_parts",
+    "name_of",
+    "strings",
+    "windows_of",
+]
 
 # Below this the answer is called mixed, and its runner-up is named as well.
 _CLEAR = 0.5
@@ -267,6 +278,14 @@ def absences(analysis: Analysis, summary: Verdict, lang: str = "en") -> dict[str
     """For every modality, why it lacks evidence in some windows of a person: an entry a reason, most frequent first."""
     windows = windows_of(analysis, summary.person) or [summary]
     return {modality: list(_absence(modality, windows, strings(lang))) for modality in analysis.modalities}
+
+
+def answer_in_words(analysis: Analysis, lang: str = "en") -> dict[str, list[Any]]:
+    """What a page needs besides the analysis itself: ``headlines`` and ``absences``, an entry a person each."""
+    return {
+        "headlines": [headline_parts(analysis, summary, lang) for summary in analysis.summaries],
+        "absences": [absences(analysis, summary, lang) for summary in analysis.summaries],
+    }
 
 
 def absence_lines(analysis: Analysis, summary: Verdict, lang: str = "en") -> list[str]:

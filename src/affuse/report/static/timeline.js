@@ -129,13 +129,13 @@ const fitted = (text, width, size = 12, weight = 400) => {
 /**
  * A timeline inside `root`.
  *
- * options: say (a formatter), palette {colours, inks, stack}, person (id or null), onSeek(seconds), onToggle().
- * Returns setTime, setPerson, update (a new analysis, for live pages) and redraw.
+ * options: say (a formatter), palette {colours, inks, stack}, person (id or null), onSeek(seconds), onToggle(), and clock
+ * (how seconds are written). Where nothing seeks it is a picture, otherwise a slider. Returns setTime, setPerson, update (a new analysis, for live pages) and redraw.
  */
 export function createTimeline(root, analysis, options) {
-  const { say, palette, onSeek = () => {}, onToggle = () => {} } = options;
+  const { say, palette, onSeek = null, onToggle = () => {}, clock = formatTime } = options;
   const id = `affuse-${serial++}`;
-  const svg = element("svg", { class: "timeline", role: "slider", tabindex: "0", "aria-label": say("timeline.label") });
+  const svg = element("svg", { class: "timeline", "aria-label": say("timeline.label"), ...(onSeek ? { role: "slider", tabindex: "0" } : { role: "img" }) });
   let data = analysis;
   let person = options.person ?? null;
   let index = createIndex(data, person);
@@ -158,7 +158,7 @@ export function createTimeline(root, analysis, options) {
     const wide = x(to) - x(from);
     const group = element("g", {}, element("rect", { x: x(from), y, width: Math.max(0, wide), height: tall, class: "blank", fill: `url(#${id}-hatch)` }));
     const text = reason || say("no_evidence");
-    group.firstChild.append(element("title", {}, `${formatTime(from)}–${formatTime(to)} ${text}`));
+    group.firstChild.append(element("title", {}, `${clock(from)}–${clock(to)} ${text}`));
     if (widthOf(text, 12, 400) <= wide - 12) {
       const label = element("text", { x: x(from) + wide / 2, y: y + tall / 2, class: "blank-text" }, text);
       const plate = widthOf(text, 12, 400) + 12;
@@ -178,7 +178,7 @@ export function createTimeline(root, analysis, options) {
       const left = x(run.start);
       const wide = Math.max(1, x(run.end) - left);
       const rect = element("rect", { x: left + (wide > 6 ? 1 : 0), y, width: wide > 6 ? wide - 2 : wide, height: tall, rx: wide > 12 ? 5 : 0, fill: palette.colours[label] });
-      rect.append(element("title", {}, `${formatTime(run.start)}–${formatTime(run.end)} ${say("emotion." + label)}`));
+      rect.append(element("title", {}, `${clock(run.start)}–${clock(run.end)} ${say("emotion." + label)}`));
       layer.append(rect);
       const text = say("emotion." + label);
       const size = [13, 11].find((pixels) => widthOf(text, pixels, 600) <= wide - 5);
@@ -246,7 +246,7 @@ export function createTimeline(root, analysis, options) {
       const left = x(run.start);
       const wide = Math.max(3, x(run.end) - left);
       const mark = element("rect", { x: left, y: y + 2, width: wide, height: tall - 4, rx: 3, class: "conflict" });
-      mark.append(element("title", {}, `${formatTime(run.start)}–${formatTime(run.end)} ${run.key}`));
+      mark.append(element("title", {}, `${clock(run.start)}–${clock(run.end)} ${run.key}`));
       layer.append(mark);
       const full = `≠ ${run.key}`;
       const short = fitted(full, wide - 8, 11, 600);
@@ -309,7 +309,7 @@ export function createTimeline(root, analysis, options) {
       const anchor = tick === 0 ? "start" : x(tick) > width - 20 ? "end" : "middle";
       layer.append(
         element("line", { x1: x(tick), x2: x(tick), y1: y, y2: y + 5, class: "tick" }),
-        element("text", { x: x(tick), y: y + 18, class: "scale", "text-anchor": anchor }, formatTime(tick)),
+        element("text", { x: x(tick), y: y + 18, class: "scale", "text-anchor": anchor }, clock(tick)),
       );
     }
     return layer;
@@ -350,16 +350,17 @@ export function createTimeline(root, analysis, options) {
     playhead = element("g", { class: "playhead" }, element("line", { y1: 10, y2: height - HEIGHT.axis }), element("path", { d: "M-6,1h12v5l-6,6l-6,-6z" }));
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("height", height);
-    svg.replaceChildren(...parts, hover, playhead);
+    svg.replaceChildren(...parts, ...(onSeek ? [hover, playhead] : []));
     place();
   }
 
   function place() {
+    if (!onSeek) return;
     playhead.setAttribute("transform", `translate(${x(time).toFixed(2)},0)`);
     const window = index.at(time);
     const answer = window?.label
-      ? say("status", { time: formatTime(time), label: say("emotion." + window.label), percent: Math.round(100 * window.confidence) })
-      : `${formatTime(time)}: ${say("no_evidence")}`;
+      ? say("status", { time: clock(time), label: say("emotion." + window.label), percent: Math.round(100 * window.confidence) })
+      : `${clock(time)}: ${say("no_evidence")}`;
     svg.setAttribute("aria-valuemin", "0");
     svg.setAttribute("aria-valuemax", index.extent.toFixed(1));
     svg.setAttribute("aria-valuenow", Math.min(time, index.extent).toFixed(1));
@@ -377,7 +378,7 @@ export function createTimeline(root, analysis, options) {
     hover.setAttribute("transform", `translate(${x(at).toFixed(1)},0)`);
     const text = hover.lastChild;
     text.setAttribute("text-anchor", x(at) < 24 ? "start" : x(at) > width - 24 ? "end" : "middle");
-    text.textContent = formatTime(at);
+    text.textContent = clock(at);
   }
 
   function onKey(event) {
@@ -393,10 +394,12 @@ export function createTimeline(root, analysis, options) {
     return true;
   }
 
-  svg.addEventListener("pointerdown", onPointer);
-  svg.addEventListener("pointermove", onPointer);
-  svg.addEventListener("pointerleave", () => hover.setAttribute("hidden", ""));
-  svg.addEventListener("keydown", onKey);
+  if (onSeek) {
+    svg.addEventListener("pointerdown", onPointer);
+    svg.addEventListener("pointermove", onPointer);
+    svg.addEventListener("pointerleave", () => hover.setAttribute("hidden", ""));
+    svg.addEventListener("keydown", onKey);
+  }
   root.append(svg);
   const observer = new ResizeObserver(() => Math.floor(root.clientWidth) !== width && redraw());
   observer.observe(root);
