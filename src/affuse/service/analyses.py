@@ -26,6 +26,7 @@ _FILES = {
     "table.csv": ("analysis.csv", "text/csv"),
     "table.parquet": ("analysis.parquet", "application/vnd.apache.parquet"),
     "report.html": ("analysis.html", "text/html"),
+    "words.json": ("words.json", "application/json"),
 }
 
 _UNKNOWN = "there is no analysis of this id; it may have been deleted, or its time is over"
@@ -141,8 +142,8 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
         return state
 
     @router.get("/{job_id}/{file}", responses=_not_found(), response_class=FileResponse)
-    def download(job_id: str, file: Literal["table.csv", "table.parquet", "report.html"]) -> FileResponse:
-        """The table or the report of a finished job, as a file."""
+    def download(job_id: str, file: Literal["table.csv", "table.parquet", "report.html", "words.json"]) -> FileResponse:
+        """The table or the report of a finished job, or its answer in sentences by language, as a file."""
         stored, kind = _FILES[file]
         job = desk.find(job_id)
         name = f"{Path(job.name).stem}{Path(stored).suffix}"

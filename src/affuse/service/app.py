@@ -16,6 +16,9 @@ from pydantic import BaseModel, Field
 
 from affuse import __version__, fusing
 from affuse.errors import AffuseError, ConfigError
+from affuse.report.page import style
+from affuse.report.palette import palette
+from affuse.report.words import STRINGS
 from affuse.service import analyses, fusion
 from affuse.service.metrics import Metrics
 from affuse.service.queue import WakeUps, open_queue
@@ -136,8 +139,26 @@ def _add_page(app: FastAPI) -> None:
     def page() -> FileResponse:
         return FileResponse(str(static.joinpath("index.html")), headers={"Cache-Control": "no-cache"})
 
-    app.mount("/static/report", StaticFiles(directory=str(report)))
-    app.mount("/static", StaticFiles(directory=str(static)))
+    @app.get("/static/report.css", include_in_schema=False)
+    def look() -> Response:
+        return Response(style(), media_type="text/css", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/static/vocabulary.json", include_in_schema=False)
+    def vocabulary() -> dict[str, Any]:
+        return {"strings": STRINGS, "palette": palette()}
+
+    app.mount("/static/report", _Fresh(directory=str(report)))
+    app.mount("/static", _Fresh(directory=str(static)))
+
+
+class _Fresh(StaticFiles):
+    """Files that browsers ask for anew each time, so that none mixes modules of two versions."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, or that it has not changed."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:

@@ -137,6 +137,7 @@ def _write(analysis: Analysis, order: Order) -> None:
     import shutil
 
     from affuse.report.files import write_results
+    from affuse.report.words import STRINGS, answer_in_words
 
     # Without a path the page embeds no media: the recording goes when its job is over.
     analysis = replace(analysis, source=replace(analysis.source, path=None, name=order.name))
@@ -151,6 +152,8 @@ def _write(analysis: Analysis, order: Order) -> None:
     part = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         write_results(analysis, part, "analysis")
+        words = {lang: answer_in_words(analysis, lang) for lang in STRINGS}
+        (part / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
         os.replace(part, final)
     finally:
         shutil.rmtree(part, ignore_errors=True)
