@@ -97,10 +97,11 @@ def fit(
 ) -> KeepBest | None:
     """Train ``module`` in place and leave the best epoch's weights in it, on the CPU and in evaluation mode.
 
-    ``monitor`` is what the module logs in validation and early stopping looks at; None trains for all epochs without
-    validation, and returns None. Resumes from ``plan.checkpoints`` where it holds a whole checkpoint. The global
-    random state is left as it was. Raises ConfigError for an unknown logger, AssetError where every checkpoint is
-    broken, KeyboardInterrupt on Ctrl-C.
+    ``data`` draws the order of its rows from the seed and the epoch, not from torch's global state, which a resumed
+    run does not find as it was. ``monitor`` is what the module logs in validation and early stopping looks at; None
+    trains for all epochs without validation, and returns None. Resumes from ``plan.checkpoints`` where it holds a whole
+    checkpoint. The global random state is left as it was. Raises ConfigError for an unknown logger, AssetError where
+    every checkpoint is broken, KeyboardInterrupt on Ctrl-C.
     """
     keep = KeepBest(monitor, mode) if monitor is not None else None
     average = Average(plan.ema_decay) if plan.ema_decay is not None else None
@@ -240,6 +241,12 @@ class _SeedEpochs(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch, trainer.global_rank))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # Lightning makes the iterator over the first epoch of a process before that epoch begins, and a DataLoader
+        # draws as it is made: from here on all epochs are alike again.
+        if batch_idx == 0:
+            self.on_train_epoch_start(trainer, pl_module)
 
 
 def epoch_seed(*entropy: int) -> int:

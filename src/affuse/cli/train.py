@@ -6,14 +6,14 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affuse.errors import ConfigError, MissingExtraError
+from affuse.errors import ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from affuse.training.config import TrainConfig
@@ -23,6 +23,8 @@ __all__ = ["RECIPES", "configuration", "train", "training_extra"]
 
 RECIPES = ("face", "voice", "text_en", "text_zh")
 """Recipes of the shipped experts, in `affuse.training`."""
+
+_SHOWN = 10  # suggestions
 
 
 @dataclass(frozen=True)
@@ -220,5 +222,26 @@ def _run_recipe(recipe: str, data: Path | None, out: Path | None, resume: bool) 
         runpy.run_module(f"affuse.training.{recipe}", run_name="__main__", alter_sys=False)
 
 
-def _suggest(config: TrainConfig, bundle: Path | None, count: int, out: Path | None) -> None:
-    raise ConfigError("--suggest is not there yet")
+def _suggest(config: TrainConfig, place: Path | None, count: int, out: Path | None) -> None:
+    """Name the unlabelled rows to label next, as a table that becomes a manifest when it is filled in."""
+    from affuse.experts.bundle import read_bundle
+    from affuse.training.data import read
+    from affuse.training.little.active import suggest, write_suggestions
+
+    if place is None:
+        raise ConfigError("--suggest needs --bundle, the expert that is asked what it does not know")
+    reading = replace(config.data.reading, unlabelled="keep")
+    data = read(config.data.source, config.data.modality, reading)
+    unlabelled = [sample for sample in data.samples if sample.label is None]
+    if not unlabelled:
+        raise DataError(f"every row of {data.name} has a label; there is nothing to suggest")
+    labelled = [sample for sample in data.part("train") if sample.label is not None]
+    table = out or Path("suggestions.csv")
+    if table.is_dir() or table.resolve() == Path(config.data.source).resolve():
+        raise ConfigError(f"{table} cannot hold the suggestions; name another file by --out")
+    suggestions = suggest(read_bundle(place), unlabelled, count, labelled)
+    write_suggestions(suggestions, table)
+    for suggestion in suggestions[:_SHOWN]:
+        typer.echo(f"{suggestion.sample.where}: {suggestion.reason}")
+    more = f", and {len(suggestions) - _SHOWN} more" if len(suggestions) > _SHOWN else ""
+    typer.echo(f"written{more}: {table}; fill in the column label and train on it")

@@ -188,7 +188,7 @@ class TrainConfig:
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "voice": {"network": "crnn", "epochs": 40, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.99},
     "face": {"network": "small-face", "epochs": 24, "batch_size": 64, "learning_rate": 2e-3, "ema_decay": 0.998},
-    "text": {"network": "text-cnn", "epochs": 12, "batch_size": 64, "learning_rate": 1e-3, "ema_decay": 0.0},
+    "text": {"network": "text-cnn", "epochs": 12, "batch_size": 64, "learning_rate": 3e-3, "ema_decay": 0.0},
     "joint": {"network": "concat", "epochs": 40, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.99},
 }
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from affuse.errors import ConfigError
 from affuse.training.augment import mixup, spec_augment
 from affuse.training.config import TrainingConfig
 from affuse.training.inputs import Draw, Inputs, SpectrumAugmentation
+from affuse.training.little.transfer import Group, parameter_groups
 from affuse.training.networks.base import Network
 
 __all__ = ["MIXABLE", "Batches", "Classification", "Data", "Part", "class_weights", "rate_at"]
@@ -214,15 +215,16 @@ class Classification(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW whose rate follows `rate_at`, smaller in earlier layers, and 0 in frozen ones."""
         config = self.config
-        groups = _groups(self.network, config)
+        assert config.learning_rate is not None
+        groups = parameter_groups(self.network, config.learning_rate, config.layer_decay)
         optimizer = torch.optim.AdamW(
-            [{"params": g.parameters, "lr": g.rate} for g in groups], weight_decay=config.weight_decay
+            [{"params": list(g.parameters), "lr": g.rate} for g in groups], weight_decay=config.weight_decay
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         epochs = max(1, self.trainer.max_epochs or 1)
 
-        def course(group: _Group) -> Callable[[int], float]:
-            frozen_steps = 0 if group.is_head else config.freeze_until * steps / epochs
+        def course(group: Group) -> Callable[[int], float]:
+            frozen_steps = 0 if group.name.startswith("head") else config.freeze_until * steps / epochs
             return lambda step: rate_at(step / steps, config.schedule, config.warmup) * (step >= frozen_steps)
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [course(group) for group in groups])
@@ -236,26 +238,3 @@ class Classification(LightningModule):
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))  # out of the epoch's own seed
         masked = spec_augment(features.transpose(1, 2), generator, **asdict(self.spectrum)).transpose(1, 2)
         return self.network.classify(masked)
-
-
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Weights that share a learning rate."""
-
-    parameters: list[nn.Parameter]
-    rate: float
-    is_head: bool
-
-
-def _groups(network: Network, config: TrainingConfig) -> list[_Group]:
-    """Weights layer by layer: the head learns at the full rate, each layer before it at ``layer_decay`` of the next."""
-    assert config.learning_rate is not None
-    layers = [(name, [p for p in m.parameters() if p.requires_grad]) for name, m in network.named_children()]
-    layers = [(name, parameters) for name, parameters in layers if parameters]
-    own = [p for p in network.parameters(recurse=False) if p.requires_grad]
-    if own:
-        layers.insert(0, ("", own))
-    return [
-        _Group(parameters, config.learning_rate * config.layer_decay ** (len(layers) - 1 - i), name == "head")
-        for i, (name, parameters) in enumerate(layers)
-    ]

@@ -103,7 +103,7 @@ def prepare(config: TrainConfig, data: TrainingData, store: Store) -> Task:
         notes=(*data.notes, *notes),
     )
     if joint and (columns := make.columns(fit)) is not None:
-        network.fit_columns(torch.from_numpy(columns))
+        network.fit_columns(torch.from_numpy(columns).float())
     return task
 
 
