@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from affuse.datasets.predictions import Predictions
     from affuse.fusing import Fused
 
-__all__ = ["fuse"]
+__all__ = ["fuse", "write_table"]
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -91,12 +91,13 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     from arro3.core import Array, DataType, Table
     from arro3.io import write_parquet
+    from pandas.api.types import is_numeric_dtype
 
-    words = {"id", "label"}
     columns = {}
     for name in table:
         values = table[name].astype(object).where(table[name].notna(), None).tolist()
-        columns[str(name)] = Array(values, DataType.utf8() if name in words else DataType.float64())
+        numbers = is_numeric_dtype(table[name].dtype)
+        columns[str(name)] = Array(values, DataType.float64() if numbers else DataType.utf8())
     write_parquet(Table.from_pydict(columns), path)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from affuse import __version__
-from affuse.cli import analyze, compare, evaluate, fuse, models, serve, train, tune
+from affuse.cli import analyze, compare, evaluate, features, fuse, models, serve, train, tune
 from affuse.errors import AffuseError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app.command("fuse")(fuse.fuse)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
+app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
 
 

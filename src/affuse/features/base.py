@@ -73,7 +73,8 @@ class Extractor(TransformerMixin, BaseEstimator):
     name, modality: how it is asked for, and what it reads ("text", "voice" or "face"). unit: of its values.
     learns: whether `fit` learns anything. kept: whether what was measured is worth keeping on disk.
     extra: the extra of affuse that it needs, if any. libraries: distributions whose version decides its values.
-    version: raised with every change of its values, so that nothing old is taken from disk.
+    measures: what is measured, where several extractors share it. version: raised with every change of what is
+    measured, so that nothing old is taken from disk.
     """
 
     name: ClassVar[str]
@@ -83,6 +84,7 @@ class Extractor(TransformerMixin, BaseEstimator):
     kept: ClassVar[bool] = True
     extra: ClassVar[str] = ""
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
+    measures: ClassVar[str] = ""
     version: ClassVar[int] = 1
 
     def look(self, item: Item) -> Any:
@@ -94,17 +96,21 @@ class Extractor(TransformerMixin, BaseEstimator):
         raise NotImplementedError(f"{type(self).__name__} does not name its columns")
 
     def measure(
-        self, items: Sequence[Item], progress: Progress | None = None, store: FeatureStore | None = None
+        self, items: Sequence[Item | None], progress: Progress | None = None, store: FeatureStore | None = None
     ) -> list[Measured]:
         """Measure every item, or take it from ``store``, where it was kept under its content and these settings.
 
-        Raises MediaError where a recording cannot be read, MissingExtraError and AssetError where a part is missing.
+        An item that is None is a gap. Raises MediaError where a recording cannot be read, MissingExtraError and
+        AssetError where a part is missing.
         """
         keep = store if self.kept else None
         settings = self.fingerprint() if keep is not None else ""
         found = []
         for i, item in enumerate(items, 1):
-            found.append(self._measure(item) if keep is None else keep.recall(item, settings, self._measure))
+            if item is None:
+                found.append(Measured(None, "nothing given"))
+            else:
+                found.append(self._measure(item) if keep is None else keep.recall(item, settings, self._measure))
             if progress is not None:
                 progress(i, len(items))
         return found
@@ -145,10 +151,10 @@ class Extractor(TransformerMixin, BaseEstimator):
     def fingerprint(self) -> str:
         """Everything besides the item that decides what is measured: settings, versions, weights."""
         facts = {
-            "name": self.name,
+            "name": self.measures or self.name,
             "version": self.version,
             "settings": self.get_params(deep=False),
-            "libraries": {name: metadata.version(name) for name in self._installed()},
+            "libraries": {name: metadata.version(name) for name in self.libraries},
             "weights": self.weights(),
         }
         return json.dumps(facts, sort_keys=True, default=str)
@@ -156,9 +162,6 @@ class Extractor(TransformerMixin, BaseEstimator):
     def weights(self) -> dict[str, str]:
         """SHA-256 by name of the weights that decide what is measured."""
         return {}
-
-    def _installed(self) -> tuple[str, ...]:
-        return self.libraries
 
     def _measure(self, item: Item) -> Measured:
         try:

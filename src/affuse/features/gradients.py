@@ -20,7 +20,8 @@ _HOG_SIDE = 48
 
 _SIFT_SIDE = 96  # pixels: crops are doubled, so that the smallest patches still hold a few pixels a cell
 _SIFT_STEP = 8
-_SIFT_SIZES = (16.0, 24.0)  # pixels: diameters of the patches
+_SIFT_PATCHES = (16.0, 32.0)  # pixels: sides of the patches
+_SIDE_TO_SIZE = 1 / 6  # OpenCV's size of a key point is that of the blob; its patch is four cells of 1.5 blobs
 _HALVES = 2  # quarters of the face have histograms of their own
 _MOST_PATCHES = 100_000  # that a vocabulary is learned from
 
@@ -113,7 +114,7 @@ class Sift(FaceExtractor):
 def _grid() -> list[cv2.KeyPoint]:
     places = np.arange(_SIFT_STEP, _SIFT_SIDE, _SIFT_STEP, dtype=float)
     # An angle is given, for patches must not turn with their content: faces are level already.
-    return [cv2.KeyPoint(x, y, size, 0.0) for size in _SIFT_SIZES for y in places for x in places]
+    return [cv2.KeyPoint(x, y, side * _SIDE_TO_SIZE, 0.0) for side in _SIFT_PATCHES for y in places for x in places]
 
 
 def _patches(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:

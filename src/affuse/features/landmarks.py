@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from affuse.errors import AssetError, MissingExtraError
 from affuse.experts import weights
-from affuse.features.base import Array, library
-from affuse.features.faces import Face, FaceExtractor
+from affuse.features.base import Array, Item, NoEvidenceError, library
+from affuse.features.faces import Face, FaceExtractor, faces_of
 
 __all__ = [
     "ActionUnits",
@@ -113,8 +113,8 @@ def head_pose(points: Array) -> Array:
     """Yaw, pitch and roll (3,) in degrees of landmarks (68, 2), relative to the line of sight to the face.
 
     Yaw is positive where the nose points to the right as seen, pitch where it points up, roll where the head is tilted
-    clockwise as seen. The rotation nearest to the affine map from a generic head to the landmarks of nose and eyes, seen
-    from afar; a nose of other proportions shifts its pitch by about 10 degrees.
+    clockwise as seen. The rotation nearest to the affine map from a generic head to the landmarks of nose and eyes,
+    seen from afar; a nose of other proportions shifts its pitch by about 10 degrees.
     """
     head = _HEAD - _HEAD.mean(axis=0)
     seen = points[_HEAD_POINTS] - points[_HEAD_POINTS].mean(axis=0)
@@ -156,12 +156,29 @@ def _height(P: Array, low: int, high: int) -> float:
 
 
 class _Geometry(FaceExtractor):
+    """Base of what follows from landmarks, which are found once for all of them."""
+
     extra: ClassVar[str] = "features"
     libraries: ClassVar[tuple[str, ...]] = ("dlib-bin", *FaceExtractor.libraries)
+    measures: ClassVar[str] = "68 landmarks"
+
+    def look(self, item: Item) -> Any:
+        """Landmarks (frames, 68, 2) in pixels of the faces of an item."""
+        seen = [locate(face) for face in faces_of(item)]
+        if not seen:
+            raise NoEvidenceError("no face")
+        return np.stack(seen)
+
+    def of_points(self, points: Array) -> Array:
+        """Values (d,) of the landmarks (68, 2) of one face."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what follows from landmarks")
 
     def weights(self) -> dict[str, str]:
         """SHA-256 of detector and predictor."""
         return super().weights() | {"predictor": _SHA256["shape_predictor_68_face_landmarks.dat"]}
+
+    def _rows(self, values: list[Any]) -> Array:
+        return np.stack([np.mean([self.of_points(points) for points in frames], axis=0) for frames in values])
 
 
 class Landmarks(_Geometry):
@@ -170,9 +187,9 @@ class Landmarks(_Geometry):
     name: ClassVar[str] = "landmarks"
     unit: ClassVar[str] = "distance between the eyes"
 
-    def describe(self, face: Face) -> Array:
+    def of_points(self, points: Array) -> Array:
         """Coordinates x0, y0, x1, … (136,)."""
-        return level(locate(face)).ravel()
+        return level(points).ravel()
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Names by number of the landmark."""
@@ -185,9 +202,9 @@ class HeadPose(_Geometry):
     name: ClassVar[str] = "head-pose"
     unit: ClassVar[str] = "degrees"
 
-    def describe(self, face: Face) -> Array:
+    def of_points(self, points: Array) -> Array:
         """Angles (3,)."""
-        return head_pose(locate(face))
+        return head_pose(points)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Names of the angles."""
@@ -200,16 +217,16 @@ class ActionUnits(_Geometry):
     name: ClassVar[str] = "action-units"
     unit: ClassVar[str] = "distance between the eyes"
 
-    def describe(self, face: Face) -> Array:
+    def of_points(self, points: Array) -> Array:
         """Distances (10,)."""
-        return np.array(list(action_units(locate(face)).values()))
+        return np.array(list(action_units(points).values()))
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Names by number of the action unit and what is measured."""
-        return np.array(list(action_units(np.random.default_rng(0).random((68, 2)))))
+        return np.array(list(action_units(np.zeros((68, 2)))))
 
 
-class IdentityEmbedding(_Geometry):
+class IdentityEmbedding(FaceExtractor):
     """Who it is, not how they feel: dlib's face recognition network, 128 values; two of a person differ by under 0.6.
 
     King 2017, "High Quality Face Recognition with Deep Metric Learning" (dlib's blog).
@@ -217,6 +234,8 @@ class IdentityEmbedding(_Geometry):
 
     name: ClassVar[str] = "identity-embedding"
     unit: ClassVar[str] = "place on a unit sphere"
+    extra: ClassVar[str] = "features"
+    libraries: ClassVar[tuple[str, ...]] = ("dlib-bin", *FaceExtractor.libraries)
 
     def describe(self, face: Face) -> Array:
         """Embedding (128,)."""
@@ -229,4 +248,4 @@ class IdentityEmbedding(_Geometry):
 
     def weights(self) -> dict[str, str]:
         """SHA-256 of detector, predictor and network."""
-        return super().weights() | {"identity": _SHA256["dlib_face_recognition_resnet_model_v1.dat"]}
+        return super().weights() | _SHA256

@@ -1,0 +1,68 @@
+"""Late fusion that starts from features: a classifier a block, fused by any rule."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from affuse.fusion import registry
+from affuse.fusion.base import Array, Columns, Groups
+from affuse.fusion.early import BlockClassifier, Blocks, Concatenation, check_features
+from affuse.fusion.early.base import inner_splits
+
+__all__ = ["LateFusion"]
+
+
+class LateFusion(BlockClassifier):
+    """A classifier a block, fused by a rule that learns from their cross-validated answers (by group).
+
+    Parameters
+    ----------
+    blocks: columns of every modality.
+    rule: name of a fuser, as `affuse.fusion.registry.names` lists them.
+    classifier: of every block, as in `Concatenation`.
+    """
+
+    def __init__(self, blocks: Blocks, rule: str = "auto", classifier: Any = None) -> None:
+        self.blocks = blocks
+        self.rule = rule
+        self.classifier = classifier
+
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Learn from features X (n, d), NaN where a block is missing, and any labels y (n,); as `EarlyFuser.fit`."""
+        X, columns, groups = self._start(X, y, groups)
+        honest = np.full((len(X), len(self.blocks), len(self.classes_)), np.nan)
+        for fit, test in inner_splits(columns, groups):
+            honest[test] = self._answers_of(self._experts(X[fit], columns[fit], _of(groups, fit)), X[test])
+        self.experts_ = self._experts(X, columns, groups)
+        self.fuser_ = registry.make(self.rule).fit(honest, columns, groups=groups)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Probabilities (n, k) of X (n, d); a row without any block is NaN."""
+        check_is_fitted(self)
+        return np.asarray(self.fuser_.predict_proba(self._answers_of(self.experts_, check_features(X))))
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Most probable label (n,); a row without any block falls back to the most frequent label of `fit`."""
+        return self._answers(self.predict_proba(X))
+
+    def _experts(self, X: Array, y: Columns, groups: Groups) -> list[Concatenation]:
+        experts = (Concatenation({name: columns.tolist()}, self.classifier) for name, columns in self._layout().items())
+        return [expert.fit(X, y, groups) for expert in experts]
+
+    def _answers_of(self, experts: list[Concatenation], X: Array) -> Array:
+        """P (n, m, k) of all experts; a label that an expert never saw has the probability 0."""
+        P = np.full((len(X), len(experts), len(self.classes_)), np.nan)
+        for j, expert in enumerate(experts):
+            answers = expert.predict_proba(X)
+            P[:, j] = np.where(np.isnan(answers[:, :1]), np.nan, 0.0)
+            P[:, j, expert.classes_] = answers
+        return P
+
+
+def _of(groups: Groups, rows: NDArray[np.intp]) -> Groups:
+    return None if groups is None else groups[rows]
