@@ -60,6 +60,9 @@ def test_a_bundle_is_replaced_as_a_whole_and_other_folders_are_left_alone(voice:
     write_bundle(voice, description(name="second"), {"model.onnx": voice / "model.onnx"})
     assert load_bundle(voice).name == "second"
     assert not (voice / "card.md").exists()
+    with pytest.raises(AssetError):
+        write_bundle(voice, description(name="third"), {"model.onnx": b"garbage"})
+    assert load_bundle(voice).name == "second"
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(OutputError, match="thesis is there and is no bundle"):
@@ -267,6 +270,7 @@ def test_a_text_bundle_reads_any_language_and_long_texts_in_parts(tmp_path: Path
     # Four words make two parts of two: 0, 2, 2, 1 (mean 1.25) and 0, 4, 4, 1 (mean 2.25), which count alike.
     np.testing.assert_allclose(expert.classify(["好 好 天 天"]), [(answers(1.25) + answers(2.25)) / 2], atol=1e-6)
     assert np.isnan(expert.classify([" "])).all()
+    assert (expert.language_of("好"), expert.language_of(" ")) == ("und", None)
     check_expert(expert, Recording.from_text("好 坏。 天 天"), Timeline((Segment(0.0, 1.0),)))
 
 

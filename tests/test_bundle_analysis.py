@@ -213,7 +213,7 @@ def joint(place: Path, images: bool = False) -> Path:
         ("MatMul", ["columns", "pick"], "c"),
     ]
     parts = ["v", "c"]
-    shapes: dict[str, Any] = {"columns": {"names": ["AU12", "AU04"], "modality": "face"}}
+    shapes: dict[str, Any] = {"columns": {"names": ["AU12", "AU04"]}}
     if images:
         inputs["images"] = ["n", 1, 16, 16]
         shapes["images"] = {"size": 16, "channels": 1}
@@ -262,7 +262,7 @@ def test_a_joint_bundle_over_faces_answers_for_every_person_and_goes_on_without_
 
 def test_what_a_joint_expert_reads_is_not_asked_about_again(tmp_path: Path) -> None:
     expert = load_bundle(joint(tmp_path / "j"))
-    assert expert.covers == ("voice", "face")
+    assert expert.covers == ("voice", "face")  # action units are of the face
     with pytest.raises(ConfigError, match=r"expert 'both' reads voice itself; .* so leave out voice"):
         Analyzer({"joint": expert, "voice": FakeExpert("voice", {"anger": 0.9})})
     analysis = Analyzer({"joint": expert, "text": FakeExpert("text", {"anger": 0.9})}).analyze(
@@ -270,6 +270,24 @@ def test_what_a_joint_expert_reads_is_not_asked_about_again(tmp_path: Path) -> N
     )
     assert analysis.modalities == ("joint", "text")
     assert analysis.notes == ("both also reads numbers from a table of features, and none was given",)
+
+
+def test_the_modality_of_a_table_is_what_its_columns_were_measured_on() -> None:
+    def covers(**columns: Any) -> tuple[str, ...]:
+        reads = ("waveform", "columns")
+        return description(kind="joint", modality="joint", reads=reads, inputs={"columns": columns}).covers
+
+    assert covers(names=["heart_rate"]) == ("voice",)
+    assert covers(names=["AU12_r", "AU45_c"]) == ("voice", "face")
+    assert covers(names=["AU12_r", "age"]) == ("voice",)
+    assert covers(names=["age"], modality="text") == ("voice", "text")
+
+
+def test_a_recording_that_the_table_does_not_know_is_noted(tmp_path: Path) -> None:
+    features = table(name=["b.wav"], AU12=[0.3], AU04=[9.0])
+    recording = Recording.open(sound(tmp_path / "a.wav", 0.5))
+    (reading,) = load_bundle(joint(tmp_path / "j"), features=features).read(recording, Timeline((recording.span,)))
+    assert reading.notes == ("au.csv has no row for a.wav (its first is for b.wav), so that both did without it",)
 
 
 # --- tables of features ----------------------------------------------------------------------------------------------

@@ -54,6 +54,11 @@ class FeatureTable:
         """Whether any row belongs to a recording."""
         return len(self._rows(recording)) > 0
 
+    @property
+    def example(self) -> str:
+        """How the table names its first recording."""
+        return self._keys[0]
+
     def _rows(self, recording: str) -> np.ndarray:
         """Rows about a recording: those of its whole name, else of its name without suffix, else but for the suffix."""
         names, stem = np.array(self._keys), PurePath(recording).stem

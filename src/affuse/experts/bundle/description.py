@@ -34,6 +34,7 @@ BLOCKS: dict[str, tuple[str | None, dict[str, type]]] = {
 }
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ACTION_UNIT = re.compile(r"AU\d\d(_[rc])?")  # as OpenFace names them
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -48,10 +49,10 @@ class BundleDescription:
     labels: label space of the columns of "probabilities" (n, k).
     reads: the blocks that the network reads (keys of `BLOCKS`), in the order of the columns of its input "present"
         where it is joint. An expert reads exactly one.
-    inputs: by block, what its input looks like: ``images`` {"size": pixels, "channels": 1 for grey or 3 for RGB},
-        ``clips`` {"size": pixels, "frames": frames a clip} (RGB), ``tokens`` {"longest": ids that the network reads at
-        once, special ones included}, ``columns`` {"names": columns of the table, of which single ones may be NaN, and
-        "modality" where they were measured on one of voice, face and text}.
+    inputs: by block, what its input looks like. ``images``: "size" in pixels, "channels" (1 grey, 3 RGB). ``clips``:
+        "size", "frames" of a clip (RGB). ``tokens``: "longest", ids that the network reads at once, special ones
+        included; "language" where it reads only one. ``columns``: "names" of a table's columns, of which single ones
+        may be NaN; "modality" where they were measured on voice, face or text (of action units it is known).
     prior: label frequencies (k,), above 0 somewhere and adding up to 1, under which the answers are calibrated.
     measured: figures on rows that neither training nor selection saw, by name.
     licence: of the weights.
@@ -89,7 +90,7 @@ class BundleDescription:
     @property
     def covers(self) -> tuple[str, ...]:
         """The modalities that the network tells about, so that another expert for them would count twice."""
-        stated = [self.inputs.get(b, {}).get("modality", BLOCKS[b][0]) for b in self.reads]
+        stated = [_measured_on(self.inputs["columns"]) if b == "columns" else BLOCKS[b][0] for b in self.reads]
         return tuple(dict.fromkeys(m for m in stated if m is not None))
 
     def to_json(self) -> str:
@@ -131,6 +132,12 @@ class BundleDescription:
             raise AssetError(f"its entry {error} is missing") from error
         except (ConfigError, TypeError, ValueError, AttributeError) as error:
             raise AssetError(f"it does not hold together: {error}") from error
+
+
+def _measured_on(columns: Mapping[str, Any]) -> str | None:
+    """The modality that the columns of a table tell about: the one that is stated, or the face for action units."""
+    stated: str | None = columns.get("modality")
+    return stated or ("face" if all(map(_ACTION_UNIT.fullmatch, columns["names"])) else None)
 
 
 def _check_reads(d: BundleDescription) -> None:

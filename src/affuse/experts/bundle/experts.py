@@ -107,6 +107,12 @@ class BundledText(BundledExpert):
     def _tokens(self) -> Tokens:
         return Tokens.of(self.bundle)
 
+    def language_of(self, text: str) -> str | None:
+        """The language that the description states, "und" where it states none; None for a text without words."""
+        if not self._tokens.parts(text):
+            return None
+        return str(self.bundle.description.inputs["tokens"].get("language", "und"))
+
     def classify(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities (n, k) of texts; a text without words is a row of NaN."""
         return self._each(texts, "probabilities")

@@ -20,7 +20,7 @@ from affuse.experts.bundle.experts import BundledExpert
 from affuse.experts.bundle.folder import Bundle
 from affuse.experts.bundle.tokens import Tokens
 from affuse.experts.face.detect import FaceDetector, checksums, default_detector
-from affuse.experts.face.expert import NO_FACE, NO_PICTURE
+from affuse.experts.face.expert import NO_FACE, NO_PICTURE, STILL_DETAIL
 from affuse.experts.face.stream import FaceStream, View
 from affuse.experts.text.expert import NO_WORDS, NO_WORDS_HERE
 from affuse.experts.voice import why_not
@@ -33,6 +33,7 @@ READ = ("waveform", "images", "clips", "tokens", "columns")
 """Blocks that are found in recordings, or in the table beside them."""
 
 _PICTURE_RATE = 3.0  # samples a second, as of the shipped face expert
+_MOST_PICTURES = 64  # held at once, so that memory stays bounded where a window is long
 _LEAST_SEEN = 0.25  # share of a window in which a face must be seen to be judged by its movement
 _NO_MOVEMENT = "no moving picture"
 _NO_NUMBERS = "no numbers for this window"
@@ -128,7 +129,10 @@ class BundledWindows(BundledExpert):
         if self.features is None:
             return (f"{self.name} also reads numbers from a table of features, and none was given",)
         if not self.features.names(recording.name):
-            return (f"{self.features.source} has no row for {recording.name}, so that {self.name} did without it",)
+            return (
+                f"{self.features.source} has no row for {recording.name} (its first is for {self.features.example}), "
+                f"so that {self.name} did without it",
+            )
         return ()
 
     # --- blocks -------------------------------------------------------------------------------------------------------
@@ -142,6 +146,10 @@ class BundledWindows(BundledExpert):
         return self.detector or default_detector()
 
     @cached_property
+    def _still_detector(self) -> FaceDetector:
+        return self.detector or default_detector(STILL_DETAIL)
+
+    @cached_property
     def _tokens(self) -> Tokens:
         return Tokens.of(self.bundle)
 
@@ -152,7 +160,9 @@ class BundledWindows(BundledExpert):
         if self._face_block is None:
             return None, ""
         if self._face_block == "images":
-            return FaceStream(recording, timeline, _PICTURE_RATE, self._detector), NO_FACE
+            rate = min(_PICTURE_RATE, _MOST_PICTURES / timeline[0].duration)
+            still = recording.kind == "picture"
+            return FaceStream(recording, timeline, rate, self._still_detector if still else self._detector), NO_FACE
         if recording.kind == "picture":
             return None, _NO_MOVEMENT
         rate = self._shape("clips")["frames"] / timeline[0].duration

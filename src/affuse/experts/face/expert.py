@@ -23,14 +23,24 @@ from affuse.timeline import Timeline
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["MAX_SIDE", "NO_FACE", "NO_PICTURE", "TOLERANCE", "FaceExpert", "follow", "places", "sample_times"]
+__all__ = [
+    "MAX_SIDE",
+    "NO_FACE",
+    "NO_PICTURE",
+    "STILL_DETAIL",
+    "TOLERANCE",
+    "FaceExpert",
+    "follow",
+    "places",
+    "sample_times",
+]
 
 NO_FACE = "no face"
 NO_PICTURE = "no picture"
 
 _BATCH = 32  # crops: the network's time per crop is flat from 8 on
 MAX_SIDE = 960  # pixels; a face as wide as a twentieth of the picture still fills the 48 pixels of a crop
-_STILL_DETAIL = 1.5  # a still is searched once, so it may cost more: 720 px with YuNet, 480 px with Haar
+STILL_DETAIL = 1.5  # a still is searched once, so it may cost more: 720 px with YuNet, 480 px with Haar
 _LOOK_SIZE = 48  # pixels of the picture whose appearance is compared
 _BOX_SECONDS = 0.5  # boxes of long recordings are kept this far apart
 _LONG = 300.0  # seconds
@@ -120,7 +130,7 @@ class FaceExpert:
 
     @cached_property
     def _still_detector(self) -> FaceDetector:
-        return self.detector or default_detector(_STILL_DETAIL)
+        return self.detector or default_detector(STILL_DETAIL)
 
     def _absent(self, timeline: Timeline, reason: str) -> Reading:
         return Reading(np.full((len(timeline), len(self.labels)), np.nan), (reason,) * len(timeline))
