@@ -70,6 +70,21 @@ def test_a_bundle_is_replaced_as_a_whole_and_other_folders_are_left_alone(voice:
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter1.txt"]
 
 
+def test_a_bundle_stays_where_its_successor_cannot_take_its_place(voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError(28, "No space left on device")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OutputError, match="voice cannot be written: No space left on device"):
+        write_bundle(voice, description(name="second"), {"model.onnx": loudness()})
+    assert load_bundle(voice).name == "mine"
+    assert [p.name for p in voice.parent.iterdir()] == ["voice"]
+
+
 @pytest.mark.parametrize(
     ("changes", "files", "error", "sentence"),
     [

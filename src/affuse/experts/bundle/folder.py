@@ -75,9 +75,7 @@ def write_bundle(folder: str | Path, description: BundleDescription, files: Mapp
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent) as place:
             _fill(Path(place) / "new", description, files)
-            if folder.exists():
-                folder.replace(Path(place) / "old")
-            (Path(place) / "new").replace(folder)
+            _exchange(folder, Path(place) / "new", Path(place) / "old")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
@@ -107,6 +105,19 @@ def read_bundle(folder: str | Path) -> Bundle:
                 "copy the bundle again"
             )
     return Bundle(folder, description)
+
+
+def _exchange(folder: Path, new: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``folder``, which becomes ``old``, or stays where that fails."""
+    if not folder.exists():
+        new.replace(folder)
+        return
+    folder.replace(old)  # no system call exchanges two folders everywhere
+    try:
+        new.replace(folder)
+    except BaseException:
+        old.replace(folder)
+        raise
 
 
 def _fill(place: Path, description: BundleDescription, files: Mapping[str, Path | bytes]) -> None:
