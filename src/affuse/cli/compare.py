@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,8 +37,19 @@ def compare(
         Path | None,
         typer.Option(
             help="Your own predictions: a CSV with the columns modality and path, and fold where experts were trained "
-            "by fold. Paths are relative to it; one row has the modality 'labels' and names the table of true labels."
+            "by fold. Paths are relative to it; one row has the modality 'labels' and names the table of true labels. "
+            "With --features, your own data: a table with path, start, end, text, label and speaker, or a folder."
         ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare early and late fusion of features of --manifest, with commas, such as tfidf,mfcc,hog; "
+            "'columns' are the numbers that the table itself gives. See: affuse features list."
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="With --features columns: patterns of columns, with commas, such as 'AU*'.")
     ] = None,
     folds: Annotated[
         str | None, typer.Option(help="Folds of the data set, such as 0-3 or 0,2 (default: all there).")
@@ -58,6 +71,11 @@ def compare(
         raise ConfigError("give either --dataset or --manifest; for example: affuse compare --dataset mosi --data DIR")
     if split not in _SPLITS:
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(_SPLITS)}")
+    if features is not None:
+        if manifest is None or methods is not None or report is not None:
+            raise ConfigError("--features reads --manifest and takes neither --methods nor --report")
+        _compare_features(manifest, features, columns, range(seeds), as_json)
+        return
     measurement = _measurement(dataset, data, manifest, parse_folds(folds), split, id_column, group, range(seeds))
     for alarm in measurement.alarms:
         typer.echo(alarm, err=True)
@@ -75,6 +93,33 @@ def compare(
     if report is not None:
         typer.echo(f"written: {report / 'comparison.html'} and its pictures")
     sys.stdout.flush()
+
+
+def _compare_features(manifest: Path, names: str, columns: str | None, seeds: Sequence[int], as_json: bool) -> None:
+    from affuse.cli.blocks import compare_features, print_features, read_features
+    from affuse.features import FeatureStore
+
+    patterns = [part.strip() for part in columns.split(",")] if columns else []
+    data = read_features(manifest, names, patterns, FeatureStore())
+    with _line_of_progress() as progress:
+        facts = compare_features(data, seeds, progress)
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        print_features(facts)
+    sys.stdout.flush()
+
+
+@contextmanager
+def _line_of_progress() -> Iterator[Callable[[str], None] | None]:
+    """A function that shows where the command is on one line of a terminal, or None where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        yield lambda name: print(f"\r\033[K{name} …", end="", file=sys.stderr, flush=True)
+    finally:
+        print("\r\033[K", end="", file=sys.stderr)
 
 
 def _measurement(
@@ -117,12 +162,8 @@ def measure(protocol: Protocol, methods: str | None, seeds: Sequence[int]) -> di
 
     names = [name.strip() for name in methods.split(",")] if methods else method_names()
     fusers = {name: make(name) for name in dict.fromkeys([*names, AUTO])}
-    progress = (lambda name: print(f"\r\033[K{name} …", end="", file=sys.stderr)) if sys.stderr.isatty() else None
-    try:
+    with _line_of_progress() as progress:
         return run(protocol, fusers, AUTO, seeds, progress).to_dict()
-    finally:
-        if progress is not None:
-            print("\r\033[K", end="", file=sys.stderr)
 
 
 def print_tables(facts: Mapping[str, Any], protocol: Protocol) -> None:
