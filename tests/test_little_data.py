@@ -24,6 +24,8 @@ from affuse.training.augment import PictureAugmentation  # noqa: E402
 from affuse.training.config import DataConfig, NetworkConfig, TrainConfig, TrainingConfig, resolve  # noqa: E402
 from affuse.training.data import DataOptions, Sample, read  # noqa: E402
 from affuse.training.inputs import Draw, Pictures, Store  # noqa: E402
+from affuse.training.little import measure, pseudo  # noqa: E402
+from affuse.training.little import pretrain as pretraining  # noqa: E402
 from affuse.training.little.active import choose_next, suggest, write_suggestions  # noqa: E402
 from affuse.training.little.asking import ask  # noqa: E402
 from affuse.training.little.measure import Problem, Table, augmentation_table, few_labels_table  # noqa: E402
@@ -405,3 +407,24 @@ def test_every_method_learns_what_is_plain_to_see() -> None:
     for table in (augmentation_table(problem, [0]), few_labels_table(problem, [0], share=0.2)):
         for name, seeds in table.rows.items():
             assert seeds[0][0] >= 90, name
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "sentence"),
+    [
+        (pseudo, ["--bundle", "none", "--data", "none.csv", "--modality", "text", "--out", "x.csv"], "none.csv"),
+        (pretraining, ["none.toml", "--out", "x.safetensors"], "none.toml does not exist"),
+        (measure, ["--data", "none"], "none is not a folder"),
+    ],
+)
+def test_programs_end_with_a_sentence(
+    program: Any, arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_code:
+        program.main(arguments)
+    assert exit_code.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("affuse: ")
+    assert sentence in said
+    assert not list(tmp_path.iterdir())

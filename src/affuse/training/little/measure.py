@@ -1,6 +1,6 @@
 """Does it earn its place? Augmentation, pre-training, pseudo-labels and active learning, each with and without.
 
-``python -m affuse.training.little.measure --data DIR --out docs/augmentation.md [--only face] [--seeds 3]``
+``python -m affuse.training.little.measure --data DIR [--only face] [--seeds 3] [--out tables.md]``
 
 Small networks and few epochs, fixed beforehand: the question is what a method changes, not how far one gets. Every
 comparison shares networks, seeds and schedule; valid rows only report, after the last epoch. RAVDESS on unseen actors,
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from affuse.atomic import replacing
 from affuse.datasets import load
-from affuse.errors import ConfigError
+from affuse.errors import AffuseError
 from affuse.loop import Plan, fit
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
@@ -338,23 +338,26 @@ PROBLEMS: Mapping[str, Callable[[Path], Problem]] = {"voice": _voice, "face": _f
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print and write the page."""
+    """Measure, print and write the tables; exits with 2 and a sentence where the data are missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
-    parser.add_argument("--out", type=Path, help="page to write the tables to")
+    parser.add_argument("--out", type=Path, help="file to write the tables to")
     parser.add_argument("--only", choices=sorted(PROBLEMS), action="append", help="one problem; may be repeated")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(arguments)
     if options.seeds < 1:
-        raise ConfigError(f"--seeds takes at least 1; got {options.seeds}")
+        parser.error(f"--seeds takes at least 1; got {options.seeds}")
     torch.set_num_threads(1)
     tables = []
-    for table in _tables(options.data, options.only or sorted(PROBLEMS), range(options.seeds)):
-        print(table, flush=True)
-        tables.append(table)
-    if options.out is not None:
-        with replacing(options.out) as (part,):
-            part.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+    try:
+        for table in _tables(options.data, options.only or sorted(PROBLEMS), range(options.seeds)):
+            print(table, flush=True)
+            tables.append(table)
+        if options.out is not None:
+            with replacing(options.out) as (part,):
+                part.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+    except AffuseError as error:
+        parser.exit(2, f"affuse: {error}\n")
 
 
 def _tables(data: Path, names: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affuse.atomic import replacing
-from affuse.errors import ConfigError, DataError
+from affuse.errors import AffuseError, ConfigError, DataError
 from affuse.loop import Plan, fit
 from affuse.training import networks
 from affuse.training.augment import PictureAugmentation, SoundAugmentation
@@ -41,6 +41,7 @@ __all__ = [
     "Contrastive",
     "HiddenTokens",
     "PretrainOptions",
+    "main",
     "nt_xent",
     "pretrain",
     "pretrain_from",
@@ -278,20 +279,21 @@ def _blank(tokenizer: Tokenizer | None) -> int:
     return next((blank for blank in found if blank is not None), 1)
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Pre-train as a configuration says; exits with 2 and a sentence where something does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="configuration of affuse train")
     parser.add_argument("--out", type=Path, required=True, help="weights to write (safetensors)")
     parser.add_argument("--epochs", type=int, default=PretrainOptions.epochs)
     parser.add_argument("--batch-size", type=int, default=PretrainOptions.batch_size)
     parser.add_argument("--seed", type=int, default=PretrainOptions.seed)
-    chosen = parser.parse_args()
-    pretrain_from(
-        resolve(read_config(chosen.config)),
-        chosen.out,
-        PretrainOptions(chosen.epochs, chosen.batch_size, seed=chosen.seed),
-    )
+    chosen = parser.parse_args(arguments)
+    try:
+        options = PretrainOptions(chosen.epochs, chosen.batch_size, seed=chosen.seed)
+        pretrain_from(resolve(read_config(chosen.config)), chosen.out, options)
+    except AffuseError as error:
+        parser.exit(2, f"affuse: {error}\n")
 
 
 if __name__ == "__main__":
-    _main()
+    main()

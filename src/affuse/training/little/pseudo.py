@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from affuse.atomic import replacing
-from affuse.errors import ConfigError, DataError
+from affuse.errors import AffuseError, ConfigError, DataError
 from affuse.experts.bundle import Bundle, read_bundle
 from affuse.labels import LabelSpace
 from affuse.training.data import DataOptions, Sample, read
 from affuse.training.little.asking import ask
 
-__all__ = ["PseudoLabel", "PseudoOptions", "confident_rows", "in_rounds", "pseudo_label", "write_manifest"]
+__all__ = ["PseudoLabel", "PseudoOptions", "confident_rows", "in_rounds", "main", "pseudo_label", "write_manifest"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ def write_manifest(path: Path, given: Sequence[Sample], found: Sequence[PseudoLa
             )
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Label what a bundle is sure of; exits with 2 and a sentence where something does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="bundle that labels")
     parser.add_argument("--data", required=True, help="folder or manifest; its rows without a label are asked about")
@@ -146,17 +147,20 @@ def _main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="manifest to write")
     parser.add_argument("--threshold", type=float, default=PseudoOptions.threshold)
     parser.add_argument("--quota", type=int, help="rows of one label at most")
-    options = parser.parse_args()
-    data = read(options.data, options.modality, DataOptions(unlabelled="keep"))
-    given = [sample for sample in data.samples if sample.label is not None]
-    asked = [sample for sample in data.part("train") if sample.label is None]
-    chosen = PseudoOptions(threshold=options.threshold, quota=options.quota)
-    found = pseudo_label(read_bundle(options.bundle), asked, chosen, data.labels)
-    write_manifest(options.out, given, found, data.labels)
+    options = parser.parse_args(arguments)
+    try:
+        chosen = PseudoOptions(threshold=options.threshold, quota=options.quota)
+        data = read(options.data, options.modality, DataOptions(unlabelled="keep"))
+        given = [sample for sample in data.samples if sample.label is not None]
+        asked = [sample for sample in data.part("train") if sample.label is None]
+        found = pseudo_label(read_bundle(options.bundle), asked, chosen, data.labels)
+        write_manifest(options.out, given, found, data.labels)
+    except AffuseError as error:
+        parser.exit(2, f"affuse: {error}\n")
     print(
         f"{len(found)} of {len(asked)} rows without a label got one; {options.out} holds {len(given) + len(found)} rows"
     )
 
 
 if __name__ == "__main__":
-    _main()
+    main()
