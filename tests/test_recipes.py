@@ -109,6 +109,59 @@ def test_augmentation_keeps_shape_and_range_and_repeats_by_seed(face: Any) -> No
     assert not first.equal(images)
 
 
+def test_teacher_and_votes_are_mixed_on_the_rows_to_learn_only(
+    face: Any, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from affuse.datasets import load
+
+    rows = load("ferplus", corpus, "train")
+    asked = []
+
+    def teacher(path: Path, images: np.ndarray) -> np.ndarray:
+        asked.append((path, len(images)))
+        return np.full((len(images), 8), 1 / 8)
+
+    monkeypatch.setattr(face, "_run", teacher)
+    config = face.FaceConfig(teacher="old.onnx", teacher_share=0.4)
+    targets = face._targets(rows, np.arange(10, 160), config)
+    assert asked == [(Path("old.onnx"), 150)]
+    np.testing.assert_array_equal(targets[:10], rows.votes[:10])
+    assert targets[10, 0] == pytest.approx(0.6 * 1 + 0.4 / 8)  # an even row: all ten votes for the first label
+    np.testing.assert_allclose(targets.sum(axis=1), 1)
+    np.testing.assert_array_equal(face._targets(rows, np.arange(160), face.FaceConfig()), rows.votes)
+
+
+def test_pictures_of_rare_labels_are_shown_twice(face: Any, corpus: Path) -> None:
+    from dataclasses import replace
+
+    from affuse.datasets import load
+
+    rows = load("ferplus", corpus, "train")
+    targets = np.array([0] * 100 + [1] * 56 + [5] * 4)
+    shown = face._shown(replace(rows, targets=targets), np.arange(10, 160), rare=0.03)
+    assert np.bincount(shown)[10:].tolist() == [1] * 146 + [2] * 4
+
+
+def test_an_epoch_reads_pictures_of_the_side_that_the_schedule_names(face: Any, quick: Any, corpus: Path) -> None:
+    from dataclasses import replace
+
+    sides = []
+
+    class Watched(face.FaceNetwork):
+        def forward(self, images: Any) -> Any:
+            sides.append(images.shape[-1])
+            return super().forward(images)
+
+    face.FaceNetwork = Watched
+    try:
+        config = replace(quick(3), sides=(16, 24, 48), batch_size=64)
+        face.train(corpus, corpus / "run", config, resume=False)
+    finally:
+        face.FaceNetwork = Watched.__base__
+    training = sides[: 3 * (152 // 64)]
+    assert training == [16, 16, 24, 24, 48, 48]
+
+
 def test_copies_of_valid_are_found_byte_for_byte(face: Any, corpus: Path) -> None:
     from affuse.datasets import load
 

@@ -341,3 +341,76 @@ def test_projection_gives_uncorrelated_parts_of_unit_variance(torch) -> None:  #
     ensemble.fit_projection(cloud + 5, 4)
     projected = (cloud + 5 - ensemble.centre) @ ensemble.projection
     np.testing.assert_allclose(np.cov(projected.T.numpy(), bias=True), np.eye(4), atol=1e-3)
+
+
+def test_a_telephone_takes_low_and_high_bands_from_some_clips_alone(torch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice import _narrow
+    from affuse.training.voice_networks import mel_filterbank
+
+    log_power = torch.zeros(200, 5, 80)
+    loss = -_narrow(log_power, torch.Generator().manual_seed(0), share=0.25)
+    centres = mel_filterbank(80).argmax(dim=0) * SAMPLE_RATE / 1024
+    outside = (centres < 290) | (centres > 3500)
+    narrowed = loss[:, 0, 0] > 0
+    assert 0.15 < narrowed.float().mean() < 0.35
+    assert (loss[narrowed][:, :, outside] >= 3).all()
+    assert (loss[:, :, (centres > 400) & (centres < 3300)] == 0).all()
+    assert (loss[~narrowed] == 0).all()
+
+
+def test_folds_over_all_judge_every_speaker_by_networks_that_never_heard_them(  # type: ignore[no-untyped-def]
+    torch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    from affuse.training import voice
+
+    rng = np.random.default_rng(0)
+    n, corpora = 24, {"ravdess": RAVDESS, "emodb": EMODB}
+    names = np.repeat(["ravdess", "emodb"], n // 2)
+    targets = [VOICE.index(str(rng.choice(corpora[name].labels))) for name in names]
+    rows = voice.Rows(
+        waveforms=[hiss(0.8, 0.1) * rng.random() + vowels(0.8, pitch=rng.uniform(90, 300)) for _ in range(n)],
+        targets=np.array(targets),
+        groups=np.array([f"{name}/{i % 4:02d}" for i, name in enumerate(names)]),
+        corpus=names,
+        clips=np.array([f"clip{i}" for i in range(n)]),
+    )
+    asked: list[tuple[str, ...]] = []
+
+    def read(data: Path, *splits: str) -> voice.Rows:
+        asked.append(splits)
+        return rows
+
+    fitted_on = []
+    fit = voice._fit_perceptron
+
+    def watched(table, problem, config, fold):  # type: ignore[no-untyped-def]
+        fitted_on.append((fold, set(rows.groups[problem.chosen].tolist())))
+        return fit(table, problem, config, fold)
+
+    monkeypatch.setattr(voice, "read_rows", read)
+    monkeypatch.setattr(voice, "_fit_perceptron", watched)
+    config = voice.VoiceConfig(
+        epochs=1, batch_size=4, widths=(4, 4, 4, 4), frames=(30, 40), speeds=(1.0,), folds=2,
+        functionals_copies=1, functionals_epochs=1, functionals_batch=8, functionals_hidden=8,
+    )  # fmt: skip
+    voice.measure(tmp_path, tmp_path / "run", config, members=2, resume=False)
+    assert asked == [("train", "valid")]
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    with np.load(tmp_path / "run" / "held_out.npz", allow_pickle=False) as held:
+        P, folds = held["probabilities"], held["folds"]
+        assert held["clips"].tolist() == rows.clips.tolist()
+    np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-5)
+    assert (P[names == "ravdess"][:, VOICE.index("boredom")] < 1e-6).all()
+    for fold, speakers in fitted_on:
+        assert not speakers & set(rows.groups[folds == fold].tolist())
+    assert len(fitted_on) == 4
+    assert set(report["scores"]) == {
+        *(f"{kind}, seed {seed}" for kind in ("network", "functionals", "both") for seed in (1, 2)),
+        "mean of 2",
+    }
+    mean = report["scores"]["mean of 2"]["emodb"]
+    right = P.argmax(axis=1) == rows.targets
+    assert mean["accuracy"] == pytest.approx(right[names == "emodb"].mean(), abs=1e-4)
+    assert mean["by_fold"]["1"] == pytest.approx(right[(names == "emodb") & (folds == 1)].mean(), abs=1e-4)

@@ -38,10 +38,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, torch.Tensor]) -> None:
     """Put the moments of an Adam-like optimiser back in place; learning rates come from the schedule."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in flat.items():
         _, index, field = key.split("/")
-        state.setdefault(int(index), {})[field] = value
+        parameter = parameters[int(index)]
+        # Fused steps walk through memory: a moment has to lie there in the order of its parameter (channels last).
+        same = value.shape == parameter.shape
+        state.setdefault(int(index), {})[field] = torch.empty_like(parameter).copy_(value) if same else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

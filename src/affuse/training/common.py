@@ -17,7 +17,18 @@ from torch import nn
 
 from affuse.experts.weights import sha256_of
 
-__all__ = ["ema_update", "fit_temperature", "one_cycle", "seed_everything", "write_card", "write_held_out"]
+__all__ = [
+    "class_offsets",
+    "ema_update",
+    "fit_temperature",
+    "one_cycle",
+    "seed_everything",
+    "write_card",
+    "write_held_out",
+    "write_json",
+]
+
+_F1_NOISE = 0.0025
 
 
 def seed_everything(seed: int, threads: int) -> torch.Generator:
@@ -61,6 +72,23 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     return math.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)
 
 
+def class_offsets(
+    logits: np.ndarray, targets: np.ndarray, powers: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3), average: str = "macro"
+) -> np.ndarray:
+    """What to add to calibrated logits (n, k) so that rare classes get their due: -power · ln(prior), (k,).
+
+    The power is the largest whose F1 (``average`` as in scikit-learn) on the held-out rows comes within 0.0025 of the
+    best: rare classes are lifted as far as that costs nothing measurable; 0 leaves the calibrated posterior as it is.
+    Source: Menon et al. 2021 (arXiv:2007.07314).
+    """
+    from sklearn.metrics import f1_score
+
+    prior = np.bincount(targets, minlength=logits.shape[1]) / len(targets)
+    offsets = [-power * np.log(prior) for power in powers]
+    scores = [f1_score(targets, (logits + offset).argmax(axis=1), average=average) for offset in offsets]
+    return offsets[int(np.flatnonzero(np.array(scores) >= max(scores) - _F1_NOISE)[-1])]
+
+
 def write_card(path: Path, weights: Path, facts: Mapping[str, Any]) -> None:
     """Write the measured facts of a run beside its weights, with size, checksum and versions."""
     card = {
@@ -69,8 +97,13 @@ def write_card(path: Path, weights: Path, facts: Mapping[str, Any]) -> None:
         "sha256": sha256_of(weights),
         "versions": {"python": platform.python_version(), "torch": version("torch"), "onnx": version("onnx")},
     }
+    write_json(path, card)
+
+
+def write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts as JSON in one step."""
     temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 

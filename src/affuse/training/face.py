@@ -1,10 +1,12 @@
 """Recipe of the face expert: a small residual network on FER+ crops of 48 x 48, trained on the annotators' votes.
 
-``python -m affuse.training.face --data DIR --out runs/face [--resume]``
+``python -m affuse.training.face --data DIR --out runs/face [--teacher face.onnx] [--resume]``
 
 The schedule is fixed beforehand, so nothing is selected; a twentieth of train is held out for the temperature and for
 the fuser, and FER+ valid only reports. Residual blocks after He et al. 2016 (arXiv:1512.03385), votes as targets after
-Barsoum et al. 2016 (arXiv:1608.01041), random erasing after Zhong et al. 2017 (arXiv:1708.04896).
+Barsoum et al. 2016 (arXiv:1608.01041), random erasing after Zhong et al. 2017 (arXiv:1708.04896). A teacher, an earlier
+run's weights fitted on the same rows, smooths what ten votes leave to chance (born-again networks, Furlanello et al.
+2018, arXiv:1805.04770).
 """
 
 from __future__ import annotations
@@ -33,17 +35,22 @@ __all__ = ["FaceConfig", "FaceNetwork", "FaceWithProbabilities", "train"]
 class FaceConfig:
     """Everything that shapes a run."""
 
-    epochs: int = 28
+    epochs: int = 36
+    sides: tuple[int, ...] = (32, 40, 48)  # pixels of the pictures in every third of the epochs: small ones are quick
     batch_size: int = 64
     learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    ema_decay: float = 0.998
-    dropout: float = 0.3
-    widths: tuple[int, ...] = (32, 64, 128)
+    weight_decay: float = 0.03
+    ema_decay: float = 0.999
+    dropout: float = 0.2
+    widths: tuple[int, ...] = (32, 64, 160)
     blocks: tuple[int, ...] = (1, 2, 2)
+    teacher: str | None = None
+    teacher_share: float = 0.5
+    rare: float = 0.03  # pictures of labels rarer than this are shown twice an epoch
     held_out_every: int = 20
     seed: int = 1
     threads: int = 1
+    bfloat16: bool = True  # matrix units of recent processors; others compute the same, slower
 
 
 class ResidualBlock(nn.Module):
@@ -83,10 +90,9 @@ class FaceNetwork(nn.Module):
         super().__init__()
         first = config.widths[0]
         layers: list[nn.Module] = [
-            nn.Conv2d(1, first, 3, 1, 1, bias=False),
+            nn.Conv2d(1, first, 5, 2, 2, bias=False),
             nn.BatchNorm2d(first),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
         ]
         n_in = first
         for stage, (width, blocks) in enumerate(zip(config.widths, config.blocks, strict=True)):
@@ -120,30 +126,73 @@ class FaceWithProbabilities(nn.Module):
 
 
 def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Flip, rotate up to 15 degrees, scale by up to 15 %, shift up to 10 %, change contrast, and erase a patch."""
+    """Flip, rotate up to 15 degrees, scale by up to 15 %, shift up to 10 %, and what cameras, hands and masks do.
+
+    Pictures (n, 1, s, s) with values 0…255 in and out: exposure, little detail, noise in the dark, covered patches.
+    """
+    images = _turn(images, generator)
+    gamma = torch.exp(_uniform(len(images), -0.5, 0.5, generator)).view(-1, 1, 1, 1)
+    images = 255 * (images / 255).clamp(1e-3, 1) ** gamma  # a linear change is undone by the network's norm
+    images = _cover(_erase(images, generator), generator)
+    return _darken(_coarsen(images, generator), generator)
+
+
+def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(n, generator=generator) * (high - low) + low
+
+
+def _some(n: int, share: float, generator: torch.Generator) -> list[int]:
+    return torch.nonzero(torch.rand(n, generator=generator) < share).flatten().tolist()
+
+
+def _turn(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     n = len(images)
-
-    def uniform(low: float, high: float) -> torch.Tensor:
-        return torch.rand(n, generator=generator) * (high - low) + low
-
-    angle, scale = uniform(-15, 15) * math.pi / 180, uniform(0.85, 1.15)
+    angle, scale = _uniform(n, -15, 15, generator) * math.pi / 180, _uniform(n, 0.85, 1.15, generator)
     flip = (torch.rand(n, generator=generator) < 0.5).float() * -2 + 1
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-    rows = [cosine * flip, -sine, uniform(-0.2, 0.2), sine * flip, cosine, uniform(-0.2, 0.2)]
-    theta = torch.stack(rows, dim=1).view(n, 2, 3)
+    across, down = _uniform(n, -0.2, 0.2, generator), _uniform(n, -0.2, 0.2, generator)
+    theta = torch.stack([cosine * flip, -sine, across, sine * flip, cosine, down], dim=1).view(n, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    gamma = torch.exp(uniform(-0.5, 0.5)).view(n, 1, 1, 1)  # exposure; a linear change is undone by the network's norm
-    images = 255 * (images / 255).clamp(1e-3, 1) ** gamma
-    return _erase(images, generator)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def _erase(images: torch.Tensor, generator: torch.Generator, share: float = 0.3) -> torch.Tensor:
+def _erase(images: torch.Tensor, generator: torch.Generator, share: float = 0.25) -> torch.Tensor:
     size = images.shape[-1]
-    for i in torch.nonzero(torch.rand(len(images), generator=generator) < share).flatten().tolist():
+    for i in _some(len(images), share, generator):
         height, width, top, left = (torch.rand(4, generator=generator) * torch.tensor([14, 14, 40, 40])).int().tolist()
         patch = images[i, :, top : min(size, top + height + 6), left : min(size, left + width + 6)]
         patch.copy_(torch.rand(patch.shape, generator=generator) * 255)
+    return images
+
+
+def _cover(images: torch.Tensor, generator: torch.Generator, share: float = 0.08) -> torch.Tensor:
+    """Hide the mouth or the eyes of some pictures under an even grey: masks and dark glasses."""
+    size = images.shape[-1]
+    for i in _some(len(images), share, generator):
+        mask, edge, side, grey = torch.rand(4, generator=generator).tolist()
+        left = int(size * 0.2 * side)
+        top, bottom = (0.5 + 0.15 * edge, 1.0) if mask < 0.5 else (0.2 + 0.05 * edge, 0.4 + 0.08 * edge)
+        images[i, :, int(size * top) : int(size * bottom), left : size - left] = 255 * grey
+    return images
+
+
+def _coarsen(images: torch.Tensor, generator: torch.Generator, share: float = 0.12) -> torch.Tensor:
+    """Take fine detail from some pictures: reduced to 16 to 36 pixels and enlarged again, as a distant face is."""
+    size = images.shape[-1]
+    for i in _some(len(images), share, generator):
+        side = int(torch.randint(size // 3, 3 * size // 4 + 1, (1,), generator=generator))
+        small = F.interpolate(images[i : i + 1], (side, side), mode="area")
+        images[i] = F.interpolate(small, (size, size), mode="bilinear", align_corners=False)[0]
+    return images
+
+
+def _darken(images: torch.Tensor, generator: torch.Generator, share: float = 0.1) -> torch.Tensor:
+    """Leave some pictures a tenth to a third of their light, and the noise that a camera adds to it."""
+    for i in _some(len(images), share, generator):
+        light, noise = _uniform(2, 0.0, 1.0, generator).tolist()
+        dark = images[i] * (0.1 + 0.23 * light)
+        dark = dark + torch.randn(dark.shape, generator=generator) * 4 * noise * light
+        images[i] = dark.round().clamp(0, 255)
     return images
 
 
@@ -155,7 +204,9 @@ def train(data: Path, out: Path, config: FaceConfig, resume: bool) -> None:
     pictures = np.asarray(rows.inputs)
     usable = ~_copies(rows, valid)
     held_out = usable & (np.arange(len(rows)) % config.held_out_every == 0)
-    model = _fit(rows, np.flatnonzero(usable & ~held_out), out / "checkpoint.safetensors", config, resume)
+    fit = np.flatnonzero(usable & ~held_out)
+    targets = _targets(rows, fit, config)
+    model = _fit(rows, _shown(rows, fit, config.rare), targets, out / "checkpoint.safetensors", config, resume)
     logits = _logits(model, pictures, np.flatnonzero(held_out))
     temperature = fit_temperature(logits, rows.targets[held_out])
     weights = out / "face.onnx"
@@ -182,11 +233,32 @@ def _copies(rows: Dataset, valid: Dataset) -> np.ndarray:
     return np.array([image.tobytes() in known for image in rows.inputs])
 
 
-def _fit(rows: Dataset, chosen: np.ndarray, path: Path, config: FaceConfig, resume: bool) -> FaceNetwork:
+def _targets(rows: Dataset, chosen: np.ndarray, config: FaceConfig) -> np.ndarray:
+    """Shares of the votes (n, 8), mixed for the rows ``chosen`` with what the teacher says about them."""
+    assert rows.votes is not None
+    targets = np.array(rows.votes)
+    if config.teacher is not None:
+        taught = _run(Path(config.teacher), np.asarray(rows.inputs)[chosen])
+        targets[chosen] += config.teacher_share * (taught - targets[chosen])
+    return targets
+
+
+def _shown(rows: Dataset, chosen: np.ndarray, rare: float) -> np.ndarray:
+    """The rows ``chosen``, and once more those whose label makes up less than the share ``rare`` of them."""
+    labels = rows.targets[chosen]
+    shares = np.bincount(labels, minlength=len(rows.labels)) / len(chosen)
+    return np.concatenate([chosen, chosen[shares[labels] < rare]])
+
+
+def _fit(
+    rows: Dataset, chosen: np.ndarray, shares: np.ndarray, path: Path, config: FaceConfig, resume: bool
+) -> FaceNetwork:
     generator = seed_everything(config.seed, config.threads)
     model = FaceNetwork(config).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     first = 0
     if resume and path.is_file():
         parts, progress = load_checkpoint(path)
@@ -195,20 +267,22 @@ def _fit(rows: Dataset, chosen: np.ndarray, path: Path, config: FaceConfig, resu
         restore_optimizer(optimizer, parts["optimizer"])
         first = progress["epoch"]
     images = torch.from_numpy(np.ascontiguousarray(np.asarray(rows.inputs)[chosen]))
-    assert rows.votes is not None
-    targets = torch.from_numpy(rows.votes[chosen]).float()
+    targets = torch.from_numpy(shares[chosen]).float()
     for epoch in range(first, config.epochs):
         generator.manual_seed(config.seed * 1000 + epoch)  # a resumed run draws what an undisturbed one draws
         torch.manual_seed(config.seed * 1000 + epoch)
         started, loss = time.monotonic(), 0.0
+        side = config.sides[epoch * len(config.sides) // config.epochs]
         batches = torch.randperm(len(images), generator=generator).split(config.batch_size)[:-1]
         for step, batch in enumerate(batches):
             factor = one_cycle((epoch + step / len(batches)) / config.epochs)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * factor
             inputs = augment(images[batch].float().unsqueeze(1), generator)
-            _, logits = model(inputs.to(memory_format=torch.channels_last))
-            value = F.cross_entropy(logits, targets[batch])
+            inputs = F.interpolate(inputs, (side, side), mode="bilinear", antialias=True)
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+                _, logits = model(inputs.to(memory_format=torch.channels_last))
+            value = F.cross_entropy(logits.float(), targets[batch])
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
@@ -258,10 +332,12 @@ def _main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--epochs", type=int, default=FaceConfig.epochs)
+    parser.add_argument("--teacher", help="weights of an earlier run, fitted on the same rows")
     parser.add_argument("--threads", type=int, default=FaceConfig.threads)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     options = parser.parse_args()
-    train(options.data, options.out, FaceConfig(epochs=options.epochs, threads=options.threads), options.resume)
+    config = FaceConfig(epochs=options.epochs, teacher=options.teacher, threads=options.threads)
+    train(options.data, options.out, config, options.resume)
 
 
 if __name__ == "__main__":

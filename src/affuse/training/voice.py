@@ -1,12 +1,16 @@
 """Recipe of the voice expert: residual networks over log-mel and perceptrons over functionals, on RAVDESS and EMO-DB.
 
 ``python -m affuse.training.voice --data DIR --out runs/voice [--resume]``
+``python -m affuse.training.voice --data DIR --out runs/voice_folds --folds-over-all [--resume]``
 
 Train is cut into folds of whole speakers. One network of each kind is fitted on every fold's complement; what they say
 about the speakers of the fold itself is honest and gives the temperature and the fuser's rows, and together they are
 the shipped ensemble. Valid only reports. The front end was chosen by these folds. Masks after Park et al. 2019
 (SpecAugment, arXiv:1904.08779), mixup after Zhang et al. 2018 (arXiv:1710.09412), warping of frequency after Jaitly &
 Hinton 2013 (vocal tract length perturbation).
+
+The second command ships nothing: it measures the recipe on all speakers of train and valid, each of them judged by
+networks that never heard them.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,13 +35,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from affuse.datasets import load
+from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts.voice import MIN_SPEECH, speech_seconds
 from affuse.labels import EMODB, RAVDESS, VOICE, LabelSpace, restrict
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
 from affuse.training.checkpoints import load_checkpoint, restore_optimizer, save_checkpoint
-from affuse.training.common import ema_update, fit_temperature, one_cycle, seed_everything, write_card, write_held_out
+from affuse.training.common import (
+    ema_update,
+    fit_temperature,
+    one_cycle,
+    seed_everything,
+    write_card,
+    write_held_out,
+    write_json,
+)
 from affuse.training.voice_networks import (
+    FRAME_STEP,
     HOP,
     Functionals,
     FunctionalsNetwork,
@@ -48,11 +62,12 @@ from affuse.training.voice_networks import (
     normalise,
 )
 
-__all__ = ["Rows", "VoiceConfig", "assign_folds", "compact", "export", "read_rows", "train"]
+__all__ = ["Rows", "VoiceConfig", "assign_folds", "compact", "decode", "export", "measure", "read_rows", "train"]
 
 CORPORA: dict[str, LabelSpace] = {"ravdess": RAVDESS, "emodb": EMODB}
 # Logits of the labels that a corpus does not have, so that a network never learns "German, so not surprised".
 _IMPOSSIBLE = -1e4
+_TELEPHONE = slice(11, 56)  # bands of 80 whose centres lie between 300 Hz and 3.4 kHz
 _QUIET = -16.1  # log power of the frames that pad a short clip: 70 dB below the clip's mean
 
 
@@ -60,7 +75,7 @@ _QUIET = -16.1  # log power of the frames that pad a short clip: 70 dB below the
 class VoiceConfig:
     """Everything that shapes a run."""
 
-    epochs: int = 45
+    epochs: int = 32
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -71,12 +86,12 @@ class VoiceConfig:
     mixup_share: float = 0.5
     n_mels: int = 80
     widths: tuple[int, ...] = (24, 32, 64, 96)
-    frames: tuple[int, int] = (160, 320)
+    frames: tuple[int, int] = (80, 160)
     speeds: tuple[float, ...] = (1.0, 0.85, 0.925, 1.075, 1.175)
-    functionals_copies: int = 8
-    functionals_epochs: int = 20
+    functionals_copies: int = 6
+    functionals_epochs: int = 30
     functionals_batch: int = 128
-    functionals_hidden: int = 128
+    functionals_hidden: int = 256
     functionals_dropout: float = 0.5
     functionals_weight_decay: float = 0.1
     folds: int = 5
@@ -89,30 +104,37 @@ class VoiceConfig:
 
 @dataclass(frozen=True)
 class Rows:
-    """Clips of both corpora: ``targets`` (n,) are columns of `labels.VOICE`, ``groups`` (n,) "corpus/speaker"."""
+    """Clips of both corpora: ``targets`` (n,) are columns of `labels.VOICE`, ``groups`` (n,) "corpus/speaker".
+
+    ``clips`` (n,) are the names of their files.
+    """
 
     waveforms: Sequence[np.ndarray]
     targets: np.ndarray
     groups: np.ndarray
     corpus: np.ndarray
+    clips: np.ndarray
 
     def __len__(self) -> int:
         return len(self.targets)
 
 
-def read_rows(data: Path, split: str) -> Rows:
-    """Decode one split of RAVDESS and EMO-DB to 16 kHz mono."""
-    waveforms, targets, groups, corpus = [], [], [], []
-    for name, labels in CORPORA.items():
-        rows = load(name, data, split)
-        waveforms += [_decode(path) for path in rows.inputs]
-        targets += [VOICE.index(labels.labels[target]) for target in rows.targets]
-        groups += [f"{name}/{group}" for group in rows.groups]
-        corpus += [name] * len(rows)
-    return Rows(waveforms, np.array(targets), np.array(groups), np.array(corpus))
+def read_rows(data: Path, *splits: str) -> Rows:
+    """Decode splits of RAVDESS and EMO-DB to 16 kHz mono."""
+    waveforms, targets, groups, corpus, clips = [], [], [], [], []
+    for split in splits:
+        for name, labels in CORPORA.items():
+            rows = load(name, data, split)
+            waveforms += [decode(path) for path in rows.inputs]
+            targets += [VOICE.index(labels.labels[target]) for target in rows.targets]
+            groups += [f"{name}/{group}" for group in rows.groups]
+            corpus += [name] * len(rows)
+            clips += [path.stem for path in rows.inputs]
+    return Rows(waveforms, np.array(targets), np.array(groups), np.array(corpus), np.array(clips))
 
 
-def _decode(path: Path) -> np.ndarray:
+def decode(path: Path) -> np.ndarray:
+    """The whole sound of a clip (n,) float32, 16 kHz mono."""
     recording = Recording.open(path)
     (samples,) = recording.sound(Timeline((recording.span,)))
     return samples
@@ -155,7 +177,7 @@ class Features:
         for waveform in waveforms:
             variants = []
             for speed in speeds:
-                power = bands(spectrum(torch.from_numpy(_change_speed(waveform, speed))[None]))[0]
+                power = bands(spectrum(torch.from_numpy(_change_speed(waveform, speed))[None])[:, ::FRAME_STEP])[0]
                 variants.append(torch.log(power / (power.mean() + 1e-12) + 1e-7).half())
             self._held.append(variants)
 
@@ -192,7 +214,7 @@ def augment(log_power: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     """Another voice in another room: (n, frames, bands) log power in, normalised features with masks out."""
     log_power = _warp(log_power, generator)
     log_power = _reverberate(log_power, generator)
-    log_power = _equalise(log_power, generator)
+    log_power = _narrow(_equalise(log_power, generator), generator)
     power = _add_noise(log_power.exp(), generator)
     return _mask(normalise(power), generator)
 
@@ -218,8 +240,10 @@ def _reverberate(log_power: torch.Tensor, generator: torch.Generator, share: flo
     if len(chosen) == 0:
         return log_power
     seconds, strength = _uniform((2,), 0.0, 1.0, generator).tolist()
-    length = 40
-    decay = 13.8 * (HOP / SAMPLE_RATE) / (0.15 + 0.5 * seconds)  # 60 dB of power within the reverberation time
+    length = 20
+    decay = (
+        13.8 * (FRAME_STEP * HOP / SAMPLE_RATE) / (0.15 + 0.5 * seconds)
+    )  # 60 dB of power within the reverberation time
     tail = torch.exp(-decay * torch.arange(length)) * (0.05 + 0.25 * strength)
     tail[0] = 1.0
     power = log_power[chosen].exp().transpose(1, 2)
@@ -241,11 +265,21 @@ def _equalise(log_power: torch.Tensor, generator: torch.Generator) -> torch.Tens
     return log_power + curve[:, None]
 
 
-def _add_noise(power: torch.Tensor, generator: torch.Generator, share: float = 0.5) -> torch.Tensor:
-    """Add noise of a random spectral slope to a share of the clips, 5 to 45 dB below them."""
+def _narrow(log_power: torch.Tensor, generator: torch.Generator, share: float = 0.12) -> torch.Tensor:
+    """Take what lies below 300 Hz and above 3.4 kHz from a share of the clips, as a telephone does."""
+    n, _, n_bands = log_power.shape
+    outside = torch.ones(n_bands)
+    outside[_TELEPHONE] = 0
+    chosen = (torch.rand(n, generator=generator) < share).float()
+    loss = chosen * _uniform((n,), 3.0, 9.0, generator)
+    return log_power - loss[:, None, None] * outside
+
+
+def _add_noise(power: torch.Tensor, generator: torch.Generator, share: float = 0.6) -> torch.Tensor:
+    """Add noise of a random spectral slope to a share of the clips, 0 to 45 dB below them."""
     n, n_frames, n_bands = power.shape
     noisy = (torch.rand(n, generator=generator) < share).float()
-    ratio = 10 ** (-_uniform((n,), 0.5, 4.5, generator)) * noisy
+    ratio = 10 ** (-_uniform((n,), 0.0, 4.5, generator)) * noisy
     slope = torch.randn((n, 1), generator=generator) * 2 - 2
     shape = torch.exp(slope * torch.linspace(-0.5, 0.5, n_bands))
     shape = shape / shape.mean(dim=1, keepdim=True)
@@ -255,7 +289,7 @@ def _add_noise(power: torch.Tensor, generator: torch.Generator, share: float = 0
     return power + scale[:, None, None] * shape[:, None] * flicker
 
 
-def _mask(features: torch.Tensor, generator: torch.Generator, bands: int = 10, frames: int = 25) -> torch.Tensor:
+def _mask(features: torch.Tensor, generator: torch.Generator, bands: int = 10, frames: int = 12) -> torch.Tensor:
     """Blank two bands and two stretches of time in every clip."""
     _, n_frames, n_bands = features.shape
     for clip in features:
@@ -270,34 +304,17 @@ def _mask(features: torch.Tensor, generator: torch.Generator, bands: int = 10, f
 
 def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
     """Train, export and measure; leaves voice.onnx, card.json, held_out.npz and every fold's network in ``out``."""
-    out.mkdir(parents=True, exist_ok=True)
-    seed_everything(config.seed, config.threads)
     rows = read_rows(data, "train")
-    folds = assign_folds(rows.groups, config.folds)
-    features = Features(rows.waveforms, config.speeds, config.n_mels)
-    functionals = _functionals_table(rows, out / "functionals.safetensors", config, resume)
-    masks = _masks(rows.corpus)
-    networks, perceptrons = [], []
-    logits = np.zeros((len(rows), len(VOICE)))
-    for k in range(config.folds):
-        fit, held_out = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
-        problem = _Problem(rows, masks, fit)
-        perceptrons.append(_fit_perceptron(functionals, problem, config, k))
-        networks.append(_fit_network(features, problem, config, k, out / f"fold{k}.safetensors", resume))
-        said = _logits(networks[k], features, held_out), _perceptron_logits(perceptrons[k], functionals[held_out, 0])
-        logits[held_out] = (said[0] + said[1]) / 2
-        scores = {"network": said[0], "functionals": said[1], "both": logits[held_out]}
-        held = {name: _accuracies(value, rows, held_out) for name, value in scores.items()}
-        print(f"fold {k}: {held}", flush=True)
-    temperature = fit_temperature(logits + masks.numpy(), rows.targets)
-    ensemble = VoiceEnsemble(networks, perceptrons, config.n_mels, temperature)
-    embeddings = torch.cat([_embeddings(networks, features, row) for row in range(len(rows))])
+    fitted = _cross_fit(rows, out, config, resume)
+    temperature = fit_temperature(fitted.logits + _masks(rows.corpus).numpy(), rows.targets)
+    ensemble = VoiceEnsemble(fitted.networks, fitted.perceptrons, config.n_mels, temperature)
+    embeddings = torch.cat([_embeddings(fitted.networks, fitted.features, row) for row in range(len(rows))])
     ensemble.fit_projection(embeddings, config.embedding)
     weights = out / "voice.onnx"
     export(ensemble, weights)
     write_held_out(
         out / "held_out.npz",
-        probabilities=softmax(logits / temperature, axis=1),
+        probabilities=softmax(fitted.logits / temperature, axis=1),
         targets=rows.targets,
         groups=rows.groups,
         corpus=rows.corpus,
@@ -305,14 +322,106 @@ def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
     facts = {
         "config": asdict(config),
         "rows": {"train": len(rows)},
-        "speakers_of_folds": {str(k): sorted(set(rows.groups[folds == k].tolist())) for k in range(config.folds)},
+        "speakers_of_folds": _speakers(rows, fitted.folds),
         "parameters": sum(p.numel() for p in ensemble.parameters()),
         "temperature": temperature,
-        "held_out_accuracy": _accuracies(logits, rows, np.arange(len(rows))),
+        "held_out_accuracy": _accuracies(fitted.logits, rows, np.arange(len(rows))),
         **_report(weights, read_rows(data, "valid")),
     }
     write_card(out / "card.json", weights, facts)
     print(facts)
+
+
+def measure(data: Path, out: Path, config: VoiceConfig, members: int, resume: bool) -> None:
+    """Cross-fit the recipe over the speakers of train and valid; leaves report.json and held_out.npz in ``out``.
+
+    Nothing of it is shipped. ``members`` runs, which differ by seed, are averaged besides being reported one by one.
+    """
+    rows = read_rows(data, "train", "valid")
+    scores: dict[str, np.ndarray] = {}
+    total = np.zeros((len(rows), len(VOICE)))
+    for member in range(members):
+        own = replace(config, seed=config.seed + member)
+        fitted = _cross_fit(rows, out / f"member{member}", own, resume)
+        scores |= {f"{name}, seed {own.seed}": value for name, value in fitted.by_kind.items()}
+        total += fitted.logits / members
+    scores[f"mean of {members}"] = total
+    masks = _masks(rows.corpus).numpy()
+    temperature = fit_temperature(total + masks, rows.targets)
+    write_held_out(
+        out / "held_out.npz",
+        probabilities=softmax((total + masks) / temperature, axis=1),
+        targets=rows.targets,
+        groups=rows.groups,
+        corpus=rows.corpus,
+        clips=rows.clips,
+        folds=fitted.folds,
+    )
+    report = {
+        "config": asdict(config),
+        "speakers_of_folds": _speakers(rows, fitted.folds),
+        "temperature": temperature,
+        "scores": {name: _by_corpus(value, rows, fitted.folds) for name, value in scores.items()},
+    }
+    write_json(out / "report.json", report)
+    print(report["scores"])
+
+
+def _by_corpus(logits: np.ndarray, rows: Rows, folds: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Accuracy of each corpus with an interval that draws speakers (Field & Welsh 2007), and that of every fold."""
+    right = (logits + _masks(rows.corpus).numpy()).argmax(axis=1) == rows.targets
+    table = {}
+    for name in CORPORA:
+        own = rows.corpus == name
+        parts = {k: right[own & (folds == k)] for k in np.unique(folds).tolist()}
+        table[name] = {
+            "n": int(own.sum()),
+            "accuracy": round(float(right[own].mean()), 4),
+            "ci95": [round(bound, 4) for bound in cluster_bootstrap(right[own], rows.groups[own])],
+            "by_fold": {str(k): round(float(part.mean()), 4) for k, part in parts.items() if len(part)},
+        }
+    return table
+
+
+def _speakers(rows: Rows, folds: np.ndarray) -> dict[str, list[str]]:
+    return {str(k): sorted(set(rows.groups[folds == k].tolist())) for k in np.unique(folds).tolist()}
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """One network of each kind a fold, and what each said (n, 9) about the speakers that it never heard."""
+
+    folds: np.ndarray
+    features: Features
+    networks: Sequence[VoiceNetwork]
+    perceptrons: Sequence[FunctionalsNetwork]
+    by_kind: dict[str, np.ndarray]
+
+    @property
+    def logits(self) -> np.ndarray:
+        return self.by_kind["both"]
+
+
+def _cross_fit(rows: Rows, out: Path, config: VoiceConfig, resume: bool) -> _Fitted:
+    out.mkdir(parents=True, exist_ok=True)
+    seed_everything(config.seed, config.threads)
+    folds = assign_folds(rows.groups, config.folds)
+    features = Features(rows.waveforms, config.speeds, config.n_mels)
+    functionals = _functionals_table(rows, out / "functionals.safetensors", config, resume)
+    masks = _masks(rows.corpus)
+    networks, perceptrons = [], []
+    by_kind = {kind: np.zeros((len(rows), len(VOICE))) for kind in ("network", "functionals", "both")}
+    for k in range(config.folds):
+        fit, held_out = np.flatnonzero(folds != k), np.flatnonzero(folds == k)
+        problem = _Problem(rows, masks, fit)
+        perceptrons.append(_fit_perceptron(functionals, problem, config, k))
+        networks.append(_fit_network(features, problem, config, k, out / f"fold{k}.safetensors", resume))
+        by_kind["network"][held_out] = _logits(networks[k], features, held_out)
+        by_kind["functionals"][held_out] = _perceptron_logits(perceptrons[k], functionals[held_out, 0])
+        by_kind["both"][held_out] = (by_kind["network"][held_out] + by_kind["functionals"][held_out]) / 2
+        held = {kind: _accuracies(logits[held_out], rows, held_out) for kind, logits in by_kind.items()}
+        print(f"fold {k}: {held}", flush=True)
+    return _Fitted(folds, features, networks, perceptrons, by_kind)
 
 
 @dataclass(frozen=True)
@@ -430,7 +539,10 @@ def _functionals_table(rows: Rows, path: Path, config: VoiceConfig, resume: bool
 
 
 def disguise(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Change speed by up to 15 %, and by chance cut to 1.6 s or more, filter smoothly and add white or brown noise."""
+    """Change speed by up to 15 %, and by chance cut to 1.6 s or more, filter smoothly and add white or brown noise.
+
+    The noise lies 0 to 40 dB below the clip.
+    """
     changed = _change_speed(waveform, generator.uniform(0.87, 1.17))
     if generator.random() < 0.6:
         n = min(len(changed), int(generator.uniform(1.6, 3.2) * SAMPLE_RATE))
@@ -445,7 +557,7 @@ def disguise(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray
         if generator.random() < 0.5:
             noise = np.cumsum(noise)
             noise -= np.convolve(noise, np.full(400, 1 / 400), "same")
-        changed = changed + noise * changed.std() / noise.std() * 10 ** (-generator.uniform(5, 40) / 20)
+        changed = changed + noise * changed.std() / noise.std() * 10 ** (-generator.uniform(0, 40) / 20)
     return changed
 
 
@@ -605,8 +717,14 @@ def _main() -> None:
     parser.add_argument("--epochs", type=int, default=VoiceConfig.epochs)
     parser.add_argument("--threads", type=int, default=VoiceConfig.threads)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
+    parser.add_argument("--folds-over-all", action="store_true", help="measure on all speakers instead of shipping")
+    parser.add_argument("--members", type=int, default=1, help="runs by different seeds for --folds-over-all")
     options = parser.parse_args()
-    train(options.data, options.out, VoiceConfig(epochs=options.epochs, threads=options.threads), options.resume)
+    config = VoiceConfig(epochs=options.epochs, threads=options.threads)
+    if options.folds_over_all:
+        measure(options.data, options.out, config, options.members, options.resume)
+    else:
+        train(options.data, options.out, config, options.resume)
 
 
 if __name__ == "__main__":
