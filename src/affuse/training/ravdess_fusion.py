@@ -1,11 +1,12 @@
 """Voice and facial action units of RAVDESS, fused, on actors whom neither expert knows.
 
-``python -m affuse.training.ravdess_fusion --data DIR --voice runs/voice_folds/held_out.npz [--report docs/ravdess.md]``
+``python -m affuse.training.ravdess_fusion --data DIR --voice runs/voice/unseen.npz [--report docs/ravdess.md]``
 
-The voice's answers come from ``affuse.training.voice --folds-over-all``: each actor is judged by networks that never
-heard them. The action units (OpenFace, averaged over a clip) are read by a classifier that is fitted anew in every fold
-on the other actors; what it says about those, for the fuser to learn from, is itself cross-fitted among them. So every
-row that a fuser sees is honest, and the actors it is asked about are new to all three.
+The voice's answers come from a run of ``affuse.training.voice``: unseen.npz, or held_out.npz of one with
+``--folds-over-all``. Each actor is judged by networks that never heard them. The action units (OpenFace, averaged over
+a clip) are read by a classifier that is fitted anew in every fold on the other actors; what it says about those, for
+the fuser to learn from, is itself cross-fitted among them. So every row that a fuser sees is honest, and the actors it
+is asked about are new to all three.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def read_clips(data: Path, voice: Path) -> Clips:
     Raises DataError where either file is missing or a clip has no action units.
     """
     if not voice.is_file():
-        raise DataError(f"{voice} is missing; `python -m affuse.training.voice --folds-over-all` writes it")
+        raise DataError(f"{voice} is missing; `python -m affuse.training.voice` writes it")
     with np.load(voice, allow_pickle=False) as arrays:
         own = arrays["corpus"] == "ravdess"
         held = {name: arrays[name][own] for name in ("probabilities", "groups", "folds", "clips")}
@@ -113,7 +114,7 @@ def page(facts: Mapping[str, Any], measured: Protocol) -> str:
     lines = [
         "# RAVDESS: voice and action units, fused",
         "",
-        "Written by `python -m affuse.training.ravdess_fusion --data DIR --voice runs/voice_folds/held_out.npz "
+        "Written by `python -m affuse.training.ravdess_fusion --data DIR --voice runs/voice/unseen.npz "
         "--report docs/ravdess.md`.",
         "",
         f"{measured.n_rows} clips of {len(actors)} actors in {len(measured.folds)} folds; every actor is judged by a "

@@ -67,6 +67,7 @@ __all__ = ["Rows", "VoiceConfig", "assign_folds", "compact", "decode", "export",
 CORPORA: dict[str, LabelSpace] = {"ravdess": RAVDESS, "emodb": EMODB}
 # Logits of the labels that a corpus does not have, so that a network never learns "German, so not surprised".
 _IMPOSSIBLE = -1e4
+_ABOUT = ("targets", "groups", "corpus", "clips")  # what is known of a row besides its sound
 _TELEPHONE = slice(11, 56)  # bands of 80 whose centres lie between 300 Hz and 3.4 kHz
 _QUIET = -16.1  # log power of the frames that pad a short clip: 70 dB below the clip's mean
 
@@ -303,7 +304,11 @@ def _mask(features: torch.Tensor, generator: torch.Generator, bands: int = 10, f
 
 
 def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
-    """Train, export and measure; leaves voice.onnx, card.json, held_out.npz and every fold's network in ``out``."""
+    """Train, export and measure; leaves voice.onnx, card.json, held_out.npz and every fold's network in ``out``.
+
+    Besides, unseen.npz holds what was said about every speaker of train and valid by networks that never heard them:
+    a fold's about its own speakers, and what is shipped about those of valid, the last fold.
+    """
     rows = read_rows(data, "train")
     fitted = _cross_fit(rows, out, config, resume)
     temperature = fit_temperature(fitted.logits + _masks(rows.corpus).numpy(), rows.targets)
@@ -312,12 +317,18 @@ def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
     ensemble.fit_projection(embeddings, config.embedding)
     weights = out / "voice.onnx"
     export(ensemble, weights)
+    P = softmax(fitted.logits / temperature, axis=1)
+    write_held_out(out / "held_out.npz", probabilities=P, targets=rows.targets, groups=rows.groups, corpus=rows.corpus)
+    valid = read_rows(data, "valid")
+    classify = _classifier(weights)
+    P_valid = np.stack([classify(waveform) for waveform in valid.waveforms])
+    both = {name: np.concatenate([getattr(part, name) for part in (rows, valid)]) for name in _ABOUT}
+    last = np.full(len(valid), config.folds)
     write_held_out(
-        out / "held_out.npz",
-        probabilities=softmax(fitted.logits / temperature, axis=1),
-        targets=rows.targets,
-        groups=rows.groups,
-        corpus=rows.corpus,
+        out / "unseen.npz",
+        probabilities=np.concatenate([P, P_valid]),
+        folds=np.concatenate([fitted.folds, last]),
+        **both,
     )
     facts = {
         "config": asdict(config),
@@ -326,7 +337,8 @@ def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
         "parameters": sum(p.numel() for p in ensemble.parameters()),
         "temperature": temperature,
         "held_out_accuracy": _accuracies(fitted.logits, rows, np.arange(len(rows))),
-        **_report(weights, read_rows(data, "valid")),
+        **_report(P_valid, valid),
+        "valid_ravdess_windows": _window_accuracies(classify, valid),
     }
     write_card(out / "card.json", weights, facts)
     print(facts)
@@ -351,11 +363,8 @@ def measure(data: Path, out: Path, config: VoiceConfig, members: int, resume: bo
     write_held_out(
         out / "held_out.npz",
         probabilities=softmax((total + masks) / temperature, axis=1),
-        targets=rows.targets,
-        groups=rows.groups,
-        corpus=rows.corpus,
-        clips=rows.clips,
         folds=fitted.folds,
+        **{name: getattr(rows, name) for name in _ABOUT},
     )
     report = {
         "config": asdict(config),
@@ -661,30 +670,29 @@ def compact(model: Any, at_least: int = 1024) -> Any:
     return model
 
 
-def _report(weights: Path, valid: Rows) -> dict[str, Any]:
-    """Accuracy of the exported graph on rows that nothing was fitted on or chosen by: whole clips and windows."""
+def _classifier(weights: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Probabilities (9,) of one clip by the exported graph."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(weights), providers=["CPUExecutionProvider"])
+    return lambda waveform: np.asarray(session.run(["probabilities"], {"waveform": waveform[None]})[0][0])
 
-    def classify(waveform: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(["probabilities"], {"waveform": waveform[None]})[0][0])
 
-    whole = np.stack([classify(w) for w in valid.waveforms])
+def _report(P: np.ndarray, valid: Rows) -> dict[str, Any]:
+    """Accuracy of answers (n, 9) about whole clips that nothing was fitted on or chosen by, corpus by corpus."""
     facts: dict[str, Any] = {"valid_rows": len(valid)}
     for name, labels in CORPORA.items():
         chosen = valid.corpus == name
-        P = restrict(whole[chosen], VOICE, labels.labels)
+        own = restrict(P[chosen], VOICE, labels.labels)
         columns = np.array([labels.index(VOICE.labels[t]) for t in valid.targets[chosen]])
-        recalls = [float((P[columns == c].argmax(axis=1) == c).mean()) for c in range(len(labels))]
+        recalls = [float((own[columns == c].argmax(axis=1) == c).mean()) for c in range(len(labels))]
         facts[f"valid_{name}"] = {
             "n": int(chosen.sum()),
-            "accuracy": float((P.argmax(axis=1) == columns).mean()),
+            "accuracy": float((own.argmax(axis=1) == columns).mean()),
             "uar": float(np.mean(recalls)),
             "recalls": dict(zip(labels.labels, recalls, strict=True)),
-            "mean_confidence": float(P.max(axis=1).mean()),
+            "mean_confidence": float(own.max(axis=1).mean()),
         }
-    facts["valid_ravdess_windows"] = _window_accuracies(classify, valid)
     return facts
 
 
