@@ -59,6 +59,28 @@ class Verdict:
     conflict: float | None = None
     conflict_text: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as plain dicts and numbers, as it stands in the JSON of an analysis."""
+        return {
+            "start": _rounded(self.segment.start),
+            "end": _rounded(self.segment.end),
+            "person": self.person,
+            "label": self.label,
+            "confidence": _rounded(self.confidence),
+            "sentiment": _rounded(self.sentiment),
+            "conflict": _rounded(self.conflict),
+            "conflict_text": self.conflict_text,
+            "fused": _mapping(self.fused),
+            "evidence": {
+                name: {
+                    "probabilities": _mapping(e.probabilities),
+                    "reason": e.reason,
+                    "share": _rounded(e.share),
+                }
+                for name, e in self.evidence.items()
+            },
+        }
+
 
 @dataclass(frozen=True)
 class Cue:
@@ -171,12 +193,12 @@ class Analysis:
                 }
                 for c in self.cues
             ],
-            "summary": [_verdict(v) for v in self.summaries],
+            "summary": [v.to_dict() for v in self.summaries],
         }
 
     def windows(self) -> Iterator[dict[str, Any]]:
         """The windows of `to_dict` one by one: all at once they take ten times the memory of the verdicts."""
-        return map(_verdict, self.verdicts)
+        return (verdict.to_dict() for verdict in self.verdicts)
 
     def to_json(self, indent: int | None = None) -> str:
         """The analysis as JSON text; the same input gives the same text."""
@@ -231,26 +253,4 @@ def _person(person: Person) -> dict[str, Any]:
             {"time": _rounded(t), "x": _rounded(x), "y": _rounded(y), "width": _rounded(w), "height": _rounded(h)}
             for t, (x, y, w, h) in zip(person.times, person.boxes, strict=True)
         ],
-    }
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "start": _rounded(verdict.segment.start),
-        "end": _rounded(verdict.segment.end),
-        "person": verdict.person,
-        "label": verdict.label,
-        "confidence": _rounded(verdict.confidence),
-        "sentiment": _rounded(verdict.sentiment),
-        "conflict": _rounded(verdict.conflict),
-        "conflict_text": verdict.conflict_text,
-        "fused": _mapping(verdict.fused),
-        "evidence": {
-            name: {
-                "probabilities": _mapping(e.probabilities),
-                "reason": e.reason,
-                "share": _rounded(e.share),
-            }
-            for name, e in verdict.evidence.items()
-        },
     }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from affuse.analysis import Analysis, Cue, Evidence, Person, Source, Verdict
-from affuse.errors import AffuseError, ConfigError, MediaError
+from affuse.errors import AffuseError, ConfigError, DataError, MediaError
 from affuse.experts import DEFAULT_EXPERTS, load_expert, weights
 from affuse.experts.base import Expert, Reading
 from affuse.experts.bundle.columns import KEYS, FeatureTable
@@ -120,6 +120,27 @@ class Analyzer:
         readings = self._read(recording, timeline, progress)
         return _Answer(self, recording, timeline, readings).analysis()
 
+    def fuse(self, readings: Mapping[str, Reading], timeline: Timeline) -> list[Verdict]:
+        """One verdict a window, from one reading a modality that is about one person or the whole scene.
+
+        Raises DataError where the reading of a modality is missing, or does not cover the timeline.
+        """
+        for modality in self.experts:
+            count = len(readings[modality].probabilities) if modality in readings else 0
+            if count != len(timeline):
+                raise DataError(f"{modality}: the reading covers {count} windows; the timeline has {len(timeline)}")
+        P, S = self._evidence(readings)
+        reasons = [self._reasons(m, readings[m]) for m in self.experts]
+        return self._verdicts(P, S, list(timeline), reasons, _person(readings))
+
+    def summarise(self, readings: Mapping[str, Reading], timeline: Timeline) -> Verdict:
+        """The verdict about all windows together: `fuse` of every modality's mean over the windows it speaks in."""
+        P, S = self._evidence(readings)
+        whole = Segment(timeline[0].start, max(s.end for s in timeline))
+        reasons = [(_most_common(self._reasons(m, readings[m])),) for m in self.experts]
+        (summary,) = self._verdicts(_mean(P), _mean(S), [whole], reasons, _person(readings))
+        return summary
+
     def _timeline(self, recording: Recording) -> Timeline:
         if recording.duration == 0:
             return Timeline((recording.span,))  # a picture or a bare text: one window of a nominal second
@@ -153,6 +174,92 @@ class Analyzer:
             return result()
         except AffuseError as error:
             raise type(error)(f"{recording.name}, {modality}: {error}") from error
+
+    # --- fusion -------------------------------------------------------------------------------------------------------
+
+    def _evidence(self, readings: Mapping[str, Reading]) -> tuple[np.ndarray, np.ndarray]:
+        """Calibrated emotions (n, m, 7) and sentiments (n, m, 3) of the modalities."""
+        P = self.pool.calibrate(np.stack([self._emotions(m, readings[m]) for m in self.experts], axis=1))
+        S = np.stack([self._sentiment(m, readings[m], P[:, i]) for i, m in enumerate(self.experts)], axis=1)
+        return P, S
+
+    def _emotions(self, modality: str, reading: Reading) -> np.ndarray:
+        """Emotions (n, 7) of one modality, for the pool to calibrate; NaN for one that judges sentiment only."""
+        expert = self.experts[modality]
+        own = _own_prior(expert)
+        if judges_sentiment(expert.labels):
+            return np.full((len(reading.probabilities), len(EKMAN)), np.nan)
+        if own is None:
+            return to_emotions(reading.probabilities, expert.labels)
+        return common_emotions(reading.probabilities, expert.labels, own, self.pool.prior)
+
+    def _sentiment(self, modality: str, reading: Reading, emotions: np.ndarray) -> np.ndarray:
+        """Sentiment (n, 3) of an expert that judges it, or else what its calibrated emotions (n, 7) imply."""
+        expert = self.experts[modality]
+        if judges_sentiment(expert.labels):
+            common = to_sentiment(self.pool.prior)
+            own = _own_prior(expert)
+            return common_sentiment(reading.probabilities, expert.labels, common if own is None else own, common)
+        return to_sentiment(emotions) if reading.sentiment is None else reading.sentiment
+
+    def _reasons(self, modality: str, reading: Reading) -> Sequence[str]:
+        if judges_sentiment(self.experts[modality].labels):
+            return [reason or _SENTIMENT_ONLY for reason in reading.reasons]
+        return reading.reasons
+
+    def _verdicts(
+        self,
+        P: np.ndarray,
+        S: np.ndarray,
+        segments: Sequence[Segment],
+        reasons: Sequence[Sequence[str]],
+        person: str | None,
+    ) -> list[Verdict]:
+        fused = self.pool(P)
+        # Whether the modalities mean the same is judged once, by the emotions, and holds for the sentiment as well.
+        sentiment = _sentiment_score(_sentiment_pool(self.pool).blend(S, self.pool.separation(P)))
+        answers = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
+        shares = shapley_shares(P, self.pool, self.pool.prior, answers)
+        divergence = conflict(P)
+        return [
+            self._verdict(
+                segment, person, P[i], [r[i] for r in reasons], fused[i], sentiment[i], divergence[i], shares[i]
+            )
+            for i, segment in enumerate(segments)
+        ]
+
+    def _verdict(
+        self,
+        segment: Segment,
+        person: str | None,
+        P: np.ndarray,
+        reasons: Sequence[str],
+        fused: np.ndarray,
+        sentiment: float,
+        divergence: float,
+        shares: np.ndarray,
+    ) -> Verdict:
+        silent = np.isnan(P).any(axis=1)
+        evidence = {
+            modality: Evidence(None, reasons[i]) if silent[i] else Evidence(P[i], share=float(shares[i]))
+            for i, modality in enumerate(self.experts)
+        }
+        if silent.all():
+            heard = None if np.isnan(sentiment) else float(sentiment)
+            return Verdict(segment, person, evidence, None, None, None, heard)
+        # With a single modality the divergence is NaN, which is not remarkable.
+        remarkable = divergence >= self.conflict_thresholds.get(int((~silent).sum()), 1.0)
+        return Verdict(
+            segment=segment,
+            person=person,
+            evidence=evidence,
+            fused=fused,
+            label=EKMAN.labels[int(fused.argmax())],
+            confidence=float(fused.max()),
+            sentiment=float(sentiment),
+            conflict=None if np.isnan(divergence) else float(divergence),
+            conflict_text=conflict_in_words(P, tuple(self.experts), EKMAN.labels) if remarkable else "",
+        )
 
 
 def _check_experts(experts: Mapping[str, Expert]) -> None:
@@ -213,13 +320,12 @@ class _Watched:
 
 
 class _Answer:
-    """Fuses the readings of one recording."""
+    """The answer about one recording from what the experts read in it."""
 
     def __init__(
         self, analyzer: Analyzer, recording: Recording, timeline: Timeline, readings: dict[str, list[Reading]]
     ) -> None:
         self.analyzer = analyzer
-        self.pool = analyzer.pool
         self.recording = recording
         self.timeline = timeline
         self.readings = readings
@@ -227,13 +333,13 @@ class _Answer:
 
     def analysis(self) -> Analysis:
         people = self._people()
-        by_person = [self._verdicts_of(person) for person in people]
-        verdicts = [verdict for row in zip(*(windows for windows, _ in by_person), strict=True) for verdict in row]
+        by_person = [self.analyzer.fuse(person, self.timeline) for person in people]
+        verdicts = [verdict for row in zip(*by_person, strict=True) for verdict in row]
         source = Source(self.recording.name, self.recording.path, self.recording.duration, self.recording.kind)
         return Analysis(
             source=source,
             verdicts=verdicts,
-            summaries=[summary for _, summary in by_person],
+            summaries=[self.analyzer.summarise(person, self.timeline) for person in people],
             persons=[
                 Person(r.person, r.times, r.boxes)
                 for readings in people
@@ -251,94 +357,6 @@ class _Answer:
         seen = next((m for m, own in self.readings.items() if own[0].person is not None), None)
         scene = {m: own[0] for m, own in self.readings.items()}
         return [scene | {seen: person} for person in self.readings[seen]] if seen else [scene]
-
-    def _verdicts_of(self, readings: Mapping[str, Reading]) -> tuple[list[Verdict], Verdict]:
-        P = self.pool.calibrate(np.stack([self._emotions(m, r) for m, r in readings.items()], axis=1))
-        S = np.stack([self._sentiment(m, r, P[:, i]) for i, (m, r) in enumerate(readings.items())], axis=1)
-        person = next((r.person for r in readings.values() if r.person is not None), None)
-        reasons = [self._reasons(m, r) for m, r in readings.items()]
-        windows = self._fuse(P, S, list(self.timeline), reasons, person)
-        whole = Segment(self.timeline[0].start, max(s.end for s in self.timeline))
-        (summary,) = self._fuse(_mean(P), _mean(S), [whole], [(_most_common(r),) for r in reasons], person)
-        return windows, summary
-
-    def _emotions(self, modality: str, reading: Reading) -> np.ndarray:
-        """Emotions (n, 7) of one modality, for the pool to calibrate; NaN for one that judges sentiment only."""
-        expert = self.analyzer.experts[modality]
-        own = _own_prior(expert)
-        if judges_sentiment(expert.labels):
-            return np.full((len(self.timeline), len(EKMAN)), np.nan)
-        if own is None:
-            return to_emotions(reading.probabilities, expert.labels)
-        return common_emotions(reading.probabilities, expert.labels, own, self.pool.prior)
-
-    def _sentiment(self, modality: str, reading: Reading, emotions: np.ndarray) -> np.ndarray:
-        """Sentiment (n, 3) of an expert that judges it, or else what its calibrated emotions (n, 7) imply."""
-        expert = self.analyzer.experts[modality]
-        if judges_sentiment(expert.labels):
-            common = to_sentiment(self.pool.prior)
-            own = _own_prior(expert)
-            return common_sentiment(reading.probabilities, expert.labels, common if own is None else own, common)
-        return to_sentiment(emotions) if reading.sentiment is None else reading.sentiment
-
-    def _reasons(self, modality: str, reading: Reading) -> Sequence[str]:
-        if judges_sentiment(self.analyzer.experts[modality].labels):
-            return [reason or _SENTIMENT_ONLY for reason in reading.reasons]
-        return reading.reasons
-
-    def _fuse(
-        self,
-        P: np.ndarray,
-        S: np.ndarray,
-        segments: Sequence[Segment],
-        reasons: Sequence[Sequence[str]],
-        person: str | None,
-    ) -> list[Verdict]:
-        fused = self.pool(P)
-        # Whether the modalities mean the same is judged once, by the emotions, and holds for the sentiment as well.
-        sentiment = _sentiment_score(_sentiment_pool(self.pool).blend(S, self.pool.separation(P)))
-        answers = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
-        shares = shapley_shares(P, self.pool, self.pool.prior, answers)
-        divergence = conflict(P)
-        return [
-            self._verdict(
-                segment, person, P[i], [r[i] for r in reasons], fused[i], sentiment[i], divergence[i], shares[i]
-            )
-            for i, segment in enumerate(segments)
-        ]
-
-    def _verdict(
-        self,
-        segment: Segment,
-        person: str | None,
-        P: np.ndarray,
-        reasons: Sequence[str],
-        fused: np.ndarray,
-        sentiment: float,
-        divergence: float,
-        shares: np.ndarray,
-    ) -> Verdict:
-        silent = np.isnan(P).any(axis=1)
-        evidence = {
-            modality: Evidence(None, reasons[i]) if silent[i] else Evidence(P[i], share=float(shares[i]))
-            for i, modality in enumerate(self.modalities)
-        }
-        if silent.all():
-            heard = None if np.isnan(sentiment) else float(sentiment)
-            return Verdict(segment, person, evidence, None, None, None, heard)
-        # With a single modality the divergence is NaN, which is not remarkable.
-        remarkable = divergence >= self.analyzer.conflict_thresholds.get(int((~silent).sum()), 1.0)
-        return Verdict(
-            segment=segment,
-            person=person,
-            evidence=evidence,
-            fused=fused,
-            label=EKMAN.labels[int(fused.argmax())],
-            confidence=float(fused.max()),
-            sentiment=float(sentiment),
-            conflict=None if np.isnan(divergence) else float(divergence),
-            conflict_text=conflict_in_words(P, self.modalities, EKMAN.labels) if remarkable else "",
-        )
 
     def _language(self, text: str) -> str | None:
         recognise = getattr(self.analyzer.experts.get("text"), "language_of", None)
@@ -386,6 +404,10 @@ def _mean(P: np.ndarray) -> np.ndarray:
     here = ~np.isnan(P)
     total, count = np.where(here, P, 0.0).sum(axis=0), here.sum(axis=0)
     return np.divide(total, count, out=np.full(P.shape[1:], np.nan), where=count > 0)[None]
+
+
+def _person(readings: Mapping[str, Reading]) -> str | None:
+    return next((r.person for r in readings.values() if r.person is not None), None)
 
 
 def _most_common(reasons: Sequence[str]) -> str:
