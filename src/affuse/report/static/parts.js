@@ -18,6 +18,7 @@ export function createParts(say, palette) {
   return {
     emotion,
     modalityName,
+    chip,
 
     legend: () => palette.stack.map((label) => make("li", {}, make("i", { style: { background: palette.colours[label] } }), emotion(label))),
 
@@ -55,7 +56,6 @@ export function createParts(say, palette) {
 
     /** One window in full: answer, probabilities, what each modality says, and the conflict. */
     now: (window, labels, modalities, words = "") => [
-      make("p", { class: "eyebrow", id: "now-time" }),
       make("p", { class: "verdict" }, ...(window?.label
         ? [make("i", { class: "swatch", style: { background: palette.colours[window.label] } }), capital(emotion(window.label)), make("b", {}, percent(window.confidence))]
         : [say("now.none")])),

@@ -81,7 +81,7 @@ export function createViewer(root, { analysis, medium, headlines, absences, say,
   const wordsAt = (time) => analysis.cues.filter((c) => !timed || (c.start <= time + 1e-6 && time < c.end)).map((c) => c.text).join(" ");
 
   function drawNow(window, time) {
-    byId("now").replaceChildren(...parts.now(window, analysis.labels, analysis.modalities, byId("caption") ? "" : wordsAt(time)));
+    byId("now").replaceChildren(make("p", { class: "eyebrow", id: "now-time" }), ...parts.now(window, analysis.labels, analysis.modalities, byId("caption") ? "" : wordsAt(time)));
   }
 
   /** Told to screen readers when the answer changes, not every time the clock moves. */
