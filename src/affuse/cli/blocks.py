@@ -241,8 +241,8 @@ def print_features(facts: Mapping[str, Any]) -> None:
         console = Console(highlight=False, width=_WIDTH)
     console.print(
         f"{facts['name']}: {facts['rows']} rows of {facts['groups']} groups, {len(facts['labels'])} labels; "
-        f"blocks: {', '.join(facts['blocks'])}. Cross-validated over all rows but those of a stated test part; all that "
-        "is learned is learned inside the folds, and no group is on both sides.",
+        f"blocks: {', '.join(facts['blocks'])}. Cross-validated over all rows but those of a stated test part; "
+        "all that is learned is learned inside the folds, and no group is on both sides.",
         soft_wrap=True,
     )
     for note in facts["notes"]:

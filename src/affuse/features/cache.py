@@ -65,7 +65,7 @@ def _file_digest(path: Path, known: dict[tuple[Path, int, int], str]) -> str:
 
 def _read(path: Path) -> Measured | None:
     try:
-        with np.load(path, allow_pickle=False) as parts:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as parts:
             reason = str(parts["reason"])
             return Measured(None, reason) if reason else Measured(parts["value"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
