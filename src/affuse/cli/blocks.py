@@ -163,7 +163,10 @@ def _answers(data: FeatureData, seeds: Sequence[int], progress: Progress | None)
                 if progress is not None:
                     progress(f"seed {seed}, fold {number} of {count}: {name}")
                 started = time.perf_counter()
-                fitted = method.fit(X[fit], data.y[fit], groups=data.groups[fit])
+                try:
+                    fitted = method.fit(X[fit], data.y[fit], groups=data.groups[fit])
+                except DataError as error:
+                    raise DataError(f"{data.name}: {name} cannot be fitted in fold {number}: {error}") from error
                 seconds = time.perf_counter() - started
                 facts = found.setdefault(
                     name, {"kind": kind, "columns": np.zeros((len(seeds), len(data.y)), dtype=int), "seconds": []}

@@ -44,7 +44,7 @@ def look_at_files(samples: Sequence[Sample], modality: str, options: DataOptions
     """Open every file once, and check what the modality needs of it."""
     by_path: dict[Path, list[Sample]] = defaultdict(list)
     for sample in samples:
-        if sample.path is not None:
+        if sample.path is not None and modality != "text":  # words are read without the recording they stem from
             by_path[sample.path].append(sample)
     look, framed = Look(), set[Path]()
     faceless, cut_off = list[str](), list[str]()
