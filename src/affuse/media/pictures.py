@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,20 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from affuse.errors import MediaError
 
-__all__ = ["is_animated", "is_picture", "read_picture"]
+__all__ = ["decode_picture", "is_animated", "is_picture", "read_picture"]
 
 # Pillow would also claim MPEG streams and PDF pages; only these are pictures to us.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 # FFmpeg plays these as videos. It cannot read animated WebP, of which the first picture is taken.
 _PLAYABLE = ("GIF", "PNG")
+
+# What cameras on the web send.
+_SENT = ("JPEG", "PNG", "WEBP")
+
+# A progressive JPEG comes in about ten scans. Each is decoded over all pixels, so a few bytes more can cost seconds.
+_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"
+_MOST_SCANS = 30
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
@@ -58,9 +66,33 @@ def read_picture(path: Path, max_side: int | None = None) -> np.ndarray:
             upright = _to_rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MediaError(f"{path} is a damaged picture: {error}") from error
-    if max_side is not None and max(upright.size) > max_side:
-        upright.thumbnail((max_side, max_side), Image.Resampling.BOX)
-    return np.array(upright)
+    return _as_array(upright, max_side)
+
+
+def decode_picture(payload: bytes, max_side: int, max_pixels: int) -> np.ndarray:
+    """Decode a JPEG, PNG or WebP from a stranger as `read_picture` does.
+
+    Raises MediaError where it is something else or damaged; and before anything is decoded where it has more than
+    ``max_pixels``, or so many scans that it was made to keep us busy.
+    """
+    try:
+        with Image.open(BytesIO(payload), formats=_SENT) as image:
+            if image.width * image.height > max_pixels:
+                raise MediaError(f"a picture of {image.width} x {image.height} pixels; {max_pixels:,} are the most")
+            if payload.startswith(_JPEG) and payload.count(_SCAN) > _MOST_SCANS:
+                raise MediaError(f"a JPEG of {payload.count(_SCAN)} scans; {_MOST_SCANS} are the most")
+            upright = _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise MediaError("a picture that is neither JPEG nor PNG nor WebP") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MediaError(f"a damaged picture: {error}") from error
+    return _as_array(upright, max_side)
+
+
+def _as_array(image: Image.Image, max_side: int | None) -> np.ndarray:
+    if max_side is not None and max(image.size) > max_side:
+        image.thumbnail((max_side, max_side), Image.Resampling.BOX)
+    return np.array(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -13,22 +12,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
 
 from affuse import __version__, fusing
 from affuse.errors import AffuseError, ConfigError
 from affuse.report.page import style
 from affuse.report.palette import palette
 from affuse.report.words import STRINGS
-from affuse.service import analyses, fusion
+from affuse.service import analyses, fusion, live
 from affuse.service.metrics import Metrics
 from affuse.service.queue import WakeUps, open_queue
 from affuse.service.security import Guard
 from affuse.service.settings import Settings
 from affuse.service.store import Store
+from affuse.service.uploads import Intake
 
 __all__ = ["create_app"]
-
-_LOG = logging.getLogger("affuse.service")
 
 
 class Refusal(BaseModel):
@@ -83,13 +82,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings, app.state.store = settings, store
     app.include_router(analyses.make_router(settings, store, wake_ups, metrics))
     app.include_router(fusion.make_router(settings, metrics))
+    app.include_router(live.make_router(settings, metrics))
     _add_figures(app, store, metrics)
     _add_page(app)
     app.add_exception_handler(AffuseError, _refuse)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _defect)
-    app.add_middleware(Guard, settings=settings)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_middleware(Intake, settings=settings)
+    app.add_middleware(Guard, settings=settings)  # the last added sees a request first
     return app
 
 
@@ -177,6 +178,5 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 
-async def _defect(request: Request, error: Exception) -> JSONResponse:
-    _LOG.exception("a request failed", exc_info=error)
-    return JSONResponse({"detail": f"an internal error ({type(error).__name__}); the log tells more"}, 500)
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it: the client left while it sent

@@ -35,6 +35,7 @@ def run(settings: Settings) -> None:
         server_header=False,
         proxy_headers=False,
         ws_max_size=_LARGEST_MESSAGE,
+        ws_per_message_deflate=False,  # pictures are compressed already
         timeout_graceful_shutdown=5,
     )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -116,6 +116,12 @@ class FaceExpert:
             raise DataError(f"faces must be uint8 of shape (n, 48, 48); got {images.dtype} of shape {images.shape}")
         return self._classify(images)
 
+    def expressions(self, frame: Frame, found: Detections, framing: Framing) -> np.ndarray:
+        """Probabilities (n, k) of the faces that a detector with ``framing`` found in one frame."""
+        faces = zip(found.boxes, found.landmarks, strict=True)
+        crops = [self._crop(frame, box, landmarks, framing) for box, landmarks in faces]
+        return self._run(np.stack(crops), "probabilities") if crops else np.empty((0, len(self.labels)))
+
     def _classify(self, images: np.ndarray) -> np.ndarray:
         batches = [self._run(images[i : i + _BATCH], "probabilities") for i in range(0, len(images), _BATCH)]
         return np.concatenate(batches) if batches else np.empty((0, len(self.labels)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -41,6 +42,12 @@ class Track:
     def likeness(self, look: np.ndarray) -> float:
         """Similarity of ``look`` to the most similar one that is remembered."""
         return max(similarity(look, own) for own in self.looks)
+
+    def forget(self, before: float) -> None:
+        """Drop what was seen earlier than ``before`` (seconds); the looks stay."""
+        first = bisect_left(self.times, before)
+        for seen in (self.times, self.boxes, self.scores, self.samples, self.rows):
+            del seen[:first]
 
     def remember(self, look: np.ndarray) -> None:
         """Keep the latest look, and of the older ones those that differ most."""
@@ -82,6 +89,12 @@ class Tracker:
             self._append(self.tracks[owner[i]], time, found, i, looks[i])
         self.count += 1
         self._rows += len(found)
+
+    def forget(self, before: float) -> None:
+        """Drop what was seen earlier than ``before`` (seconds), and whoever was not seen since."""
+        for track in self.tracks:
+            track.forget(before)
+        self.tracks = [track for track in self.tracks if track.times]
 
     def _append(self, track: Track, time: float, found: Detections, i: int, look: np.ndarray) -> None:
         track.times.append(time)

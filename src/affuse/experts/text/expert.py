@@ -61,6 +61,12 @@ class TextExpert:
             raise ConfigError(f"unknown language {language!r}; affuse reads {', '.join(LANGUAGES)}")
         self.language = language
 
+    def in_language(self, language: str | None) -> TextExpert:
+        """An expert for words in ``language`` (None to recognise it) that shares this one's networks."""
+        other = TextExpert(language)
+        other._english, other._chinese = self._english, self._chinese
+        return other
+
     @cached_property
     def _english(self) -> EnglishText:
         return EnglishText(weights.shipped("text_en"))
