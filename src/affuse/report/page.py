@@ -31,7 +31,7 @@ _DATA_PLACE = "<analysis>"
 _DECIMALS = 4
 
 # The script of a page, each module before those that import it.
-_MODULES = ("timeline", "elements", "clock", "theme", "parts", "numbers", "viewer", "report")
+_MODULES = ("timeline", "elements", "clock", "theme", "localise", "parts", "numbers", "viewer", "report")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 
 

@@ -45,6 +45,21 @@ STRINGS: dict[str, dict[str, str]] = {
         "kind.audio": "sound",
         "kind.picture": "picture",
         "kind.text": "text",
+        # Reasons as the experts give them; others are shown as they are.
+        "reason.no face": "no face",
+        "reason.no picture": "no picture",
+        "reason.no moving picture": "no moving picture",
+        "reason.no words": "no words",
+        "reason.no words in this window": "no words in this window",
+        "reason.no sound": "no sound",
+        "reason.silence": "silence",
+        "reason.too little sound": "too little sound",
+        "reason.no speech": "no speech",
+        "reason.no numbers for this window": "no numbers for this window",
+        # Empty: English sentences about conflicts come ready-made with the analysis.
+        "conflict.says": "",
+        "conflict.and": " and ",
+        "conflict.comma": ", ",
         "headline.mostly": "Mostly {label} ({percent} %)",
         "headline.single": "{label} ({percent} %)",
         "headline.mixed": "Mixed: {label} ({percent} %) ahead of {second} ({second_percent} %)",
@@ -153,6 +168,19 @@ STRINGS: dict[str, dict[str, str]] = {
         "kind.audio": "音频",
         "kind.picture": "图片",
         "kind.text": "文本",
+        "reason.no face": "没有人脸",
+        "reason.no picture": "没有画面",
+        "reason.no moving picture": "没有活动画面",
+        "reason.no words": "没有文字",
+        "reason.no words in this window": "此窗口没有文字",
+        "reason.no sound": "没有声音",
+        "reason.silence": "静默",
+        "reason.too little sound": "声音太短",
+        "reason.no speech": "没有语音",
+        "reason.no numbers for this window": "此窗口没有数值",
+        "conflict.says": "{names}判断为{label}",
+        "conflict.and": "与",
+        "conflict.comma": "，",
         "headline.mostly": "主要为{label}（{percent}%）",
         "headline.single": "{label}（{percent}%）",
         "headline.mixed": "情绪混合：{label}（{percent}%）略高于{second}（{second_percent}%）",
@@ -362,4 +390,4 @@ def _absence(modality: str, windows: Sequence[Verdict], say: dict[str, str]) -> 
     reasons = Counter(v.evidence[modality].reason for v in windows if v.evidence[modality].probabilities is None)
     for reason, count in reasons.most_common():
         key = "absence.all" if count == len(windows) else "absence.some"
-        yield say[key].format(reason=reason, count=count, total=len(windows))
+        yield say[key].format(reason=say.get(f"reason.{reason}", reason), count=count, total=len(windows))

@@ -1,5 +1,6 @@
 import { Clock } from "./clock.js";
 import { capital, make } from "./elements.js";
+import { localised } from "./localise.js";
 import { createNumbers } from "./numbers.js";
 import { createParts, fitDistributions } from "./parts.js";
 import { conflictsOf, createIndex, createTimeline, formatTime, hasEvidence } from "./timeline.js";
@@ -11,8 +12,10 @@ import { conflictsOf, createIndex, createTimeline, formatTime, hasEvidence } fro
  * list each, an entry a person), say (a formatter), palette; optionally the number of the person `chosen` and the
  * `time` to begin at. Returns `state()`, which gives those two as they are now, and `destroy()`.
  */
-export function createViewer(root, { analysis, medium, headlines, absences, say, palette, chosen = 0, time: start = 0 }) {
+export function createViewer(root, { analysis: given, medium, headlines, absences, say, palette, chosen = 0, time: start = 0 }) {
   const byId = (id) => root.querySelector("#" + id);
+  const inWords = (windows) => windows.map((window) => localised(window, say));
+  const analysis = { ...given, windows: inWords(given.windows), summary: inWords(given.summary) };
   const parts = createParts(say, palette);
   const { emotion, modalityName } = parts;
   const ended = new AbortController();

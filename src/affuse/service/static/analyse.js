@@ -1,7 +1,7 @@
 // The tab that analyses: compose, follow the job, show the result.
 
 import { ApiError, getJson, request, sendForm, sentence } from "./api.js";
-import { byId, problem, showOnly, sizeOf, wireDrop } from "./dom.js";
+import { byId, problem, showOnly, sizeOf, wireDrop, wireFile } from "./dom.js";
 import { onLanguage, say } from "./language.js";
 import { createRecent } from "./recent.js";
 import { make } from "./report/elements.js";
@@ -139,6 +139,14 @@ function drawJob(job) {
   redraw = () => drawJob(job);
 }
 
+/** The service could not be asked about a job, or knows none of this id. */
+function drawLost(error) {
+  drawWorking({ title: "", stage: "", share: null, failed: error.status === 404 ? say("error.missing") : sentence(error) });
+  byId("working-title").textContent = say("working.lost");
+  byId("working-back").focus();
+  redraw = () => drawLost(error);
+}
+
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Follow a job to its end; whoever opens something else meanwhile ends the following. */
@@ -206,8 +214,7 @@ async function open(id) {
     await follow(id);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    drawWorking({ title: say("tab.analyse"), stage: "", share: 0, failed: sentence(error) });
-    byId("working-title").textContent = say("working.failed", { name: "" });
+    drawLost(error);
   }
 }
 
@@ -215,6 +222,7 @@ async function open(id) {
 export function wireAnalyse() {
   const home = () => { location.hash = "analyse"; };
   wireDrop(byId("compose-drop"), byId("compose-file"), pick);
+  wireFile(byId("compose-transcript"));
   byId("compose-form").addEventListener("submit", submit);
   for (const radio of byId("compose-form").elements.kind) radio.addEventListener("change", () => { drawComposer(); problem("compose-problem"); });
   byId("compose-demo").addEventListener("click", demo);

@@ -1,3 +1,6 @@
+import { onLanguage, say } from "./language.js";
+import { make } from "./report/elements.js";
+
 export const byId = (id) => document.getElementById(id);
 
 /** Show the one of some elements that `id` names. */
@@ -25,6 +28,33 @@ export function wireDrop(zone, input, take) {
     if (input.files.length) take([...input.files]);
     input.value = "";
   });
+}
+
+/** Let an input of one file show its name and a way to remove it, in the language of the page; `tell` hears of changes. */
+export function wireFile(input, tell = () => {}) {
+  const choose = make("label", { for: input.id, class: "quiet" });
+  const name = make("span", { class: "help", role: "status" });
+  const remove = make("button", { type: "button", class: "quiet" }, "×");
+  input.after(choose, name, remove);
+  const draw = () => {
+    const [file] = input.files;
+    choose.textContent = say("file.choose");
+    name.textContent = file ? file.name : say("file.none");
+    remove.hidden = !file;
+    if (file) remove.setAttribute("aria-label", say("drop.remove", { name: file.name }));
+  };
+  const changed = () => {
+    draw();
+    tell();
+  };
+  input.addEventListener("change", changed);
+  remove.addEventListener("click", () => {
+    input.value = "";
+    changed();
+    input.focus();
+  });
+  onLanguage(draw);
+  draw();
 }
 
 export const sizeOf = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);

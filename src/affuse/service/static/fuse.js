@@ -2,7 +2,7 @@
 
 import { getJson, save, sendForm, sentence } from "./api.js";
 import { csvOf } from "./csv.js";
-import { byId, problem, sizeOf, wireDrop } from "./dom.js";
+import { byId, problem, sizeOf, wireDrop, wireFile } from "./dom.js";
 import { language, onLanguage, palette, say } from "./language.js";
 import { make, percent } from "./report/elements.js";
 import { createParts } from "./report/parts.js";
@@ -98,9 +98,10 @@ async function example() {
 
 // -------------------------------------------------------------------------------------------------------------- drawing
 
-const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits));
+const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits).replace("-", "−"));
 
-const head = (names) => make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name))));
+/** The head of a table whose columns are numbers from the one at `numbers` on. */
+const head = (names, numbers) => make("thead", {}, make("tr", {}, ...names.map((name, i) => make("th", { scope: "col", class: i < numbers ? null : "number" }, name))));
 
 function draw() {
   if (!answer) return;
@@ -122,7 +123,7 @@ function drawRows() {
   const names = ["id", ...COLUMNS.map((name) => say("table." + name)), ...labels.map((label) => say("emotion." + label)), ...shares.map((name) => say("fuse.shares", { name: name.slice(6) }))];
   byId("fuse-rows").replaceChildren(
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-      make("table", {}, make("caption", {}, caption), head(names), make("tbody", {}, ...rows.slice(first, last).map((row) => drawRow(row, labels, shares))))),
+      make("table", {}, make("caption", {}, caption), head(names, 2), make("tbody", {}, ...rows.slice(first, last).map((row) => drawRow(row, labels, shares))))),
     make("div", { class: "pages" }, turn("fuse.previous", -PAGE, first > 0), turn("fuse.next", PAGE, last < rows.length)));
   byId("fuse-rows").lastChild.hidden = rows.length <= PAGE;
 }
@@ -147,7 +148,7 @@ function turn(key, step, possible) {
 function drawComparison(compared) {
   const names = ["column_method", "accuracy", "interval", "ece"].map((key) => say(`fuse.${key}`));
   byId("fuse-comparison").replaceChildren(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": say("fuse.compared") },
-    make("table", {}, head(names), make("tbody", {}, ...compared.map((row, i) => make("tr", { class: i ? null : "best" },
+    make("table", {}, head(names, 1), make("tbody", {}, ...compared.map((row, i) => make("tr", { class: i ? null : "best" },
       make("th", { scope: "row" }, row.method ?? say("fuse.alone", { name: row.modality })),
       ...[percent1(row.accuracy), row.ci95 ? row.ci95.map(percent1).join(" – ") : "–", number(row.ece, 3)].map((text) => make("td", { class: "number" }, text))))))));
 }
@@ -163,7 +164,7 @@ function download() {
 export function wireFuse() {
   wireDrop(byId("fuse-drop"), byId("fuse-files"), take);
   byId("fuse-form").addEventListener("submit", submit);
-  byId("fuse-truth").addEventListener("change", drawMethods);
+  wireFile(byId("fuse-truth"), drawMethods);
   byId("fuse-example").addEventListener("click", example);
   byId("fuse-download").addEventListener("click", download);
   onLanguage(() => { drawFiles(); drawMethods(); draw(); });

@@ -5,6 +5,7 @@ import { capturePictures, captureSound, devices, openDevices, reasonOf } from ".
 import { byId, problem } from "./dom.js";
 import { onLanguage, palette, say } from "./language.js";
 import { capital, make, signed } from "./report/elements.js";
+import { localised } from "./report/localise.js";
 import { createParts } from "./report/parts.js";
 import { createTimeline } from "./report/timeline.js";
 import { openStream } from "./stream.js";
@@ -124,9 +125,10 @@ function onStep(answer, time, dropped) {
 
 function draw() {
   const parts = createParts(say, palette);
-  byId("live-now").replaceChildren(...parts.now(last, palette.stack, MODALITIES));
+  byId("live-now").replaceChildren(...(last ? parts.now(localised(last, say), palette.stack, MODALITIES) : [make("p", { class: "lead" }, say("live.hint"))]));
   drawFace(parts);
   drawFigures();
+  byId("live-over-time").hidden = !steps.length;
   curves?.update(rolling());
   announce(parts);
 }
@@ -143,13 +145,14 @@ function drawFigures() {
     ["live.dropped", last ? String(last.dropped) : "–"],
     ["live.sentiment", last && last.sentiment !== null ? signed(last.sentiment, 2) : "–"],
   ];
+  byId("live-figures").hidden = !last;
   byId("live-figures").replaceChildren(...figures.map(([key, value]) => make("div", {}, make("dt", {}, say(key)), make("dd", {}, value))));
 }
 
 /** The last minute as an analysis whose time ends now. */
 function rolling() {
   const shift = SPAN - (steps.at(-1)?.end ?? 0);
-  const windows = steps.filter((step) => step.start + shift >= 0).map((step) => ({ ...step, start: step.start + shift, end: step.end + shift }));
+  const windows = steps.filter((step) => step.start + shift >= 0).map((step) => ({ ...localised(step, say), start: step.start + shift, end: step.end + shift }));
   return { source: { kind: "video", duration: SPAN }, modalities: MODALITIES, windows, cues: [], persons: [] };
 }
 

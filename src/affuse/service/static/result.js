@@ -64,7 +64,8 @@ function attach() {
     shown.recordings.set(shown.job.id, input.files[0]);
     redraw();
   });
-  return make("div", { class: "field attach" }, make("label", { for: "attach" }, say("result.attach")), input, make("p", { class: "help" }, say("result.attach_hint")));
+  const field = make("div", { class: "file-field" }, input, make("label", { for: "attach", class: "quiet" }, say("result.attach")));
+  return make("div", { class: "attach" }, field, make("p", { class: "help" }, say("result.attach_hint")));
 }
 
 function redraw() {
