@@ -10,12 +10,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Server", "free_port", "serving"]
+__all__ = ["Server", "free_port"]
 
 _PATIENCE = 60.0  # seconds: a loaded machine takes long to start three interpreters
 
@@ -103,10 +101,3 @@ class Server:
     ) -> None:
         if self.process is not None:
             self.stop()
-
-
-@contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Server]:
-    """A running server over ``folder``, which need not exist."""
-    with Server(folder, *options) as server:
-        yield server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,8 @@ from affuse.service.uploads import display_name, keep, keep_text, read_form
 from affuse.service.worker import discard_results, discard_uploads
 
 __all__ = ["JobState", "Options", "TextRequest", "make_router"]
+
+_LOG = logging.getLogger("affuse.service")
 
 _FILES = {
     "table.csv": ("analysis.csv", "text/csv"),
@@ -119,7 +122,7 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
     async def submit(request: Request) -> JobState:
         """Accept a recording (as a form) or a text (as JSON) and return at once with the job's id."""
         await run_in_threadpool(desk.refuse_if_full)
-        kind = request.headers.get("content-type", "")
+        kind = request.headers.get("content-type", "").lower()
         job = await desk.text(request) if kind.startswith("application/json") else await desk.recording(request)
         metrics.accepted.inc()
         return _state(job)
@@ -155,7 +158,7 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
         """Delete a job, its recording and its results; one that runs is stopped."""
         job = desk.find(job_id)
         store.delete(job.id)
-        discard_uploads(job, settings)
+        discard_uploads((job.upload, job.transcript), settings)
         discard_results(job, settings)
 
     return router
@@ -174,22 +177,19 @@ class _Desk:
 
     def refuse_if_full(self) -> None:
         """Raise HTTPException 429, with the seconds after which to ask again, where too many jobs wait."""
-        waiting = self.store.counts()["queued"]
-        if waiting < self.settings.max_queue:
-            return
+        if self.store.counts()["queued"] >= self.settings.max_queue:
+            raise self._full()
+
+    def _full(self) -> HTTPException:
         self.metrics.refused.labels("queue full").inc()
         seconds = max(1, round(self.store.mean_seconds()))
-        raise HTTPException(429, f"{waiting} jobs wait already; ask again later", {"Retry-After": str(seconds)})
+        sentence = f"{self.settings.max_queue} jobs wait already; ask again in {seconds} s"
+        return HTTPException(429, sentence, {"Retry-After": str(seconds)})
 
     async def text(self, request: Request) -> Job:
         """Accept a text."""
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > 4_000_000:
-                raise HTTPException(413, "the text is too long; at most a million characters are taken")
         try:
-            asked = TextRequest.model_validate_json(bytes(body))
+            asked = TextRequest.model_validate_json(await request.body())
         except ValidationError as error:
             raise HTTPException(422, _first_error(error)) from error
         options = asked.model_dump(exclude={"text"}) | {"kind": "text"}
@@ -198,7 +198,7 @@ class _Desk:
 
     async def recording(self, request: Request) -> Job:
         """Accept a recording."""
-        form = await read_form(request, self.settings)
+        form = await read_form(request)
         try:
             file, transcript, options = _parts(form)
             name = "recording" if self.settings.private else display_name(file.filename)
@@ -209,8 +209,14 @@ class _Desk:
         return await run_in_threadpool(self._accept, name, options.model_dump(), upload, words)
 
     def _accept(self, name: str, options: dict[str, Any], upload: str, transcript: str | None) -> Job:
-        job = self.store.add(name, options, upload, transcript)
-        self.wake_ups.send()
+        job = self.store.add(name, options, upload, transcript, room=self.settings.max_queue)
+        if job is None:  # others were faster while this one was received
+            discard_uploads((upload, transcript), self.settings)
+            raise self._full()
+        try:
+            self.wake_ups.send()
+        except Exception:  # each queue has errors of its own
+            _LOG.exception("no worker could be woken; they will find job %s by themselves", job.id)
         return job
 
     def find(self, job_id: str) -> Job:

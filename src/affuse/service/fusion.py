@@ -112,7 +112,7 @@ def make_router(settings: Settings, metrics: Metrics) -> APIRouter:
     @router.post("/files", openapi_extra=_FORM)
     async def fuse_files(request: Request) -> FusedAnswer:
         """Fuse predictions in CSV, TSV or Parquet files, one a modality, joined by id; with true labels, compare."""
-        form = await read_form(request, settings)
+        form = await read_form(request)
         try:
             answer = await run_in_threadpool(_fuse_form, form)
         finally:

@@ -11,12 +11,13 @@ import json
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from affuse.errors import AffuseError, MediaError
+from affuse.errors import AffuseError, MediaError, OutputError, TranscriptError
 
 if TYPE_CHECKING:
     from affuse.analysis import Analysis
@@ -80,13 +81,18 @@ def _answer(order: Order, loaded: dict[str | None, dict[str, Any]], say: Callabl
         analysis = _analyse(order, _analyzer(order, loaded), say)
         say(stage="writing", progress=1.0)
         _write(analysis, order)
+    except OutputError:
+        traceback.print_exc()
+        say(error=f"the results of {order.name} could not be written; the log of the service tells why")
+    except TranscriptError as error:
+        # Its sentences quote the transcript.
+        sentence = "the transcript does not fit" if order.private else _readable(str(error), order)
+        say(error=sentence)
     except AffuseError as error:
         say(error=_readable(str(error), order))
     except MemoryError:
         say(error=f"{order.name} needs more memory than this machine has")
     except Exception as error:  # a defect of ours must end this job only, and be told
-        import traceback
-
         traceback.print_exc()
         say(error=f"{order.name} could not be analysed: an internal error ({type(error).__name__})")
     else:
@@ -140,13 +146,14 @@ def _write(analysis: Analysis, order: Order) -> None:
     from affuse.report.words import STRINGS, answer_in_words
 
     # Without a path the page embeds no media: the recording goes when its job is over.
-    analysis = replace(analysis, source=replace(analysis.source, path=None, name=order.name))
+    notes = [_readable(note, order) for note in analysis.notes]
+    analysis = replace(analysis, source=replace(analysis.source, path=None, name=order.name), notes=notes)
     if order.private:
         analysis = replace(
             analysis,
             source=replace(analysis.source, name="recording"),
             cues=[],
-            persons=[replace(p, times=p.times[[0, -1]], boxes=p.boxes[:0].repeat(2, axis=0)) for p in analysis.persons],
+            persons=[replace(p, times=p.times[:0], boxes=p.boxes[:0]) for p in analysis.persons],
         )
     final = Path(order.results)
     part = final.with_name(f".{final.name}.{os.getpid()}.part")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from affuse.service.settings import Settings
 
 __all__ = ["SUBPROTOCOL", "Guard"]
+
+_LOG = logging.getLogger("affuse.service")
 
 SUBPROTOCOL = "affuse.live.v1"
 """What a live client asks for; ``token.SECRET`` beside it brings the token, since browsers cannot set headers there."""
@@ -53,7 +56,7 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is None:
-            await self.app(scope, receive, _with_headers(send, scope["path"]))
+            await self._admit(scope, receive, _with_headers(send, scope["path"]))
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
@@ -62,6 +65,24 @@ class Guard:
             answer = JSONResponse({"detail": refusal[1]}, refusal[0], headers)
             await answer(scope, receive, _with_headers(send, scope["path"]))
 
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on; a defect of ours is told in an answer that carries the headers as well."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            _LOG.exception("a request failed")
+            sentence = f"an internal error ({type(error).__name__}); the log tells more"
+            await JSONResponse({"detail": sentence}, 500)(scope, receive, send)
+
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
@@ -69,7 +90,7 @@ class Guard:
         if self.settings.host not in ("0.0.0.0", "::") and _name(host) not in self.hosts:
             return 400, "unknown host; name it with --allow-host"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return 403, "requests from other sites are refused"
         if not self._is_open(scope) and not self._has_token(headers):
             return 401, "a valid token is needed: Authorization: Bearer TOKEN"
@@ -81,7 +102,8 @@ class Guard:
     def _has_token(self, headers: Headers) -> bool:
         if self.settings.token is None:
             return True
-        offered = [headers.get("authorization", "").removeprefix("Bearer ")]
+        scheme, _, secret = headers.get("authorization", "").partition(" ")
+        offered = [secret.strip()] if scheme.lower() == "bearer" else []
         protocols = headers.get("sec-websocket-protocol", "").split(",")
         offered += [p.strip().removeprefix("token.") for p in protocols if p.strip().startswith("token.")]
         return any(hmac.compare_digest(o.encode(), self.settings.token.encode()) for o in offered)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 
@@ -40,7 +42,9 @@ def run(settings: Settings) -> None:
     )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"affuse serves at http://{shown}:{listener.getsockname()[1]} (Ctrl+C stops it)", file=sys.stderr, flush=True)
-    with Workers(settings):
+    # What the server raises again once it has shut down; by itself it would end this process before its workers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with Workers(settings), suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -87,7 +91,12 @@ class Workers:
                 process.wait()
 
     def _start(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen([sys.executable, "-m", "affuse.service.worker"], stdin=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "affuse.service.worker"],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl+C in a terminal is for the server alone
+        )
         assert process.stdin is not None
         settings = asdict(self.settings) | {"folder": str(self.settings.folder)}
         process.stdin.write(json.dumps(settings) + "\n")

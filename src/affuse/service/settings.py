@@ -10,6 +10,8 @@ from affuse.errors import ConfigError
 
 __all__ = ["Settings", "is_loopback"]
 
+_POSITIVE = ("max_upload", "max_duration", "max_queue", "job_seconds", "job_memory", "keep_seconds", "upload_pause")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -55,7 +57,9 @@ class Settings:
             )
         if self.token is not None and len(self.token) < 16:
             raise ConfigError("a token needs at least 16 characters; make one: openssl rand -hex 24")
-        for name in ("max_upload", "max_duration", "max_queue", "job_seconds", "job_memory", "keep_seconds"):
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
+            raise ConfigError("a token takes ASCII letters, digits and signs only; make one: openssl rand -hex 24")
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be more than 0; got {getattr(self, name):g}")
         if self.private and self.keep_uploads:
@@ -72,8 +76,13 @@ class Settings:
         return self.folder / "results"
 
     def make_folders(self) -> None:
-        """Make the folders, which nobody but this user can enter. Raises ConfigError where that is not possible."""
+        """Make the folders, which nobody but this user can enter.
+
+        Raises ConfigError where that is not possible, or where the folder is somebody else's: it holds other things.
+        """
         try:
+            if self.folder.is_dir() and any(self.folder.iterdir()) and not self.uploads.is_dir():
+                raise ConfigError(f"{self.folder} holds other files; choose a new or an empty --folder for the service")
             for folder in (self.folder, self.uploads, self.results):
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o700)

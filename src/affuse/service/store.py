@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -79,24 +80,31 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._transaction() as db:
+        with closing(self._connection()) as db:
+            db.execute("PRAGMA journal_mode=WAL")  # of the file, for good: readers and a writer do not wait
             db.executescript(_TABLE)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
+        with closing(self._connection()) as db:
             db.execute("BEGIN IMMEDIATE")
-            yield db
+            yield db  # closing rolls back what is not committed
             db.commit()
-        finally:
-            db.close()  # rolls back what was not committed
 
-    def add(self, name: str, options: Mapping[str, Any], upload: str, transcript: str | None = None) -> Job:
-        """Accept a job: once this returns, it will be done whatever happens."""
+    def _connection(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        db.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+        return db
+
+    def add(
+        self, name: str, options: Mapping[str, Any], upload: str, transcript: str | None = None, room: float = math.inf
+    ) -> Job | None:
+        """Accept a job: once this returns, it will be done whatever happens. None where ``room`` jobs wait already."""
         job_id = secrets.token_hex(16)
         with self._transaction() as db:
+            (waiting,) = db.execute("SELECT COUNT(*) FROM jobs WHERE state = 'queued'").fetchone()
+            if waiting >= room:
+                return None
             db.execute(
                 "INSERT INTO jobs (id, state, created, name, upload, transcript, options)"
                 " VALUES (?, 'queued', ?, ?, ?, ?, ?)",
@@ -184,7 +192,9 @@ class Store:
         with self._transaction() as db:
             job = _found(db, job_id)
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-            return job
+        with closing(self._connection()) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of changes held its name until now
+        return job
 
     def finished_before(self, moment: float) -> list[Job]:
         """Jobs that ended before ``moment``."""
@@ -193,9 +203,16 @@ class Store:
             return [_job(row) for row in db.execute(query, (moment,))]
 
     def uploads(self) -> set[str]:
-        """Names of the files that a job still needs or keeps."""
+        """Names of the files that belong to a job."""
+        return self._uploads("true")
+
+    def spent_uploads(self) -> set[str]:
+        """Names of the files whose job has ended."""
+        return self._uploads("state IN ('done', 'failed')")
+
+    def _uploads(self, condition: str) -> set[str]:
         with self._transaction() as db:
-            rows = db.execute("SELECT upload, transcript FROM jobs").fetchall()
+            rows = db.execute(f"SELECT upload, transcript FROM jobs WHERE {condition}").fetchall()
         return {name for row in rows for name in row if name}
 
     def ids(self) -> set[str]:

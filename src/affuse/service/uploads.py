@@ -7,66 +7,99 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import AsyncGenerator
+import time
 from pathlib import Path, PurePosixPath
 
 from fastapi import HTTPException, Request
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affuse.service.settings import Settings
 
-__all__ = ["display_name", "keep", "keep_text", "read_form"]
+__all__ = ["MAX_JSON", "Intake", "display_name", "keep", "keep_text", "read_form"]
+
+MAX_JSON = 32_000_000
+"""Bytes of a body that is no form."""
 
 _MAX_FILES, _MAX_FIELDS = 32, 32
 _MAX_FIELD = 1 << 20  # bytes of a text field
 _LONGEST_NAME = 120
 _OVERHEAD = 1 << 16  # bytes that a form takes besides its largest file
+_PATIENCE, _SLOWEST = 60.0, 1000  # after a minute, a client that sends fewer bytes a second holds the line for nothing
 
 
-async def read_form(request: Request, settings: Settings) -> FormData:
+class Intake:
+    """Middleware that bounds what any request may send: its bytes, its pauses, and so the time it may take.
+
+    The HTTPExceptions 413 and 408 come up where the body is read.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on with its body under watch."""
+        bounded = self._bounded(Headers(scope=scope), receive) if scope["type"] == "http" else receive
+        await self.app(scope, bounded, send)
+
+    def _bounded(self, headers: Headers, receive: Receive) -> Receive:
+        most = self.settings.max_upload + _OVERHEAD if _is_form(headers) else MAX_JSON
+        announced = headers.get("content-length", "")
+        received, began, over = 0, time.monotonic(), False
+
+        async def bounded() -> Message:
+            nonlocal received, over
+            if over:  # whoever waits now waits for the client to leave
+                return await receive()
+            if announced.isdecimal() and int(announced) > most:
+                raise _too_large(most)
+            message = await self._soon(receive)
+            received += len(message.get("body", b""))
+            over = not message.get("more_body", False)
+            if received > most:
+                raise _too_large(most)
+            if time.monotonic() - began > _PATIENCE + received / _SLOWEST:
+                raise HTTPException(408, f"the upload is too slow; at least {_SLOWEST} bytes a second are needed")
+            return message
+
+        return bounded
+
+    async def _soon(self, receive: Receive) -> Message:
+        try:
+            return await asyncio.wait_for(receive(), self.settings.upload_pause)
+        except TimeoutError:
+            raise HTTPException(
+                408, f"nothing arrived for {self.settings.upload_pause:g} s; send it again", {"Connection": "close"}
+            ) from None
+
+
+async def read_form(request: Request) -> FormData:
     """The form of a request. Its files lie in unnamed temporary files, which vanish with the process.
 
-    Raises HTTPException 413 for too much, 408 for too long a pause, 400 for what is no form.
+    Raises HTTPException 415 for another kind of body, 400 for a broken form.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > settings.max_upload + _OVERHEAD:
-        raise _too_large(settings)
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not _is_form(request.headers):
         raise HTTPException(415, "send a form: Content-Type multipart/form-data")
     parser = MultiPartParser(
-        request.headers,
-        _limited(request, settings),
-        max_files=_MAX_FILES,
-        max_fields=_MAX_FIELDS,
-        max_part_size=_MAX_FIELD,
+        request.headers, request.stream(), max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD
     )
     try:
         return await parser.parse()
     except MultiPartException as error:
         raise HTTPException(400, f"the form is broken: {error.message}") from error
-    except (KeyError, ValueError, AssertionError) as error:  # python-multipart on headers that are no headers
+    except (LookupError, ValueError, AssertionError) as error:  # python-multipart on headers that are no headers
         raise HTTPException(400, "the form is broken") from error
 
 
-async def _limited(request: Request, settings: Settings) -> AsyncGenerator[bytes, None]:
-    stream = request.stream()
-    received = 0
-    while True:
-        try:
-            chunk = await asyncio.wait_for(anext(stream), settings.upload_pause)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise HTTPException(408, f"nothing arrived for {settings.upload_pause:.0f} s; send it again") from None
-        received += len(chunk)
-        if received > settings.max_upload + _OVERHEAD:
-            raise _too_large(settings)
-        yield chunk
+def _is_form(headers: Headers) -> bool:
+    return headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def _too_large(settings: Settings) -> HTTPException:
-    return HTTPException(413, f"the upload is too large; at most {settings.max_upload / 1e6:.0f} MB are taken")
+def _too_large(most: int) -> HTTPException:
+    return HTTPException(
+        413, f"the upload is too large; at most {most / 1e6:.3g} MB are taken", {"Connection": "close"}
+    )
 
 
 def keep(upload: UploadFile, settings: Settings) -> str:

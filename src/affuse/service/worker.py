@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import secrets
@@ -13,19 +14,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from affuse.errors import AffuseError
 from affuse.service.queue import WakeUps, open_queue
 from affuse.service.runner import Order
 from affuse.service.settings import Settings
 from affuse.service.store import Job, Store
 
-__all__ = ["Runner", "Worker", "sweep"]
+__all__ = ["Runner", "Worker", "discard_results", "discard_uploads", "sweep"]
 
+_LOG = logging.getLogger("affuse.service")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TRIES = 2  # of one job by one worker: a machine short of memory may end the wrong process once
 _BEAT = 1.0  # seconds between looks at a running job
 _SWEEP = 5.0  # seconds between looks for abandoned jobs and old results
 _ORPHAN = 3600.0  # seconds after which an upload that no job knows was left by a server that died while receiving it
@@ -57,6 +63,7 @@ class Runner:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            start_new_session=True,  # Ctrl+C in a terminal is for the server alone
         )
         self._lines = queue.Queue()
         threading.Thread(target=_collect, args=(self._process, self._lines), daemon=True).start()
@@ -84,15 +91,19 @@ class Runner:
         """End the process at once; the next order starts another."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
             self._process = None
 
 
 def _collect(process: subprocess.Popen[str], lines: queue.Queue[dict[str, Any] | None]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.put(json.loads(line))
-    lines.put(None)
+    try:
+        for line in process.stdout:
+            lines.put(json.loads(line))
+    except ValueError:
+        pass  # killed in the middle of a line
+    finally:
+        lines.put(None)
 
 
 class Worker:
@@ -114,7 +125,6 @@ class Worker:
 
     def run(self) -> None:
         """Work until told to stop by a signal."""
-        threading.Thread(target=self._tidy, daemon=True).start()
         consumer = self.wake_ups.queue.create_consumer(
             workers=1,
             worker_type="thread",
@@ -123,9 +133,17 @@ class Worker:
             max_delay=0.5,
             check_worker_health=False,
         )
+        threading.Thread(target=self._tidy, daemon=True).start()
+        consumer.start()
+        # Not the consumer's own answers to signals: it would finish the job on one, and start anew on another.
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: sys.exit(0))
         try:
-            consumer.run()
+            threading.Event().wait()
         finally:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            consumer.stop()
             self.stop()
 
     def stop(self) -> None:
@@ -137,8 +155,11 @@ class Worker:
 
     def _tidy(self) -> None:
         while not self._stopping.is_set():
-            sweep(self.store, self.settings)
-            self.wake_ups.top_up(self.store.counts()["queued"])
+            try:
+                sweep(self.store, self.settings)
+                self.wake_ups.top_up(self.store.counts()["queued"])
+            except Exception:  # a full disk or a queue that is away for a while must not end it for good
+                _LOG.exception("looking after the jobs failed; it is tried again")
             self._stopping.wait(_SWEEP)
 
     def work(self) -> None:
@@ -147,22 +168,39 @@ class Worker:
         if job is None:
             return
         self._current = job
-        # Results without the mark of an end: the worker before us was killed between the two.
-        error = "" if (self.settings.results / job.id).is_dir() else self._analyse(job)
+        try:
+            # Results without the mark of an end: the worker before us was killed between the two.
+            error = "" if (self.settings.results / job.id).is_dir() else self._analyse(job)
+        except BaseException:
+            self.runner.end()  # what it might still say is about a job that is nobody's now
+            raise
+        finally:
+            _discard_parts(job, self.settings)
         if self._stopping.is_set():
             return
-        if error is not None:
-            self.store.finish(job.id, self.name, error)
+        ours = error is not None and self.store.finish(job.id, self.name, error)
         self._current = None
-        if not self.settings.keep_uploads:
-            discard_uploads(job, self.settings)
         if self.store.get(job.id) is None:  # deleted meanwhile: whatever came out of it goes as well
+            discard_uploads((job.upload, job.transcript), self.settings)
             discard_results(job, self.settings)
+        elif ours and not self.settings.keep_uploads:
+            discard_uploads((job.upload, job.transcript), self.settings)
 
     def _analyse(self, job: Job) -> str | None:
         """The sentence with which the job failed, empty where it did not; None where it is ours no more."""
+        began = time.monotonic()
+        for _ in range(_TRIES):
+            try:
+                return self._attempt(job, began)
+            except ChildProcessError:
+                self.runner.end()
+                if self._stopping.is_set():
+                    return None
+        return f"{job.name} could not be analysed: its process ended unexpectedly, {_TRIES} times"
+
+    def _attempt(self, job: Job, began: float) -> str | None:
         self.runner.start(self._order(job))
-        began, stage, progress = time.monotonic(), "", 0.0
+        stage, progress = "", 0.0
         for line in self.runner.answers():
             if line is not None and "done" in line:
                 return ""
@@ -177,8 +215,7 @@ class Worker:
             if excess:
                 self.runner.end()
                 return excess
-        self.runner.end()
-        return f"{job.name} could not be analysed: its process ended unexpectedly"
+        raise ChildProcessError
 
     def _excess(self, job: Job, seconds: float) -> str:
         if seconds > self.settings.job_seconds:
@@ -200,9 +237,9 @@ class Worker:
         )
 
 
-def discard_uploads(job: Job, settings: Settings) -> None:
-    """Delete the recording and the transcript of a job."""
-    for name in (job.upload, job.transcript):
+def discard_uploads(names: Iterable[str | None], settings: Settings) -> None:
+    """Delete recordings and transcripts by the names that they have in the folder of uploads."""
+    for name in names:
         if name is not None:
             (settings.uploads / name).unlink(missing_ok=True)
 
@@ -212,14 +249,21 @@ def discard_results(job: Job, settings: Settings) -> None:
     shutil.rmtree(settings.results / job.id, ignore_errors=True)
 
 
+def _discard_parts(job: Job, settings: Settings) -> None:
+    """Delete what a runner that was killed had begun to write."""
+    for part in settings.results.glob(f".{job.id}.*.part"):
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def sweep(store: Store, settings: Settings) -> None:
     """Queue abandoned jobs again, and delete what is old or belongs to nobody."""
-    for job in store.recover():
-        discard_uploads(job, settings)
+    store.recover()
     for job in store.finished_before(time.time() - settings.keep_seconds):
         store.delete(job.id)
-        discard_uploads(job, settings)
+        discard_uploads((job.upload, job.transcript), settings)
         discard_results(job, settings)
+    if not settings.keep_uploads:  # left by workers that were killed right after the end of a job
+        discard_uploads(store.spent_uploads() & {path.name for path in settings.uploads.iterdir()}, settings)
     _delete_orphans(settings.uploads, store.uploads())
     _delete_orphans(settings.results, store.ids())
 
@@ -227,11 +271,15 @@ def sweep(store: Store, settings: Settings) -> None:
 def _delete_orphans(folder: Path, known: set[str]) -> None:
     for path in folder.iterdir():
         try:
-            old = path.stat().st_mtime < time.time() - _ORPHAN
+            old = path.lstat().st_mtime < time.time() - _ORPHAN
         except FileNotFoundError:
+            continue  # another worker was faster
+        if path.name in known or not old:
             continue
-        if path.name not in known and old:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def main() -> None:
@@ -239,7 +287,10 @@ def main() -> None:
     values = json.loads(sys.stdin.readline())
     values |= {"folder": Path(values["folder"]), "allowed_hosts": tuple(values["allowed_hosts"])}
     threading.Thread(target=_follow, daemon=True).start()
-    Worker(Settings(**values)).run()
+    try:
+        Worker(Settings(**values)).run()
+    except AffuseError as error:
+        sys.exit(f"affuse: {error}")
 
 
 def _follow() -> None:
