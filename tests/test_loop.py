@@ -13,7 +13,7 @@ pytest.importorskip("lightning", reason="the loop needs the extra train (lightni
 from lightning.pytorch import Callback, LightningDataModule, LightningModule  # noqa: E402
 
 from affuse import loop  # noqa: E402
-from affuse.errors import AssetError, ConfigError  # noqa: E402
+from affuse.errors import AssetError, ConfigError, MissingExtraError  # noqa: E402
 
 TARGET = 3.0
 
@@ -198,6 +198,15 @@ def test_loggers_by_name(tmp_path: Path) -> None:
     assert "val_loss" in metrics.read_text().splitlines()[0]
     with pytest.raises(ConfigError, match="unknown logger 'paper'; known: csv, tensorboard, wandb"):
         loop.fit(Slope(), Steps(), plan(1, logger="paper"))
+
+
+def test_a_logger_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def absent(**_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'wandb'")
+
+    monkeypatch.setitem(loop._LOGGERS, "wandb", absent)
+    with pytest.raises(MissingExtraError, match=r"wandb is not installed; run: pip install 'affuse\[wandb\]'"):
+        loop.fit(Slope(), Steps(), plan(1, logger="wandb", log_folder=tmp_path))
 
 
 def test_tensorboard_events_hold_what_was_logged(tmp_path: Path) -> None:

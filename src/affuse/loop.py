@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, WeightAveragi
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from affuse.errors import AssetError, ConfigError
+from affuse.errors import AssetError, ConfigError, MissingExtraError
 
 __all__ = [
     "LOGGERS",
@@ -101,7 +101,7 @@ def fit(
     run does not find as it was. ``monitor`` is what the module logs in validation and early stopping looks at; None
     trains for all epochs without validation, and returns None. Resumes from ``plan.checkpoints`` where it holds a whole
     checkpoint. The global random state is left as it was. Raises ConfigError for an unknown logger, AssetError where
-    every checkpoint is broken, KeyboardInterrupt on Ctrl-C.
+    every checkpoint is broken, MissingExtraError without the logger's package, KeyboardInterrupt on Ctrl-C.
     """
     keep = KeepBest(monitor, mode) if monitor is not None else None
     average = Average(plan.ema_decay) if plan.ema_decay is not None else None
@@ -319,7 +319,10 @@ def _trainer(plan: Plan, keep: KeepBest | None, average: Average | None) -> Trai
 
 
 def make_logger(kind: Any, folder: Path) -> Any:
-    """A Lightning logger from "csv", "tensorboard" or "wandb"; None and loggers pass. Raises ConfigError for others."""
+    """A Lightning logger from "csv", "tensorboard" or "wandb"; None and loggers pass.
+
+    Raises ConfigError for others, MissingExtraError where the logger's package is not installed.
+    """
     if not isinstance(kind, str):
         return kind
     if kind not in _LOGGERS:
@@ -327,7 +330,7 @@ def make_logger(kind: Any, folder: Path) -> Any:
     try:
         return _LOGGERS[kind](save_dir=folder)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the logger {kind!r} needs a package that is not installed: {error}") from error
+        raise MissingExtraError(kind, kind) from error
 
 
 @contextmanager

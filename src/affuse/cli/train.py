@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPES", "configuration", "train", "training_extra"]
 
-RECIPES = ("face", "voice", "text_en", "text_zh")
-"""Recipes of the shipped experts, in `affuse.training`."""
+RECIPES = {"face": ["--resume"], "voice": ["--resume"], "text_en": [], "text_zh": []}
+"""Recipes of the shipped experts, in `affuse.training`, with what makes them go on; the others do so of themselves."""
 
 _SHOWN = 10  # suggestions
 
@@ -38,7 +38,9 @@ class Asked:
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(help="TOML file that says everything (docs/training.md).")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="TOML file that says everything, such as the config.toml of a run.")
+    ] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="Table with path, start, end, text, label, speaker, split (CSV, TSV, Parquet).")
     ] = None,
@@ -71,7 +73,7 @@ def train(
     """Train an expert or a joint model on your own data; leaves a bundle for analyze, evaluate and fuse."""
     asked = Asked(manifest, data, corpus, modality)
     if recipe is not None:
-        _run_recipe(recipe, data, out, resume)
+        _run_recipe(recipe, data, out, resume, _pair("--epochs", epochs))
         return
     own = [
         *_pair("network.name", network),
@@ -208,7 +210,7 @@ def _tell(run: Run | None) -> None:
     sys.stdout.flush()
 
 
-def _run_recipe(recipe: str, data: Path | None, out: Path | None, resume: bool) -> None:
+def _run_recipe(recipe: str, data: Path | None, out: Path | None, resume: bool, further: Sequence[str]) -> None:
     """Run the recipe of a shipped expert as ``python -m affuse.training.RECIPE`` would."""
     import runpy
     from unittest import mock
@@ -217,7 +219,7 @@ def _run_recipe(recipe: str, data: Path | None, out: Path | None, resume: bool) 
         raise ConfigError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
     if data is None or out is None:
         raise ConfigError("--recipe needs --data, the folder that holds the corpora, and --out, the folder of the run")
-    arguments = ["--data", str(data), "--out", str(out), *(["--resume"] if resume else [])]
+    arguments = ["--data", str(data), "--out", str(out), *further, *(RECIPES[recipe] if resume else [])]
     with training_extra(), mock.patch.object(sys, "argv", [recipe, *arguments]):
         runpy.run_module(f"affuse.training.{recipe}", run_name="__main__", alter_sys=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,8 +27,16 @@ _SHOWN = 10
 
 
 def tune(
-    files: Annotated[list[Path], typer.Argument(help="Predictions, one CSV, TSV or Parquet file a modality.")],
-    labels: Annotated[Path, typer.Option(help="Table of true labels by id.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Predictions, one CSV, TSV or Parquet file a modality.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Table of true labels by id.")] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Search trainings instead: a TOML file of affuse train with a table [search].")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="With --train: any option of the file, as training.epochs=5.")
+    ] = None,
     group: Annotated[
         str | None, typer.Option(help="Column of --labels that must not be split, such as the speaker.")
     ] = None,
@@ -40,7 +48,9 @@ def tune(
     metric: Annotated[str, typer.Option(help="What is searched for: accuracy or log_loss.")] = "accuracy",
     methods: Annotated[str | None, typer.Option(help="Methods to search, with commas (default: all).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the search and of what methods draw at random.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Report as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Report as JSON; with --train the best TOML file (default: best.toml).")
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Folder to keep the best fuser in, fitted on all rows.")] = None,
     id_column: Annotated[
         str | None, typer.Option("--id", help="Column that names the rows (default: the first named id, clip or name).")
@@ -49,8 +59,18 @@ def tune(
     label_map: Annotated[Path | None, typer.Option("--map", help="TOML with new names of labels, as in fuse.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Search methods and their settings with Optuna, by group-wise cross-validation; poor trials stop early."""
+    """Search methods and their settings, or trainings, with Optuna; poor trials stop early.
+
+    Methods are compared by group-wise cross-validation, trainings on what each sets aside to choose by.
+    """
     optuna = _optuna()
+    if train is not None:
+        if files or labels is not None or save is not None:
+            raise ConfigError("--train searches trainings; leave out files of predictions, --labels and --save")
+        _tune_training(optuna, train, changes or [], study, trials, seed, out or Path("best.toml"))
+        return
+    if not files or labels is None:
+        raise ConfigError("give files of predictions and --labels, or --train with a TOML file")
     names = _names(methods)
     if metric not in METRICS:
         raise ConfigError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
@@ -143,22 +163,9 @@ def _search(predictions: Any, folds: int, metric: str, methods: tuple[str, ...],
 
 def run_study(optuna: Any, search: Search, path: Path, trials: int) -> Any:
     """Add ``trials`` to the study at ``path``. Raises ConfigError where it was made for something else."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        study = optuna.create_study(
-            storage=f"sqlite:///{path.resolve()}",
-            study_name="affuse",
-            direction="minimize" if search.metric == "log_loss" else "maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=1),
-        )
-    except (SQLAlchemyError, ValueError) as error:
-        raise ConfigError(f"{path} is no study of affuse tune: {str(error).splitlines()[0]}") from error
-    if study.user_attrs.setdefault("fingerprint", search.fingerprint) != search.fingerprint:
-        raise ConfigError(f"{path} is a study of other rows, folds, metric or methods; give another file with --study")
-    study.set_user_attr("fingerprint", search.fingerprint)
+    direction = "minimize" if search.metric == "log_loss" else "maximize"
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=1)
+    study = open_study(optuna, path, direction, pruner, search.fingerprint, "other rows, folds, metric or methods")
     if not study.trials:
         # Each method has its turn before the sampler, which is quick to settle, has its say.
         for name in search.rules:
@@ -173,6 +180,55 @@ def run_study(optuna: Any, search: Search, path: Path, trials: int) -> Any:
     if count:
         study.optimize(_objective(optuna, search), n_trials=count, catch=(DataError,))
     return study
+
+
+def open_study(optuna: Any, path: Path, direction: str, pruner: Any, fingerprint: str, others: str) -> Any:
+    """The study at ``path``, a new one where there is none.
+
+    Raises ConfigError where it is no study, or one of ``others``: it has another ``fingerprint``.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{path.resolve()}",
+            study_name="affuse",
+            direction=direction,
+            load_if_exists=True,
+            pruner=pruner,
+        )
+    except (SQLAlchemyError, ValueError) as error:
+        raise ConfigError(f"{path} is no study of affuse tune: {str(error).splitlines()[0]}") from error
+    if study.user_attrs.setdefault("fingerprint", fingerprint) != fingerprint:
+        raise ConfigError(f"{path} is a study of {others}; give another file with --study")
+    study.set_user_attr("fingerprint", fingerprint)
+    return study
+
+
+def _tune_training(
+    optuna: Any, path: Path, changes: Sequence[str], place: Path, trials: int, seed: int, out: Path
+) -> None:
+    """Search trainings, and write the configuration of the best one."""
+    from affuse.cli.train import training_extra
+
+    with training_extra():
+        from affuse.training.config import read_config, write_config
+        from affuse.training.search import Search as Trainings
+
+        search = Trainings.of(read_config(path, changes))
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
+        study = open_study(optuna, place, search.direction, pruner, search.fingerprint, "other data or options")
+        study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+        search.run(study, trials)
+        if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
+            raise DataError("no trial was completed; add more by the same command")
+        write_config(search.best(study), out)
+    found = ", ".join(f"{name} = {value}" for name, value in study.best_params.items())
+    typer.echo(
+        f"best of {len(study.trials)} trials: {search.config.training.monitor} {study.best_value:.4f} by {found}"
+    )
+    typer.echo(f"written: {out}; train it: affuse train {out}")
 
 
 def _objective(optuna: Any, search: Search) -> Callable[[Any], float]:

@@ -47,7 +47,7 @@ from affuse.training.task import Section, Task, fingerprint, prepare
 
 __all__ = ["CONFIG", "Learned", "Run", "learn", "measured", "plan_of", "resume", "threads", "train"]
 
-CONFIG, _FACTS, _CHECKPOINTS, _BUNDLE = "config.toml", "run.json", "checkpoints", "bundle"
+CONFIG, _FACTS, _CHECKPOINTS, _BUNDLE, _DECODED = "config.toml", "run.json", "checkpoints", "bundle", "decoded"
 _PARITY = 1e-4  # largest difference between a trained network and its ONNX
 
 
@@ -80,10 +80,6 @@ def train(config: TrainConfig, folder: Path) -> Run | None:
     if _leads():
         _claim(folder)
     data = training_data.read(config.data.source, config.data.modality, config.data.reading)
-    if _leads():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_config(config, folder / CONFIG)
-        _write_facts(folder, {"state": "started", "data": {"fingerprint": fingerprint(data)}})
     return _go(config, data, folder)
 
 
@@ -108,6 +104,9 @@ def _go(config: TrainConfig, data: training_data.TrainingData, folder: Path) -> 
     started = time.time()
     with _store(folder) as store, threads(config.device.threads):
         task = prepare(config, data, store)
+        if _leads():  # from here on there is something to resume
+            write_config(config, folder / CONFIG)
+            _write_facts(folder, {"state": "started", "data": {"fingerprint": fingerprint(data)}})
         plan = dataclasses.replace(plan_of(config), checkpoints=folder / _CHECKPOINTS, log_folder=folder / "logs")
         title = f"{config.network.name} on {data.name}"
         learned = learn(task, plan, folder / "curves.csv", [Progress(title)])
@@ -181,19 +180,19 @@ def _leads() -> bool:
 def _claim(folder: Path) -> None:
     if (folder / CONFIG).exists():
         raise ConfigError(f"{folder} holds a run already; go on with it by --resume, or name another folder by --out")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.name != _DECODED for path in folder.iterdir())):
         raise OutputError(f"{folder} is there and not empty; name another folder by --out")
 
 
 @contextmanager
 def _store(folder: Path) -> Iterator[Store]:
     """Decoded inputs beside the run, for as long as it goes."""
-    place = folder / "decoded" / str(rank_zero_only.rank or 0)
+    place = folder / _DECODED / str(rank_zero_only.rank or 0)
     shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
     try:
         yield Store(place)
     finally:
-        shutil.rmtree(folder / "decoded" if _leads() else place, ignore_errors=True)
+        shutil.rmtree(folder / _DECODED if _leads() else place, ignore_errors=True)
 
 
 def _finish(task: Task, learned: Learned, folder: Path, started: float) -> Run:

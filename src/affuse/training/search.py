@@ -1,0 +1,165 @@
+"""A search over trainings, for ``affuse tune --train``: values are drawn, trained, compared on what was set aside.
+
+The rows that report (valid, test) are not looked at, so that they can still say how good the best one is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from affuse.errors import ConfigError
+from affuse.training import data as training_data
+from affuse.training.config import TrainConfig, as_table, build, resolve, with_values
+from affuse.training.inputs import Store
+from affuse.training.progress import Progress
+from affuse.training.run import learn, plan_of, threads
+from affuse.training.task import fingerprint, prepare
+
+__all__ = ["Search", "Span", "with_drawn"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """What one option is drawn from."""
+
+    low: Any = None
+    """Smallest number; with a whole ``low`` and ``high`` whole numbers are drawn."""
+    high: Any = None
+    """Largest number."""
+    log: bool = False
+    """Whether orders of magnitude are equally likely."""
+    choices: tuple[Any, ...] = ()
+    """Values of any kind, instead of ``low`` and ``high``."""
+
+    def __post_init__(self) -> None:
+        numbers = [value for value in (self.low, self.high) if value is not None]
+        if len(numbers) != (0 if self.choices else 2):
+            raise ConfigError("a searched option has either low and high, or choices")
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
+            raise ConfigError(f"low and high must be numbers; got {self.low!r} and {self.high!r}")
+        if numbers and not self.low < self.high:
+            raise ConfigError(f"low must be below high; got {self.low:g} and {self.high:g}")
+        if self.log and not (numbers and self.low > 0):
+            raise ConfigError("a logarithmic search needs a low above 0")
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        """The value that a trial of Optuna asks for."""
+        if self.choices:
+            return self.meant(trial.suggest_categorical(name, list(self._named)))
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        draw = trial.suggest_int if whole else trial.suggest_float
+        return draw(name, self.low, self.high, log=self.log)
+
+    def meant(self, stored: Any) -> Any:
+        """The value that a study holds as ``stored``."""
+        return self._named[stored] if self.choices else stored
+
+    @property
+    def _named(self) -> dict[Any, Any]:
+        """Choices by what a study can hold: numbers and texts as they are, lists and tables as JSON."""
+        return {c if isinstance(c, str | int | float) else json.dumps(c): c for c in self.choices}
+
+
+@dataclass(frozen=True)
+class Search:
+    """Trainings of one configuration on one set of data.
+
+    Parameters
+    ----------
+    config: with a table ``[search]``. data: read once. spans: what is searched, by dotted name.
+    """
+
+    config: TrainConfig
+    data: training_data.TrainingData
+    spans: Mapping[str, Span]
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Search:
+        """Read the data, and the spans of the table ``[search]``. Raises ConfigError where it is empty or wrong."""
+        spans = dict(_spans(config.search))
+        if not spans:
+            raise ConfigError(
+                "nothing is searched; the configuration needs a table [search] such as "
+                '"training.learning_rate" = { low = 1e-4, high = 1e-2, log = true }'
+            )
+        config = resolve(dataclasses.replace(config, search={}))
+        with_drawn(config, {name: span.choices[0] if span.choices else span.low for name, span in spans.items()})
+        return cls(config, training_data.read(config.data.source, config.data.modality, config.data.reading), spans)
+
+    @property
+    def direction(self) -> str:
+        """Of what is monitored, in Optuna's words."""
+        return "minimize" if self.config.training.monitor == "val_loss" else "maximize"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with data and configuration, whose results must not meet in one study."""
+        told = json.dumps(as_table(dataclasses.replace(self.config, name=None)), sort_keys=True)
+        return hashlib.sha256(f"{told} {fingerprint(self.data)}".encode()).hexdigest()
+
+    def run(self, study: Any, trials: int) -> None:
+        """Add ``trials`` to a study of Optuna; those that a kill interrupted come again first."""
+        from optuna.trial import TrialState
+
+        for trial in study.get_trials(states=[TrialState.RUNNING]):
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+        with TemporaryDirectory() as place, threads(self.config.device.threads):
+            store = Store(Path(place))
+            study.optimize(lambda trial: self._train(trial, store, Path(place)), n_trials=trials)
+
+    def best(self, study: Any) -> TrainConfig:
+        """The configuration of the best trial, ready for ``affuse train``."""
+        drawn = {name: self.spans[name].meant(stored) for name, stored in study.best_params.items()}
+        return with_drawn(self.config, drawn)
+
+    def _train(self, trial: Any, store: Store, place: Path) -> float:
+        config = with_drawn(self.config, {name: span.suggest(trial, name) for name, span in self.spans.items()})
+        task = prepare(config, self.data, store)
+        plan = dataclasses.replace(plan_of(config), log_folder=place / "logs", logger=None)
+        watch = [_Prune(trial, config.training.monitor), Progress(f"trial {trial.number}")]
+        return learn(task, plan, place / "curves.csv", watch).best
+
+
+def with_drawn(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """``config`` with values by dotted name. Raises ConfigError where a name or value does not fit."""
+    changes = [f"{name}={json.dumps(value)}" for name, value in values.items()]  # JSON's numbers and lists are TOML's
+    return build(TrainConfig, with_values(as_table(config), changes))
+
+
+class _Prune(Callback):
+    """Ends a trial that falls behind the others at the same epoch."""
+
+    def __init__(self, trial: Any, monitor: str) -> None:
+        self.trial, self.monitor = trial, monitor
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        from optuna import TrialPruned
+
+        self.trial.report(float(trainer.callback_metrics[self.monitor]), trainer.current_epoch)
+        if self.trial.should_prune():
+            raise TrialPruned
+
+
+def _spans(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Span]]:
+    """Spans by dotted name; a dotted key without quotes is a table within a table to TOML."""
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"search.{name} must be a table with low and high, or with choices; got {value!r}")
+        if any(isinstance(inner, Mapping) for inner in value.values()):
+            yield from _spans(value, f"{name}.")
+        else:
+            try:
+                yield name, build(Span, value, f"search.{name}")
+            except ConfigError as error:
+                raise ConfigError(f"search.{name}: {error}") from error
