@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,7 +15,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from affuse.errors import AssetError, ConfigError, DataError
+from affuse.errors import AssetError, ConfigError, DataError, MissingExtraError
 from affuse.experts import weights
 from affuse.experts.face import FaceExpert
 from affuse.experts.voice import VoiceExpert
@@ -366,3 +368,26 @@ def test_wav2vec2_hears_sound_as_it_was_trained_to(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         make("wav2vec2", model=tmp_path).transform([sound])[0], sound.mean() * np.array([1, 2]), rtol=1e-4
     )
+
+
+# --- what is missing ---
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "item"),
+    [("mfcc", "librosa", 0.1 * np.sin(np.arange(16000))), ("landmarks", "dlib", np.zeros((48, 48), dtype=np.uint8))],
+)
+def test_a_missing_library_names_the_command_that_brings_it(
+    name: str, module: str, item: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"is not installed; run: pip install 'affuse\[features\]'"):
+        make(name).transform([item])
+
+
+def test_a_wrong_landmark_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dlib", reason="landmarks need the extra features")
+    landmarks = importlib.import_module("affuse.features.landmarks")
+    monkeypatch.setitem(landmarks._SHA256, "shape_predictor_68_face_landmarks.dat", "0" * 64)
+    with pytest.raises(AssetError, match="is missing or has the wrong checksum; install face_recognition_models again"):
+        landmarks._model("shape_predictor_68_face_landmarks.dat")

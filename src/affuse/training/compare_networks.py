@@ -18,30 +18,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from affuse.datasets import load
 from affuse.datasets.base import find_folder
 from affuse.errors import AssetError, DataError
 from affuse.evaluation.intervals import cluster_bootstrap
-from affuse.fusion import registry
 from affuse.fusion.early import CCAFusion, Concatenation, ProductFusion, SumFusion, WeightedConcatenation
+from affuse.fusion.late import LateFusion
 from affuse.fusion.networks import NetworkFuser
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
 from affuse.training.voice_networks import HOP, MelBands, Spectrum, normalise
 
-__all__ = ["LateFusionOfExperts", "Outcome", "Setting", "Task", "compare", "main"]
+__all__ = ["Outcome", "Setting", "Task", "compare", "main"]
 
 SHARES = (0.25, 0.5, 1.0)
 _STEP = 0.25  # seconds of sound a step
@@ -74,35 +72,6 @@ class Setting:
     sequences: Mapping[str, slice] | None = None
     steps: Mapping[str, int] | None = None
     contexts: bool = False
-
-
-class LateFusionOfExperts:
-    """A logistic regression a modality, fused by a rule that learns from their cross-validated answers by group."""
-
-    def __init__(self, blocks: Mapping[str, slice], rule: str) -> None:
-        self.blocks, self.rule = blocks, rule
-
-    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Self:
-        """Learn from complete rows X (n, d)."""
-        folds = list(GroupKFold(min(5, len(np.unique(groups)))).split(X, y, groups))
-        honest = [
-            cross_val_predict(_expert(), X[:, block], y, cv=folds, method="predict_proba")
-            for block in self.blocks.values()
-        ]
-        self.experts_ = [_expert().fit(X[:, block], y) for block in self.blocks.values()]
-        self.fuser_ = registry.make(self.rule).fit(np.stack(honest, axis=1), y, groups=groups)
-        return self
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Labels (n,)."""
-        answers = [
-            expert.predict_proba(X[:, block]) for expert, block in zip(self.experts_, self.blocks.values(), strict=True)
-        ]
-        return np.asarray(self.fuser_.predict(np.stack(answers, axis=1)))
-
-
-def _expert() -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 
 
 Make = Callable[[Setting, int], Any]
@@ -140,7 +109,7 @@ def _single(modality: str) -> Make:
 
 
 def _experts(rule: str) -> Make:
-    return lambda setting, seed: LateFusionOfExperts(setting.blocks, rule)
+    return lambda setting, seed: LateFusion(setting.blocks, rule)
 
 
 def _network(name: str) -> Make:
