@@ -1,4 +1,4 @@
-"""Recipes of face, English text and fuser, on corpora small enough to learn in seconds."""
+"""Recipes of face and fuser, on corpora small enough to learn in seconds."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,6 @@ def face() -> Any:
     from affuse.training import face
 
     return face
-
-
-@pytest.fixture(scope="module")
-def text() -> Any:
-    pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
-    from affuse.training import text_en
-
-    return text_en
 
 
 @pytest.fixture
@@ -168,32 +160,6 @@ def test_copies_of_valid_are_found_byte_for_byte(face: Any, corpus: Path) -> Non
     train, valid = load("ferplus", corpus, "train"), load("ferplus", corpus, "valid")
     train.inputs[7] = valid.inputs[2]  # type: ignore[index]
     assert np.flatnonzero(face._copies(train, valid)).tolist() == [7]
-
-
-def test_text_batches_hold_every_row_once_and_pad_little(text: Any) -> None:
-    lengths = np.random.default_rng(0).integers(3, 60, size=1000)
-    batches = list(text.batches(lengths, 32, np.random.default_rng(1)))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
-    padded = sum(len(b) * lengths[b].max() for b in batches)
-    assert padded < 1.15 * lengths.sum()
-
-
-def test_rows_without_neutral_compare_two_sentiments_only(text: Any) -> None:
-    import torch
-
-    logits = torch.tensor([[0.0, 5.0, 1.0], [0.0, 5.0, 1.0]])
-    shares = torch.softmax(text._polar_mask(logits, torch.tensor([True, False])), dim=1)
-    assert shares[0, 1].item() < 1e-6
-    assert shares[0, 2].item() == pytest.approx(1 / (1 + np.exp(-1)))
-    assert shares[1, 1].item() > 0.9
-
-
-def test_class_weights_lift_rare_labels_and_keep_the_mean(text: Any) -> None:
-    targets = np.array([0] * 81 + [1] * 1 + [2] * 16 + [3, 4, 5, 6] * 1 + [-100] * 9)
-    weights = text._class_weights(targets, 0.5).numpy()
-    counts = np.bincount(targets[targets >= 0], minlength=7)
-    assert (weights * counts).sum() == pytest.approx(counts.sum(), rel=1e-5)
-    assert weights[1] / weights[0] == pytest.approx(9.0)
 
 
 def held_out(sharpness: float, seed: int) -> Any:

@@ -260,6 +260,59 @@ def test_the_graph_decides_as_the_linear_model_does(recipe: Any) -> None:
         np.testing.assert_allclose(output.numpy(), expected[kind], atol=0.05)  # INT8: 1 of 127 steps of weights up to 3
 
 
+def test_neighbours_count_by_their_distance(recipe: Any) -> None:
+    from affuse.training.text_zh_vectors import co_occurrence
+
+    pads = [0, 0, 0, 0]
+    three = np.array([2, 3, 4, *pads]), np.array([7, 8, 9, *pads])
+    with_unknown = np.array([2, 1, *pads]), np.array([5, 6, *pads])
+    counts = co_occurrence([three, with_unknown], n_characters=5, n_pairs=10, window=2).toarray()
+    expected = np.zeros((15, 5))
+    expected[2, [3, 4]] = 1, 0.5
+    expected[3, [2, 4]] = 1, 1
+    expected[4, [2, 3]] = 0.5, 1
+    expected[5 + 7, 4] = 1  # the pair of the first two: its nearer character is one place from the third
+    expected[5 + 8, 2] = 1
+    expected[5 + 9, [2, 3]] = 0.5, 1
+    expected[5 + 6, 2] = 1
+    np.testing.assert_allclose(counts, expected)
+
+
+def test_characters_in_the_same_company_have_like_vectors(recipe: Any) -> None:
+    from scipy import sparse
+
+    from affuse.training.text_zh_vectors import neighbour_vectors
+
+    counts = np.array([[9, 8, 1, 0], [8, 9, 0, 1], [0, 1, 9, 8], [1, 0, 8, 9], [0, 0, 0, 0]], dtype=np.float32)
+    vectors = neighbour_vectors(sparse.csr_matrix(counts), width=2)
+    assert np.isnan(vectors[4]).all()
+    known = vectors[:4] / np.linalg.norm(vectors[:4], axis=1, keepdims=True)
+    assert known[0] @ known[1] > 0.99
+    assert known[2] @ known[3] > 0.99
+    assert known[0] @ known[2] < 0.5
+    assert vectors[:4].std() == pytest.approx(0.1)
+
+
+def test_networks_start_from_the_vectors_that_are_known(recipe: Any) -> None:
+    network = recipe.Network(3, recipe.ZhConfig(width=4, n_pairs=2))
+    before = network.pairs.weight.detach().clone()
+    vectors = np.arange(20.0).reshape(5, 4)
+    vectors[4] = np.nan
+    network.start_from(vectors)
+    np.testing.assert_allclose(network.characters.weight.detach().numpy(), vectors[:3])
+    np.testing.assert_allclose(network.pairs.weight[0].detach().numpy(), vectors[3])
+    assert network.pairs.weight[1].equal(before[1])
+
+
+def test_traditional_characters_have_simplified_forms(recipe: Any) -> None:
+    pytest.importorskip("opencc", reason="opencc-python-reimplemented, of the extra train, carries the table")
+    traditional, simplified = recipe.traditional_characters()
+    assert len(traditional) == len(simplified) > 3000
+    table = str.maketrans(traditional, simplified)
+    assert "我很難過，謝謝你們".translate(table) == "我很难过，谢谢你们"
+    assert "我很难过".translate(table) == "我很难过"
+
+
 def test_the_mixture_prefers_the_part_that_knows(recipe: Any) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, size=400)
@@ -345,6 +398,7 @@ def test_the_recipe_learns_exports_and_measures(recipe: Any, tmp_path: Path) -> 
     assert card["valid"]["chnsenticorp"]["accuracy"] > 0.8
     model = ChineseText(out / "text_zh.onnx")
     assert model.probabilities(["好开心"])[0].argmax() == SMP2020.index("happiness")
+    np.testing.assert_array_equal(model.probabilities(["好開心"]), model.probabilities(["好开心"]))
     with np.load(out / "held_out.npz", allow_pickle=False) as arrays:
         assert arrays["emotion_probabilities"].shape == (120, 6)
         assert arrays["emotion_targets"].shape == (120,)

@@ -8,9 +8,11 @@ online_shopping_10_cats and the polar emotions of the microblogs. The categories
 online_shopping_10_cats are dropped as a whole: 96 % of ChnSentiCorp's valid rows stand in them word for word, so its
 test rows do as well. Both corpora also repeat themselves: of the valid rows, 10 % (SMP2020) and 29 % (ChnSentiCorp)
 stand word for word in train. Copies therefore share a fold here, and the card also scores the valid rows without one.
+Traditional characters are read as their simplified forms.
 
 Two linear models look at n-grams of one to four characters: a support vector machine over TF-IDF and one over
-naive Bayes ratios (Wang & Manning 2012, "Baselines and Bigrams"). The networks are those of three folds, so that every
+naive Bayes ratios (Wang & Manning 2012, "Baselines and Bigrams"). The networks start from vectors of characters and
+pairs that the plain texts of all corpora give (`text_zh_vectors`), and are those of three folds, so that every
 training row has an answer from models that never saw it; temperatures, mixing shares and the lift of rare emotions are
 learned from these answers.
 """
@@ -37,9 +39,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from affuse.datasets import load
+from affuse.errors import MissingExtraError
 from affuse.experts.text.chinese import Alphabet, ChineseText, gram_hashes, look_up, normalise
 from affuse.labels import SENTIMENT, SMP2020, restrict
-from affuse.training.common import fit_temperature, one_cycle, seed_everything, write_card, write_held_out
+from affuse.training.common import (
+    class_offsets,
+    fit_temperature,
+    one_cycle,
+    seed_everything,
+    write_card,
+    write_held_out,
+)
+from affuse.training.text_zh_vectors import co_occurrence, neighbour_vectors
 
 __all__ = ["Grams", "LinearModel", "Network", "ZhConfig", "train"]
 
@@ -48,7 +59,6 @@ _OVERLAPPING = ("酒店", "书籍", "计算机")
 _NO_LABEL = -100
 _NO_FOLD = -1
 _LEAVE_NOTHING_OUT = -2
-_F1_NOISE = 0.0025
 _KINDS = ("tfidf", "bayes")
 
 
@@ -92,6 +102,22 @@ class Rows:
         return np.flatnonzero(self.corpora == corpus)
 
 
+def traditional_characters() -> tuple[str, str]:
+    """Traditional characters, and at the same places their simplified forms; the first where there are several.
+
+    From OpenCC's table (Apache-2.0). Raises MissingExtraError where the package that carries it is not installed.
+    """
+    try:
+        import opencc
+    except ImportError as error:
+        raise MissingExtraError("opencc-python-reimplemented", "train") from error
+    table = Path(opencc.__file__).parent / "dictionary" / "TSCharacters.txt"
+    lines = (line.split("\t") for line in table.read_text(encoding="utf-8").splitlines())
+    pairs = [(traditional, simplified.split(" ")[0]) for traditional, simplified in lines]
+    pairs = [(t, s) for t, s in pairs if len(t) == len(s) == 1 and t != s]
+    return "".join(t for t, _ in pairs), "".join(s for _, s in pairs)
+
+
 def letters_of(text: str) -> str:
     """The letters and digits of a text alone; texts that agree in them count as copies."""
     return re.sub(r"[\W_]+", "", normalise(text))
@@ -127,12 +153,13 @@ def gather(data: Path, config: ZhConfig) -> Rows:
         "delivery": delivery.targets,
         "shop": shop.targets[apart],
     }
+    simplified = str.maketrans(*traditional_characters())
     none = {name: np.full(len(part), _NO_LABEL) for name, part in texts.items()}
     folds = {name: np.full(len(part), _NO_FOLD) for name, part in texts.items()}
     folds["blogs"] = fold_of(texts["blogs"], blogs.targets, config.folds)
     folds["reviews"] = fold_of(texts["reviews"], reviews.targets, config.folds)
     return Rows(
-        texts=[normalise(text) for part in texts.values() for text in part],
+        texts=[normalise(text).translate(simplified) for part in texts.values() for text in part],
         emotions=np.concatenate(list((none | {"blogs": blogs.targets, "everyday": everyday.targets}).values())),
         polarity=np.concatenate(list(polarity.values())),
         corpora=np.concatenate([np.full(len(part), name) for name, part in texts.items()]),
@@ -263,6 +290,15 @@ class Network(nn.Module):
         dropped = self.dropout(features)
         return self.emotion(dropped), self.polarity(dropped), features
 
+    @torch.no_grad()
+    def start_from(self, vectors: np.ndarray) -> None:
+        """Put vectors (n_characters + n_pairs, width) into the tables; rows of NaN stay as they are."""
+        tables = torch.cat([self.characters.weight, self.pairs.weight])
+        told = torch.from_numpy(~np.isnan(vectors).any(axis=1))
+        tables[told] = torch.from_numpy(vectors).float()[told]
+        self.characters.weight.copy_(tables[: len(self.characters.weight)])
+        self.pairs.weight.copy_(tables[len(self.characters.weight) :])
+
     def _masked(self, present: torch.Tensor) -> torch.Tensor:
         if self.training:
             present = present * (torch.rand(present.shape) > self.mask_share)
@@ -288,8 +324,8 @@ def batches(chosen: np.ndarray, lengths: np.ndarray, size: int, rng: np.random.G
         yield split[i]
 
 
-def fit_network(rows: Rows, encoded: list[Any], n_characters: int, fold: int, config: ZhConfig) -> Network:
-    """Train one network on all rows but those of ``fold``."""
+def fit_network(rows: Rows, encoded: list[Any], vectors: np.ndarray, fold: int, config: ZhConfig) -> Network:
+    """Train one network on all rows but those of ``fold``; its tables start from the rows' ``vectors``, NaN unknown."""
     seed_everything(config.seed + fold, config.threads)
     rng = np.random.default_rng(config.seed + fold)
     helpers = [rng.permutation(rows.of("shop"))[: config.shop_rows]]
@@ -299,7 +335,8 @@ def fit_network(rows: Rows, encoded: list[Any], n_characters: int, fold: int, co
     lengths = np.array([len(characters) for characters, _ in encoded])
     counts = np.bincount(rows.emotions[chosen][rows.emotions[chosen] >= 0], minlength=len(SMP2020))
     weights = torch.from_numpy((counts.mean() / counts) ** config.class_weight_power).float()
-    model = Network(n_characters, config)
+    model = Network(len(vectors) - config.n_pairs, config)
+    model.start_from(vectors)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     plan = [b for _ in range(config.epochs) for b in batches(chosen, lengths, config.batch_size, rng)]
     for step, batch in enumerate(plan):
@@ -373,18 +410,6 @@ def fit_mixture(parts: dict[str, np.ndarray], targets: np.ndarray, shares: tuple
             best = loss, Mixture(mixture.factors, temperature)
     assert best is not None
     return best[1]
-
-
-def class_offsets(z: np.ndarray, targets: np.ndarray, powers: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)) -> np.ndarray:
-    """What to add to calibrated logits (n, k) so that rare classes get their due: -power · ln(prior), (k,).
-
-    The power is the largest whose macro-F1 on the held-out rows comes within 0.0025 of the best: rare emotions are
-    lifted as far as that costs nothing measurable; 0 leaves the calibrated posterior as it is.
-    """
-    prior = np.bincount(targets, minlength=z.shape[1]) / len(targets)
-    offsets = [-power * np.log(prior) for power in powers]
-    scores = [f1_score(targets, (z + offset).argmax(axis=1), average="macro") for offset in offsets]
-    return offsets[int(np.flatnonzero(np.array(scores) >= max(scores) - _F1_NOISE)[-1])]
 
 
 def two_sided(z: np.ndarray) -> np.ndarray:
@@ -488,13 +513,13 @@ def answer_rows(
 
 
 def cross_fit(
-    rows: Rows, matrices: dict[str, Any], encoded: list[Any], n_characters: int, config: ZhConfig
+    rows: Rows, matrices: dict[str, Any], encoded: list[Any], vectors: np.ndarray, config: ZhConfig
 ) -> tuple[list[Network], np.ndarray, dict[str, dict[str, np.ndarray]]]:
     """The networks of all folds, and the parts' answers on the rows (n,) that every fold left out."""
     networks, places, found = [], [], []
     for fold in range(config.folds):
         started = time.monotonic()
-        networks.append(fit_network(rows, encoded, n_characters, fold, config))
+        networks.append(fit_network(rows, encoded, vectors, fold, config))
         linear = linear_models(rows, matrices, fold, config)
         places.append(np.flatnonzero(rows.folds == fold))
         found.append(answer_rows(places[-1], matrices, encoded, networks[-1], linear))
@@ -524,7 +549,9 @@ def train(data: Path, out: Path, config: ZhConfig) -> None:
     matrices = {head: grams.matrix(everything, words) for head, words in vocabularies.items()}
     alphabet = alphabet_of(rows.texts, config.n_pairs)
     encoded = [alphabet.encode(text) for text in rows.texts]
-    networks, places, parts = cross_fit(rows, matrices, encoded, alphabet.n_characters, config)
+    counts = co_occurrence(encoded, alphabet.n_characters, config.n_pairs)
+    vectors = neighbour_vectors(counts, config.width)
+    networks, places, parts = cross_fit(rows, matrices, encoded, vectors, config)
     blogs, reviews = rows.emotions[places] >= 0, rows.corpora[places] == "reviews"
     mixtures = {
         "emotion": _mixture_on(parts["emotion"], blogs, rows.emotions[places]),
@@ -613,6 +640,7 @@ def export(graph: Graph, alphabet: Alphabet, vocabularies: dict[str, np.ndarray]
     for head, hashes in vocabularies.items():
         _add_constant(model, f"{head}_vocabulary", hashes)
     facts = {"characters": "".join(chr(code) for code in alphabet.codes), "n_pairs": str(alphabet.n_pairs)}
+    facts |= dict(zip(("traditional", "simplified"), traditional_characters(), strict=True))
     onnx.helper.set_model_props(model, facts)
     onnx.save(model, str(plain))
     plain.replace(path)

@@ -39,7 +39,8 @@ _PADDING = 4  # as wide as the widest convolution, so that a row's answer does n
 def normalise(text: str) -> str:
     """Full width to half width (NFKC), lower case; links, mentions and [emoticons] become one character each.
 
-    Numbers become 0; runs of one character are cut to two. Traditional characters stay as they are.
+    Numbers become 0; runs of one character are cut to two. Traditional characters stay as they are: `ChineseText`
+    replaces them by the table of its file.
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("\ufeff", "")
     text = _MENTION.sub(_MENTION_MARK, _LINK.sub(_LINK_MARK, text))
@@ -110,8 +111,8 @@ def _clip(text: str) -> str:
 class ChineseText:
     """Linear models over character n-grams and small convolutional networks, averaged; runs one text at a time.
 
-    The vocabularies travel in the ONNX file, under the same checksum as the weights. Raises AssetError where
-    ``path`` is another model's file.
+    The vocabularies and the table of traditional characters travel in the ONNX file, under the same checksum as the
+    weights. Raises AssetError where ``path`` is another model's file.
     """
 
     labels: LabelSpace = SMP2020
@@ -122,6 +123,7 @@ class ChineseText:
             facts = self._session.get_modelmeta().custom_metadata_map
             codes = np.array([ord(c) for c in facts["characters"]], dtype=np.uint64)
             self._alphabet = Alphabet(codes, int(facts["n_pairs"]))
+            self._simplified = str.maketrans(facts.get("traditional", ""), facts.get("simplified", ""))
         except (KeyError, ValueError) as error:
             raise AssetError(f"{path} does not hold the Chinese text network: no {error} in its metadata") from error
         nothing = np.zeros(0, dtype=np.uint32)
@@ -153,7 +155,7 @@ class ChineseText:
         return np.array([self.read(text)[2] for text in texts])
 
     def _inputs(self, text: str, emotion: np.ndarray, sentiment: np.ndarray) -> dict[str, np.ndarray]:
-        clean = normalise(text)
+        clean = normalise(text).translate(self._simplified)
         characters, pairs = self._alphabet.encode(clean)
         hashes, counts = gram_hashes(clean)
         inputs = {"characters": characters[None], "pairs": pairs[None]}
