@@ -84,7 +84,9 @@ def decode_picture(payload: bytes, max_side: int, max_pixels: int) -> np.ndarray
             upright = _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise MediaError("a picture that is neither JPEG nor PNG nor WebP") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise MediaError(f"a picture of far more than {max_pixels:,} pixels, which are the most") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise MediaError(f"a damaged picture: {error}") from error
     return _as_array(upright, max_side)
 

@@ -11,8 +11,9 @@ shall not be recognised; seconds), and then sends in any order, any of them miss
 
 The server says ``{"type": "loading"}`` where networks must be loaded first, ``{"type": "ready", …}``, then
 ``{"type": "step", "time": …, "evidence": …, "fused": …, "label": …, "delay_ms": …, "dropped": …}`` at most once a step
-and only where something came since; the rest of a step is as in the windows of an analysis, and ``evidence.face.box``
-is where the face is. What does not fit ends the stream with ``{"type": "error", "detail": …}``.
+and only where something came since; the rest of a step is as in the windows of an analysis, ``evidence.face.box`` is
+where the face is, and ``dropped`` counts the pictures that were given up for newer ones since the stream began. What
+does not fit ends the stream with ``{"type": "error", "detail": …}``.
 
 Nothing waits in a queue: the newest picture takes the place of one that waits, sound and words are kept for the window
 alone, a step that is not sent yet holds up the next one, and no client has more than one piece of work under way.
@@ -177,6 +178,7 @@ class _Client:
         self.live, self.socket = live, socket
         self._news = asyncio.Event()
         self._rate = _Rate(_MESSAGES_A_SECOND, _BURST)
+        self._dropped = 0
 
     async def run(self) -> None:
         """Serve until the client stops. Raises _RefusalError, WebSocketDisconnect or an AffuseError."""
@@ -268,7 +270,8 @@ class _Client:
         )
         delay = time.perf_counter() - moment.arrived
         self.live.metrics.live_delay.observe(delay)
-        self.live.metrics.live_dropped.inc(moment.dropped)
+        self.live.metrics.live_dropped.inc(moment.dropped - self._dropped)
+        self._dropped = moment.dropped
         figures = {"delay_ms": round(1000 * delay, 1), "dropped": moment.dropped}
         await self._send({"type": "step", "time": verdict["end"]} | verdict | figures)
 

@@ -46,7 +46,7 @@ class Moment:
     """All that a step is about: the window, and what has come of it.
 
     ``samples`` (n,) float32 at 16 kHz is what was heard from its start on; ``arrived`` (seconds of the server) is when
-    the last of all that came, and ``dropped`` how many pictures were given up for newer ones since the last step.
+    the last of all that came, and ``dropped`` how many pictures were given up for newer ones since the stream began.
     """
 
     segment: Segment
@@ -86,6 +86,9 @@ class LiveExperts:
         self.face.classify(np.zeros((1, 48, 48), dtype=np.uint8))
         self.voice.classify(np.zeros(SAMPLE_RATE, dtype=np.float32))
         self._text.classify(["hello", "你好"])
+        stream = Stream(self, window=1.0)
+        stream.add_sound(0.0, np.zeros(SAMPLE_RATE, dtype=np.float32), 0.0)
+        stream.answer(stream.moment())
 
 
 class _OwnDetector:
@@ -183,7 +186,7 @@ class Stream:
         cues = tuple(sorted((w for w in self._words if w.segment.overlap(segment) > 0), key=lambda w: w.segment))
         samples = self._sound.take(segment)
         moment = Moment(segment, self.next_picture(), samples, cues, self._arrived, self._dropped)
-        self._fresh, self._dropped = False, 0
+        self._fresh = False
         return moment
 
     def look(self, picture: Picture) -> None:

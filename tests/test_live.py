@@ -1,0 +1,620 @@
+"""Live streams: the same answers as an analysis of the same seconds, and no client that harms another."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import struct
+import time
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the service is the extra 'serve'")
+pytest.importorskip("websockets", reason="the service is the extra 'serve'")
+import psutil
+from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from affuse import Analyzer
+from affuse.errors import DataError, MediaError
+from affuse.experts.face import Detections, FaceExpert, FaceWatch
+from affuse.experts.face.crop import YUNET_FRAMING
+from affuse.experts.face.expert import MAX_SIDE, sample_times
+from affuse.labels import EKMAN, VOICE, to_emotions
+from affuse.media import SAMPLE_RATE, Frame, Recording
+from affuse.media.pictures import decode_picture
+from affuse.pipeline import load_experts
+from affuse.service.app import create_app
+from affuse.service.security import SUBPROTOCOL
+from affuse.service.settings import Settings
+from affuse.service.stream import LiveExperts, Sound, Stream
+from affuse.timeline import Segment, Timeline
+from serving import Server
+
+CLIP = Path(__file__).parent.parent / "demo" / "clip.mp4"
+PICTURE, SOUND = 1, 2
+START = {"type": "start", "language": None, "step": 0.5, "window": 3}
+
+
+def encoded(image: np.ndarray, kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind)
+    return stream.getvalue()
+
+
+def binary(kind: int, seconds: float, payload: bytes) -> bytes:
+    return struct.pack("<Bd", kind, seconds) + payload
+
+
+# --- sound ------------------------------------------------------------------------------------------------------------
+
+
+def chunk(first: int, n: int) -> np.ndarray:
+    """``n`` samples whose values tell where they belong: 1, 2, …, from ``first`` on."""
+    return np.arange(first, first + n, dtype=np.float32)
+
+
+def heard(sound: Sound, start: int, end: int) -> list[float]:
+    return list(sound.take(Segment(start / SAMPLE_RATE, end / SAMPLE_RATE)))
+
+
+def test_chunks_become_one_stretch_of_sound() -> None:
+    sound = Sound(1.0)
+    sound.add(0.0, chunk(0, 1600))
+    sound.add(0.1, chunk(1600, 1600))
+    assert heard(sound, 0, 3200) == list(range(3200))
+    assert heard(sound, 1500, 1700) == list(range(1500, 1700))
+    assert heard(sound, -16000, 48000) == list(range(3200))  # shorter where there is no sound
+
+
+def test_a_clock_that_trembles_makes_no_gaps_and_one_that_leaps_does() -> None:
+    sound = Sound(1.0)
+    sound.add(0.0, chunk(1, 1600))
+    sound.add(0.13, chunk(1601, 1600))  # 30 ms late: still the next
+    assert heard(sound, 0, 16000) == list(range(1, 3201))
+    sound.add(0.3, chunk(4801, 1600))  # 100 ms late: a gap
+    assert heard(sound, 0, 16000) == [*range(1, 3201), *[0.0] * 1600, *range(4801, 6401)]
+
+
+def test_sound_that_comes_twice_counts_as_it_came_last() -> None:
+    sound = Sound(1.0)
+    sound.add(0.0, chunk(0, 8000))
+    sound.add(0.2, np.full(1600, -1.0, dtype=np.float32))
+    assert heard(sound, 0, 16000) == [*range(3200), *[-1.0] * 1600, *range(4800, 8000)]
+
+
+def test_sound_after_a_gap_as_long_as_the_window_begins_anew() -> None:
+    sound = Sound(1.0)
+    sound.add(0.0, chunk(0, 1600))
+    sound.add(5.0, chunk(7, 1600))
+    assert heard(sound, 4 * SAMPLE_RATE, 6 * SAMPLE_RATE) == list(range(7, 1607))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sound_is_what_was_written_to_each_position_last(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sound, written, end, begin = Sound(1.0), dict[int, float](), 0, 0
+    for turn in range(60):
+        n = int(rng.integers(1, 9000))
+        # Further than the tolerated trembling from the end, in the past and in the future, but no whole window away.
+        distance = int(rng.choice([rng.integers(-20_000, -801), rng.integers(801, 15_999)]))
+        start = end + distance if turn else 0
+        samples = rng.standard_normal(n).astype(np.float32)
+        sound.add(start / SAMPLE_RATE, samples)
+        end = max(end, start + n)
+        written |= {p: float(v) for p, v in enumerate(samples, start) if p >= end - SAMPLE_RATE}
+        begin = max(end - SAMPLE_RATE, min(begin, start) if start + n > end - SAMPLE_RATE else begin)
+        expected = [written.get(p, 0.0) for p in range(begin, end)]
+        assert heard(sound, end - SAMPLE_RATE, end) == expected
+        written = {p: v for p, v in written.items() if p >= end - SAMPLE_RATE}
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says how large it is and holds nothing else."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"")
+    parts = (struct.pack(">I", len(p) - 4) + p + struct.pack(">I", zlib.crc32(p)) for p in (header, data))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def many_scans(image: np.ndarray, repeats: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:last] + whole[last:-2] * repeats + whole[-2:]
+
+
+def test_pictures_are_decoded_upright_and_reduced() -> None:
+    image = np.zeros((40, 80, 3), dtype=np.uint8)
+    image[:, :20] = 255
+    np.testing.assert_array_equal(decode_picture(encoded(image), 80, 4000), image)
+    assert decode_picture(encoded(image, "WEBP"), 40, 4000).shape == (20, 40, 3)
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(image).save(stream, "JPEG", exif=exif)
+    assert decode_picture(stream.getvalue(), 80, 4000).shape == (80, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("payload", "sentence"),
+    [
+        (png_header(3000, 2000), "a picture of 3000 x 2000 pixels; 4,000,000 are the most"),
+        (png_header(60000, 60000), "a picture of far more than 4,000,000 pixels"),
+        (png_header(30, 20), "a damaged picture"),
+        (b"no picture at all", "neither JPEG nor PNG nor WebP"),
+        (encoded(np.zeros((20, 20, 3), dtype=np.uint8), "GIF"), "neither JPEG nor PNG nor WebP"),
+        (encoded(np.zeros((20, 20, 3), dtype=np.uint8), "JPEG")[:200], "a damaged picture"),
+        (many_scans(np.zeros((64, 64, 3), dtype=np.uint8), 50), "scans; 30 are the most"),
+    ],
+)
+def test_pictures_that_would_harm_are_refused(payload: bytes, sentence: str) -> None:
+    with pytest.raises(MediaError, match=sentence):
+        decode_picture(payload, MAX_SIDE, 4_000_000)
+
+
+def test_a_progressive_jpeg_as_tools_write_it_is_read() -> None:
+    image = np.full((64, 64, 3), 90, dtype=np.uint8)
+    assert decode_picture(many_scans(image, 1), MAX_SIDE, 4_000_000).shape == (64, 64, 3)
+
+
+# --- faces ------------------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A detector that finds a face wherever a picture is of one of its colours."""
+
+    name = "told"
+    framing = YUNET_FRAMING
+    colours = (80, 160, 240)
+
+    def detect(self, image: np.ndarray) -> Detections:
+        places = [np.argwhere(image[..., 0] == colour) for colour in self.colours]
+        found = [(p.min(axis=0), p.max(axis=0) + 1) for p in places if len(p)]
+        boxes = np.array([[a[1], a[0], b[1] - a[1], b[0] - a[0]] for a, b in found], dtype=float).reshape(-1, 4)
+        return Detections(boxes, np.full((len(boxes), 5, 2), np.nan), np.full(len(boxes), 0.9))
+
+
+def scene(seconds: float, **places: int) -> Frame:
+    """Squares of 40 pixels at the columns ``places``, by their colour."""
+    image = np.zeros((100, 300, 3), dtype=np.uint8)
+    for colour, column in places.items():
+        image[30:70, column : column + 40] = int(colour[1:])
+    return Frame(seconds, image)
+
+
+def where(watch: FaceWatch, end: float) -> list[list[float]]:
+    return watch.reading(Segment(end - 2.0, end)).boxes.round(3).tolist()
+
+
+def test_who_is_watched_stays_watched_while_they_are_there() -> None:
+    watch = FaceWatch(FaceExpert(Told()), Told(), window=2.0)
+    assert watch.reading(Segment(-1.0, 1.0)).reasons == ("no picture",)
+    for i in range(6):
+        watch.look(scene(i * 0.2, c160=200))
+    assert where(watch, 1.1) == [[0.667, 0.3, 0.133, 0.4]]
+    for i in range(6, 14):  # another one, who would be the first in a picture of both
+        watch.look(scene(i * 0.2, c80=10, c160=200))
+    assert where(watch, 2.7) == [[0.667, 0.3, 0.133, 0.4]]
+    for i in range(14, 20):
+        watch.look(scene(i * 0.2, c80=10))
+    assert where(watch, 3.9) == []  # still the one of before, who is not in the last picture
+    for i in range(20, 28):
+        watch.look(scene(i * 0.2, c80=10))
+    assert where(watch, 5.5) == [[0.033, 0.3, 0.133, 0.4]]
+    assert watch.reading(Segment(7.6, 9.6)).reasons == ("no picture",)
+
+
+def test_a_watch_keeps_no_more_than_its_window() -> None:
+    watch = FaceWatch(FaceExpert(Told()), Told(), window=1.0)
+    for i in range(60):
+        watch.look(scene(i * 0.1, c80=10, c160=100, c240=200))
+    held = [len(track.times) for track in watch._tracker.tracks]
+    assert held == [11, 11, 11]  # 5.9 s and the ten pictures of the second before
+    assert len(watch._rows) == 33
+    assert len(watch._samples) == 11
+    watch.look(scene(40.0))
+    assert watch._tracker.tracks == []
+    assert watch._rows == {}
+    assert watch.reading(Segment(39.5, 40.5)).reasons == ("no face",)
+
+
+# --- the same answers as an analysis ----------------------------------------------------------------------------------
+
+CUES = """1
+00:00:00,500 --> 00:00:02,250
+I lost my job today.
+
+2
+00:00:03,125 --> 00:00:03,875
+I feel terrible.
+"""
+
+
+@pytest.fixture(scope="module")
+def lossless(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """Four seconds of the demo with nothing lost in coding, so that samples of both ways are equal to the last bit."""
+    folder = tmp_path_factory.mktemp("lossless")
+    path = folder / "clip.mkv"
+    source = Recording.open(CLIP)
+    (sound,) = source.sound(Timeline((Segment(0.0, 4.0),)))
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("ffv1", rate=30)
+        video.width, video.height, video.pix_fmt = 480, 360, "bgr0"
+        audio = out.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        for i, frame in enumerate(source.frames(np.arange(120) / 30)):
+            picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
+            picture.pts = i
+            out.mux(video.encode(picture))
+        pcm = (np.clip(sound, -1, 1) * 32767).astype(np.int16)
+        for start in range(0, len(pcm), 1600):
+            piece = av.AudioFrame.from_ndarray(pcm[None, start : start + 1600], format="s16", layout="mono")
+            piece.sample_rate, piece.pts = SAMPLE_RATE, start
+            out.mux(audio.encode(piece))
+        out.mux(video.encode(None))
+        out.mux(audio.encode(None))
+    (folder / "clip.srt").write_text(CUES, encoding="utf-8")
+    return Recording.open(path, transcript=folder / "clip.srt")
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> Analyzer:
+    return Analyzer(load_experts())
+
+
+@pytest.fixture(scope="module")
+def experts() -> LiveExperts:
+    return LiveExperts()
+
+
+def feed(stream: Stream, recording: Recording, timeline: Timeline) -> Iterator[dict[str, Any]]:
+    """Send a recording as a client does, and yield what is said about the end of each window."""
+    frames = iter(list(recording.frames(sample_times(timeline, 3.0), max_side=MAX_SIDE)))
+    (sound,) = recording.sound(Timeline((recording.span,)))
+    waiting: Frame | None = next(frames)
+    position = 0.0
+    for window in timeline:
+        while waiting is not None and waiting.time < window.end:
+            stream.add_picture(waiting.time, encoded(waiting.image), arrived=waiting.time)
+            picture = stream.next_picture()
+            assert picture is not None
+            stream.look(picture)
+            waiting = next(frames, None)
+        stream.add_sound(position, sound[round(position * SAMPLE_RATE) : round(window.end * SAMPLE_RATE)], window.end)
+        position = window.end
+        for cue in recording.cues:
+            if window.end - 1 < cue.segment.end <= window.end:
+                stream.add_words(cue.text, cue.segment.end, cue.segment.duration, window.end)
+        yield stream.answer(stream.moment()).verdict.to_dict()
+
+
+def test_a_stream_says_what_an_analysis_says_about_the_same_window(
+    lossless: Recording, analyzer: Analyzer, experts: LiveExperts
+) -> None:
+    windows = list(analyzer.analyze_recording(lossless).windows())
+    live = list(feed(Stream(experts, window=3.0), lossless, Timeline.windows(lossless.duration)))
+    assert len(live) == len(windows) == 2
+    for ours, theirs in zip(live, windows, strict=True):
+        assert all(evidence["probabilities"] for evidence in theirs["evidence"].values())
+        assert ours | {"person": None} == theirs | {"person": None}
+
+
+# --- what waits -------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_picture_takes_the_place_of_those_that_wait(experts: LiveExperts) -> None:
+    stream = Stream(experts, window=3.0)
+    for i in range(10):
+        stream.add_picture(i * 0.1, bytes([i]), arrived=i * 0.1)
+    moment = stream.moment()
+    assert moment.picture is not None
+    assert (moment.picture.time, moment.picture.payload) == (pytest.approx(0.9), b"\x09")
+    assert moment.dropped == 9
+    assert moment.arrived == pytest.approx(0.9)
+    stream.add_picture(0.5, b"late", arrived=1.0)
+    assert stream.next_picture() is None
+    assert stream.moment().dropped == 10
+    stream.add_picture(0.95, b"too soon", arrived=1.0)
+    assert stream.next_picture() is None
+    stream.add_picture(1.0, b"in time", arrived=1.0)
+    picture = stream.next_picture()
+    assert picture is not None
+    assert picture.payload == b"in time"
+
+
+def test_only_the_last_words_are_kept(experts: LiveExperts) -> None:
+    stream = Stream(experts, window=3.0)
+    for i in range(1000):
+        stream.add_words(f"word {i}", time=i * 0.01, duration=1.0, arrived=i * 0.01)
+    assert [cue.text for cue in stream.moment().cues] == [f"word {i}" for i in range(992, 1000)]
+    stream.add_sound(30.0, np.zeros(160, dtype=np.float32), arrived=30.0)
+    moment = stream.moment()
+    assert moment.cues == ()
+    assert moment.segment == Segment(27.01, 30.01)
+
+
+@pytest.mark.parametrize("wrong", [1e9, -1e9, 70.0, -70.0])
+def test_times_far_from_the_clock_of_the_stream_are_refused(experts: LiveExperts, wrong: float) -> None:
+    stream = Stream(experts, window=3.0)
+    stream.add_words("hello", 0.0, 1.0, arrived=5.0)
+    with pytest.raises(DataError, match="seconds since"):
+        stream.add_picture(wrong, b"", arrived=5.1)
+
+
+# --- through the socket -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("live") / "service", "--workers", "0", "--max-live", "4") as running:
+        with streaming(running):  # the first stream loads the networks
+            pass
+        yield running
+        assert "Traceback" not in running.log
+
+
+@contextmanager
+def streaming(server: Server, **options: Any) -> Iterator[ClientConnection]:
+    """A stream that is ready."""
+    with opened(server) as stream:
+        stream.send(json.dumps(START | options))
+        message = json.loads(stream.recv(30))
+        if message == {"type": "loading"}:
+            message = json.loads(stream.recv(60))
+        assert message["type"] == "ready", message
+        yield stream
+
+
+def opened(server: Server) -> ClientConnection:
+    return connect(server.url.replace("http", "ws") + "/v1/live", subprotocols=[SUBPROTOCOL], open_timeout=30)
+
+
+def stepped(stream: ClientConnection) -> dict[str, Any]:
+    message = json.loads(stream.recv(30))
+    assert message["type"] == "step", message
+    return dict(message)
+
+
+def refusal(stream: ClientConnection) -> tuple[str, int]:
+    """The sentence and the code with which a stream ends, whatever it said before."""
+    detail = ""
+    try:
+        while True:
+            message = json.loads(stream.recv(30))
+            detail = message.get("detail", detail)
+    except ConnectionClosed as closed:
+        return detail, closed.rcvd.code if closed.rcvd else 1006
+
+
+def live_streams(server: Server) -> float:
+    with urllib.request.urlopen(f"{server.url}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return float(next(line for line in lines if line.startswith("affuse_live_streams ")).split()[1])
+
+
+def wait_for_streams(server: Server, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while live_streams(server) != count:
+        assert time.monotonic() < deadline, f"{live_streams(server)} streams are open; expected {count}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> bytes:
+    (frame,) = Recording.open(CLIP).frames([1.0])
+    return encoded(frame.image, "JPEG")
+
+
+def test_words_alone_are_answered(server: Server, analyzer: Analyzer) -> None:
+    with streaming(server, language="en") as stream:
+        assert stream.subprotocol == SUBPROTOCOL
+        stream.send(json.dumps({"type": "text", "text": "I am so sad about it.", "time": 1.5}))
+        step = stepped(stream)
+        stream.send(json.dumps({"type": "stop"}))
+        assert refusal(stream) == ("", 1000)
+    assert (step["label"], step["time"], step["dropped"]) == ("sadness", 1.5, 0)
+    assert step["evidence"]["face"] == {"probabilities": None, "reason": "no picture", "share": None, "box": None}
+    assert step["evidence"]["voice"]["reason"] == "no sound"
+    (expected,) = analyzer.analyze_text("I am so sad about it.").windows()
+    assert step["evidence"]["text"] == expected["evidence"]["text"]
+    for name in ("fused", "confidence", "sentiment", "conflict", "conflict_text"):
+        assert step[name] == expected[name]
+    assert step["delay_ms"] > 0
+
+
+def test_a_picture_alone_is_answered_with_the_place_of_the_face(server: Server, portrait: bytes) -> None:
+    with streaming(server) as stream:
+        stream.send(binary(PICTURE, 0.2, portrait))
+        step = stepped(stream)
+    face = step["evidence"]["face"]
+    assert step["evidence"]["text"]["reason"] == "no words"
+    assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    x, y, width, height = (face["box"][name] for name in ("x", "y", "width", "height"))
+    assert 0.3 < x < x + width < 0.7
+    assert 0.1 < y < y + height < 0.8
+
+
+def test_sound_through_the_socket_is_judged_as_in_an_analysis(
+    server: Server, lossless: Recording, analyzer: Analyzer
+) -> None:
+    (sound,) = lossless.sound(Timeline((Segment(0.0, 3.0),)))
+    samples = np.round(sound * 32768).astype("<i2")
+    heard = analyzer.experts["voice"].predict(lossless, Timeline((Segment(0.0, 3.0),)))
+    expected = analyzer.pool.select(["voice"]).calibrate(to_emotions(heard, VOICE)[:, None])[0, 0]
+    with streaming(server) as stream:
+        for i in range(30):
+            stream.send(binary(SOUND, i / 10, samples[i * 1600 : (i + 1) * 1600].tobytes()))
+        step = stepped(stream)
+        while step["time"] < 3.0:
+            step = stepped(stream)
+    answer = [step["evidence"]["voice"]["probabilities"][label] for label in EKMAN.labels]
+    np.testing.assert_allclose(answer, expected, atol=1e-6)
+
+
+def test_there_is_at_most_one_answer_a_step_and_it_is_about_the_newest(server: Server, portrait: bytes) -> None:
+    steps = []
+    with streaming(server, step=0.4) as stream:
+        began = time.monotonic()
+        for i in range(60):
+            stream.send(binary(PICTURE, i * 0.02, portrait))
+            time.sleep(max(0.0, began + (i + 1) * 0.02 - time.monotonic()))
+        while not steps or steps[-1]["time"] < 59 * 0.02:
+            steps.append(stepped(stream))
+        took = time.monotonic() - began
+    assert 2 <= len(steps) <= took / 0.4 + 1
+    assert steps[-1]["dropped"] >= 40  # 12 pictures a second are looked at, at the most
+    assert [s["time"] for s in steps] == sorted({s["time"] for s in steps})
+
+
+BAD = [
+    ([json.dumps({"type": "text", "text": "hello", "time": 0})], "the first message must be", 1008),
+    ([b"\x01" + bytes(20)], "the first message must be", 1008),
+    (["{"], "Invalid JSON", 1008),
+    (["[" * 7000], "Invalid JSON", 1008),
+    ([json.dumps({"type": "play"})], "play", 1008),
+    ([json.dumps(START | {"step": 0.001})], "start.step: Input should be greater than or equal to 0.1", 1008),
+    ([json.dumps(START | {"window": 1e9})], "start.window", 1008),
+    ([json.dumps(START | {"widow": 3})], "start.widow: Extra inputs are not permitted", 1008),
+    ([json.dumps(START | {"language": "tlh"})], "unknown language 'tlh'; affuse reads en, zh", 1008),
+    ([json.dumps(START), json.dumps(START)], "the stream has started already", 1008),
+    ([json.dumps(START), '{"type": "text", "text": "hello", "time": NaN}'], "text.time", 1008),
+    ([json.dumps(START), json.dumps({"type": "text", "text": "   ", "time": 0})], "text.text", 1008),
+    ([json.dumps(START), json.dumps({"type": "text", "text": "long " * 200, "time": 0})], "text.text", 1008),
+    ([json.dumps(START), "x" * 9000], "8,000 are the most", 1009),
+    ([json.dumps(START), b"\x01\x02\x03"], "a binary message is a byte", 1003),
+    ([json.dumps(START), binary(3, 0.0, b"data")], "a binary message is a byte", 1003),
+    ([json.dumps(START), binary(SOUND, 0.0, b"odd")], "sound is in samples of 16 bits; got 3 bytes", 1003),
+    ([json.dumps(START), binary(SOUND, 0.0, bytes(400_000))], "320,000 are the most", 1009),
+    ([json.dumps(START), binary(PICTURE, 0.0, bytes(2_000_001))], "2,000,000 are the most", 1009),
+    ([json.dumps(START), binary(PICTURE, 0.0, b"garbage" * 1000)], "neither JPEG nor PNG nor WebP", 1003),
+    ([json.dumps(START), binary(PICTURE, 0.0, png_header(3000, 2000))], "4,000,000 are the most", 1003),
+    ([json.dumps(START), binary(PICTURE, float("nan"), b"data")], "times are seconds", 1008),
+    ([json.dumps(START), binary(SOUND, 1e300, bytes(2))], "times are seconds", 1008),
+    ([json.dumps(START), binary(PICTURE, 0.0, bytes(5_000_000))], "", 1009),
+]
+
+
+@pytest.mark.parametrize(("messages", "sentence", "code"), BAD)
+def test_what_does_not_fit_ends_the_stream_with_a_sentence(
+    server: Server, messages: list[str | bytes], sentence: str, code: int
+) -> None:
+    with opened(server) as stream:
+        with suppress(ConnectionClosed):
+            for message in messages:
+                stream.send(message)
+        detail, found = refusal(stream)
+    assert found == code
+    assert sentence in detail
+
+
+def test_a_flood_of_messages_ends_the_stream(server: Server) -> None:
+    words = json.dumps({"type": "text", "text": "again", "time": 0.0})
+    with streaming(server) as stream:
+        with suppress(ConnectionClosed):
+            for _ in range(2000):
+                stream.send(words)
+        assert refusal(stream) == ("more than 100 messages a second", 1008)
+
+
+def test_no_more_streams_than_there_may_be(server: Server) -> None:
+    wait_for_streams(server, 0)
+    with streaming(server), streaming(server), streaming(server), streaming(server), opened(server) as fifth:
+        assert refusal(fifth) == ("4 live streams are the most at a time; try again later", 1013)
+    wait_for_streams(server, 0)
+    with streaming(server):
+        wait_for_streams(server, 1)
+
+
+def vanish(stream: ClientConnection) -> None:
+    """Break the connection off without a goodbye (RST)."""
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
+
+
+def test_clients_that_vanish_leave_nothing_behind(server: Server, portrait: bytes) -> None:
+    assert server.process is not None
+    process = psutil.Process(server.process.pid)
+    noise = np.random.default_rng(0).integers(-9000, 9000, 48_000).astype("<i2").tobytes()
+    sizes = []
+    for turn in range(60):
+        with opened(server) as stream:
+            stream.send(json.dumps(START))
+            for i in range(4):
+                stream.send(binary(PICTURE, i * 0.1, portrait))
+                stream.send(binary(SOUND, i * 0.1, noise))
+            if turn % 3 == 0:
+                stream.recv(30)
+            if turn % 2:  # in the middle of a message of which only the head has come
+                stream.socket.sendall(b"\x82\xff" + struct.pack(">Q", 1_000_000) + b"mask" + bytes(1000))
+            vanish(stream)
+        if turn % 10 == 9:
+            wait_for_streams(server, 0)
+            sizes.append(process.memory_info().rss)
+    assert max(sizes[2:]) - sizes[1] < 15e6, [round(size / 1e6) for size in sizes]
+
+
+def test_a_client_that_does_not_read_harms_nobody(server: Server, portrait: bytes) -> None:
+    assert server.process is not None
+    process = psutil.Process(server.process.pid)
+    with socket.create_connection(("127.0.0.1", server.port)) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.sendall(
+            b"GET /v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert deaf.recv(1000).startswith(b"HTTP/1.1 101")
+        send_frame(deaf, 1, json.dumps(START | {"step": 0.1}).encode())
+        wait_for_streams(server, 1)
+        before = process.memory_info().rss
+        for i in range(30):
+            send_frame(deaf, 2, binary(PICTURE, i * 0.05, portrait))
+            time.sleep(0.05)
+        with streaming(server) as other:
+            other.send(json.dumps({"type": "text", "text": "Is anybody there?", "time": 0.0}))
+            assert stepped(other)["label"]
+        assert process.memory_info().rss - before < 20e6
+    wait_for_streams(server, 0)
+
+
+def send_frame(raw: socket.socket, opcode: int, payload: bytes) -> None:
+    """One masked frame; a mask of zeros leaves the payload as it is."""
+    length = struct.pack("!BBQ", 0x80 | opcode, 0xFF, len(payload))
+    raw.sendall(length + bytes(4) + payload)
+
+
+# --- who may stream ---------------------------------------------------------------------------------------------------
+
+
+def test_the_token_comes_as_a_subprotocol_and_is_not_repeated(tmp_path: Path) -> None:
+    secret = "a-token-of-enough-letters"
+    app = create_app(Settings(tmp_path, token=secret, allowed_hosts=("testserver",)))
+    client = TestClient(app)
+    with client.websocket_connect("/v1/live", subprotocols=[SUBPROTOCOL, f"token.{secret}"]) as stream:
+        assert stream.accepted_subprotocol == SUBPROTOCOL
+        stream.send_json({"type": "stop"})
+        assert "first message" in stream.receive_json()["detail"]
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/live", subprotocols=[SUBPROTOCOL]):
+        pass
+
+
+def test_a_service_without_live_streams_says_so(tmp_path: Path) -> None:
+    client = TestClient(create_app(Settings(tmp_path, max_live=0, allowed_hosts=("testserver",))))
+    with client.websocket_connect("/v1/live") as stream:
+        assert stream.receive_json()["detail"].startswith("0 live streams are the most")
