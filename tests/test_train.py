@@ -420,7 +420,7 @@ def test_mixup_of_words_is_refused(tmp_path: Path) -> None:
     rows = "\n".join(f"word{i} {i % 2},{('happy', 'sad')[i % 2]}" for i in range(40))
     (tmp_path / "t.csv").write_text(f"text,label\n{rows}\n")
     settings = {"data": {"source": str(tmp_path / "t.csv"), "modality": "text"}, "training": {"mixup": 0.2}}
-    with pytest.raises(ConfigError, match=r"training.mixup is for sound and pictures"):
+    with pytest.raises(ConfigError, match=r"training.mixup is for networks over sound or pictures alone"):
         run.train(build(TrainConfig, settings), tmp_path / "run")
 
 

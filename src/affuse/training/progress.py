@@ -81,7 +81,7 @@ class Progress(Callback):
         told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
         if self._bar is not None:
-            self._bar.update(self._task, description=f"{self.title}, epoch {epoch}/{epochs}: {told}")
+            self._bar.console.print(f"epoch {epoch}/{epochs}: {told}", highlight=False)
             return
         each = (time.monotonic() - self._started) / (epoch - self._first)
         left = f"{duration(each)} an epoch, at most {duration(each * (epochs - epoch))} left"

@@ -236,8 +236,8 @@ def _check_reader(config: TrainConfig, network: Network) -> None:
             f"the network {config.network.name!r} reads {network.reads}, which affuse train does not cut out of "
             "recordings; train it from Python, or choose another one"
         )
-    if config.training.mixup and network.reads not in MIXABLE:
-        raise ConfigError("training.mixup is for sound and pictures; set it to 0 for this network")
+    if config.training.mixup and (network.reads not in MIXABLE or hasattr(network, "loss")):
+        raise ConfigError("training.mixup is for networks over sound or pictures alone; set it to 0 for this one")
 
 
 @dataclass(frozen=True, eq=False)
