@@ -16,7 +16,7 @@ export class ApiError extends Error {
 /** The error as a sentence for people. */
 export function sentence(error) {
   if (!(error instanceof ApiError)) throw error;
-  const detail = error.message.charAt(0).toUpperCase() + error.message.slice(1);
+  const detail = error.message;  // it may begin with the name of a file, so that it stays as it is
   if (error.status === 0) return say("error.gone");
   if (error.status === 401) return say("token.none");
   if (error.status === 413) return say("error.large", { detail });

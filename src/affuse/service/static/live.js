@@ -17,6 +17,7 @@ const STATES = { connecting: "live.connecting", loading: "live.loading", on: "li
 let run = null;  // what runs between start and stop
 let steps = [];  // windows of the last minute, at their times since the start
 let last = null;
+let lost = 0;  // pictures that the service gave up for newer ones
 let curves = null;
 let state = "";
 let wrong = () => "";
@@ -51,6 +52,7 @@ async function start() {
   const mine = { ends: [], stream: null };
   run = mine;
   steps = [];
+  lost = 0;
   drawControls("live.asking");
   try {
     await getJson("v1/models");  // asks for the token where one is needed: a socket could not tell why it was refused
@@ -114,11 +116,10 @@ function drawControls(key) {
   byId("live-curtain").textContent = seen ? "" : say(run && byId("live-camera").value === "off" ? "live.no_picture" : "live.idle");
 }
 
-/** An answer as a window that stands for the time since the one before. */
+/** An answer, as a window on our own clock. */
 function onStep(answer, time, dropped) {
-  const before = steps.at(-1);
-  const start = before && time - before.end < 2 ? before.end : time - 0.5;
-  last = { ...answer, start, end: Math.max(time, start + 1e-3), person: null, dropped: (answer.dropped ?? 0) + dropped };
+  lost += answer.dropped;
+  last = { ...answer, start: time + answer.start - answer.end, end: time, person: null, dropped: lost + dropped };
   steps = [...steps.filter((step) => step.end > time - SPAN), last];
   draw();
 }
@@ -152,7 +153,7 @@ function drawFigures() {
 /** The last minute as an analysis whose time ends now. */
 function rolling() {
   const shift = SPAN - (steps.at(-1)?.end ?? 0);
-  const windows = steps.filter((step) => step.start + shift >= 0).map((step) => ({ ...localised(step, say), start: step.start + shift, end: step.end + shift }));
+  const windows = steps.map((step) => ({ ...localised(step, say), start: step.start + shift, end: step.end + shift }));
   return { source: { kind: "video", duration: SPAN }, modalities: MODALITIES, windows, cues: [], persons: [] };
 }
 

@@ -1,16 +1,18 @@
 // Tabs as in the ARIA Authoring Practices; the part of the address after "#" names the open one, then what is open in it.
+// Panels have other ids than these names: a browser that finds an element of the name takes the focus off the tab.
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
+const nameOf = (tab) => tab.id.replace("tab-", "");
 const panelOf = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
 
 const place = () => {
   const [name, rest = ""] = location.hash.slice(1).split("/");
-  return tabs.some((tab) => panelOf(tab).id === name) ? { name, rest } : null;
+  return tabs.some((tab) => nameOf(tab) === name) ? { name, rest } : null;
 };
 
 function open({ name, rest }, tell) {
   for (const tab of tabs) {
-    const chosen = panelOf(tab).id === name;
+    const chosen = nameOf(tab) === name;
     tab.setAttribute("aria-selected", String(chosen));
     tab.tabIndex = chosen ? 0 : -1;
     panelOf(tab).hidden = !chosen;
@@ -31,9 +33,9 @@ function onKey(event) {
 /** `tell(name, rest)` hears what is open, now and later. */
 export function wireTabs(tell) {
   for (const tab of tabs) {
-    tab.addEventListener("click", () => { location.hash = panelOf(tab).id; });
+    tab.addEventListener("click", () => { location.hash = nameOf(tab); });
     tab.addEventListener("keydown", onKey);
   }
   window.addEventListener("hashchange", () => { if (place()) open(place(), tell); });
-  open(place() ?? { name: panelOf(tabs[0]).id, rest: "" }, tell);
+  open(place() ?? { name: nameOf(tabs[0]), rest: "" }, tell);
 }
