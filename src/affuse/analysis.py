@@ -95,7 +95,8 @@ class Cue:
 class Person:
     """A face followed through time.
 
-    ``boxes`` (m, 4) are x, y, width, height as fractions of the picture at ``times`` (m,) in seconds.
+    ``boxes`` (m, 4) are x, y, width, height as fractions of the picture at ``times`` (m,) in seconds; NaN where none is
+    kept.
     """
 
     id: str
@@ -252,5 +253,6 @@ def _person(person: Person) -> dict[str, Any]:
         "boxes": [
             {"time": _rounded(t), "x": _rounded(x), "y": _rounded(y), "width": _rounded(w), "height": _rounded(h)}
             for t, (x, y, w, h) in zip(person.times, person.boxes, strict=True)
+            if not np.isnan(x)
         ],
     }

@@ -229,7 +229,7 @@ class _Desk:
     def result(self, job: Job, file: str) -> Path:
         """A file of results. Raises HTTPException 404 while there is none."""
         path = self.settings.results / job.id / file
-        if job.state != "done" or not path.is_file():
+        if job.state != "done" or not path.is_file() or path.is_symlink():
             raise HTTPException(404, f"this analysis has no result: it is {job.state}")
         return path
 

@@ -115,7 +115,7 @@ def _analyse(order: Order, analyzer: Analyzer, say: Callable[..., None]) -> Anal
     recording = Recording.open(order.upload, transcript=order.transcript)
     if recording.duration > order.max_duration:
         raise MediaError(
-            f"{order.name} lasts {recording.duration:.0f} s; this service takes up to {order.max_duration:.0f} s"
+            f"{order.name} lasts {recording.duration:.1f} s; this service takes up to {order.max_duration:g} s"
         )
     return analyzer.analyze_recording(recording, _Progress(len(analyzer.experts), say))
 
@@ -142,6 +142,8 @@ def _write(analysis: Analysis, order: Order) -> None:
     """Put the results where the service looks for them, in one step; they hold no recording, only what was found."""
     import shutil
 
+    import numpy as np
+
     from affuse.report.files import write_results
     from affuse.report.words import STRINGS, answer_in_words
 
@@ -153,7 +155,7 @@ def _write(analysis: Analysis, order: Order) -> None:
             analysis,
             source=replace(analysis.source, name="recording"),
             cues=[],
-            persons=[replace(p, times=p.times[:0], boxes=p.boxes[:0]) for p in analysis.persons],
+            persons=[replace(p, times=p.times[[0, -1]], boxes=np.full((2, 4), np.nan)) for p in analysis.persons],
         )
     final = Path(order.results)
     part = final.with_name(f".{final.name}.{os.getpid()}.part")

@@ -56,14 +56,14 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is None:
-            await self._admit(scope, receive, _with_headers(send, scope["path"]))
+            await self._admit(scope, receive, _with_headers(send))
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
         else:
             headers = {"WWW-Authenticate": "Bearer"} if refusal[0] == 401 else {}
             answer = JSONResponse({"detail": refusal[1]}, refusal[0], headers)
-            await answer(scope, receive, _with_headers(send, scope["path"]))
+            await answer(scope, receive, _with_headers(send))
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on; a defect of ours is told in an answer that carries the headers as well."""
@@ -117,14 +117,13 @@ def _name(host: str) -> str:
         return ""
 
 
-def _with_headers(send: Send, path: str) -> Send:
+def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
-            if not path.startswith(_OPEN_FOLDER):
-                headers.setdefault("Cache-Control", "no-store")
+            headers.setdefault("Cache-Control", "no-store")
         await send(message)
 
     return sending

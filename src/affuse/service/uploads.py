@@ -60,7 +60,7 @@ class Intake:
             if received > most:
                 raise _too_large(most)
             if time.monotonic() - began > _PATIENCE + received / _SLOWEST:
-                raise HTTPException(408, f"the upload is too slow; at least {_SLOWEST} bytes a second are needed")
+                raise _broken_off(408, f"the upload is too slow; at least {_SLOWEST} bytes a second are needed")
             return message
 
         return bounded
@@ -69,9 +69,7 @@ class Intake:
         try:
             return await asyncio.wait_for(receive(), self.settings.upload_pause)
         except TimeoutError:
-            raise HTTPException(
-                408, f"nothing arrived for {self.settings.upload_pause:g} s; send it again", {"Connection": "close"}
-            ) from None
+            raise _broken_off(408, f"nothing arrived for {self.settings.upload_pause:g} s; send it again") from None
 
 
 async def read_form(request: Request) -> FormData:
@@ -97,9 +95,11 @@ def _is_form(headers: Headers) -> bool:
 
 
 def _too_large(most: int) -> HTTPException:
-    return HTTPException(
-        413, f"the upload is too large; at most {most / 1e6:.3g} MB are taken", {"Connection": "close"}
-    )
+    return _broken_off(413, f"the upload is too large; at most {most / 1e6:.3g} MB are taken")
+
+
+def _broken_off(status: int, sentence: str) -> HTTPException:
+    return HTTPException(status, sentence, {"Connection": "close"})  # the rest of the body is not waited for
 
 
 def keep(upload: UploadFile, settings: Settings) -> str:

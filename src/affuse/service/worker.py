@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,24 +83,29 @@ class Runner:
 
     def memory(self) -> int:
         """Bytes of memory that the process holds now."""
+        process = self._process
         try:
-            return 0 if self._process is None else int(psutil.Process(self._process.pid).memory_info().rss)
+            return 0 if process is None else int(psutil.Process(process.pid).memory_info().rss)
         except psutil.NoSuchProcess:
             return 0
 
     def end(self) -> None:
         """End the process at once; the next order starts another."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.close()
 
 
 def _collect(process: subprocess.Popen[str], lines: queue.Queue[dict[str, Any] | None]) -> None:
     assert process.stdout is not None
     try:
-        for line in process.stdout:
-            lines.put(json.loads(line))
+        with process.stdout:
+            for line in process.stdout:
+                lines.put(json.loads(line))
     except ValueError:
         pass  # killed in the middle of a line
     finally:
@@ -221,7 +227,7 @@ class Worker:
         if seconds > self.settings.job_seconds:
             return f"{job.name} took longer than {self.settings.job_seconds:.0f} s, the most that this service allows"
         if self.runner.memory() > self.settings.job_memory:
-            return f"{job.name} took more than {self.settings.job_memory / 1e9:.1f} GB of memory, the most allowed here"
+            return f"{job.name} took more than {self.settings.job_memory / 1e9:.2g} GB of memory, the most allowed here"
         return ""
 
     def _order(self, job: Job) -> Order:
