@@ -11,23 +11,21 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
 from affuse.features.base import Array, Extractor, Item, NoEvidenceError
-from affuse.features.sound import HOP, librosa, samples_of
+from affuse.features.sound import HOP, LEVEL_WINDOW, heard, levels, librosa, samples_of
 from affuse.media import SAMPLE_RATE
 
 __all__ = ["Prosody", "Voice", "jitter", "listen", "pauses", "pulses", "shimmer", "syllable_rate"]
 
 _LOWEST, _HIGHEST = 60.0, 600.0  # Hz: a low male voice to a shout
-_FRAME = 1024  # samples: 64 ms, nearly four periods of the lowest voice
 _RESOLUTION = 0.2  # semitones between the candidates of F0; where plain YIN agrees, its parabola is finer
 
-_SPEECH_RANGE = 25.0  # dB below the loudest frames within which somebody speaks (de Jong & Wempe 2009)
 _SHORTEST_PAUSE = 0.15  # seconds; the closures of stops are shorter
 
 # Praat's bounds: neighbours that differ by more are not two cycles of one voice.
 _MOST_PERIOD_RATIO = 1.3
 _MOST_AMPLITUDE_RATIO = 1.6
 
-_FLOOR = 1e-10  # of power: -100 dB
+_FLOOR = 1e-10  # of power, so that silence has a logarithm
 
 _VOWELS = (300.0, 4000.0)  # Hz
 _ENVELOPE_RATE = 200  # a second
@@ -54,7 +52,7 @@ class Voice:
     @property
     def loud(self) -> NDArray[np.bool_]:
         """Which frames (t,) are within 25 dB of the loudest (their 99th percentile)."""
-        return self.level > np.percentile(self.level, 99) - _SPEECH_RANGE
+        return heard(self.level)
 
 
 def listen(samples: Array) -> Voice:
@@ -63,14 +61,12 @@ def listen(samples: Array) -> Voice:
     Candidates lie between 60 and 600 Hz. ``samples`` (n,) at 16 kHz; frame i lies around i · 10 ms.
     """
     library = librosa()
-    framing = {"frame_length": _FRAME, "hop_length": HOP, "pad_mode": "constant"}
+    framing = {"frame_length": LEVEL_WINDOW, "hop_length": HOP, "pad_mode": "constant"}
     bounds = {"fmin": _LOWEST, "fmax": _HIGHEST, "sr": SAMPLE_RATE}
     f0, voiced, _ = library.pyin(samples, resolution=_RESOLUTION, **bounds, **framing)
     fine = library.yin(samples, **bounds, **framing)
     agree = np.abs(np.log2(fine / f0)) < _RESOLUTION / 12
-    rms = library.feature.rms(y=samples, **framing)[0]
-    level = 10 * np.log10(np.maximum(rms.astype(float) ** 2, _FLOOR))
-    return Voice(np.where(voiced, np.where(agree, fine, f0), np.nan), level)
+    return Voice(np.where(voiced, np.where(agree, fine, f0), np.nan), levels(samples))
 
 
 def syllable_rate(samples: Array) -> float:
