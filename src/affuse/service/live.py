@@ -276,7 +276,10 @@ class _Client:
         await self._send({"type": "step", "time": verdict["end"]} | verdict | figures)
 
     async def _send(self, message: dict[str, Any]) -> None:
-        await self.socket.send_text(json.dumps(message, ensure_ascii=False, allow_nan=False))
+        try:
+            await self.socket.send_text(json.dumps(message, ensure_ascii=False, allow_nan=False))
+        except RuntimeError:  # closed already, such as for a frame that is none
+            raise WebSocketDisconnect(1006) from None
 
 
 class _Rate:
