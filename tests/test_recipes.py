@@ -111,14 +111,15 @@ def test_teacher_and_votes_are_mixed_on_the_rows_to_learn_only(
 
     def teacher(path: Path, images: np.ndarray) -> np.ndarray:
         asked.append((path, len(images)))
-        return np.full((len(images), 8), 1 / 8)
+        return np.full((len(images), 8), 1 / 8) if path.stem == "old" else np.eye(8)[np.full(len(images), 2)]
 
     monkeypatch.setattr(face, "_run", teacher)
-    config = face.FaceConfig(teacher="old.onnx", teacher_share=0.4)
+    config = face.FaceConfig(teachers=("old.onnx", "sure.onnx"), teacher_share=0.4)
     targets = face._targets(rows, np.arange(10, 160), config)
-    assert asked == [(Path("old.onnx"), 150)]
+    assert asked == [(Path("old.onnx"), 150), (Path("sure.onnx"), 150)]
     np.testing.assert_array_equal(targets[:10], rows.votes[:10])
-    assert targets[10, 0] == pytest.approx(0.6 * 1 + 0.4 / 8)  # an even row: all ten votes for the first label
+    # An even row: all ten votes for the first label; one teacher is undecided, the other sure of the third.
+    assert targets[10, [0, 2, 5]] == pytest.approx([0.6 + 0.4 / 16, 0.4 * (1 / 16 + 1 / 2), 0.4 / 16])
     np.testing.assert_allclose(targets.sum(axis=1), 1)
     np.testing.assert_array_equal(face._targets(rows, np.arange(160), face.FaceConfig()), rows.votes)
 

@@ -1,12 +1,12 @@
 """Recipe of the face expert: a small residual network on FER+ crops of 48 x 48, trained on the annotators' votes.
 
-``python -m affuse.training.face --data DIR --out runs/face [--teacher face.onnx] [--resume]``
+``python -m affuse.training.face --data DIR --out runs/face [--teacher old.onnx …] [--resume]``
 
 The schedule is fixed beforehand, so nothing is selected; a twentieth of train is held out for the temperature and for
 the fuser, and FER+ valid only reports. Residual blocks after He et al. 2016 (arXiv:1512.03385), votes as targets after
-Barsoum et al. 2016 (arXiv:1608.01041), random erasing after Zhong et al. 2017 (arXiv:1708.04896). A teacher, an earlier
-run's weights fitted on the same rows, smooths what ten votes leave to chance (born-again networks, Furlanello et al.
-2018, arXiv:1805.04770).
+Barsoum et al. 2016 (arXiv:1608.01041), random erasing after Zhong et al. 2017 (arXiv:1708.04896). Teachers, the
+weights of earlier runs fitted on the same rows, smooth what ten votes leave to chance (born-again networks, Furlanello
+et al. 2018, arXiv:1805.04770).
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = ["FaceConfig", "FaceNetwork", "FaceWithProbabilities", "train"]
 class FaceConfig:
     """Everything that shapes a run."""
 
-    epochs: int = 36
-    sides: tuple[int, ...] = (32, 40, 48)  # pixels of the pictures in every third of the epochs: small ones are quick
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    epochs: int = 38
+    sides: tuple[int, ...] = (40, 48, 48)  # pixels of the pictures in every third of the epochs: small ones are quick
+    batch_size: int = 128
+    learning_rate: float = 3e-3
     weight_decay: float = 0.03
     ema_decay: float = 0.999
-    dropout: float = 0.2
-    widths: tuple[int, ...] = (32, 64, 160)
+    dropout: float = 0.3
+    widths: tuple[int, ...] = (40, 80, 160)
     blocks: tuple[int, ...] = (1, 2, 2)
-    teacher: str | None = None
+    teachers: tuple[str, ...] = ()
     teacher_share: float = 0.5
-    rare: float = 0.03  # pictures of labels rarer than this are shown twice an epoch
+    rare: float = 0.01  # pictures of labels rarer than this are shown twice an epoch
     held_out_every: int = 20
     seed: int = 1
     threads: int = 1
@@ -90,9 +90,10 @@ class FaceNetwork(nn.Module):
         super().__init__()
         first = config.widths[0]
         layers: list[nn.Module] = [
-            nn.Conv2d(1, first, 5, 2, 2, bias=False),
+            nn.Conv2d(1, first, 3, 1, 1, bias=False),
             nn.BatchNorm2d(first),
             nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
         ]
         n_in = first
         for stage, (width, blocks) in enumerate(zip(config.widths, config.blocks, strict=True)):
@@ -165,7 +166,7 @@ def _erase(images: torch.Tensor, generator: torch.Generator, share: float = 0.25
     return images
 
 
-def _cover(images: torch.Tensor, generator: torch.Generator, share: float = 0.08) -> torch.Tensor:
+def _cover(images: torch.Tensor, generator: torch.Generator, share: float = 0.05) -> torch.Tensor:
     """Hide the mouth or the eyes of some pictures under an even grey: masks and dark glasses."""
     size = images.shape[-1]
     for i in _some(len(images), share, generator):
@@ -176,7 +177,7 @@ def _cover(images: torch.Tensor, generator: torch.Generator, share: float = 0.08
     return images
 
 
-def _coarsen(images: torch.Tensor, generator: torch.Generator, share: float = 0.12) -> torch.Tensor:
+def _coarsen(images: torch.Tensor, generator: torch.Generator, share: float = 0.08) -> torch.Tensor:
     """Take fine detail from some pictures: reduced to 16 to 36 pixels and enlarged again, as a distant face is."""
     size = images.shape[-1]
     for i in _some(len(images), share, generator):
@@ -186,7 +187,7 @@ def _coarsen(images: torch.Tensor, generator: torch.Generator, share: float = 0.
     return images
 
 
-def _darken(images: torch.Tensor, generator: torch.Generator, share: float = 0.1) -> torch.Tensor:
+def _darken(images: torch.Tensor, generator: torch.Generator, share: float = 0.06) -> torch.Tensor:
     """Leave some pictures a tenth to a third of their light, and the noise that a camera adds to it."""
     for i in _some(len(images), share, generator):
         light, noise = _uniform(2, 0.0, 1.0, generator).tolist()
@@ -234,11 +235,12 @@ def _copies(rows: Dataset, valid: Dataset) -> np.ndarray:
 
 
 def _targets(rows: Dataset, chosen: np.ndarray, config: FaceConfig) -> np.ndarray:
-    """Shares of the votes (n, 8), mixed for the rows ``chosen`` with what the teacher says about them."""
+    """Shares of the votes (n, 8), mixed for the rows ``chosen`` with what the teachers say about them."""
     assert rows.votes is not None
     targets = np.array(rows.votes)
-    if config.teacher is not None:
-        taught = _run(Path(config.teacher), np.asarray(rows.inputs)[chosen])
+    if config.teachers:
+        pictures = np.asarray(rows.inputs)[chosen]
+        taught = np.mean([_run(Path(teacher), pictures) for teacher in config.teachers], axis=0)
         targets[chosen] += config.teacher_share * (taught - targets[chosen])
     return targets
 
@@ -332,11 +334,11 @@ def _main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--epochs", type=int, default=FaceConfig.epochs)
-    parser.add_argument("--teacher", help="weights of an earlier run, fitted on the same rows")
+    parser.add_argument("--teacher", nargs="+", default=(), help="weights of earlier runs, fitted on the same rows")
     parser.add_argument("--threads", type=int, default=FaceConfig.threads)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     options = parser.parse_args()
-    config = FaceConfig(epochs=options.epochs, teacher=options.teacher, threads=options.threads)
+    config = FaceConfig(epochs=options.epochs, teachers=tuple(options.teacher), threads=options.threads)
     train(options.data, options.out, config, options.resume)
 
 
