@@ -224,10 +224,10 @@ def test_who_is_watched_stays_watched_while_they_are_there() -> None:
 
 def test_a_watch_keeps_no_more_than_its_window() -> None:
     watch = FaceWatch(FaceExpert(Told()), Told(), window=1.0)
-    for i in range(60):
+    for i in range(40):
         watch.look(scene(i * 0.1, c80=10, c160=100, c240=200))
     held = [len(track.times) for track in watch._tracker.tracks]
-    assert held == [11, 11, 11]  # 5.9 s and the ten pictures of the second before
+    assert held == [11, 11, 11]  # 3.9 s and the ten pictures of the second before
     assert len(watch._rows) == 33
     assert len(watch._samples) == 11
     watch.look(scene(40.0))
@@ -256,10 +256,10 @@ def lossless(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     source = Recording.open(CLIP)
     (sound,) = source.sound(Timeline((Segment(0.0, 4.0),)))
     with av.open(str(path), "w") as out:
-        video = out.add_stream("ffv1", rate=30)
+        video = out.add_stream("ffv1", rate=12)
         video.width, video.height, video.pix_fmt = 480, 360, "bgr0"
         audio = out.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
-        for i, frame in enumerate(source.frames(np.arange(120) / 30)):
+        for i, frame in enumerate(source.frames(np.arange(48) / 12)):
             picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
             picture.pts = i
             out.mux(video.encode(picture))

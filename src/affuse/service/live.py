@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -42,7 +42,9 @@ from affuse.labels import EKMAN
 from affuse.service.metrics import Metrics
 from affuse.service.security import SUBPROTOCOL
 from affuse.service.settings import Settings
-from affuse.service.stream import Answer, LiveExperts, Moment, Stream
+
+if TYPE_CHECKING:
+    from affuse.service.stream import Answer, LiveExperts, Moment, Stream
 
 __all__ = ["make_router"]
 
@@ -152,6 +154,8 @@ class _Live:
 
     def load(self) -> LiveExperts:
         """The experts, loaded by the first stream. Raises AssetError where weights are missing."""
+        from affuse.service.stream import LiveExperts  # brings the libraries for pictures, which only this needs
+
         with self._lock:
             self.experts = self.experts or LiveExperts()
             return self.experts
@@ -186,7 +190,7 @@ class _Client:
         if self.live.experts is None:
             await self._send({"type": "loading"})
         experts = await self.live.run(self.live.load)
-        stream = Stream(experts, start.window, start.language)
+        stream = experts.stream(start.window, start.language)
         about = {"labels": EKMAN.labels, "modalities": ("face", "voice", "text")}
         await self._send({"type": "ready", **about, "step": start.step, "window": start.window})
         tasks = {asyncio.create_task(self._receive(stream)), asyncio.create_task(self._answer(stream, start.step))}

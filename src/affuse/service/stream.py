@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -74,10 +73,14 @@ class LiveExperts:
         self.face = FaceExpert(self.detector)
         self.voice = VoiceExpert()
         self._text = TextExpert()
-        self.analyzer = cache(self._analyzer)
         self._try()
 
-    def _analyzer(self, language: str | None) -> Analyzer:
+    def stream(self, window: float, language: str | None = None) -> Stream:
+        """A stream that asks these experts; as `Stream`. Raises ConfigError for an unknown language."""
+        return Stream(self, window, language)
+
+    def analyzer(self, language: str | None) -> Analyzer:
+        """What fuses them, for words in one language or (None) in whatever is recognised."""
         return Analyzer({"face": self.face, "voice": self.voice, "text": self._text.in_language(language)})
 
     def _try(self) -> None:
@@ -86,7 +89,7 @@ class LiveExperts:
         self.face.classify(np.zeros((1, 48, 48), dtype=np.uint8))
         self.voice.classify(np.zeros(SAMPLE_RATE, dtype=np.float32))
         self._text.classify(["hello", "你好"])
-        stream = Stream(self, window=1.0)
+        stream = self.stream(window=1.0)
         stream.add_sound(0.0, np.zeros(SAMPLE_RATE, dtype=np.float32), 0.0)
         stream.answer(stream.moment())
 
@@ -173,10 +176,12 @@ class Stream:
 
     def next_picture(self) -> Picture | None:
         """The picture that waits, unless it follows the last one too closely; it waits no longer."""
-        if self._waiting is None or self._waiting.time < self._looked + _APART:
-            return None
+        soon = self._waiting is not None and self._waiting.time < self._looked + _APART
+        return None if soon else self._take()
+
+    def _take(self) -> Picture | None:
         picture, self._waiting = self._waiting, None
-        self._looked = picture.time
+        self._looked = self._looked if picture is None else picture.time
         return picture
 
     def moment(self) -> Moment:
@@ -185,7 +190,7 @@ class Stream:
         segment = Segment(self._now - self.window, self._now)
         cues = tuple(sorted((w for w in self._words if w.segment.overlap(segment) > 0), key=lambda w: w.segment))
         samples = self._sound.take(segment)
-        moment = Moment(segment, self.next_picture(), samples, cues, self._arrived, self._dropped)
+        moment = Moment(segment, self._take(), samples, cues, self._arrived, self._dropped)
         self._fresh = False
         return moment
 
