@@ -248,7 +248,8 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     byId("timeline").querySelector("svg").setAttribute("aria-describedby", "timeline-help");
     document.addEventListener("keydown", (event) => {
       const busy = event.target.closest("input, select, textarea, button, summary, a, [role=slider], [role=tab]");
-      if (!busy && !event.defaultPrevented && /^(Arrow(Left|Right)| )$/.test(event.key)) timeline.onKey(event);
+      const seen = byId("timeline").offsetParent !== null;
+      if (seen && !busy && !event.defaultPrevented && /^(Arrow(Left|Right)| )$/.test(event.key)) timeline.onKey(event);
     }, { signal: ended.signal });
   }
 

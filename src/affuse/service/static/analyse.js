@@ -6,6 +6,7 @@ import { onLanguage, say } from "./language.js";
 import { createRecent } from "./recent.js";
 import { make } from "./report/elements.js";
 import { closeResult, showResult } from "./result.js";
+import { goTo } from "./tabs.js";
 
 const VIEWS = ["compose", "working", "result"];
 const JOBS = "v1/analyses";
@@ -105,7 +106,9 @@ async function start(name, send) {
   byId("working-title").focus();
   try {
     const job = await send(sending.signal);
-    location.hash = `analyse/${job.id}`;
+    file = null;
+    drawComposer();
+    goTo("analyse", job.id);
   } catch (error) {
     showOnly("compose", VIEWS);
     if (error.name !== "AbortError") problem("compose-problem", sentence(error));
@@ -153,18 +156,29 @@ const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, mil
 async function follow(id) {
   showOnly("working", VIEWS);
   for (let asked = 0; opened === id; asked++) {
-    const job = await getJson(`${JOBS}/${id}`);
+    const job = await ask(id);
     if (opened !== id) return;
-    if (job.state === "done") {
+    if (job?.state === "done") {
       await show(job);
       return;
     }
-    drawJob(job);
-    if (job.state === "failed") {
+    if (job) drawJob(job);
+    if (job?.state === "failed") {
       byId("working-back").focus();
       return;
     }
     await pause(POLL[Math.min(asked, POLL.length - 1)]);
+  }
+}
+
+/** The job as it stands, or null while the service is away: it forgets no job, so that asking again is worth it. */
+async function ask(id) {
+  try {
+    return await getJson(`${JOBS}/${id}`);
+  } catch (error) {
+    if (error.status !== 0) throw error;
+    problem("working-problem", sentence(error));
+    return null;
   }
 }
 
@@ -194,7 +208,7 @@ async function remove(id) {
     }
   }
   recordings.delete(id);
-  location.hash = "analyse";
+  goTo("analyse");
 }
 
 /** Open a job by its id, or the composer. */
@@ -220,7 +234,7 @@ async function open(id) {
 
 /** Returns what opens a job of this tab by its id. */
 export function wireAnalyse() {
-  const home = () => { location.hash = "analyse"; };
+  const home = () => goTo("analyse");
   wireDrop(byId("compose-drop"), byId("compose-file"), pick);
   wireFile(byId("compose-transcript"));
   byId("compose-form").addEventListener("submit", submit);

@@ -62,6 +62,7 @@ async function start() {
     await begin(mine, source);
     drawDevices();
   } catch (error) {
+    if (run !== mine) return end(mine);
     stop();
     if (error instanceof DOMException || error instanceof TypeError) fail(() => say(reasonOf(error)));
     else fail(() => sentence(error));

@@ -4,6 +4,7 @@ import { wireFuse } from "./fuse.js";
 import { onLanguage, say, wireLanguage } from "./language.js";
 import { wireLive } from "./live.js";
 import { wireTheme } from "./report/theme.js";
+import { pauseResult } from "./result.js";
 import { wireTabs } from "./tabs.js";
 
 const THEME = "affuse.theme";
@@ -16,6 +17,7 @@ const stopLive = wireLive();
 const openFuse = wireFuse();
 wireTabs((name, rest) => {
   if (name === "analyse") openAnalyse(rest);
+  else pauseResult();
   if (name === "fuse") openFuse();
   if (name !== "live") stopLive();
 });

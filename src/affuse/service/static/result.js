@@ -25,6 +25,9 @@ export function closeResult() {
   shown = null;
 }
 
+/** Nothing goes on playing behind another tab. */
+export const pauseResult = () => byId("viewer").querySelector("#media")?.pause();
+
 function draw(state = {}) {
   const { job, words } = shown;
   const { source, notes } = job.result;

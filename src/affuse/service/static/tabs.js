@@ -10,7 +10,25 @@ const place = () => {
   return tabs.some((tab) => nameOf(tab) === name) ? { name, rest } : null;
 };
 
+/** What is open in each tab: who comes back to one finds it as it was. */
+const places = new Map();
+
+const isOpen = (tab) => tab.getAttribute("aria-selected") === "true";
+
+/** Go to a place of a tab; where another tab is open, it waits for the user to come back. */
+export function goTo(name, rest = "") {
+  places.set(name, rest);
+  if (tabs.some((tab) => isOpen(tab) && nameOf(tab) === name)) location.hash = rest ? `${name}/${rest}` : name;
+}
+
+function choose(tab) {
+  const name = nameOf(tab);
+  const rest = isOpen(tab) ? "" : places.get(name);
+  location.hash = rest ? `${name}/${rest}` : name;
+}
+
 function open({ name, rest }, tell) {
+  places.set(name, rest);
   for (const tab of tabs) {
     const chosen = nameOf(tab) === name;
     tab.setAttribute("aria-selected", String(chosen));
@@ -33,7 +51,7 @@ function onKey(event) {
 /** `tell(name, rest)` hears what is open, now and later. */
 export function wireTabs(tell) {
   for (const tab of tabs) {
-    tab.addEventListener("click", () => { location.hash = nameOf(tab); });
+    tab.addEventListener("click", () => choose(tab));
     tab.addEventListener("keydown", onKey);
   }
   window.addEventListener("hashchange", () => { if (place()) open(place(), tell); });
