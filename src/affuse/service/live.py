@@ -219,7 +219,7 @@ class _Client:
             if not self._rate.allows(arrived):
                 raise _RefusalError(_POLICY, f"more than {_MESSAGES_A_SECOND} messages a second")
             if isinstance(message, bytes):
-                _take(stream, message, arrived)
+                _take_in(stream, message, arrived)
             else:
                 parsed = _parsed(message)
                 if isinstance(parsed, Stop):
@@ -234,7 +234,7 @@ class _Client:
             async with asyncio.timeout(patience):
                 message = await self.socket.receive()
         except TimeoutError:
-            raise _RefusalError(_POLICY, f"nothing came for {patience:.0f} s") from None
+            raise _RefusalError(_POLICY, f"nothing came for {patience:g} s") from None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1006))
         text: str | None = message.get("text")
@@ -312,7 +312,7 @@ def _parsed(text: str) -> Start | Text | Stop:
         raise _RefusalError(_POLICY, f"{place}: {first['msg']}" if place else first["msg"]) from None
 
 
-def _take(stream: Stream, message: bytes, arrived: float) -> None:
+def _take_in(stream: Stream, message: bytes, arrived: float) -> None:
     if len(message) <= _HEADER.size or message[0] not in _LARGEST:
         raise _RefusalError(
             _UNSUPPORTED, "a binary message is a byte (1 picture, 2 sound), its time as a float64 and the samples"
