@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import socket
@@ -9,7 +10,7 @@ import struct
 import time
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -642,6 +643,7 @@ START_FRAME = frame(1, json.dumps(START).encode())
         (np.random.default_rng(0).bytes(5000), 1002),
         (frame(8, b"\x01"), 1002),  # a goodbye of one byte
         (START_FRAME + frame(2, b""), 1003),
+        (START_FRAME + frame(8, b"\x03\xe8"), 1000),  # gone before it is ready
     ],
 )
 def test_garbage_closes_the_stream_and_nothing_else(server: Server, garbage: bytes, code: int) -> None:
@@ -702,6 +704,24 @@ def test_defects_are_told_without_the_insides(
     said = refused(create_app(Settings(tmp_path, allowed_hosts=("testserver",))))
     assert said.startswith(sentence)
     assert "secret" in caplog.text
+
+
+def test_a_stream_that_is_closed_under_its_answer_is_no_defect(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    came = iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "text": json.dumps(START)}])
+
+    async def receive() -> dict[str, Any]:
+        return next(came)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            raise RuntimeError("closed")  # as uvicorn does
+
+    app = create_app(Settings(tmp_path))
+    about = {"path": "/v1/live", "query_string": b"", "headers": [(b"host", b"localhost")], "subprotocols": []}
+    asyncio.run(app({"type": "websocket"} | about, receive, send))
+    assert caplog.text == ""
 
 
 def test_who_says_nothing_does_not_keep_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

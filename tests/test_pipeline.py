@@ -7,7 +7,7 @@ import pytest
 
 import affuse
 from affuse.analysis import Analysis
-from affuse.errors import ConfigError, MediaError
+from affuse.errors import ConfigError, DataError, MediaError
 from affuse.labels import EKMAN
 from affuse.media import Recording
 from affuse.pipeline import Analyzer, load_experts, shipped_fuser
@@ -48,6 +48,20 @@ def test_fused_answer_is_that_of_the_pool(recording: Path) -> None:
     pool = shipped_fuser().pool.select(("face", "voice", "text"))
     raw = np.array([[_row("happiness", 0.9), _row("anger", 0.9), _row("anger", 0.8)]])
     assert np.allclose(analysis.verdicts[0].fused, pool(pool.calibrate(raw))[0])
+
+
+def test_readings_are_fused_by_themselves_in_whatever_order_they_come(recording: Path) -> None:
+    analyzer = Analyzer(experts(voice=FakeExpert("voice", {"anger": 0.9}, silent=[1])))
+    opened = Recording.open(recording)
+    timeline = Timeline.windows(opened.duration)
+    readings = {m: e.read(opened, timeline)[0] for m, e in reversed(analyzer.experts.items())}
+    expected = [v.to_dict() for v in analyzer.analyze(recording).verdicts]
+    assert [v.to_dict() for v in analyzer.fuse(readings, timeline)] == expected
+    with pytest.raises(DataError, match="face: the reading covers 6 windows; the timeline has 1"):
+        analyzer.fuse(readings, Timeline(timeline.segments[:1]))
+    del readings["text"]
+    with pytest.raises(DataError, match="text: the reading covers 0 windows; the timeline has 6"):
+        analyzer.fuse(readings, timeline)
 
 
 def _row(label: str, p: float) -> list[float]:
