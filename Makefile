@@ -13,7 +13,7 @@ PIP = $(shell test -x $(BIN)/pip && echo $(BIN)/python -m pip || echo $(PYTHON) 
 INSTALL = $(PIP) --disable-pip-version-check install --quiet --no-compile --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-train demo test lint types format bench clean
+.PHONY: help setup setup-dev setup-train demo test lint types format bench figures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ format: $(VENV)/.dev  ## put style in order
 
 bench: $(VENV)/.dev  ## measure speed and memory of whole processes
 	$(BIN)/python bench/run.py $(ARGS)
+
+figures: $(VENV)/.dev  ## measure the shipped experts and refresh every table (AFFUSE_DATA names the data)
+	$(BIN)/python scripts/make_figures.py $(ARGS)
 
 clean:  ## remove the environment and everything made by demo and bench
 	rm -rf $(VENV) demo/out demo/report.html bench-out
