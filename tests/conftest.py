@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from affuse.service.worker import Runner
+    from serving import Desk
 
 # Read when the libraries load, so before any test imports them: several of them taking every core slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,3 +29,45 @@ def data() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"AFFUSE_DATA names {folder}, which is not a folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[Runner]:
+    """One process that analyses for all tests of the service, so that the experts are loaded once."""
+    pytest.importorskip("fastapi", reason="the service needs the extra serve")
+    pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (extra dev)")
+    from affuse.service.worker import Runner
+
+    runner = Runner()
+    yield runner
+    runner.end()
+
+
+@pytest.fixture
+def make_desk(tmp_path: Path, runner: Runner) -> Iterator[Callable[..., Desk]]:
+    """Makes services in this process, with settings of their own."""
+    from affuse.service.settings import Settings
+    from serving import Desk
+
+    with ExitStack() as desks:
+
+        def make(**settings: Any) -> Desk:
+            folder = tmp_path / f"service {len(list(tmp_path.glob('service *')))}"
+            return desks.enter_context(Desk(Settings(folder, **settings), runner))
+
+        yield make
+
+
+@pytest.fixture
+def desk(make_desk: Callable[..., Desk]) -> Desk:
+    """A service in this process."""
+    return make_desk()
+
+
+@pytest.fixture(scope="session")
+def tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of a 200 Hz tone."""
+    from serving import write_sound
+
+    samples = 8000 * np.sin(2 * np.pi * 200 * np.arange(16_000) / 16_000)
+    return write_sound(tmp_path_factory.mktemp("media") / "tone.wav", samples)

@@ -1,4 +1,4 @@
-"""A real server process with workers of its own, for tests that look at the service from outside."""
+"""Services for tests: a real server process with workers of its own, and one in this process that works when told."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+import wave
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-__all__ = ["Server", "free_port"]
+import httpx
+import numpy as np
+import uvicorn
+
+from affuse.service.app import create_app
+from affuse.service.settings import Settings
+from affuse.service.worker import Runner, Worker
+
+__all__ = ["Desk", "Server", "free_port", "write_sound"]
 
 _PATIENCE = 60.0  # seconds: a loaded machine takes long to start three interpreters
 
@@ -101,3 +112,82 @@ class Server:
     ) -> None:
         if self.process is not None:
             self.stop()
+
+
+class Desk:
+    """The application behind a real socket in this process; its jobs are done in `work`, and nowhere else.
+
+    ``http`` asks it, ``worker`` is its worker. A ``runner`` that others have warmed up spares loading the experts.
+    """
+
+    def __init__(self, settings: Settings, runner: Runner) -> None:
+        self.settings = settings
+        self.app = create_app(settings)
+        self.worker = Worker(settings)
+        self.worker.runner = runner
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        token = {} if settings.token is None else {"Authorization": f"Bearer {settings.token}"}
+        self.http = httpx.Client(base_url=self.url, timeout=30, headers=token)
+        self._server = uvicorn.Server(uvicorn.Config(self.app, log_level="critical", timeout_graceful_shutdown=1))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
+
+    def __enter__(self) -> Desk:
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.005)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+    def send(self, path: Path | None = None, name: str | None = None, **parts: Any) -> httpx.Response:
+        """Upload a recording under a name, or send a text; ``parts`` are options, or ``transcript`` as a path."""
+        if path is None:
+            return self.http.post("/v1/analyses", json=parts)
+        files = {"file": (name or path.name, path.read_bytes())}
+        if "transcript" in parts:
+            transcript = parts.pop("transcript")
+            files["transcript"] = (transcript.name, transcript.read_bytes())
+        return self.http.post("/v1/analyses", files=files, data=parts)
+
+    def work(self) -> None:
+        """Do all jobs that wait."""
+        while self.worker.store.counts()["queued"]:
+            self.worker.work()
+
+    def done(self, path: Path | None = None, name: str | None = None, **parts: Any) -> dict[str, Any]:
+        """Send, work, and return the job as it then stands."""
+        answer = self.send(path, name, **parts)
+        assert answer.status_code == 202, answer.text
+        self.work()
+        return self.job(answer.json()["id"])
+
+    def job(self, job_id: str, **query: str) -> dict[str, Any]:
+        """A job as it stands."""
+        answer = self.http.get(f"/v1/analyses/{job_id}", params=query)
+        assert answer.status_code == 200, answer.text
+        job: dict[str, Any] = answer.json()
+        return job
+
+    def files(self) -> list[str]:
+        """Everything that lies in the folders of uploads and results."""
+        return sorted(
+            str(path.relative_to(self.settings.folder))
+            for folder in (self.settings.uploads, self.settings.results)
+            for path in folder.rglob("*")
+        )
+
+
+def write_sound(path: Path, samples: np.ndarray, repeats: int = 1) -> Path:
+    """Write 16-bit mono samples at 16 kHz, so many times over."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", "not compressed"))
+        for _ in range(repeats):
+            file.writeframes(samples.astype("<i2").tobytes())
+    return path

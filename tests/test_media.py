@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import tracemalloc
 import wave
 from collections.abc import Sequence
@@ -466,6 +467,38 @@ def test_a_list_of_other_files_is_refused(tmp_path, clip):
     (tmp_path / "list.m3u8").write_text(playlist)
     with pytest.raises(MediaError, match=r"list\.m3u8"):
         Recording.open(tmp_path / "list.m3u8")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile other.ts\n"),
+    ],
+)
+def test_a_list_of_files_opens_none_of_them(tmp_path: Path, name: str, text: str) -> None:
+    """Reading the header of a list would open what it names, here a pipe that somebody waits to write into."""
+    os.mkfifo(tmp_path / "other.ts")
+    (tmp_path / name).write_text(text)
+    opened, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            try:
+                os.close(os.open(tmp_path / "other.ts", os.O_WRONLY | os.O_NONBLOCK))
+                opened.set()
+            except OSError:
+                continue  # nobody reads
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with pytest.raises(MediaError, match="is not a recording but a text or a list of files"):
+            Recording.open(tmp_path / name)
+    finally:
+        over.set()
+        watcher.join()
+    assert not opened.is_set()
 
 
 def test_no_streams_of_ours(tmp_path):

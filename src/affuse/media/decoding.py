@@ -29,8 +29,10 @@ SAMPLE_RATE = 16_000
 # PyAV types every exception that FFmpeg may raise under this class; some also derive from OSError or ValueError.
 _FAILURE = av.error.FFmpegError
 
-# Lists of other files (which an upload must not make us open) and FFmpeg's rendering of plain text as video.
-_REFUSED = ("concat", "dash", "hls", "tty")
+# Formats that make FFmpeg open other files, which an upload must not, and its rendering of plain text as video. They
+# are kept from reading even a header: that alone opens the files.
+_REFUSED = {"concat", "dash", "hls", "rtsp", "sdp", "tty", "vobsub"}
+_TAKEN = ",".join(sorted(av.formats_available - _REFUSED))
 
 # Formats whose header states no duration: FFmpeg guesses it from the bit rate or from the last times that it finds.
 _UNSTATED = (
@@ -117,10 +119,12 @@ class Chunk(NamedTuple):
 
 
 def _open(path: Path) -> InputContainer:
-    options = {"protocol_whitelist": "file"}  # a recording may not make us fetch anything
+    options = {"protocol_whitelist": "file", "format_whitelist": _TAKEN}  # nothing of the network, nothing else here
     try:
         # The explicit protocol keeps a file called "concat:…" from being read as a command.
         return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
+    except av.error.ArgumentError as error:
+        raise MediaError(f"{path} is not a recording but a text or a list of files") from error
     except _FAILURE as error:
         raise MediaError(
             f"{path} is damaged, cut off or not a recording at all: FFmpeg cannot read it ({error.strerror})"
@@ -133,8 +137,6 @@ def probe(path: Path, audio_stream: int | None = None) -> Probe:
     Raises MediaError where nothing can be decoded, ConfigError where ``audio_stream`` is out of range.
     """
     with _open(path) as container:
-        if container.format.name in _REFUSED:
-            raise MediaError(f"{path} is not a recording but a text or a list of files ({container.format.long_name})")
         streams, notes = _choose(container, path, audio_stream)
         starts = _first_times(container, [s for s in streams if s.codec_context is not None])
         usable = [s for s in streams if s.index in starts]
