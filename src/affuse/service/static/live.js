@@ -17,7 +17,6 @@ const STATES = { connecting: "live.connecting", loading: "live.loading", on: "li
 let run = null;  // what runs between start and stop
 let steps = [];  // windows of the last minute, at their times since the start
 let last = null;
-let lost = 0;  // pictures that the service gave up for newer ones
 let curves = null;
 let state = "";
 let wrong = () => "";
@@ -52,7 +51,6 @@ async function start() {
   const mine = { ends: [], stream: null };
   run = mine;
   steps = [];
-  lost = 0;
   drawControls("live.asking");
   try {
     await getJson("v1/models");  // asks for the token where one is needed: a socket could not tell why it was refused
@@ -119,8 +117,7 @@ function drawControls(key) {
 
 /** An answer, as a window on our own clock. */
 function onStep(answer, time, dropped) {
-  lost += answer.dropped;
-  last = { ...answer, start: time + answer.start - answer.end, end: time, person: null, dropped: lost + dropped };
+  last = { ...answer, start: time + answer.start - answer.end, end: time, person: null, dropped };
   steps = [...steps.filter((step) => step.end > time - SPAN), last];
   draw();
 }

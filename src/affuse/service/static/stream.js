@@ -29,7 +29,7 @@ function message(kind, seconds, payload) {
 /**
  * Connect and stay connected until `close()`.
  *
- * on: state("connecting" | "loading" | "on" | "lost"), step(answer, seconds since the first connection), and
+ * on: state("connecting" | "loading" | "on" | "lost"), step(answer, seconds since the first connection, pictures dropped), and
  * end(sentence or "") when the service ends the stream or cannot be reached.
  */
 export function openStream(options, on) {
@@ -41,7 +41,7 @@ export function openStream(options, on) {
   let refusal = null;
   let closed = false;
   let timer = null;
-  let dropped = 0;
+  const dropped = { here: 0, before: 0, now: 0 };  // pictures: by us, by the service until the last connection, in this one
 
   const since = (at) => (at - origin) / 1000;
   const ready = () => socket?.readyState === WebSocket.OPEN;
@@ -51,6 +51,8 @@ export function openStream(options, on) {
     socket = new WebSocket(address(), [PROTOCOL, ...(token() ? [`token.${token()}`] : [])]);
     socket.onopen = () => {
       origin = performance.now();
+      dropped.before += dropped.now;
+      dropped.now = 0;
       soundTime = null;
       socket.send(JSON.stringify({ type: "start", ...options }));
     };
@@ -64,7 +66,10 @@ export function openStream(options, on) {
     else if (answer.type === "ready") {
       failures = 0;
       on.state("on");
-    } else if (answer.type === "step") on.step(answer, answer.time + (origin - began) / 1000, dropped);
+    } else if (answer.type === "step") {
+      dropped.now = answer.dropped;
+      on.step(answer, answer.time + (origin - began) / 1000, dropped.here + dropped.before + dropped.now);
+    }
   }
 
   function lost({ code, reason }) {
@@ -85,7 +90,7 @@ export function openStream(options, on) {
     /** A picture taken at a time of performance.now(); dropped while earlier ones still wait to be sent. */
     picture: (payload, at) => {
       if (!ready()) return;
-      if (socket.bufferedAmount > FULL) dropped += 1;
+      if (socket.bufferedAmount > FULL) dropped.here += 1;
       else socket.send(message(PICTURE, Math.max(0, since(at)), payload));
     },
     /** The next chunk of sound, which ended about `at`; its samples follow those before without a gap. */
