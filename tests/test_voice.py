@@ -343,21 +343,6 @@ def test_projection_gives_uncorrelated_parts_of_unit_variance(torch) -> None:  #
     np.testing.assert_allclose(np.cov(projected.T.numpy(), bias=True), np.eye(4), atol=1e-3)
 
 
-def test_a_telephone_takes_low_and_high_bands_from_some_clips_alone(torch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice import _narrow
-    from affuse.training.voice_networks import mel_filterbank
-
-    log_power = torch.zeros(200, 5, 80)
-    loss = -_narrow(log_power, torch.Generator().manual_seed(0), share=0.25)
-    centres = mel_filterbank(80).argmax(dim=0) * SAMPLE_RATE / 1024
-    outside = (centres < 290) | (centres > 3500)
-    narrowed = loss[:, 0, 0] > 0
-    assert 0.15 < narrowed.float().mean() < 0.35
-    assert (loss[narrowed][:, :, outside] >= 3).all()
-    assert (loss[:, :, (centres > 400) & (centres < 3300)] == 0).all()
-    assert (loss[~narrowed] == 0).all()
-
-
 def test_folds_over_all_judge_every_speaker_by_networks_that_never_heard_them(  # type: ignore[no-untyped-def]
     torch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

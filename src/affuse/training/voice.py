@@ -51,7 +51,6 @@ from affuse.training.common import (
     write_json,
 )
 from affuse.training.voice_networks import (
-    FRAME_STEP,
     HOP,
     Functionals,
     FunctionalsNetwork,
@@ -68,7 +67,6 @@ CORPORA: dict[str, LabelSpace] = {"ravdess": RAVDESS, "emodb": EMODB}
 # Logits of the labels that a corpus does not have, so that a network never learns "German, so not surprised".
 _IMPOSSIBLE = -1e4
 _ABOUT = ("targets", "groups", "corpus", "clips")  # what is known of a row besides its sound
-_TELEPHONE = slice(11, 56)  # bands of 80 whose centres lie between 300 Hz and 3.4 kHz
 _QUIET = -16.1  # log power of the frames that pad a short clip: 70 dB below the clip's mean
 
 
@@ -76,7 +74,7 @@ _QUIET = -16.1  # log power of the frames that pad a short clip: 70 dB below the
 class VoiceConfig:
     """Everything that shapes a run."""
 
-    epochs: int = 32
+    epochs: int = 45
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -87,12 +85,12 @@ class VoiceConfig:
     mixup_share: float = 0.5
     n_mels: int = 80
     widths: tuple[int, ...] = (24, 32, 64, 96)
-    frames: tuple[int, int] = (80, 160)
+    frames: tuple[int, int] = (160, 320)
     speeds: tuple[float, ...] = (1.0, 0.85, 0.925, 1.075, 1.175)
-    functionals_copies: int = 6
-    functionals_epochs: int = 30
+    functionals_copies: int = 8
+    functionals_epochs: int = 20
     functionals_batch: int = 128
-    functionals_hidden: int = 256
+    functionals_hidden: int = 128
     functionals_dropout: float = 0.5
     functionals_weight_decay: float = 0.1
     folds: int = 5
@@ -178,7 +176,7 @@ class Features:
         for waveform in waveforms:
             variants = []
             for speed in speeds:
-                power = bands(spectrum(torch.from_numpy(_change_speed(waveform, speed))[None])[:, ::FRAME_STEP])[0]
+                power = bands(spectrum(torch.from_numpy(_change_speed(waveform, speed))[None]))[0]
                 variants.append(torch.log(power / (power.mean() + 1e-12) + 1e-7).half())
             self._held.append(variants)
 
@@ -215,7 +213,7 @@ def augment(log_power: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     """Another voice in another room: (n, frames, bands) log power in, normalised features with masks out."""
     log_power = _warp(log_power, generator)
     log_power = _reverberate(log_power, generator)
-    log_power = _narrow(_equalise(log_power, generator), generator)
+    log_power = _equalise(log_power, generator)
     power = _add_noise(log_power.exp(), generator)
     return _mask(normalise(power), generator)
 
@@ -241,10 +239,8 @@ def _reverberate(log_power: torch.Tensor, generator: torch.Generator, share: flo
     if len(chosen) == 0:
         return log_power
     seconds, strength = _uniform((2,), 0.0, 1.0, generator).tolist()
-    length = 20
-    decay = (
-        13.8 * (FRAME_STEP * HOP / SAMPLE_RATE) / (0.15 + 0.5 * seconds)
-    )  # 60 dB of power within the reverberation time
+    length = 40
+    decay = 13.8 * (HOP / SAMPLE_RATE) / (0.15 + 0.5 * seconds)  # 60 dB of power within the reverberation time
     tail = torch.exp(-decay * torch.arange(length)) * (0.05 + 0.25 * strength)
     tail[0] = 1.0
     power = log_power[chosen].exp().transpose(1, 2)
@@ -266,21 +262,11 @@ def _equalise(log_power: torch.Tensor, generator: torch.Generator) -> torch.Tens
     return log_power + curve[:, None]
 
 
-def _narrow(log_power: torch.Tensor, generator: torch.Generator, share: float = 0.12) -> torch.Tensor:
-    """Take what lies below 300 Hz and above 3.4 kHz from a share of the clips, as a telephone does."""
-    n, _, n_bands = log_power.shape
-    outside = torch.ones(n_bands)
-    outside[_TELEPHONE] = 0
-    chosen = (torch.rand(n, generator=generator) < share).float()
-    loss = chosen * _uniform((n,), 3.0, 9.0, generator)
-    return log_power - loss[:, None, None] * outside
-
-
-def _add_noise(power: torch.Tensor, generator: torch.Generator, share: float = 0.6) -> torch.Tensor:
-    """Add noise of a random spectral slope to a share of the clips, 0 to 45 dB below them."""
+def _add_noise(power: torch.Tensor, generator: torch.Generator, share: float = 0.5) -> torch.Tensor:
+    """Add noise of a random spectral slope to a share of the clips, 5 to 45 dB below them."""
     n, n_frames, n_bands = power.shape
     noisy = (torch.rand(n, generator=generator) < share).float()
-    ratio = 10 ** (-_uniform((n,), 0.0, 4.5, generator)) * noisy
+    ratio = 10 ** (-_uniform((n,), 0.5, 4.5, generator)) * noisy
     slope = torch.randn((n, 1), generator=generator) * 2 - 2
     shape = torch.exp(slope * torch.linspace(-0.5, 0.5, n_bands))
     shape = shape / shape.mean(dim=1, keepdim=True)
@@ -290,7 +276,7 @@ def _add_noise(power: torch.Tensor, generator: torch.Generator, share: float = 0
     return power + scale[:, None, None] * shape[:, None] * flicker
 
 
-def _mask(features: torch.Tensor, generator: torch.Generator, bands: int = 10, frames: int = 12) -> torch.Tensor:
+def _mask(features: torch.Tensor, generator: torch.Generator, bands: int = 10, frames: int = 25) -> torch.Tensor:
     """Blank two bands and two stretches of time in every clip."""
     _, n_frames, n_bands = features.shape
     for clip in features:
@@ -550,7 +536,7 @@ def _functionals_table(rows: Rows, path: Path, config: VoiceConfig, resume: bool
 def disguise(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Change speed by up to 15 %, and by chance cut to 1.6 s or more, filter smoothly and add white or brown noise.
 
-    The noise lies 0 to 40 dB below the clip.
+    The noise lies 5 to 40 dB below the clip.
     """
     changed = _change_speed(waveform, generator.uniform(0.87, 1.17))
     if generator.random() < 0.6:
@@ -566,7 +552,7 @@ def disguise(waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray
         if generator.random() < 0.5:
             noise = np.cumsum(noise)
             noise -= np.convolve(noise, np.full(400, 1 / 400), "same")
-        changed = changed + noise * changed.std() / noise.std() * 10 ** (-generator.uniform(0, 40) / 20)
+        changed = changed + noise * changed.std() / noise.std() * 10 ** (-generator.uniform(5, 40) / 20)
     return changed
 
 

@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 
 __all__ = [
-    "FRAME_STEP",
     "HOP",
     "WINDOW",
     "AttentiveStatistics",
@@ -30,8 +29,6 @@ WINDOW = 1024
 """Samples of a frame (64 ms): long enough to hold a man's pitch periods apart, which 32 ms are not."""
 HOP = 160
 """Samples from frame to frame (10 ms)."""
-FRAME_STEP = 2
-"""The residual networks read every second frame: 20 ms are still a third of a window, at half the work."""
 LOW, HIGH = 50.0, 7600.0
 # Below the mean power of a clip by this factor (60 dB) nothing is heard: what hides there is the recording's own noise.
 _FLOOR = 1e-6
@@ -331,7 +328,7 @@ class VoiceEnsemble(nn.Module):
 
     def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         power = self.spectrum(waveform)
-        features = normalise(self.bands(power[:, ::FRAME_STEP]))
+        features = normalise(self.bands(power))
         answers = [network(features) for network in self.networks]
         functionals = self.functionals(power)
         logits = [logits for _, logits in answers] + [perceptron(functionals) for perceptron in self.perceptrons]
