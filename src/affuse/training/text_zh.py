@@ -75,8 +75,8 @@ class ZhConfig:
     mask_share: float = 0.2
     width: int = 64
     n_pairs: int = 8192
-    shop_rows: int = 12_000
-    delivery_rows: int = 6_000
+    shop_rows: int = 6_000
+    delivery_rows: int = 3_000
     class_weight_power: float = 0.5
     other_weight: float = 0.1
     seed: int = 1
