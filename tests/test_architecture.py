@@ -36,10 +36,13 @@ ALLOWED: dict[str, set[str]] = {
     "training": INFERENCE | {"loop"},
     "pipeline": INFERENCE,
     "fusing": INFERENCE,
+    "evaluating": INFERENCE,
+    "benchmark": INFERENCE | {"pipeline"},
+    "exporting": INFERENCE | {"pipeline", "evaluating", "benchmark"},
     "report": GROUND | {"analysis"},
     "testing": INFERENCE,
     "service": INFERENCE | {"pipeline", "fusing", "report"},
-    "cli": INFERENCE | {"pipeline", "fusing", "report", "service"},
+    "cli": INFERENCE | {"pipeline", "fusing", "evaluating", "benchmark", "exporting", "report", "service"},
 }
 
 # (room, room): allowed inside functions only, where it is loaded for the one call that needs it.

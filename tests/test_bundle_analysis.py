@@ -376,8 +376,8 @@ def test_analyze_says_what_is_wrong_with_experts(tmp_path: Path, run: Run) -> No
 
 
 def test_evaluate_measures_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    from affuse.cli.evaluate import evaluate_expert
     from affuse.datasets import Dataset
+    from affuse.evaluating import evaluate_expert
 
     clips = [sound(tmp_path / f"{i}.wav", level, level) for i, level in enumerate((0.02, 0.9))]
     rows = Dataset("own", "voice", TWO, clips, np.array([0, 1]), np.array(["a", "b"]))

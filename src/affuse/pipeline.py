@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 
 from affuse.analysis import Analysis, Cue, Evidence, Person, Source, Verdict
-from affuse.errors import AffuseError, ConfigError, DataError, MediaError
+from affuse.errors import AffuseError, AssetError, ConfigError, DataError, MediaError
 from affuse.experts import DEFAULT_EXPERTS, load_expert, weights
 from affuse.experts.base import Expert, Reading
 from affuse.experts.bundle.columns import KEYS, FeatureTable
+from affuse.experts.bundle.system import read_system
 from affuse.fusion import LogPool, conflict, conflict_in_words, shapley_shares
 from affuse.fusion.spaces import check_emotions, common_emotions, common_sentiment, judges_sentiment
 from affuse.labels import EKMAN, SENTIMENT, to_emotions, to_sentiment
 from affuse.media import Frame, Recording
 from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Segment, Timeline
 
-__all__ = ["Analyzer", "Progress", "analyze", "load_experts", "shipped_fuser"]
+__all__ = ["Analyzer", "LearnedFuser", "Progress", "analyze", "load_experts", "load_system", "shipped_fuser"]
 
 _LONG = 600.0  # seconds
 _SENTIMENT_ONLY = "judges sentiment only"
@@ -32,8 +33,8 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class ShippedFuser:
-    """The learned pool, the conflict above which one is worth a word, and the checksum of the file that holds both.
+class LearnedFuser:
+    """A learned pool, the conflict above which one is worth a word, and the checksum of the file that holds both.
 
     ``conflict_thresholds`` are by the number of modalities that have evidence.
     """
@@ -42,15 +43,35 @@ class ShippedFuser:
     conflict_thresholds: Mapping[int, float]
     sha256: str
 
+    @classmethod
+    def read(cls, path: Path) -> LearnedFuser:
+        """Read what ``affuse.training.fuser`` wrote. Raises AssetError where it is something else."""
+        import json
+
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            thresholds = {int(n): float(value) for n, value in values["conflict_thresholds"].items()}
+            return cls(LogPool.from_dict(values["pool"]), thresholds, weights.sha256_of(path))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise AssetError(f"{path} does not hold what a fuser has learned ({error})") from error
+
 
 @cache
-def shipped_fuser() -> ShippedFuser:
+def shipped_fuser() -> LearnedFuser:
     """The fuser that was learned from the shipped experts' held-out answers (recipe: ``affuse.training.fuser``)."""
-    import json
+    return LearnedFuser.read(weights.shipped("fuser"))
 
-    values = json.loads(weights.shipped("fuser").read_text(encoding="utf-8"))
-    thresholds = {int(n): float(value) for n, value in values["conflict_thresholds"].items()}
-    return ShippedFuser(LogPool.from_dict(values["pool"]), thresholds, weights.digest("fuser"))
+
+def load_system(
+    folder: str | Path, language: str | None = None, features: Path | None = None
+) -> tuple[dict[str, Expert], LearnedFuser]:
+    """Experts by modality and the fuser of a bundle that ``affuse export`` wrote.
+
+    Raises AssetError where its files are not the ones that it names, and what `load_experts` raises.
+    """
+    system = read_system(folder)
+    table = None if features is None else _features(features)
+    return system.experts(language, table), LearnedFuser.read(system.fuser)
 
 
 def load_experts(
@@ -89,18 +110,36 @@ class Analyzer:
     ----------
     experts: expert by modality ("face", "voice", "text"); the shipped ones where None.
     window, hop: seconds; by default windows of 3 s, one a second, shorter where a recording is.
+    fuser: what fuses their answers; the shipped one where None.
     """
 
     def __init__(
-        self, experts: Mapping[str, Expert] | None = None, window: float | None = None, hop: float | None = None
+        self,
+        experts: Mapping[str, Expert] | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+        fuser: LearnedFuser | None = None,
     ) -> None:
         self.experts = dict(load_experts() if experts is None else experts)
         self.window = window
         self.hop = hop
-        fuser = shipped_fuser()
+        self.fuser = fuser = shipped_fuser() if fuser is None else fuser
         _check_experts(self.experts)
         self.pool = _pool_of(self.experts, fuser.pool)
         self.conflict_thresholds = fuser.conflict_thresholds
+
+    @classmethod
+    def from_bundle(
+        cls,
+        folder: str | Path,
+        window: float | None = None,
+        hop: float | None = None,
+        language: str | None = None,
+        features: Path | None = None,
+    ) -> Analyzer:
+        """An analyzer with the experts and the fuser of a bundle that ``affuse export`` wrote; as `load_system`."""
+        experts, fuser = load_system(folder, language, features)
+        return cls(experts, window, hop, fuser)
 
     def analyze(
         self, path: str | Path, transcript: str | Path | None = None, progress: Progress | None = None
@@ -371,7 +410,7 @@ class _Answer:
             "window": round(self.timeline[0].duration, 6),
             "hop": round(self.timeline[1].start - self.timeline[0].start, 6) if len(self.timeline) > 1 else None,
             "experts": experts,
-            "fuser": {"name": "calibrated logarithmic pool", "weights": {"fuser": shipped_fuser().sha256}},
+            "fuser": {"name": "calibrated logarithmic pool", "weights": {"fuser": self.analyzer.fuser.sha256}},
             "conflict_thresholds": {str(n): t for n, t in self.analyzer.conflict_thresholds.items()},
         }
 

@@ -57,6 +57,9 @@ def analyze(
     features: Annotated[
         Path | None, typer.Option(help="Table of numbers for a joint expert that reads some, a row a recording.")
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Use the experts and the fuser of this folder, which affuse export wrote.")
+    ] = None,
     language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -67,9 +70,14 @@ def analyze(
     jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript)
     if report is not None and len(jobs) > 1:
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
+    if bundle is not None and experts is not None:
+        raise ConfigError("give either --bundle or --experts; a bundle says itself which experts it has")
     from affuse.pipeline import Analyzer, load_experts  # brings the decoders and networks, which --help does without
 
-    analyzer = Analyzer(load_experts(parse_experts(experts), language, features), window, hop)
+    if bundle is None:
+        analyzer = Analyzer(load_experts(parse_experts(experts), language, features), window, hop)
+    else:
+        analyzer = Analyzer.from_bundle(bundle, window, hop, language, features)
     if text is not None:
         _deliver(analyzer.analyze_text(text), out, "text", report, as_json)
         return

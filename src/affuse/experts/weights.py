@@ -26,14 +26,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DOWNLOADS",
+    "PROVIDERS",
     "Remote",
     "Shipped",
     "cache_folder",
     "digest",
     "download",
+    "engines",
     "fetch",
     "find",
     "manifest",
+    "providers",
     "session",
     "sha256_of",
     "shipped",
@@ -65,6 +68,14 @@ class Remote:
     url: str
     licence: str
 
+
+PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+"""What ONNX Runtime calls the ways to run a network, by our name for them, in the order in which they are chosen."""
 
 DOWNLOADS: dict[str, tuple[Remote, ...]] = {
     # Two exports of one detector (Wu et al. 2023, doi:10.1007/s11633-023-1423-y), in the order in which they are tried.
@@ -177,9 +188,10 @@ def cache_folder() -> Path:
 
 
 def session(path: Path) -> InferenceSession:
-    """Load ONNX weights for the CPU, with one thread or as many as ``AFFUSE_THREADS`` says.
+    """Load ONNX weights for the best of `providers`; on the CPU with one thread or as many as ``AFFUSE_THREADS`` says.
 
-    Raises AssetError where the file is not ONNX, ConfigError where ``AFFUSE_THREADS`` is not a number above 0.
+    Raises AssetError where the file is not ONNX, ConfigError where ``AFFUSE_THREADS`` is not a number above 0 or
+    ``AFFUSE_PROVIDERS`` names what is not there.
     """
     import onnxruntime  # takes a tenth of a second
 
@@ -188,9 +200,47 @@ def session(path: Path) -> InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=providers(path))
+    except ConfigError:
+        raise
     except Exception as error:  # onnxruntime's own classes share no public base
         raise AssetError(f"{path} cannot be loaded as ONNX weights ({str(error).splitlines()[0]})") from error
+
+
+def providers(path: Path) -> list[str | tuple[str, dict[str, Any]]]:
+    """Providers of ONNX Runtime that shall run the network in ``path``, best first; the CPU is the last of them.
+
+    Of what the installed ONNX Runtime has: TensorRT where its engine of this network was built (``affuse export --to
+    tensorrt``; building one takes minutes), else CUDA, else OpenVINO. ``AFFUSE_PROVIDERS`` names others, with commas:
+    tensorrt, cuda, openvino, cpu. Raises ConfigError where one of these is unknown or not there.
+    """
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    present = [name for name, theirs in PROVIDERS.items() if theirs in available]
+    asked = os.environ.get("AFFUSE_PROVIDERS", "")
+    names = [name.strip().lower() for name in asked.split(",") if name.strip()]
+    absent = [name for name in names if name not in present]
+    if absent:
+        raise ConfigError(
+            f"AFFUSE_PROVIDERS asks for {', '.join(absent)}, which this ONNX Runtime has not; "
+            f"it has {', '.join(present)}"
+        )
+    if not names:
+        names = [name for name in present if name != "tensorrt" or engines(path).is_dir()]
+    chosen = [name for name in dict.fromkeys([*names, "cpu"]) if name != "cpu"]
+    return [*((PROVIDERS[name], _provider_options(name, path)) for name in chosen), PROVIDERS["cpu"]]
+
+
+def engines(path: Path) -> Path:
+    """Folder of the TensorRT engines of the network in ``path``: in the cache, since they suit this GPU alone."""
+    return cache_folder() / "engines" / sha256_of(path)
+
+
+def _provider_options(name: str, path: Path) -> dict[str, Any]:
+    if name != "tensorrt":
+        return {}
+    return {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(engines(path))}
 
 
 def width(network: InferenceSession) -> int:

@@ -8,8 +8,19 @@ from typing import Any
 from affuse.errors import ConfigError
 from affuse.experts.bundle.description import BundleDescription
 from affuse.experts.bundle.folder import Bundle, is_bundle, read_bundle, write_bundle
+from affuse.experts.bundle.system import System, is_system, read_system
 
-__all__ = ["Bundle", "BundleDescription", "is_bundle", "load_bundle", "read_bundle", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "BundleDescription",
+    "System",
+    "is_bundle",
+    "is_system",
+    "load_bundle",
+    "read_bundle",
+    "read_system",
+    "write_bundle",
+]
 
 
 def load_bundle(path: str | Path, **options: Any) -> Any:

@@ -124,6 +124,8 @@ class BundleDescription:
             raise AssetError("it does not describe a bundle: it has no format")
         if fields["format"] != FORMAT:
             raise AssetError(f"it is of format {fields['format']!r}; this affuse reads format {FORMAT}")
+        if fields.get("kind") == "system":
+            raise AssetError("it describes a whole system, not one expert; use it by --bundle")
         try:
             labels = LabelSpace(str(fields["labels"]["name"]), tuple(map(str, fields["labels"]["labels"])))
             kept = ("name", "modality", "reads", "prior", "inputs", "measured", "licence", "kind", "files", "affuse")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,7 +21,7 @@ from affuse.experts.bundle.description import MODEL, BundleDescription
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["DESCRIPTION", "Bundle", "is_bundle", "read_bundle", "write_bundle"]
+__all__ = ["DESCRIPTION", "Bundle", "check_files", "is_bundle", "read_bundle", "replacing_bundle", "write_bundle"]
 
 DESCRIPTION = "bundle.json"
 
@@ -69,16 +70,29 @@ def write_bundle(folder: str | Path, description: BundleDescription, files: Mapp
     the folder cannot be written.
     """
     folder = Path(folder)
+    with replacing_bundle(folder) as place:
+        _fill(place, description, files)
+    return folder
+
+
+@contextmanager
+def replacing_bundle(folder: Path) -> Iterator[Path]:
+    """Yield a place beside ``folder`` that takes its place on success, and vanishes on failure.
+
+    A bundle that is there is replaced. Raises OutputError where another folder that is not empty is, or where it cannot
+    be written.
+    """
     if folder.exists() and not is_bundle(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} is there and is no bundle; choose another place, or remove it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent) as place:
-            _fill(Path(place) / "new", description, files)
-            _exchange(folder, Path(place) / "new", Path(place) / "old")
+            new = Path(place) / "new"
+            new.mkdir()
+            yield new
+            _exchange(folder, new, Path(place) / "old")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
-    return folder
 
 
 def read_bundle(folder: str | Path) -> Bundle:
@@ -95,7 +109,13 @@ def read_bundle(folder: str | Path) -> Bundle:
         _check_names(description, description.files)
     except (AssetError, ConfigError, OSError, UnicodeDecodeError) as error:
         raise AssetError(f"{path} cannot be used: {error}") from error
-    for name, expected in description.files.items():
+    check_files(folder, description.files)
+    return Bundle(folder, description)
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise AssetError where one of ``files``, SHA-256 by name, is missing in ``folder`` or was changed."""
+    for name, expected in files.items():
         if not (folder / name).is_file():
             raise AssetError(f"{folder / name} is missing; copy the bundle again")
         found = weights.sha256_of(folder / name)
@@ -104,7 +124,6 @@ def read_bundle(folder: str | Path) -> Bundle:
                 f"{folder / name} has the wrong checksum: expected SHA-256 {expected}, found {found}; "
                 "copy the bundle again"
             )
-    return Bundle(folder, description)
 
 
 def _exchange(folder: Path, new: Path, old: Path) -> None:
@@ -127,7 +146,6 @@ def _fill(place: Path, description: BundleDescription, files: Mapping[str, Path 
     _check_names(description, files)
     digests = dict.fromkeys(sorted(files), "0" * 64)
     description = replace(description, files=digests)  # checks the names before anything is written under them
-    place.mkdir()
     for name, content in files.items():
         if isinstance(content, bytes):
             (place / name).write_bytes(content)

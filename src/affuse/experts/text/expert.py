@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -50,35 +51,39 @@ class TextExpert:
     Parameters
     ----------
     language: "en" or "zh" for every cue, or None to recognise the language of each. Raises ConfigError for another one.
+    english, chinese: other weights than the shipped ones.
     """
 
     name = "text"
     modality = "text"
     labels: LabelSpace = EKMAN
 
-    def __init__(self, language: str | None = None) -> None:
+    def __init__(self, language: str | None = None, english: Path | None = None, chinese: Path | None = None) -> None:
         if language is not None and language not in LANGUAGES:
             raise ConfigError(f"unknown language {language!r}; affuse reads {', '.join(LANGUAGES)}")
         self.language = language
+        self.english = english
+        self.chinese = chinese
 
     def in_language(self, language: str | None) -> TextExpert:
         """An expert for words in ``language`` (None to recognise it) that shares this one's networks."""
-        other = TextExpert(language)
+        other = TextExpert(language, self.english, self.chinese)
         other._english, other._chinese = self._english, self._chinese
         return other
 
     @cached_property
     def _english(self) -> EnglishText:
-        return EnglishText(weights.shipped("text_en"))
+        return EnglishText(self.english or weights.shipped("text_en"))
 
     @cached_property
     def _chinese(self) -> ChineseText:
-        return ChineseText(weights.shipped("text_zh"))
+        return ChineseText(self.chinese or weights.shipped("text_zh"))
 
     @property
     def sha256(self) -> dict[str, str]:
         """Checksums of the weights by name."""
-        return {name: weights.digest(name) for name in ("text_en", "text_zh")}
+        own = {"text_en": self.english, "text_zh": self.chinese}
+        return {n: weights.digest(n) if path is None else weights.sha256_of(path) for n, path in own.items()}
 
     def language_of(self, text: str) -> str | None:
         """Language that a text is read in; None where it is in neither, or holds no words."""
