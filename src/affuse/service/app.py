@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.store = settings, store
     app.include_router(analyses.make_router(settings, store, wake_ups, metrics))
-    app.include_router(fusion.make_router(settings, metrics))
+    app.include_router(fusion.make_router(metrics))
     app.include_router(live.make_router(settings, metrics))
     _add_figures(app, store, metrics)
     _add_page(app)

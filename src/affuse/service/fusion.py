@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Optional, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Request
@@ -26,23 +26,23 @@ from affuse.datasets.predictions import (
 )
 from affuse.errors import DataError
 from affuse.service.metrics import Metrics
-from affuse.service.settings import Settings
 from affuse.service.uploads import display_name, read_form
 
 __all__ = ["FuseRequest", "make_router"]
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 _FOLDS = 5
-_MOST_CELLS = 20_000_000  # numbers in a request
+_MOST_CELLS = 2_000_000  # numbers in a request
 _Table = TypeVar("_Table", ModalityTable, Targets)
-_Row = Annotated[list[Annotated[float, Field(ge=0, le=1)]] | None, Field(max_length=1000)]
+_Numbers = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(max_length=1000, fail_fast=True)]
+_Rows = Annotated[list[Optional[_Numbers]], Field(fail_fast=True)]  # noqa: UP045  metadata is not hashable
 
 
 class FuseRequest(BaseModel, extra="forbid"):
     """Predictions of several models on the same rows."""
 
     labels: list[str] = Field(min_length=2, max_length=1000, examples=[["anger", "happiness", "neutral"]])
-    predictions: dict[str, list[_Row]] = Field(
+    predictions: dict[str, _Rows] = Field(
         min_length=1,
         max_length=64,
         description="By modality one row of probabilities an item, in the order of `labels`; null where a modality "
@@ -98,7 +98,7 @@ _FORM = {
 }
 
 
-def make_router(settings: Settings, metrics: Metrics) -> APIRouter:
+def make_router(metrics: Metrics) -> APIRouter:
     """The routes of fusion."""
     router = APIRouter(prefix="/v1/fuse", tags=["fusion"])
 

@@ -1,0 +1,294 @@
+"""A real server process met by crowds, slow and broken clients, killed processes, and a fuzzer that reads its OpenAPI.
+
+``AFFUSE_FUZZ_EXAMPLES`` (default 4) is how many requests schemathesis makes up for every operation and phase.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the service needs the extra serve")
+pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (extra dev)")
+
+import httpx
+
+from samples import write_clip
+from serving import Server, free_port, write_sound
+
+pytestmark = pytest.mark.slow
+
+FINAL = ("done", "failed")
+CROWD = 200
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "service"
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Minutes of noise: takes long enough to be killed at."""
+    samples = np.random.default_rng(0).integers(-9000, 9000, 60 * 16_000)
+    return write_sound(tmp_path_factory.mktemp("media") / "noise.wav", samples, 3)
+
+
+def _wait(condition: Callable[[], Any], seconds: float = 240) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come to an end"
+        time.sleep(0.1)
+    return value
+
+
+def _jobs(server: Server) -> dict[str, dict[str, Any]]:
+    listed = httpx.get(f"{server.url}/v1/analyses", params={"limit": 1000}, timeout=60).json()["analyses"]
+    return {job["id"]: job for job in listed}
+
+
+def _all_ended(server: Server) -> dict[str, dict[str, Any]]:
+    def ended() -> dict[str, dict[str, Any]] | None:
+        try:
+            jobs = _jobs(server)
+        except httpx.HTTPError:
+            return None
+        return jobs if all(job["state"] in FINAL for job in jobs.values()) else None
+
+    return _wait(ended)
+
+
+def _left(server: Server) -> list[str]:
+    """Files that no finished job accounts for."""
+    uploads = list((server.folder / "uploads").iterdir())
+    results = [p for p in (server.folder / "results").iterdir() if len(p.name) != 32]
+    return [path.name for path in (*uploads, *results)]
+
+
+def _send(server: Server, path: Path, name: str | None = None) -> str:
+    answer = httpx.post(
+        f"{server.url}/v1/analyses", files={"file": (name or path.name, path.read_bytes())}, timeout=120
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+# --- crowds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
+    """Good and broken files, with the state that their jobs must end in."""
+    place = tmp_path_factory.mktemp("crowd")
+    good = [write_sound(place / f"sound {i}.wav", 3000 * np.sin(np.arange(4000) * (0.1 + i / 50))) for i in range(4)]
+    good.append(write_clip(place / "clip.mp4", seconds=0.4))
+    picture = place / "picture.png"
+    Image.new("RGB", (48, 48), "white").save(picture)
+    words = place / "words.txt"
+    words.write_text("What a lovely day.")
+    broken = {
+        "noise.mp4": random.Random(0).randbytes(2000),
+        "empty.wav": b"",
+        "cut.png": picture.read_bytes()[:30],
+        "cut.mp4": good[-1].read_bytes()[:40],
+        "page.html": b"<html>not a recording</html>",
+    }
+    for name, content in broken.items():
+        (place / name).write_bytes(content)
+    return [(path, "done") for path in (*good, picture, words)] + [(place / name, "failed") for name in broken]
+
+
+def test_a_crowd_of_good_broken_slow_and_vanishing_clients(
+    folder: Path, crowd: list[tuple[Path, str]], noise: Path
+) -> None:
+    with Server(folder, "--max-queue", "1000", "--workers", "1") as server:
+        _send(server, crowd[0][0])
+        _all_ended(server)
+        process = psutil.Process(server.process.pid)  # type: ignore[union-attr]
+        before = process.memory_info().rss
+        slow = [_slow_client(server) for _ in range(20)]
+        with ThreadPoolExecutor(40) as pool:
+            vanished = [pool.submit(_vanish, server, noise) for _ in range(20)]
+            sent = [(pool.submit(_send, server, path), end) for path, end in (crowd * CROWD)[:CROWD]]
+            expected = {future.result(): end for future, end in sent}
+            for future in vanished:
+                future.result()
+        assert server.answers()
+        jobs = _all_ended(server)
+        assert {job: jobs[job]["state"] for job in expected} == expected
+        assert len(jobs) == CROWD + 1, "every accepted job is there, and none that was not"
+        assert all(jobs[job]["error"] for job, end in expected.items() if end == "failed")
+        _wait(lambda: _left(server) == [])
+        for line in slow:
+            line.close()
+        grown = process.memory_info().rss - before
+        assert grown < 60e6, f"the server grew by {grown / 1e6:.0f} MB"
+        assert "Traceback" not in server.log
+
+
+def _slow_client(server: Server) -> socket.socket:
+    """Announces much, sends a little and then nothing."""
+    line = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    line.sendall(
+        b"POST /v1/analyses HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; "
+    )
+    return line
+
+
+def _vanish(server: Server, path: Path) -> None:
+    """Leaves in the middle of an upload, without a goodbye."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as line:
+        line.sendall(
+            b"POST /v1/analyses HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+            b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' % path.stat().st_size
+        )
+        line.sendall(path.read_bytes()[:300_000])
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
+
+
+# --- killed processes -------------------------------------------------------------------------------------------------
+
+
+def _descendants(server: Server, module: str) -> list[psutil.Process]:
+    assert server.process is not None
+    try:
+        below = psutil.Process(server.process.pid).children(recursive=True)
+        return [p for p in below if module in p.cmdline()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _kill_worker(server: Server) -> None:
+    for process in _descendants(server, "affuse.service.worker"):
+        process.kill()
+
+
+def _kill_runner(server: Server) -> None:
+    for process in _descendants(server, "affuse.service.runner"):
+        process.kill()
+
+
+def _kill_server(server: Server) -> None:
+    server.restart()
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("AFFUSE_KILL_SEEDS", "1"))))
+def test_kills_lose_no_job_and_repeat_none(folder: Path, noise: Path, crowd: list[tuple[Path, str]], seed: int) -> None:
+    chance = random.Random(seed)
+    with Server(folder) as server:
+        expected = {_send(server, noise): "done" for _ in range(3)}
+        expected |= {_send(server, path): end for path, end in chance.sample(crowd, 6)}
+        murders = [_kill_worker, _kill_runner, _kill_server]
+        chance.shuffle(murders)
+        finished: dict[str, tuple[int, int]] = {}
+        for murder in murders:
+            time.sleep(chance.uniform(0.5, 4))
+            finished |= _stamps(server)
+            murder(server)
+        jobs = _all_ended(server)
+        assert {job: jobs[job]["state"] for job in expected} == expected, [j["error"] for j in jobs.values()]
+        again = _stamps(server)
+        assert {job: again[job] for job in finished} == finished, "what was finished must not be done again"
+        _wait(lambda: _left(server) == [], 30)
+    assert psutil.pid_exists(os.getpid())
+
+
+def _stamps(server: Server) -> dict[str, tuple[int, int]]:
+    found = {}
+    for path in (server.folder / "results").glob("*/analysis.json"):
+        status = path.stat()
+        found[path.parent.name] = (status.st_ino, status.st_mtime_ns)
+    return {job: stamp for job, stamp in found.items() if len(job) == 32}
+
+
+def test_nothing_outlives_a_killed_server(folder: Path, noise: Path) -> None:
+    server = Server(folder).start()
+    job = _send(server, noise)
+    _wait(lambda: _jobs(server)[job]["state"] == "running")
+    family = _descendants(server, "affuse.service.worker") + _descendants(server, "affuse.service.runner")
+    assert len(family) == 2
+    server.kill()
+    gone, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    assert len(gone) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_gives_its_job_back(folder: Path, noise: Path, number: int) -> None:
+    with Server(folder) as server:
+        job = _send(server, noise)
+        _wait(lambda: _jobs(server)[job]["state"] == "running")
+        assert server.process is not None
+        server.process.send_signal(number)
+        assert server.process.wait(30) == 0
+        assert "Traceback" not in server.log
+        server.restart()
+        assert _all_ended(server)[job]["state"] == "done"
+
+
+# --- more workers, Redis ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[str]:
+    """URL of a Redis server of this test's own."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("no redis-server is installed")
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        _wait(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 20)
+        yield f"redis://127.0.0.1:{port}/0"
+        process.terminate()
+
+
+def test_workers_join_by_redis(folder: Path, redis: str, crowd: list[tuple[Path, str]]) -> None:
+    with Server(folder, "--workers", "0", "--redis", redis) as server:
+        command = [sys.executable, "-m", "affuse.cli", "serve", "--worker", "--folder", str(folder), "--redis", redis]
+        workers = [subprocess.Popen(command) for _ in range(2)]
+        try:
+            expected = {_send(server, path): end for path, end in crowd * 2}
+            jobs = _all_ended(server)
+            assert {job: jobs[job]["state"] for job in expected} == expected
+            assert _left(server) == []
+        finally:
+            for worker in workers:
+                worker.terminate()
+            assert [worker.wait(30) for worker in workers] == [0, 0]
+
+
+# --- fuzzing ----------------------------------------------------------------------------------------------------------
+
+
+def test_made_up_requests_find_no_server_error(folder: Path) -> None:
+    """No answer is a server error or has a status, type or shape that the OpenAPI document does not name."""
+    pytest.importorskip("schemathesis", reason="schemathesis makes up the requests (extra dev)")
+    with Server(folder, "--workers", "0", "--max-queue", "100000") as server:
+        command = [
+            *[sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"],
+            *["--max-examples", os.environ.get("AFFUSE_FUZZ_EXAMPLES", "4"), "--no-color", "--seed", "1"],
+            *["--phases", "examples,coverage,fuzzing", "--generation-database", "none", "--request-timeout", "60"],
+            *["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"],
+            "--checks=response_schema_conformance",
+        ]
+        found = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent)
+        assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
+        assert "Traceback" not in server.log
