@@ -325,40 +325,42 @@ def test_what_no_table_can_name_is_told(tmp_path: Path) -> None:
 # Active learning
 
 
-def test_the_next_pick_is_unsure_and_unlike_the_ones_before() -> None:
-    sure, unsure = [0.98, 0.02], [0.5, 0.5]
-    P = np.array([unsure, unsure, unsure, sure])
-    embeddings = np.array([[1.0, 0.0], [0.99, 0.05], [0.0, 1.0], [-1.0, -1.0]])
-    picks, scores, distances = choose_next(P, embeddings, 3, np.empty((0, 2)))
-    assert picks[0] == 0  # all are as new: the first of the most unsure
-    assert scores[0] == pytest.approx(1.0)
-    assert picks[1] == 2  # not its double, row 1
-    assert (np.diff(scores) <= 0).all()
-    assert (distances == 1).all()
+def test_of_every_group_of_unsure_rows_the_middle_one_is_picked() -> None:
+    # Two groups of which the network is unsure, three and five rows, and rows far away that it is sure of.
+    groups = np.array([[0.0, 0], [1, 0], [2, 0], [10, 10], [11, 10], [12, 10], [13, 10], [14, 10]])
+    sure = np.array([[50.0, -50]] * 40) + np.arange(40)[:, None]
+    P = np.concatenate([np.full((8, 2), 0.5), np.tile([0.99, 0.01], (40, 1))])
+    chosen = choose_next(P, np.concatenate([groups, sure]), 2)
+    assert len(chosen.rows) == 2
+    all_doubt = 8 + 40 * 0.02
+    few = choose_next(P[:8], groups, 2)
+    assert few.rows.tolist() == [5, 1]
+    assert few.like.tolist() == [5, 3]
+    np.testing.assert_allclose(few.scores, [5 / 8, 3 / 8], rtol=1e-4)
+    assert chosen.scores.sum() <= (8 + 12 * 0.02) / all_doubt + 1e-4  # of 20 rows in the pool
 
 
-def test_what_is_like_the_labelled_is_not_suggested_first() -> None:
-    P = np.full((3, 2), 0.5)
-    embeddings = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]])
-    picks, _, distances = choose_next(P, embeddings, 1, np.array([[1.0, 0.02], [0.95, 0.0]]))
-    assert picks.tolist() == [1]
-    assert distances[1] == max(distances)
+def test_doubt_is_what_the_likeliest_label_does_not_lead_by() -> None:
+    P = np.array([[0.5, 0.3, 0.2], [0.4, 0.4, 0.2], [1.0, 0.0, 0.0]])
+    chosen = choose_next(P, np.array([[0.0], [10.0], [20.0]]), 3)
+    assert chosen.rows.tolist() == [1, 0, 2]
+    np.testing.assert_allclose(chosen.scores, np.array([1.0, 0.8, 0.0]) / 1.8, atol=1e-5)
 
 
-def test_distances_are_halves_of_those_on_the_unit_circle() -> None:
-    # Centred at the origin, so directions stay: a right angle is √2 / 2, an opposite 1.
-    embeddings = np.array([[0.0, 2.0], [-1.0, 0.0], [0.0, -2.0]])
-    _, _, distances = choose_next(np.full((3, 2), 0.5), embeddings, 1, np.array([[1.0, 0.0]]))
-    np.testing.assert_allclose(distances, [math.sqrt(0.5), 1.0, math.sqrt(0.5)])
+def test_copies_are_suggested_once_and_nothing_is_chosen_of_nothing() -> None:
+    assert choose_next(np.full((4, 2), 0.5), np.ones((4, 3)), 3).like.tolist() == [4]
+    assert len(choose_next(np.empty((0, 2)), np.empty((0, 3)), 3).rows) == 0
 
 
 def test_suggestions_say_why_and_become_a_manifest(bundle: Bundle, tmp_path: Path) -> None:
     samples = [grey(level) for level in (0.1, 0.3, 0.31, 0.5, 0.7, 0.9)]
     found = suggest(bundle, samples, 3, labelled=[grey(0.1), grey(0.31)])
     assert len(found) == 3
-    assert found[0].sample.where == "level 0.7"  # between two labels, and far from what is labelled
-    assert found[0].reason.startswith("between happiness and sadness (0.5")
-    assert found[0].reason.endswith("; unlike anything labelled")
+    assert found[0].reason.startswith("between anger and happiness (0.5")  # 0.3 and 0.31 have most of the doubt
+    assert found[0].reason.endswith("; speaks for 2 that are alike")
+    assert found[1].sample.where == "level 0.7"
+    assert found[1].reason.startswith("between ")
+    assert found[1].reason.endswith("; unlike anything labelled")
     assert [s.score for s in found] == sorted((s.score for s in found), reverse=True)
     assert all(0 <= s.score <= 1 for s in found)
     assert len(suggest(bundle, samples, 99)) == 6

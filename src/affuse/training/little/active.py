@@ -1,9 +1,9 @@
 """Active learning: which clips a person should label next, and why.
 
-A clip is worth labelling where the network wavers and where it is unlike what has been labelled already: every pick
-maximises the entropy of its answer times the distance of its embedding to the nearest labelled or picked clip. That is
-k-center greedy (Sener & Savarese 2018, arXiv:1708.00489) weighted by uncertainty, as BADGE weights by the length of the
-gradient (Ash et al. 2020, arXiv:1906.03671), without drawing lots.
+A clip is worth labelling where the network wavers, where it speaks for many like it, and once: the clips that the
+network is least sure of are clustered by their embeddings, the unsure ones weighing more, and of each cluster the one
+in the middle is suggested (Zhdanov 2019, arXiv:1901.05954). Farthest-first picks (Sener & Savarese 2018,
+arXiv:1708.00489) were tried first and took outliers: with a few hundred labels they taught less than picks at random.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from affuse.experts.bundle import Bundle
 from affuse.training.data import Sample
 from affuse.training.little.asking import ask
 
-__all__ = ["Suggestion", "choose_next", "suggest", "write_suggestions"]
+__all__ = ["Choice", "Suggestion", "choose_next", "suggest", "write_suggestions"]
 
 _WAVERS = 0.15  # lead of the likeliest label under which two are said to be close
 _UNLIKE = 0.75  # quantile of the distances from which a clip counts as unlike the labelled ones
+_POOL = 10  # clips that are clustered, for each that is suggested
 
 
 @dataclass(frozen=True, eq=False)
 class Suggestion:
-    """A sample to label, how much it promises (0…1, falling) and why, in words."""
+    """A sample to label, how much it promises and why, in words.
+
+    ``score`` is the share of all doubt, summed over the samples, that lies in those which this one speaks for.
+    """
 
     sample: Sample
     score: float
@@ -46,45 +50,53 @@ def suggest(bundle: Bundle, samples: Sequence[Sample], n: int, labelled: Sequenc
     if n < 1:
         raise ConfigError(f"at least 1 clip can be suggested; got {n}")
     answers = ask(bundle, samples)
-    known = ask(bundle, labelled).embeddings if labelled else np.empty((0, answers.embeddings.shape[1]))
+    known = ask(bundle, labelled).embeddings if labelled else np.empty((0, 0))
     readable = np.flatnonzero(np.isfinite(answers.probabilities).all(axis=1))
     P, embeddings = answers.probabilities[readable], answers.embeddings[readable]
     known = known[np.isfinite(known).all(axis=1)]
-    picks, scores, distances = choose_next(P, embeddings, n, known)
-    far = np.quantile(distances, _UNLIKE) if len(distances) else 0.0
+    chosen = choose_next(P, embeddings, n)
+    distances = _distance(embeddings, known) if len(known) else np.zeros(len(P))
+    far = np.quantile(distances, _UNLIKE) if len(known) and len(P) else np.inf
     return [
         Suggestion(
-            samples[readable[pick]],
+            samples[readable[row]],
             float(score),
-            _reason(P[pick], bundle.description.labels.labels, len(known) > 0 and distances[pick] >= far),
+            _reason(P[row], bundle.description.labels.labels, int(like), bool(distances[row] >= far)),
         )
-        for pick, score in zip(picks, scores, strict=True)
+        for row, score, like in zip(chosen.rows, chosen.scores, chosen.like, strict=True)
     ]
 
 
-def choose_next(
-    P: np.ndarray, embeddings: np.ndarray, n: int, known: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows to label next, their scores (m,), and the distance (rows,) of every row to the nearest known one.
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Rows to label next (m,), the most promising first, their scores, and how many rows each speaks for."""
 
-    ``P`` (rows, k), ``embeddings`` (rows, d), ``known`` (labelled, d). m is ``n``, or all rows where there are fewer.
-    Distances are between directions of the centred embeddings, 0…1, and 1 where nothing is known.
+    rows: np.ndarray
+    scores: np.ndarray
+    like: np.ndarray
+
+
+def choose_next(P: np.ndarray, embeddings: np.ndarray, n: int) -> Choice:
+    """At most ``n`` rows to label next, of probabilities (rows, k) and embeddings (rows, d); copies count as one.
+
+    Doubt is 1 minus the lead of the likeliest label; the ten times ``n`` rows with most of it are clustered.
     """
-    uncertainty = _entropy(P)
-    centre = np.concatenate([embeddings, known]).mean(axis=0) if len(embeddings) else 0.0
-    own, known = _directions(embeddings - centre), _directions(known - centre)
-    nearest = _distance(own, known) if len(known) else np.ones(len(own))
-    from_known = nearest.copy()
-    picks: list[int] = []
-    scores: list[float] = []
-    for _ in range(min(n, len(own))):
-        promise = uncertainty * nearest
-        promise[picks] = -1.0
-        pick = int(promise.argmax())
-        picks.append(pick)
-        scores.append(float(promise[pick]))
-        nearest = np.minimum(nearest, _distance(own, own[pick : pick + 1]))
-    return np.array(picks, dtype=int), np.array(scores), from_known
+    from sklearn.cluster import KMeans
+
+    doubt = _doubt(P)
+    pool = np.argsort(-doubt, kind="stable")[: _POOL * n]
+    if not len(pool):
+        return Choice(pool, np.empty(0), pool)
+    places = embeddings[pool]
+    weights = doubt[pool] + 1e-6  # of rows without doubt some may be needed as well
+    clusters = KMeans(min(n, len(np.unique(places, axis=0))), n_init=1, random_state=0)
+    cluster_of = clusters.fit_predict(places, sample_weight=weights)
+    off = np.linalg.norm(places - clusters.cluster_centers_[cluster_of], axis=1)
+    members = [np.flatnonzero(cluster_of == cluster) for cluster in np.unique(cluster_of)]
+    scores = np.array([weights[rows].sum() for rows in members]) / (doubt.sum() + 1e-6 * len(doubt))
+    order = np.argsort(-scores, kind="stable")
+    middles = np.array([rows[off[rows].argmin()] for rows in members])
+    return Choice(pool[middles[order]], scores[order], np.array([len(rows) for rows in members])[order])
 
 
 def write_suggestions(suggestions: Sequence[Suggestion], path: Path) -> None:
@@ -105,32 +117,28 @@ def write_suggestions(suggestions: Sequence[Suggestion], path: Path) -> None:
             )
 
 
-def _entropy(P: np.ndarray) -> np.ndarray:
-    """Of rows of probabilities (n, k), by that of an even answer: 0…1."""
-    terms = np.where(P > 0, P * np.log(np.where(P > 0, P, 1)), 0)
-    return -terms.sum(axis=1) / np.log(P.shape[1])
-
-
-def _directions(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+def _doubt(P: np.ndarray) -> np.ndarray:
+    """1 minus the lead of the likeliest label over the next, of probabilities (rows, k): 0…1."""
+    second, first = np.sort(P, axis=1)[:, -2:].T
+    return np.asarray(1 - (first - second))
 
 
 def _distance(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Distance (n,) of every row (n, d) to the nearest of ``others`` (m, d), both of unit length, halved to 0…1."""
+    """Distance (n,) of every row (n, d) to the nearest of ``others`` (m, d)."""
     from sklearn.metrics import pairwise_distances_argmin_min
 
-    return np.asarray(pairwise_distances_argmin_min(rows, others)[1] / 2)
+    return np.asarray(pairwise_distances_argmin_min(rows, others)[1])
 
 
-def _reason(p: np.ndarray, labels: Sequence[str], unlike: bool) -> str:
+def _reason(p: np.ndarray, labels: Sequence[str], like: int, unlike: bool) -> str:
     first, second = np.argsort(-p, kind="stable")[:2]
-    close = p[first] - p[second] < _WAVERS
-    said = (
+    reasons = [
         f"between {labels[first]} and {labels[second]} ({p[first]:.2f} / {p[second]:.2f})"
-        if close
+        if p[first] - p[second] < _WAVERS
         else f"probably {labels[first]} ({p[first]:.2f})"
-    )
-    if not unlike:
-        return said
-    return f"{said}; unlike anything labelled" if close else f"{said}, but unlike anything labelled"
+    ]
+    if like > 1:
+        reasons.append(f"speaks for {like} that are alike")
+    if unlike:
+        reasons.append("unlike anything labelled")
+    return "; ".join(reasons)

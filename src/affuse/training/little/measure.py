@@ -177,8 +177,7 @@ def _suggested(problem: Problem, few: int, seed: int) -> Network:
     given, rest = order[: few // 2], order[few // 2 :]
     network = _learned(problem, given, seed)
     P, embeddings = _answers(network, problem.plain, rest)
-    _, known = _answers(network, problem.plain, given)
-    picks, _, _ = choose_next(P, embeddings, few // 2, known)
+    picks = choose_next(P, embeddings, few // 2).rows
     return _learned(problem, np.concatenate([given, rest[picks]]), seed)
 
 
@@ -299,7 +298,7 @@ def _face(data: Path) -> Problem:
         conditions={name: Pictures(change(images).round().byte().numpy(), None) for name, change in changes.items()},
         truth=valid.targets[asked],
         training=TrainingConfig(epochs=8, batch_size=64, learning_rate=3e-3, ema_decay=0.98),
-        pretraining=PretrainOptions(epochs=10, batch_size=256),
+        pretraining=PretrainOptions(epochs=10, batch_size=128),
     )
 
 
