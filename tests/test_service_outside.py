@@ -255,9 +255,14 @@ def redis(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        _wait(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 20)
+        _wait(lambda: _listens(port), 20)
         yield f"redis://127.0.0.1:{port}/0"
         process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as line:
+        return line.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_workers_join_by_redis(folder: Path, redis: str, crowd: list[tuple[Path, str]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import numpy as np
 from affuse.analysis import Analysis, Cue, Evidence, Person, Source, Verdict
 from affuse.errors import AffuseError, AssetError, ConfigError, DataError, MediaError
 from affuse.experts import DEFAULT_EXPERTS, load_expert, weights
-from affuse.experts.base import Expert, Reading
+from affuse.experts.base import NO_WORDS, Expert, Reading
 from affuse.experts.bundle.columns import KEYS, FeatureTable
 from affuse.experts.bundle.system import read_system
+from affuse.experts.transcribe import Transcriber
 from affuse.fusion import LogPool, conflict, conflict_in_words, shapley_shares
 from affuse.fusion.spaces import check_emotions, common_emotions, common_sentiment, judges_sentiment
 from affuse.labels import EKMAN, SENTIMENT, to_emotions, to_sentiment
@@ -111,6 +112,7 @@ class Analyzer:
     experts: expert by modality ("face", "voice", "text"); the shipped ones where None.
     window, hop: seconds; by default windows of 3 s, one a second, shorter where a recording is.
     fuser: what fuses their answers; the shipped one where None.
+    transcriber: recognises the words of recordings that come without; where None, nobody does.
     """
 
     def __init__(
@@ -119,7 +121,9 @@ class Analyzer:
         window: float | None = None,
         hop: float | None = None,
         fuser: LearnedFuser | None = None,
+        transcriber: Transcriber | None = None,
     ) -> None:
+        self.transcriber = transcriber
         self.experts = dict(load_experts() if experts is None else experts)
         self.window = window
         self.hop = hop
@@ -156,7 +160,10 @@ class Analyzer:
     def analyze_recording(self, recording: Recording, progress: Progress | None = None) -> Analysis:
         """Analyse an open recording."""
         timeline = self._timeline(recording)
+        recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
         readings = self._read(recording, timeline, progress)
+        if wordless and "text" in readings:
+            readings["text"] = [_without_words(reading, wordless) for reading in readings["text"]]
         return _Answer(self, recording, timeline, readings).analysis()
 
     def fuse(self, readings: Mapping[str, Reading], timeline: Timeline) -> list[Verdict]:
@@ -447,6 +454,11 @@ def _mean(P: np.ndarray) -> np.ndarray:
 
 def _person(readings: Mapping[str, Reading]) -> str | None:
     return next((r.person for r in readings.values() if r.person is not None), None)
+
+
+def _without_words(reading: Reading, why: str) -> Reading:
+    reasons = tuple(f"{reason}: {why}" if reason == NO_WORDS else reason for reason in reading.reasons)
+    return replace(reading, reasons=reasons)
 
 
 def _most_common(reasons: Sequence[str]) -> str:

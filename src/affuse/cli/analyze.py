@@ -61,6 +61,12 @@ def analyze(
         Path | None, typer.Option(help="Use the experts and the fuser of this folder, which affuse export wrote.")
     ] = None,
     language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
+    transcribe: Annotated[
+        bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
+    ] = False,
+    asr_model: Annotated[
+        Path | None, typer.Option(help="Whisper model for --transcribe: a folder (default: AFFUSE_WHISPER or the hub).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Analyse recordings: what do people feel in them, over time?"""
@@ -78,6 +84,10 @@ def analyze(
         analyzer = Analyzer(load_experts(parse_experts(experts), language, features), window, hop)
     else:
         analyzer = Analyzer.from_bundle(bundle, window, hop, language, features)
+    if transcribe or asr_model is not None:
+        from affuse.experts.transcribe import Transcriber
+
+        analyzer.transcriber = Transcriber(asr_model, language)
     if text is not None:
         _deliver(analyzer.analyze_text(text), out, "text", report, as_json)
         return

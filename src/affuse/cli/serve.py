@@ -44,6 +44,12 @@ def serve(
     job_memory: Annotated[int, typer.Option(help="Memory a job may hold, in MB.", min=200)] = 3000,
     keep_hours: Annotated[float, typer.Option(help="How long results stay, in hours.", min=0.01)] = 24,
     max_live: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
+    transcribe: Annotated[
+        bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
+    ] = False,
+    asr_model: Annotated[
+        Path | None, typer.Option(help="Whisper model for --transcribe: a folder (default: AFFUSE_WHISPER or the hub).")
+    ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Keep nothing but scores: no names, no words, no boxes.")
     ] = False,
@@ -72,6 +78,8 @@ def serve(
         job_memory=job_memory * 1_000_000,
         keep_seconds=keep_hours * 3600,
         max_live=max_live,
+        transcribe=transcribe,
+        asr_model=None if asr_model is None else str(asr_model.absolute()),
         private=private,
         keep_uploads=keep_uploads,
     )

@@ -11,7 +11,10 @@ from affuse.labels import LabelSpace
 from affuse.media import Recording
 from affuse.timeline import Timeline
 
-__all__ = ["Expert", "Reading"]
+__all__ = ["NO_WORDS", "Expert", "Reading"]
+
+NO_WORDS = "no words"
+"""Why the words say nothing where there are none in a whole recording."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ __all__ = [
     "session",
     "sha256_of",
     "shipped",
+    "threads",
     "width",
 ]
 
@@ -196,7 +197,7 @@ def session(path: Path) -> InferenceSession:
     import onnxruntime  # takes a tenth of a second
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
@@ -328,7 +329,8 @@ def _copy(source: IO[bytes], sink: IO[bytes], expected: int) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _threads() -> int:
+def threads() -> int:
+    """Threads that a network may take: one, or as many as ``AFFUSE_THREADS`` says. Raises ConfigError as `session`."""
     chosen = os.environ.get("AFFUSE_THREADS", "1")
     if not (chosen.isascii() and chosen.isdigit() and int(chosen) > 0):
         raise ConfigError(f"AFFUSE_THREADS must be a whole number above 0; got {chosen!r}")

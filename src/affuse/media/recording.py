@@ -88,6 +88,11 @@ class Recording:
         duration = max(c.segment.end for c in cues) if has_times(path) else 0.0
         return cls(path.name, path, "text", Probe(duration=duration), cues)
 
+    def with_words(self, cues: Iterable[Words], *notes: str) -> Recording:
+        """The same recording with other words, and more that the user should know."""
+        parts = replace(self._parts, notes=(*self._parts.notes, *notes))
+        return Recording(self.name, self.path, self.kind, parts, tuple(cues))
+
     @property
     def has_frames(self) -> bool:
         """Whether there is a picture to look at."""

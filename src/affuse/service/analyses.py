@@ -18,7 +18,7 @@ from affuse.service.metrics import Metrics
 from affuse.service.queue import WakeUps
 from affuse.service.settings import Settings
 from affuse.service.store import Job, Store
-from affuse.service.uploads import display_name, keep, keep_text, read_form
+from affuse.service.uploads import BODY_REFUSALS, display_name, keep, keep_text, read_form, refusals
 from affuse.service.worker import discard_results, discard_uploads
 
 __all__ = ["JobState", "Options", "TextRequest", "make_router"]
@@ -100,17 +100,14 @@ _BODY = {
     }
 }
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}}
-    for code, text in {
-        400: "The form is broken",
-        408: "The client paused for too long",
-        413: "The upload is too large",
-        415: "Neither a form nor JSON",
+_NOT_FOUND = refusals({404: "No such analysis, or no result yet"})
+
+_ERRORS = BODY_REFUSALS | refusals(
+    {
         422: "An option or the text is out of range",
         429: "Too many jobs wait; ask again after Retry-After seconds",
-    }.items()
-}
+    }
+)
 
 
 def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Metrics) -> APIRouter:
@@ -134,7 +131,7 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
         """Jobs, the newest first, without their results."""
         return JobList(analyses=[_state(job) for job in store.recent(limit, offset)])
 
-    @router.get("/{job_id}", responses=_not_found())
+    @router.get("/{job_id}", responses=_NOT_FOUND)
     def one(job_id: str, shape: Literal["affuse", "hume"] = "affuse") -> JobState:
         """State and progress of a job and, once it is done, its result; ``shape=hume`` nests it as Hume's API did."""
         job = desk.find(job_id)
@@ -144,7 +141,7 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
             state.result = to_hume(result) if shape == "hume" else result
         return state
 
-    @router.get("/{job_id}/{file}", responses=_not_found(), response_class=FileResponse)
+    @router.get("/{job_id}/{file}", responses=_NOT_FOUND, response_class=FileResponse)
     def download(job_id: str, file: Literal["table.csv", "table.parquet", "report.html", "words.json"]) -> FileResponse:
         """The table or the report of a finished job, or its answer in sentences by language, as a file."""
         stored, kind = _FILES[file]
@@ -153,7 +150,7 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
         headers = _REPORT_HEADERS if kind == "text/html" else {}
         return FileResponse(desk.result(job, stored), media_type=kind, filename=name, headers=headers)
 
-    @router.delete("/{job_id}", status_code=204, responses=_not_found())
+    @router.delete("/{job_id}", status_code=204, responses=_NOT_FOUND)
     def delete(job_id: str) -> None:
         """Delete a job, its recording and its results; one that runs is stopped."""
         job = desk.find(job_id)
@@ -162,11 +159,6 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
         discard_results(job, settings)
 
     return router
-
-
-def _not_found() -> dict[int | str, dict[str, Any]]:
-    schema = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
-    return {404: {"description": "No such analysis, or no result yet", "content": schema}}
 
 
 class _Desk:

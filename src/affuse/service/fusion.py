@@ -26,7 +26,7 @@ from affuse.datasets.predictions import (
 )
 from affuse.errors import DataError
 from affuse.service.metrics import Metrics
-from affuse.service.uploads import display_name, read_form
+from affuse.service.uploads import BODY_REFUSALS, display_name, read_form
 
 __all__ = ["FuseRequest", "make_router"]
 
@@ -102,14 +102,14 @@ def make_router(metrics: Metrics) -> APIRouter:
     """The routes of fusion."""
     router = APIRouter(prefix="/v1/fuse", tags=["fusion"])
 
-    @router.post("")
+    @router.post("", responses=BODY_REFUSALS)
     def fuse(request: FuseRequest) -> FusedAnswer:
         """Fuse predictions given as numbers."""
         answer = _answer(_predictions(request), request.method)
         metrics.fused_rows.inc(len(answer.rows))
         return answer
 
-    @router.post("/files", openapi_extra=_FORM)
+    @router.post("/files", responses=BODY_REFUSALS, openapi_extra=_FORM)
     async def fuse_files(request: Request) -> FusedAnswer:
         """Fuse predictions in CSV, TSV or Parquet files, one a modality, joined by id; with true labels, compare."""
         form = await read_form(request)

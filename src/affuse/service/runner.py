@@ -21,7 +21,11 @@ from affuse.errors import AffuseError, MediaError, OutputError, TranscriptError
 
 if TYPE_CHECKING:
     from affuse.analysis import Analysis
+    from affuse.experts.base import Expert
+    from affuse.experts.transcribe import Transcriber
     from affuse.pipeline import Analyzer
+
+    _Loaded = tuple[dict[str, Expert], Transcriber | None]
 
 __all__ = ["Order", "main"]
 
@@ -45,6 +49,8 @@ class Order:
     hop: float | None = None
     max_duration: float = float("inf")
     private: bool = False
+    transcribe: bool = False
+    asr_model: str | None = None
 
     def to_line(self) -> str:
         """The order as a line of JSON."""
@@ -58,7 +64,7 @@ def main() -> None:
     orders: list[Order] = []
     arrived = threading.Semaphore(0)
     threading.Thread(target=_listen, args=(orders, arrived), daemon=True).start()
-    analyzers: dict[str | None, dict[str, Any]] = {}
+    analyzers: dict[str | None, _Loaded] = {}
     while True:
         arrived.acquire()
         _answer(orders.pop(0), analyzers, lambda **line: _say(answers, line))
@@ -76,7 +82,7 @@ def _say(answers: IO[str], line: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _answer(order: Order, loaded: dict[str | None, dict[str, Any]], say: Callable[..., None]) -> None:
+def _answer(order: Order, loaded: dict[str | None, _Loaded], say: Callable[..., None]) -> None:
     try:
         analysis = _analyse(order, _analyzer(order, loaded), say)
         say(stage="writing", progress=1.0)
@@ -99,12 +105,15 @@ def _answer(order: Order, loaded: dict[str | None, dict[str, Any]], say: Callabl
         say(done=True)
 
 
-def _analyzer(order: Order, loaded: dict[str | None, dict[str, Any]]) -> Analyzer:
+def _analyzer(order: Order, loaded: dict[str | None, _Loaded]) -> Analyzer:
+    from affuse.experts.transcribe import Transcriber
     from affuse.pipeline import Analyzer, load_experts
 
     if order.language not in loaded:
-        loaded[order.language] = load_experts(language=order.language)
-    return Analyzer(loaded[order.language], order.window, order.hop)
+        transcriber = Transcriber(order.asr_model, order.language) if order.transcribe else None
+        loaded[order.language] = (load_experts(language=order.language), transcriber)
+    experts, transcriber = loaded[order.language]
+    return Analyzer(experts, order.window, order.hop, transcriber=transcriber)
 
 
 def _analyse(order: Order, analyzer: Analyzer, say: Callable[..., None]) -> Analysis:

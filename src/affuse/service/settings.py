@@ -30,6 +30,7 @@ class Settings:
     upload_pause: seconds that a client may send nothing while it uploads.
     private: keep nothing but scores. keep_uploads: keep recordings after their job.
     max_live: live streams at a time.
+    transcribe: recognise the words of recordings without a transcript. asr_model: folder of the weights for that.
     """
 
     folder: Path
@@ -49,6 +50,8 @@ class Settings:
     private: bool = False
     keep_uploads: bool = False
     max_live: int = 8
+    transcribe: bool = False
+    asr_model: str | None = None
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.token:

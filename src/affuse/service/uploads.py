@@ -8,7 +8,9 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -17,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affuse.service.settings import Settings
 
-__all__ = ["MAX_JSON", "Intake", "display_name", "keep", "keep_text", "read_form"]
+__all__ = ["BODY_REFUSALS", "MAX_JSON", "Intake", "display_name", "keep", "keep_text", "read_form", "refusals"]
 
 MAX_JSON = 32_000_000
 """Bytes of a body that is no form."""
@@ -27,6 +29,23 @@ _MAX_FIELD = 1 << 20  # bytes of a text field
 _LONGEST_NAME = 120
 _OVERHEAD = 1 << 16  # bytes that a form takes besides its largest file
 _PATIENCE, _SLOWEST = 60.0, 1000  # after a minute, a client that sends fewer bytes a second holds the line for nothing
+
+
+def refusals(texts: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document says of answers without a result, by status."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+    return {status: {"description": text, "content": content} for status, text in texts.items()}
+
+
+BODY_REFUSALS = refusals(
+    {
+        400: "The body is broken",
+        408: "The client paused for too long, or sends too slowly",
+        413: "The body is too large",
+        415: "The body is of another kind",
+    }
+)
+"""How any request that brings a body may be refused."""
 
 
 class Intake:

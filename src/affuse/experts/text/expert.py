@@ -11,7 +11,7 @@ import numpy as np
 
 from affuse.errors import ConfigError
 from affuse.experts import weights
-from affuse.experts.base import Reading
+from affuse.experts.base import NO_WORDS, Reading
 from affuse.experts.text.chinese import ChineseText
 from affuse.experts.text.english import EnglishText
 from affuse.experts.text.language import script_of
@@ -21,7 +21,6 @@ from affuse.timeline import Timeline
 
 __all__ = ["LANGUAGES", "NO_WORDS", "NO_WORDS_HERE", "TextExpert", "average"]
 
-NO_WORDS = "no words"
 NO_WORDS_HERE = "no words in this window"
 
 LANGUAGES = ("en", "zh")
@@ -78,6 +77,11 @@ class TextExpert:
     @cached_property
     def _chinese(self) -> ChineseText:
         return ChineseText(self.chinese or weights.shipped("text_zh"))
+
+    @property
+    def networks(self) -> tuple[EnglishText, ChineseText]:
+        """The networks of both languages."""
+        return self._english, self._chinese
 
     @property
     def sha256(self) -> dict[str, str]:
