@@ -39,7 +39,8 @@ def _answers(expert: Any, dataset: Dataset) -> np.ndarray:
         answers = np.stack([expert.classify(waveform(path)) for path in dataset.inputs])
         return restrict(answers, expert.labels, dataset.labels.labels)
     if dataset.modality == "text":
-        expert.language = dataset.language
+        if hasattr(expert, "in_language"):
+            expert = expert.in_language(dataset.language)
         if set(dataset.labels.labels) <= set(SENTIMENT.labels):
             return restrict(_sentiment(expert, dataset.inputs), SENTIMENT, dataset.labels.labels)
     return restrict(expert.classify(dataset.inputs), expert.labels, dataset.labels.labels)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from affuse import __version__
-from affuse.cli import analyze, compare, evaluate, features, fuse, models, serve, train, tune
+from affuse.cli import analyze, bench, compare, evaluate, export, features, fuse, models, serve, train, tune
 from affuse.errors import AffuseError
 
 __all__ = ["app", "main"]
@@ -23,8 +23,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("analyze")(analyze.analyze)
+app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("fuse")(fuse.fuse)
 app.command("serve")(serve.serve)
 app.command("train")(train.train)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from affuse.experts.bundle.columns import FeatureTable
     from affuse.experts.face import FaceDetector
 
-__all__ = ["FUSER", "OwnWeights", "System", "SystemDescription", "is_system", "kind_of", "read_system", "seal"]
+__all__ = ["FUSER", "NAMES", "OwnWeights", "System", "SystemDescription", "is_system", "kind_of", "read_system", "seal"]
 
 FUSER = "fuser.json"
 
@@ -78,15 +78,15 @@ class SystemDescription:
         if missing:
             raise ConfigError(f"the checksum of {missing[0]} is missing")
         for modality, names in {m: set(own) for m, own in self.weights.items()}.items():
-            if names != _NAMES.get(modality):
-                known = "; ".join(f"{m}: {', '.join(sorted(n))}" for m, n in _NAMES.items())
+            if names != NAMES.get(modality):
+                known = "; ".join(f"{m}: {', '.join(sorted(n))}" for m, n in NAMES.items())
                 raise ConfigError(f"{modality} cannot have the weights {', '.join(sorted(names))}; known: {known}")
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """What is read: the order in which results name it."""
         own = {*self.weights, *self.bundles}
-        return (*(m for m in _NAMES if m in own), *sorted(own - set(_NAMES)))
+        return (*(m for m in NAMES if m in own), *sorted(own - set(NAMES)))
 
     def to_json(self) -> str:
         """The text of bundle.json."""
@@ -132,8 +132,8 @@ class SystemDescription:
             raise AssetError(f"it does not hold together: {error}") from error
 
 
-# The weights of every shipped expert, by modality.
-_NAMES = {"face": {"face"}, "voice": {"voice"}, "text": {"text_en", "text_zh"}}
+NAMES = {"face": {"face"}, "voice": {"voice"}, "text": {"text_en", "text_zh"}}
+"""The weights of every shipped expert, by modality."""
 
 
 @dataclass(frozen=True)

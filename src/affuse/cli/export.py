@@ -1,0 +1,56 @@
+"""``affuse export``: the whole system or one expert as a folder that runs elsewhere, measured against its source."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affuse.cli.analyze import parse_experts
+from affuse.errors import ConfigError
+
+__all__ = ["export"]
+
+
+def export(
+    bundle: Annotated[
+        str, typer.Argument(help="What to export: a bundle's folder, or 'shipped' for all that comes with affuse.")
+    ] = "shipped",
+    to: Annotated[str, typer.Option(help="onnx, onnx-int8 or tensorrt.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="Experts of the system, for example face,text,voice=runs/mine/bundle.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data sets: calibrates INT8, and measures accuracy.", envvar="AFFUSE_DATA"),
+    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Measure on at most so many held-out rows a set.", min=1)] = None,
+    clip: Annotated[
+        Path | None, typer.Option(help="Recording to time whole analyses on (default: a drawn one).")
+    ] = None,
+    transcript: Annotated[Path | None, typer.Option(help="Words of --clip.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Write a folder with networks, fuser, checksums, licences and the proof that it answers as its source."""
+    if out is None:
+        raise ConfigError("where shall it go? Give a folder: affuse export shipped --to onnx --out FOLDER")
+    if transcript is not None and clip is None:
+        raise ConfigError("--transcript holds the words of --clip; give both")
+    from affuse.exporting import Order
+    from affuse.exporting import export as run  # brings decoders and networks, which --help does without
+
+    facts = run(bundle, Order(to, out, data, rows, clip, transcript), parse_experts(experts))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from affuse.exporting.parity import markdown
+
+    console = Console()
+    console.print(Markdown(markdown(facts)))
+    console.print(f"written: {out}", highlight=False, soft_wrap=True)
