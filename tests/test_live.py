@@ -697,7 +697,7 @@ def refused(app: Any) -> str:
 def test_defects_are_told_without_the_insides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, sentence: str
 ) -> None:
-    def fail(self: LiveExperts) -> None:
+    def fail(self: LiveExperts, bundle: str | None = None) -> None:
         raise error
 
     monkeypatch.setattr(LiveExperts, "__init__", fail)

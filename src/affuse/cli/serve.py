@@ -44,6 +44,9 @@ def serve(
     job_memory: Annotated[int, typer.Option(help="Memory a job may hold, in MB.", min=200)] = 3000,
     keep_hours: Annotated[float, typer.Option(help="How long results stay, in hours.", min=0.01)] = 24,
     max_live: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Use the experts and the fuser of this folder, which affuse export wrote.")
+    ] = None,
     transcribe: Annotated[
         bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
     ] = False,
@@ -78,12 +81,20 @@ def serve(
         job_memory=job_memory * 1_000_000,
         keep_seconds=keep_hours * 3600,
         max_live=max_live,
+        bundle=None if bundle is None else _checked(bundle),
         transcribe=transcribe,
         asr_model=None if asr_model is None else str(asr_model.absolute()),
         private=private,
         keep_uploads=keep_uploads,
     )
     _work(settings) if worker else _serve(settings)
+
+
+def _checked(bundle: Path) -> str:
+    """The bundle's place, whose files are the right ones; told now, and not by every job."""
+    from affuse.experts.bundle import read_system
+
+    return str(read_system(bundle).folder.absolute())
 
 
 def _default_folder() -> Path:

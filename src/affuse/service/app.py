@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(analyses.make_router(settings, store, wake_ups, metrics))
     app.include_router(fusion.make_router(metrics))
     app.include_router(live.make_router(settings, metrics))
-    _add_figures(app, store, metrics)
+    _add_figures(app, store, metrics, settings.bundle)
     _add_page(app)
     app.add_exception_handler(AffuseError, _refuse)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -102,21 +102,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def _add_figures(app: FastAPI, store: Store, metrics: Metrics) -> None:
+def _add_figures(app: FastAPI, store: Store, metrics: Metrics, bundle: str | None) -> None:
     @app.get("/v1/models", tags=["service"])
     def models() -> Models:
         """Weights with their licences, and ways to fuse."""
-        from affuse.experts.weights import manifest
         from affuse.labels import EKMAN
 
-        weights = [
-            Weights(name=name, version=w.version, licence=w.licence, sha256=w.sha256, bytes=w.bytes)
-            for name, w in sorted(manifest().items())
-        ]
         return Models(
             affuse=__version__,
             labels=list(EKMAN.labels),
-            weights=weights,
+            weights=_shipped_weights() if bundle is None else _weights_of(bundle),
             methods=fusing.method_names(),
             rules=fusing.rules(),
         )
@@ -130,6 +125,40 @@ def _add_figures(app: FastAPI, store: Store, metrics: Metrics) -> None:
     def figures() -> Response:
         """Figures for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _shipped_weights() -> list[Weights]:
+    from affuse.experts.weights import manifest
+
+    return [
+        Weights(name=name, version=w.version, licence=w.licence, sha256=w.sha256, bytes=w.bytes)
+        for name, w in sorted(manifest().items())
+    ]
+
+
+def _weights_of(bundle: str) -> list[Weights]:
+    """The networks of a system's folder: those of shipped experts in whatever form, and those of its own bundles."""
+    from affuse.experts.bundle import read_bundle, read_system
+
+    system = read_system(bundle)
+    listed = [
+        (name, own.version, own.licence, own.file)
+        for names in system.description.weights.values()
+        for name, own in names.items()
+    ]
+    for folder in system.description.bundles.values():
+        described = read_bundle(system.folder / folder).description
+        listed.append((described.name, described.created, described.licence, f"{folder}/model.onnx"))
+    return [
+        Weights(
+            name=name,
+            version=version,
+            licence=licence,
+            sha256=system.description.files[file],
+            bytes=(system.folder / file).stat().st_size,
+        )
+        for name, version, licence, file in sorted(listed)
+    ]
 
 
 def _add_page(app: FastAPI) -> None:

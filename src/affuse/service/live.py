@@ -157,7 +157,7 @@ class _Live:
         from affuse.service.stream import LiveExperts  # brings the libraries for pictures, which only this needs
 
         with self._lock:
-            self.experts = self.experts or LiveExperts()
+            self.experts = self.experts or LiveExperts(self.settings.bundle)
             return self.experts
 
     @contextmanager

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from affuse.analysis import Analysis
     from affuse.experts.base import Expert
     from affuse.experts.transcribe import Transcriber
-    from affuse.pipeline import Analyzer
+    from affuse.pipeline import Analyzer, LearnedFuser
 
-    _Loaded = tuple[dict[str, Expert], Transcriber | None]
+    _Loaded = tuple[dict[str, Expert], LearnedFuser, Transcriber | None]
 
 __all__ = ["Order", "main"]
 
@@ -49,6 +49,7 @@ class Order:
     hop: float | None = None
     max_duration: float = float("inf")
     private: bool = False
+    bundle: str | None = None
     transcribe: bool = False
     asr_model: str | None = None
 
@@ -107,13 +108,18 @@ def _answer(order: Order, loaded: dict[str | None, _Loaded], say: Callable[..., 
 
 def _analyzer(order: Order, loaded: dict[str | None, _Loaded]) -> Analyzer:
     from affuse.experts.transcribe import Transcriber
-    from affuse.pipeline import Analyzer, load_experts
+    from affuse.pipeline import Analyzer, load_experts, load_system, shipped_fuser
 
     if order.language not in loaded:
         transcriber = Transcriber(order.asr_model, order.language) if order.transcribe else None
-        loaded[order.language] = (load_experts(language=order.language), transcriber)
-    experts, transcriber = loaded[order.language]
-    return Analyzer(experts, order.window, order.hop, transcriber=transcriber)
+        experts, fuser = (
+            (load_experts(language=order.language), shipped_fuser())
+            if order.bundle is None
+            else load_system(order.bundle, order.language)
+        )
+        loaded[order.language] = (experts, fuser, transcriber)
+    experts, fuser, transcriber = loaded[order.language]
+    return Analyzer(experts, order.window, order.hop, fuser, transcriber)
 
 
 def _analyse(order: Order, analyzer: Analyzer, say: Callable[..., None]) -> Analysis:

@@ -30,6 +30,7 @@ class Settings:
     upload_pause: seconds that a client may send nothing while it uploads.
     private: keep nothing but scores. keep_uploads: keep recordings after their job.
     max_live: live streams at a time.
+    bundle: folder that ``affuse export`` wrote, whose experts and fuser answer; the shipped ones where None.
     transcribe: recognise the words of recordings without a transcript. asr_model: folder of the weights for that.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     private: bool = False
     keep_uploads: bool = False
     max_live: int = 8
+    bundle: str | None = None
     transcribe: bool = False
     asr_model: str | None = None
 

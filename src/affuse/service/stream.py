@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from affuse.analysis import Verdict
-from affuse.errors import DataError
+from affuse.errors import ConfigError, DataError
+from affuse.experts.bundle import read_system
 from affuse.experts.face import Detections, FaceDetector, FaceExpert, FaceWatch, default_detector
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.experts.text import TextExpert
@@ -19,7 +21,7 @@ from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.decoding import Probe
 from affuse.media.pictures import decode_picture
 from affuse.media.transcript import Words
-from affuse.pipeline import Analyzer
+from affuse.pipeline import Analyzer, LearnedFuser, shipped_fuser
 from affuse.timeline import Segment, Timeline
 
 __all__ = ["Answer", "LiveExperts", "Moment", "Picture", "Sound", "Stream"]
@@ -65,14 +67,20 @@ class Answer:
 
 
 class LiveExperts:
-    """The shipped experts, loaded once for all streams and safe to be asked by several threads."""
+    """The shipped experts or those of a bundle, loaded once for all streams, and safe to be asked by several threads.
 
-    def __init__(self) -> None:
-        """Load and try them all. Raises AssetError where weights are missing."""
+    Raises AssetError where weights are missing, ConfigError where the ``bundle`` lacks one of face, voice and text.
+    """
+
+    def __init__(self, bundle: str | None = None) -> None:
         self.detector: FaceDetector = _OwnDetector()
-        self.face = FaceExpert(self.detector)
-        self.voice = VoiceExpert()
-        self._text = TextExpert()
+        if bundle is None:
+            self._fuser = shipped_fuser()
+            self.face, self.voice, self._text = FaceExpert(self.detector), VoiceExpert(), TextExpert()
+        else:
+            system = read_system(bundle)
+            self._fuser = LearnedFuser.read(system.fuser)
+            self.face, self.voice, self._text = _live(system.experts(detector=self.detector), bundle)
         self._try()
 
     def stream(self, window: float, language: str | None = None) -> Stream:
@@ -81,7 +89,8 @@ class LiveExperts:
 
     def analyzer(self, language: str | None) -> Analyzer:
         """What fuses them, for words in one language or (None) in whatever is recognised."""
-        return Analyzer({"face": self.face, "voice": self.voice, "text": self._text.in_language(language)})
+        text = self._text.in_language(language)
+        return Analyzer({"face": self.face, "voice": self.voice, "text": text}, fuser=self._fuser)
 
     def _try(self) -> None:
         """Run every network once: the first run of each takes longer."""
@@ -92,6 +101,15 @@ class LiveExperts:
         stream = self.stream(window=1.0)
         stream.add_sound(0.0, np.zeros(SAMPLE_RATE, dtype=np.float32), 0.0)
         stream.answer(stream.moment())
+
+
+def _live(experts: Mapping[str, Any], bundle: str) -> tuple[FaceExpert, VoiceExpert, TextExpert]:
+    """Face, voice and text of a bundle, where they can be asked about moments."""
+    kinds = {"face": FaceExpert, "voice": VoiceExpert, "text": TextExpert}
+    lacking = [modality for modality, kind in kinds.items() if not isinstance(experts.get(modality), kind)]
+    if lacking:
+        raise ConfigError(f"{bundle} has no expert for {' and '.join(lacking)} that could follow a live stream")
+    return experts["face"], experts["voice"], experts["text"]
 
 
 class _OwnDetector:

@@ -239,6 +239,7 @@ class Worker:
             transcript=None if job.transcript is None else str(uploads / job.transcript),
             max_duration=self.settings.max_duration,
             private=self.settings.private,
+            bundle=self.settings.bundle,
             transcribe=self.settings.transcribe,
             asr_model=self.settings.asr_model,
             **job.options,
