@@ -183,6 +183,26 @@ def test_a_flipped_bit_is_noticed_and_nothing_whole_is_an_error(tmp_path: Path) 
     assert loop.last_checkpoint(tmp_path / "nowhere") is None
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_parts_that_come_in_evaluation_mode_are_trained_and_answer_in_it(tmp_path: Path, resumed: bool) -> None:
+    class Modes(Slope):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = torch.nn.Dropout().eval()  # as pretrained networks are loaded
+            self.modes: list[bool] = []
+
+        def training_step(self, batch: Any, index: int) -> Any:
+            self.modes.append(self.part.training)
+            return super().training_step(batch, index)
+
+    if resumed:
+        interrupted(tmp_path, 1)
+    module = Modes()
+    loop.fit(module, Steps(4), plan(3, checkpoints=tmp_path))
+    assert module.modes == [True] * (8 if resumed else 12)
+    assert not module.part.training
+
+
 def test_global_switches_are_left_as_they_were() -> None:
     torch.manual_seed(4)
     expected = torch.rand(2)

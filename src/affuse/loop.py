@@ -108,6 +108,7 @@ def fit(
     resumed = None if plan.checkpoints is None else last_checkpoint(plan.checkpoints)
     with torch.random.fork_rng(devices=[]), _quiet(), _determinism_restored():
         trainer = _trainer(plan, keep, average)
+        module.train()  # pretrained parts come in evaluation mode, and Lightning would leave them in it
         start = None if resumed is None else str(resumed)
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
