@@ -29,7 +29,7 @@ pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (e
 
 from affuse.service.hume import to_hume
 from affuse.service.store import LEASE, Store
-from affuse.service.worker import Worker, sweep
+from affuse.service.worker import Runner, Worker, sweep
 from serving import Desk, write_sound
 
 DEMO = Path(__file__).parent.parent / "demo" / "clip.mp4"
@@ -646,3 +646,40 @@ def test_the_models_are_listed_with_their_licences(desk: Desk) -> None:
     assert {"face", "voice", "text_en", "text_zh", "fuser"} <= {w["name"] for w in models["weights"]}
     assert all(w["licence"] and len(w["sha256"]) == 64 for w in models["weights"])
     assert set(models["rules"]) < set(models["methods"])
+
+
+def test_the_document_of_the_api_explains_every_operation(desk: Desk) -> None:
+    document = desk.http.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    operations = {
+        f"{method} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert {"post /v1/analyses", "delete /v1/analyses/{job_id}", "post /v1/fuse", "get /health"} <= set(operations)
+    for name, operation in operations.items():
+        assert operation["description"], name
+        assert {"401", "403"} <= set(operation["responses"]), name
+    text = operations["post /v1/analyses"]["requestBody"]["content"]["application/json"]
+    (example,) = text["examples"].values()
+    Draft202012Validator(text["schema"]).validate(example["value"])
+    assert desk.http.post("/v1/analyses", json=example["value"]).status_code == 202
+    schemas = document["components"]["schemas"]
+    fuse = {
+        key: value["examples"][0] for key, value in schemas["FuseRequest"]["properties"].items() if "examples" in value
+    }
+    answer = desk.http.post("/v1/fuse", json=fuse)
+    assert answer.status_code == 200, answer.text
+
+
+def test_the_service_recognises_words_where_that_is_asked_for(
+    make_desk: Callable[..., Desk], tone: Path, tmp_path: Path
+) -> None:
+    desk = make_desk(transcribe=True, asr_model=str(tmp_path / "nothing"))
+    desk.worker.runner = own = Runner()
+    try:
+        window = desk.done(tone)["result"]["windows"][0]
+    finally:
+        own.end()
+    reason = window["evidence"]["text"]["reason"]
+    assert reason == "no words: no weights for speech recognition: the folder nothing holds no model.bin"

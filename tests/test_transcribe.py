@@ -94,7 +94,7 @@ def test_the_answer_says_why_there_are_no_words(sound: Path, tmp_path: Path, mon
         return Analyzer(experts, transcriber=transcriber).analyze(sound).summary.evidence["text"].reason
 
     assert reason(Transcriber(recogniser=Dictation("  "))) == "no words: no speech was recognised"
-    missing = f"no words: no weights for speech recognition: {tmp_path} holds no model.bin"
+    missing = f"no words: no weights for speech recognition: the folder {tmp_path.name} holds no model.bin"
     assert reason(Transcriber(tmp_path)) == missing
     monkeypatch.setenv("AFFUSE_WHISPER", str(tmp_path))
     assert reason(Transcriber()) == missing
@@ -111,6 +111,7 @@ def test_weights_that_are_none_are_refused(sound: Path, tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"no weights at all")
     with pytest.raises(AssetError, match=r"no weights for speech recognition: .* cannot be loaded"):
         list(Transcriber(tmp_path).words(Recording.open(sound)))
+    assert str(tmp_path) not in Transcriber(tmp_path).fill(Recording.open(sound))[1]
 
 
 def test_an_expert_that_reads_no_words_needs_none(sound: Path) -> None:

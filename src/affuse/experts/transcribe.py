@@ -98,9 +98,11 @@ def _weights(chosen: str | Path | None) -> Path:
     folder = chosen or os.environ.get(_FOLDER)
     if folder is None:
         return _from_hub()
-    if not (Path(folder) / "model.bin").is_file():
-        raise AssetError(f"no weights for speech recognition: {folder} holds no model.bin")
-    return Path(folder)
+    path = Path(folder)
+    if not (path / "model.bin").is_file():
+        # Its name alone: the sentence becomes part of an answer, which others may read.
+        raise AssetError(f"no weights for speech recognition: the folder {path.name} holds no model.bin")
+    return path
 
 
 def _from_hub() -> Path:
@@ -129,6 +131,6 @@ def _load(folder: Path) -> Recogniser:
             str(folder), compute_type="auto", cpu_threads=weights.threads(), local_files_only=True
         )
     except (RuntimeError, ValueError, OSError) as error:  # CTranslate2 knows no better ones
-        sentence = str(error).splitlines()[0]
-        raise AssetError(f"no weights for speech recognition: {folder} cannot be loaded ({sentence})") from error
+        sentence = str(error).splitlines()[0].replace(str(folder), folder.name)
+        raise AssetError(f"no weights for speech recognition: {folder.name} cannot be loaded ({sentence})") from error
     return model

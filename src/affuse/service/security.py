@@ -20,7 +20,7 @@ SUBPROTOCOL = "affuse.live.v1"
 """What a live client asks for; ``token.SECRET`` beside it brings the token, since browsers cannot set headers there."""
 
 # A page and its parts hold nothing secret, and the page is where a person enters the token.
-_OPEN = ("/", "/health", "/ready")
+_OPEN = ("/", "/health")
 _OPEN_FOLDER = "/static/"
 
 _HEADERS = {
