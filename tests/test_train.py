@@ -476,6 +476,33 @@ def test_every_modality_has_defaults() -> None:
         assert Augmentation.of(config.augmentation) != Augmentation()
 
 
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [({}, 2e-4), ({"tuning": "lora"}, 2e-3), ({"tuning": "head"}, 1e-2), ({"tuning": "nothing"}, 2e-4)],
+)
+def test_pretrained_networks_are_tuned_gently(options: dict[str, Any], rate: float) -> None:
+    def resolved(**training: Any) -> TrainingConfig:
+        network = {"name": "transformer", "options": options}
+        table = {"data": {"source": "x", "modality": "text"}, "network": network, "training": training}
+        return resolve(build(TrainConfig, table)).training
+
+    assert resolved().learning_rate == rate
+    assert (resolved().epochs, resolved().batch_size) == (4, 32)
+    assert resolved(learning_rate=0.5, epochs=1).learning_rate == 0.5
+    assert resolved(learning_rate=0.5, epochs=1).epochs == 1
+
+
+def test_a_network_without_its_pretraining_learns_like_others_from_scratch() -> None:
+    rates = []
+    for name, options in (("wav2vec2", {"pretrained": "none"}), ("crnn", {}), ("wav2vec2", {"pretrained": "folder"})):
+        table = {"data": {"source": "x", "modality": "voice"}, "network": {"name": name, "options": options}}
+        rates.append(resolve(build(TrainConfig, table)).training.learning_rate)
+    assert rates[0] == rates[1]
+    assert rates[2] is not None
+    assert rates[1] is not None
+    assert rates[2] < rates[1] / 10
+
+
 # --- how it learns ---
 
 

@@ -33,7 +33,7 @@ __all__ = ["PROBLEMS", "Table", "main", "table", "write"]
 _MARKS = "<!-- methods: begin -->", "<!-- methods: end -->"
 
 _CRNN = {"n_mels": 32, "widths": (12, 24, 48), "hidden": 32}
-_SEEN = "its network learned from all rows of this corpus that are not asked about"
+_SEEN = "its network learned from the whole training part of this corpus"
 _PRETRAINED = "MiniLM, pretrained on other sentences"
 
 _TEXT: dict[str, Method] = {

@@ -192,6 +192,12 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "joint": {"network": "concat", "epochs": 40, "batch_size": 32, "learning_rate": 2e-3, "ema_decay": 0.99},
 }
 
+# Pretrained networks are spoilt by the rates of those from scratch.
+_TUNED: dict[str, tuple[int, int, dict[str, float]]] = {  # epochs, rows a batch, and the rate by what is tuned
+    "transformer": (4, 32, {"full": 2e-4, "lora": 2e-3, "head": 1e-2}),
+    "wav2vec2": (12, 16, {"full": 1e-4, "head": 1e-2}),
+}
+
 _AUGMENTATION: dict[str, dict[str, dict[str, Any]]] = {
     "voice": {
         "sound": {"noise_snr": [5.0, 30.0], "speed": [0.9, 1.1], "gain": [-6.0, 6.0], "probability": 0.5},
@@ -212,10 +218,11 @@ _AUGMENTATION["joint"] = _AUGMENTATION["voice"] | _AUGMENTATION["face"] | _AUGME
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """The same with everything that goes by modality filled in, as it is written into the run folder."""
+    """The same with what goes by modality and network filled in, as it is written into the run folder."""
     own = dict(_DEFAULTS[config.data.modality])
-    network = dataclasses.replace(config.network, name=config.network.name or own.pop("network"))
-    own.pop("network", None)
+    network = dataclasses.replace(config.network, name=config.network.name or own["network"])
+    own |= _tuned(network)
+    del own["network"]
     missing = {key: value for key, value in own.items() if getattr(config.training, key) is None}
     augmentation = config.augmentation
     if augmentation is None:
@@ -227,6 +234,15 @@ def resolve(config: TrainConfig) -> TrainConfig:
         training=dataclasses.replace(config.training, **missing),
         augmentation=augmentation,
     )
+
+
+def _tuned(network: NetworkConfig) -> dict[str, Any]:
+    """What a pretrained network needs; nothing for one from scratch."""
+    if network.name not in _TUNED or network.options.get("pretrained") == "none":
+        return {}
+    epochs, batch_size, rates = _TUNED[network.name]
+    rate = rates.get(network.options.get("tuning", "full"), rates["full"])
+    return {"epochs": epochs, "batch_size": batch_size, "learning_rate": rate}
 
 
 def _absolute(data: DataConfig) -> DataConfig:
