@@ -101,6 +101,16 @@ def test_long_texts_keep_their_ends() -> None:
 # --- the shipped weights
 
 
+@pytest.mark.parametrize(("traditional", "simplified"), [("我很難過", "我很难过"), ("氣死我了", "气死我了")])
+def test_traditional_characters_are_read_as_simplified_ones(
+    network: ChineseText, traditional: str, simplified: str
+) -> None:
+    emotions, sentiment, embedding = network.read(traditional)
+    for answer, expected in zip((emotions, sentiment, embedding), network.read(simplified), strict=True):
+        np.testing.assert_array_equal(answer, expected)
+    assert emotions.max() > 0.9
+
+
 def test_answers_are_distributions(network: ChineseText) -> None:
     emotions, sentiment = network.probabilities(EVERYDAY), network.sentiment(EVERYDAY)
     assert emotions.shape == (6, len(SMP2020))
@@ -161,7 +171,7 @@ def macro_f1_on_microblogs(network: ChineseText, data: Path) -> float:
 
 @pytest.mark.data
 def test_microblogs_are_read_as_well_as_the_card_says(macro_f1_on_microblogs: float) -> None:
-    assert macro_f1_on_microblogs == pytest.approx(0.603, abs=0.005)
+    assert macro_f1_on_microblogs == pytest.approx(0.596, abs=0.005)
 
 
 @pytest.mark.data
