@@ -33,7 +33,6 @@ TARGETS = ("onnx", "onnx-int8", "tensorrt")
 # By how much probabilities may differ from the source's: the float network is the same, TensorRT rounds to 10 bits.
 _TOLERANCE = {"onnx": 1e-4, "tensorrt": 1e-2}
 _MOST_LOST = 0.01  # accuracy on any held-out set above which a network stays as it is
-_TIMES, _ANALYSES = 5, 3  # repetitions of what is timed
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class Order:
     data: folder of the data sets, of which "train" calibrates INT8 and "valid" is measured; None where there are none.
     rows: at most so many held-out rows of a set, or all.
     clip, transcript: recording that whole analyses are timed on; a drawn one where None.
+    times: repetitions of what is timed.
     """
 
     target: str
@@ -54,6 +54,7 @@ class Order:
     rows: int | None = None
     clip: Path | None = None
     transcript: Path | None = None
+    times: int = 5
 
 
 @dataclass
@@ -310,8 +311,8 @@ def _measure(
         difference = parity.compare(expert, results[modality], order.clip)
         facts.fixed_inputs[modality] = asdict(difference) | {
             "milliseconds": {
-                "before": _milliseconds(expert, order.clip, difference.n),
-                "after": _milliseconds(results[modality], order.clip, difference.n),
+                "before": _milliseconds(expert, order, difference.n),
+                "after": _milliseconds(results[modality], order, difference.n),
             }
         }
         tolerance = _TOLERANCE.get(order.target)
@@ -330,9 +331,11 @@ def _lost(held_out: Sequence[Mapping[str, Any]], modality: str) -> float:
     return max(losses, default=0.0)
 
 
-def _milliseconds(expert: Expert, clip: Path, n: int) -> float:
+def _milliseconds(expert: Expert, order: Order, n: int) -> float:
     """Processor time for one of the fixed inputs."""
-    return benchmark.timed(lambda: answers(expert, clip), _TIMES, 1 / max(1, n))["cpu"]
+    assert order.clip is not None
+    clip = order.clip
+    return benchmark.timed(lambda: answers(expert, clip), order.times, 1 / max(1, n))["cpu"]
 
 
 def _time(before: Analyzer, after: Analyzer, networks: Sequence[_Network], order: Order, facts: _Facts) -> None:
@@ -340,7 +343,7 @@ def _time(before: Analyzer, after: Analyzer, networks: Sequence[_Network], order
     assert order.clip is not None
     clip, words = order.clip, order.transcript
     changed = [n for n in networks if weights.sha256_of(n.source) != weights.sha256_of(n.target)]
-    figures = [benchmark.timed(lambda a=a: a.analyze(clip, words), _ANALYSES)["cpu"] for a in (before, after)]  # type: ignore[misc]
+    figures = [benchmark.timed(lambda a=a: a.analyze(clip, words), order.times)["cpu"] for a in (before, after)]  # type: ignore[misc]
     facts.analysis = {
         "clip": clip.name,
         "seconds": round(Recording.open(clip).duration, 2),
