@@ -1,9 +1,9 @@
 """Whole-process figures: start-up, speed and memory of the installed command (``make bench``).
 
 Every figure is taken from outside, by the operating system's own account of a finished process: wall-clock seconds,
-processor seconds and peak resident memory. ``--data`` names the folder of the data sets, whose clips are measured;
-without it, the demo clip is. ``--memory`` also loops a clip to 1, 3, 10 and 30 minutes and draws the peak memory
-against the length.
+processor seconds and peak resident memory. What goes on inside, stage by stage, is asked of ``affuse bench`` on the
+demo clip. ``--data`` names the folder of the data sets, whose clips are measured; without it, the demo clip is.
+``--memory`` also loops a clip to 1, 3, 10 and 30 minutes and draws the peak memory against the length.
 """
 
 from __future__ import annotations
@@ -98,6 +98,17 @@ def measure_import(python: str, times: int) -> dict[str, float]:
     return {"import_seconds": round(whole - bare, 3), "interpreter_seconds": round(bare, 3)}
 
 
+def measure_stages(affuse: list[str], times: int) -> list[dict[str, object]]:
+    """What ``affuse bench`` says about the demo clip, with one thread and with two."""
+    demo = ["--clip", str(ROOT / "demo" / "clip.mp4"), "--transcript", str(ROOT / "demo" / "clip.srt")]
+    command = [*affuse, "bench", *demo, "--json", "--analyses", str(times)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{result.stderr}")
+    figures: list[dict[str, object]] = json.loads(result.stdout)
+    return figures
+
+
 def measure_memory(affuse: list[str], clip: Path) -> dict[str, dict[str, float]]:
     """Peak memory of analysing a clip that is looped to several lengths."""
     figures = {}
@@ -153,6 +164,7 @@ def main() -> None:
             seconds = container.duration / av.time_base
     figures: dict[str, object] = {"import": measure_import(sys.executable, 5)}
     figures["analyze"] = measure_speed(affuse, clip, transcript, seconds, options.times)
+    figures["stages"] = measure_stages(affuse, options.times)
     print(json.dumps(figures, indent=2), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.memory:
