@@ -189,10 +189,10 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_a_run_ends_as_an_undisturb
     process = in_subprocess(tmp_path, path, "--out", tmp_path / "killed")
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("epoch 2/6"):
+        if line.startswith("epoch 3/6"):  # by then two checkpoints are there; the third may still be on its way
             break
     else:
-        pytest.fail("the run ended before its second epoch")
+        pytest.fail("the run ended before its third epoch")
     time.sleep(random.uniform(0.0, 0.1))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
