@@ -69,6 +69,56 @@ def test_a_killed_and_resumed_face_run_ends_like_an_undisturbed_one(
         assert value.equal(resumed[name]), name
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter, whose graphs are quicker
+@pytest.mark.filterwarnings("ignore:.*ONNX.*:UserWarning")
+def test_runs_joined_into_one_file_average_their_logits(face: Any, corpus: Path, tmp_path: Path) -> None:
+    import torch
+
+    pytest.importorskip("onnx", reason="onnx, of the extra train, exports")
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for seed, run in enumerate(runs):
+        config = face.FaceConfig(epochs=1, batch_size=32, widths=(4, 8, 24), blocks=(1, 1, 1), seed=seed)
+        face.train(corpus, run, config, resume=False)
+    face.join(corpus, tmp_path / "both", runs)
+    card = json.loads((tmp_path / "both" / "card.json").read_text())
+    images = np.random.default_rng(1).integers(0, 255, (3, 48, 48)).astype(np.uint8)
+    logits = []
+    for run in runs:
+        network = face.FaceNetwork(face.FaceConfig(widths=(4, 8, 24), blocks=(1, 1, 1)))
+        network.load_state_dict(weights_of(face, run))
+        x = torch.from_numpy(images).float().unsqueeze(1)
+        with torch.no_grad():
+            logits += [network.eval()(x)[1], network(x.flip(3))[1]]
+    expected = torch.softmax(torch.stack(logits).mean(dim=0) / card["temperature"], dim=1).numpy()
+    answers = face._run(tmp_path / "both" / "face.onnx", images)
+    np.testing.assert_allclose(answers, expected, atol=2e-3)  # weights of half precision
+    assert [member["run"] for member in card["members"]] == ["a", "b"]
+
+
+def test_weights_in_half_precision_take_half_the_space_and_compute_as_before(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx, of the extra train, exports")
+    common = pytest.importorskip("affuse.training.common", reason="torch, of the extra train, runs recipes")
+    import onnxruntime
+
+    W = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 64]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "W"], ["y"])],
+        "product",
+        info[:1],
+        info[1:],
+        [onnx.numpy_helper.from_array(W, "W")],
+    )
+    path = tmp_path / "product.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    before = path.stat().st_size
+    common.store_in_half(path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    x = np.eye(64, dtype=np.float32)
+    np.testing.assert_array_equal(session.run(["y"], {"x": x})[0], W.astype(np.float16).astype(np.float32))
+    assert path.stat().st_size < 0.55 * before
+
+
 def test_face_network_ignores_exposure_and_overfits_a_batch(face: Any) -> None:
     import torch
 

@@ -23,12 +23,14 @@ __all__ = [
     "fit_temperature",
     "one_cycle",
     "seed_everything",
+    "store_in_half",
     "write_card",
     "write_held_out",
     "write_json",
 ]
 
 _F1_NOISE = 0.0025
+_WORTH_HALVING = 1024  # numbers in a weight; smaller ones, such as those of a norm, keep their precision
 
 
 def seed_everything(seed: int, threads: int) -> torch.Generator:
@@ -111,4 +113,28 @@ def write_held_out(path: Path, **arrays: np.ndarray) -> None:
     """Write the calibrated outputs on held-out training rows, which the recipe of the fuser learns from."""
     temporary = path.with_suffix(".part.npz")
     np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    os.replace(temporary, path)
+
+
+def store_in_half(path: Path) -> None:
+    """Store the larger weights of an ONNX file in half precision, each widened by a Cast when the file is loaded.
+
+    ONNX Runtime folds the casts into constants, so the file shrinks by half and computes in single precision as before.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(str(path))
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= _WORTH_HALVING:
+            name = weight.name
+            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{name}_half"))
+            casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    temporary = path.with_suffix(".part")
+    onnx.save(model, str(temporary))
     os.replace(temporary, path)
