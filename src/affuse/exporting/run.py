@@ -295,7 +295,7 @@ def _measure(
         facts.held_out = parity.held_out(source, results, changed, order.data, order.rows)
     for network in networks:
         lost = _lost(facts.held_out, network.modality)
-        if network.modality in changed and lost > _MOST_LOST:
+        if network.modality in changed and lost > 0:
             shutil.copyfile(network.source, network.target)
             facts.networks[network.name] = {"precision": "as trained", "bytes": _sizes(network)}
             facts.notes.append(
@@ -327,8 +327,9 @@ _SCORES = ("accuracy", "macro_f1")
 
 
 def _lost(held_out: Sequence[Mapping[str, Any]], modality: str) -> float:
-    losses = [r["accuracy"]["before"] - r["accuracy"]["after"] for r in held_out if r["expert"] == modality]
-    return max(losses, default=0.0)
+    """The largest loss of accuracy that is too much: more than a point, and more than a single row; 0 without one."""
+    rows = [(r["accuracy"]["before"] - r["accuracy"]["after"], r["n"]) for r in held_out if r["expert"] == modality]
+    return max((lost for lost, n in rows if lost > max(_MOST_LOST, 1.01 / n) + 1e-9), default=0.0)
 
 
 def _milliseconds(expert: Expert, order: Order, n: int) -> float:
