@@ -280,6 +280,26 @@ def _convolution(W: np.ndarray) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def test_networks_over_tokens_find_their_ranges_in_every_run(tmp_path: Path) -> None:
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    W = np.random.default_rng(0).standard_normal((32, 8)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "W"], ["y"])],
+        "small",
+        [helper.make_tensor_value_info("x", floats, ["n", 32])],
+        [helper.make_tensor_value_info("y", floats, ["n", 8])],
+        [onnx.numpy_helper.from_array(W, "W")],
+    )
+    source, target = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(source))
+    quantise(source, target, [], static=False)
+    assert is_quantised(target)
+    for scale in (1.0, 1000.0):  # no range was fixed beforehand
+        x = scale * np.random.default_rng(1).standard_normal((4, 32)).astype(np.float32)
+        (y,) = weights.session(target).run(None, {"x": x})
+        np.testing.assert_allclose(y, x @ W, atol=0.03 * np.abs(x @ W).max())
+
+
 def test_what_is_not_onnx_is_not_quantised(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     with pytest.raises(AssetError, match=r"broken\.onnx cannot be quantised"):
