@@ -426,11 +426,15 @@ def test_tensorrt_says_where_it_is_not(tmp_path: Path, affuse: Run) -> None:
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
-def test_commands_use_a_bundle(small: Path, clip: Path, affuse: Run, data: Path) -> None:
+def test_analyze_uses_a_bundle(small: Path, clip: Path, affuse: Run) -> None:
     result = affuse("analyze", clip, "--bundle", small, "--json")
     assert result.code == 0, result.err
     told = json.loads(result.out)["settings"]["experts"]
     assert told["voice"]["weights"]["voice"] == weights.sha256_of(small / "voice" / "voice.onnx")
+
+
+@pytest.mark.data
+def test_evaluate_measures_a_bundle(small: Path, affuse: Run, data: Path) -> None:
     result = affuse("evaluate", "--bundle", small, "--dataset", "emodb", "--data", data, "--json")
     assert json.loads(result.out)["n"] == 107
 
