@@ -22,7 +22,7 @@ setup: $(VENV)/.core  ## make the environment and install affuse
 
 setup-dev: $(VENV)/.dev  ## the same with what tests, lint and types need
 
-setup-train: $(VENV)/.train  ## the same with torch, for recipes and joint networks (its CPU build has to be at hand for pip)
+setup-train: $(VENV)/.train  ## the same with torch and all features, for trainings and joint networks (pip needs torch's CPU build at hand)
 
 demo: $(VENV)/.core  ## analyse the bundled clip and write demo/report.html
 	$(BIN)/affuse analyze $(CLIP).mp4 --transcript $(CLIP).srt --report demo/report.html
@@ -67,5 +67,5 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.train: $(VENV)/.dev pyproject.toml
-	$(INSTALL) '.[dev,train]'
+	$(INSTALL) '.[dev,train,features]'
 	@touch $@
