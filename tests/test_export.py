@@ -231,7 +231,8 @@ def test_int8_networks_are_smaller_and_answer_nearly_the_same(system: Path, smal
     facts = json.loads((small / "parity.json").read_text(encoding="utf-8"))
     face = facts["networks"]["face"]
     assert face["precision"] == "INT8, static, per channel"
-    assert face["bytes"]["after"] == (small / "face" / "face.onnx").stat().st_size < 0.4 * face["bytes"]["before"]
+    assert face["bytes"]["after"] == (small / "face" / "face.onnx").stat().st_size
+    assert face["bytes"]["after"] < 0.6 * face["bytes"]["before"]  # which was in half precision
     for modality in ("face", "voice"):
         assert 0 < facts["fixed_inputs"][modality]["max_difference"] < 0.3
         assert facts["fixed_inputs"][modality]["same_answers"] >= 0.8

@@ -314,8 +314,8 @@ def test_tabs_by_keyboard_and_by_address(visit: Visit) -> None:
     for key, name in (("ArrowLeft", "fuse"), ("ArrowRight", "analyse"), ("End", "fuse"), ("ArrowLeft", "live")):
         page.keyboard.press(key)
         expect(page.locator(f"#tab-{name}")).to_be_focused()
-        assert page.locator("[role=tab][aria-selected=true]").get_attribute("id") == f"tab-{name}"
-        assert [p for p in ("analyse", "live", "fuse") if page.locator(f"#panel-{p}").is_visible()] == [name]
+        expect(page.locator("[role=tab][aria-selected=true]")).to_have_id(f"tab-{name}")
+        expect(page.locator("[role=tabpanel]:visible")).to_have_id(f"panel-{name}")
     page.go_back()
     expect(page.locator("#panel-fuse")).to_be_visible()
     expect(visit("#live").locator("#panel-live")).to_be_visible()

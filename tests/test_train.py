@@ -230,7 +230,9 @@ def test_without_a_whole_checkpoint_the_sentence_says_so(trained: run.Run, tmp_p
     assert "have changed since it began" in result.err
 
 
-def test_ctrl_c_says_how_to_go_on(tones: Path, tmp_path: Path, affuse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(
+    tones: Path, tmp_path: Path, affuse: Run, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     from affuse.training.progress import Progress
 
     def stop(self: Any, trainer: Any, module: Any) -> None:
@@ -239,6 +241,9 @@ def test_ctrl_c_says_how_to_go_on(tones: Path, tmp_path: Path, affuse: Run, monk
 
     path = tmp_path / "tones.toml"
     path.write_text(tomli_w.dumps(table(tones)))
+    # What a shell starts in the background begins with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "on_train_epoch_end", stop)
         result = affuse("train", path, "--out", tmp_path / "run")
