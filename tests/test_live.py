@@ -10,9 +10,10 @@ import struct
 import time
 import urllib.request
 import zlib
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -33,6 +34,7 @@ from affuse.errors import AssetError, DataError, MediaError
 from affuse.experts.face import Detections, FaceExpert, FaceWatch
 from affuse.experts.face.crop import YUNET_FRAMING
 from affuse.experts.face.expert import MAX_SIDE, sample_times
+from affuse.experts.transcribe import Transcriber
 from affuse.labels import EKMAN, VOICE, to_emotions
 from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.pictures import decode_picture
@@ -43,7 +45,7 @@ from affuse.service.security import SUBPROTOCOL
 from affuse.service.settings import Settings
 from affuse.service.stream import LiveExperts, Sound, Stream
 from affuse.timeline import Segment, Timeline
-from serving import Server
+from serving import Desk, Server
 
 CLIP = Path(__file__).parent.parent / "demo" / "clip.mp4"
 PICTURE, SOUND = 1, 2
@@ -373,7 +375,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextmanager
-def streaming(server: Server, **options: Any) -> Iterator[ClientConnection]:
+def streaming(server: Server | Desk, **options: Any) -> Iterator[ClientConnection]:
     """A stream that is ready."""
     with opened(server) as stream:
         stream.send(json.dumps(START | options))
@@ -384,7 +386,7 @@ def streaming(server: Server, **options: Any) -> Iterator[ClientConnection]:
         yield stream
 
 
-def opened(server: Server) -> ClientConnection:
+def opened(server: Server | Desk) -> ClientConnection:
     return connect(server.url.replace("http", "ws") + "/v1/live", subprotocols=[SUBPROTOCOL], open_timeout=30)
 
 
@@ -697,7 +699,7 @@ def refused(app: Any) -> str:
 def test_defects_are_told_without_the_insides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, sentence: str
 ) -> None:
-    def fail(self: LiveExperts, bundle: str | None = None) -> None:
+    def fail(self: LiveExperts, bundle: str | None, transcriber: Transcriber | None) -> None:
         raise error
 
     monkeypatch.setattr(LiveExperts, "__init__", fail)
@@ -729,3 +731,56 @@ def test_who_says_nothing_does_not_keep_a_place(tmp_path: Path, monkeypatch: pyt
     client = TestClient(create_app(Settings(tmp_path, allowed_hosts=("testserver",))))
     with client.websocket_connect("/v1/live") as stream:
         assert stream.receive_json()["detail"] == "nothing came for 0.2 s"
+
+
+# --- words that are heard ---
+
+
+class Whisper:
+    """Stands in for a recogniser: it hears the same sentence in every piece, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, str | None]] = []
+
+    def transcribe(self, audio: np.ndarray, **options: Any) -> tuple[list[Any], None]:
+        self.asked.append((len(audio), options["language"]))
+        return [SimpleNamespace(start=0.2, end=0.9, text=" I am so happy today! ")], None
+
+
+def test_sound_is_given_to_a_recogniser_once_and_in_pieces_of_half_a_window(experts: LiveExperts) -> None:
+    stream = experts.stream(2.0, None)
+    assert stream.unheard() is None
+    stream.add_sound(10.0, np.full(SAMPLE_RATE // 2, 0.1, dtype=np.float32), 0.0)
+    segment, samples = stream.unheard() or (None, np.empty(0))  # the window began before the stream did
+    assert (segment, len(samples)) == (Segment(8.5, 10.5), SAMPLE_RATE // 2)
+    stream.add_sound(10.5, np.full(SAMPLE_RATE // 2, 0.2, dtype=np.float32), 0.5)
+    assert stream.unheard() is None
+    stream.add_sound(11.0, np.full(SAMPLE_RATE // 2, 0.3, dtype=np.float32), 1.0)
+    segment, samples = stream.unheard() or (None, np.empty(0))
+    assert segment == Segment(10.5, 11.5)
+    np.testing.assert_allclose(samples, np.repeat([0.2, 0.3], SAMPLE_RATE // 2), atol=1e-6)
+
+
+def test_words_of_a_stream_are_recognised(
+    make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch, analyzer: Analyzer
+) -> None:
+    whisper = Whisper()
+    monkeypatch.setattr(Transcriber, "load", lambda self: whisper)
+    with streaming(make_desk(transcribe=True), language="en", window=2) as stream:
+        stream.send(binary(SOUND, 0.0, np.zeros(2 * SAMPLE_RATE, dtype="<i2").tobytes()))
+        step = stepped(stream)
+        while step["evidence"]["text"]["probabilities"] is None:
+            step = stepped(stream)
+    assert whisper.asked == [(2 * SAMPLE_RATE, "en")]
+    (expected,) = analyzer.analyze_text("I am so happy today!").windows()
+    assert step["evidence"]["text"] == expected["evidence"]["text"]
+
+
+def test_a_stream_says_why_no_words_are_recognised(
+    make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AFFUSE_WHISPER", raising=False)
+    with streaming(make_desk(transcribe=True, asr_model=str(tmp_path))) as stream:
+        stream.send(binary(SOUND, 0.0, np.zeros(SAMPLE_RATE, dtype="<i2").tobytes()))
+        reason = stepped(stream)["evidence"]["text"]["reason"]
+    assert reason == f"no weights for speech recognition: the folder {tmp_path.name} holds no model.bin"

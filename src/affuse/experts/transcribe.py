@@ -14,7 +14,10 @@ from affuse.experts import weights
 from affuse.media import Recording, Words
 from affuse.timeline import Segment, Timeline
 
-__all__ = ["Recogniser", "Transcriber"]
+__all__ = ["NOT_INSTALLED", "Recogniser", "Transcriber"]
+
+NOT_INSTALLED = "speech recognition is not installed (pip install 'affuse[asr]')"
+"""Why there are no words where the extra is missing."""
 
 # Weights are looked for in a folder first; the hub is asked for this very state of them.
 _FOLDER = "AFFUSE_WHISPER"
@@ -60,7 +63,7 @@ class Transcriber:
         try:
             words = tuple(self.words(recording))
         except MissingExtraError:
-            return recording, "speech recognition is not installed (pip install 'affuse[asr]')"
+            return recording, NOT_INSTALLED
         except AffuseError as error:
             return recording, str(error)
         if not words:
@@ -72,23 +75,32 @@ class Transcriber:
 
         Raises MissingExtraError without the extra ``asr``, AssetError without weights.
         """
-        recogniser = self._loaded()
         starts = np.arange(0, recording.duration, _STRETCH).tolist()
         stretches = Timeline(tuple(Segment(t, min(t + _STRETCH, recording.duration)) for t in starts))
+        self.load()
         for stretch, samples in zip(stretches, recording.sound(stretches), strict=True):
-            if len(samples) == 0:
-                continue
-            # No temperature above 0: the same recording gives the same words.
-            found, _ = recogniser.transcribe(
-                samples, language=self.language, temperature=0.0, condition_on_previous_text=False, vad_filter=True
-            )
-            for piece in found:
-                start = min(stretch.start + piece.start, recording.duration - _SHORTEST)
-                end = min(max(stretch.start + piece.end, start + _SHORTEST), recording.duration)
-                if piece.text.strip():
-                    yield Words(Segment(start, end), piece.text.strip())
+            yield from self.hear(samples, stretch)
 
-    def _loaded(self) -> Recogniser:
+    def hear(self, samples: np.ndarray, segment: Segment) -> Iterator[Words]:
+        """What is said in ``samples`` (n,) float32 at 16 kHz, heard during ``segment``. Raises as `words` does."""
+        if len(samples) == 0:
+            return
+        # No temperature above 0: the same recording gives the same words.
+        found, _ = self.load().transcribe(
+            samples, language=self.language, temperature=0.0, condition_on_previous_text=False, vad_filter=True
+        )
+        for piece in found:
+            start = min(segment.start + piece.start, segment.end - _SHORTEST)
+            end = min(max(segment.start + piece.end, start + _SHORTEST), segment.end)
+            if piece.text.strip():
+                yield Words(Segment(start, end), piece.text.strip())
+
+    def in_language(self, language: str | None) -> Transcriber:
+        """The same for words in another language, or (None) in whatever is recognised; weights are shared."""
+        return Transcriber(self.model, language, self._recogniser)
+
+    def load(self) -> Recogniser:
+        """What recognises, loaded once. Raises as `words` does."""
         if self._recogniser is None:
             self._recogniser = _load(_weights(self.model))
         return self._recogniser

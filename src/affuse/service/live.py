@@ -38,13 +38,16 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from affuse.errors import AffuseError, AssetError, MediaError
+from affuse.experts.transcribe import Transcriber
 from affuse.labels import EKMAN
+from affuse.media import Words
 from affuse.service.metrics import Metrics
 from affuse.service.security import SUBPROTOCOL
 from affuse.service.settings import Settings
 
 if TYPE_CHECKING:
     from affuse.service.stream import Answer, LiveExperts, Moment, Stream
+from affuse.timeline import Segment
 
 __all__ = ["make_router"]
 
@@ -59,6 +62,7 @@ _MESSAGES_A_SECOND = 100
 _BURST = 300  # messages that may come at once, such as after a stall of the network
 _PATIENCE = 10.0  # seconds to wait for the start, and for an error to be read
 _IDLE = 60.0  # seconds without a message
+_LISTEN = 0.25  # seconds between looks whether there is sound to recognise words in
 _GATHER = 0.1  # seconds that a step which is due waits for newer samples, which usually follow
 
 _UNSUPPORTED, _POLICY, _TOO_BIG, _DEFECT, _LATER = 1003, 1008, 1009, 1011, 1013  # RFC 6455, section 7.4.1
@@ -125,6 +129,7 @@ class _Live:
         self.experts: LiveExperts | None = None
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "live")
+        self._listener = ThreadPoolExecutor(1, "words")
         self._open = 0
 
     async def serve(self, socket: WebSocket) -> None:
@@ -157,8 +162,16 @@ class _Live:
         from affuse.service.stream import LiveExperts  # brings the libraries for pictures, which only this needs
 
         with self._lock:
-            self.experts = self.experts or LiveExperts(self.settings.bundle)
+            self.experts = self.experts or LiveExperts(self.settings.bundle, self._transcriber())
             return self.experts
+
+    def _transcriber(self) -> Transcriber | None:
+        return Transcriber(self.settings.asr_model) if self.settings.transcribe else None
+
+    async def recognise(self, transcriber: Transcriber, segment: Segment, samples: np.ndarray) -> list[Words]:
+        """Words in a piece of sound, recognised in a thread of their own: it takes longer than a step may."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._listener, lambda: list(transcriber.hear(samples, segment)))
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -194,6 +207,8 @@ class _Client:
         about = {"labels": EKMAN.labels, "modalities": ("face", "voice", "text")}
         await self._send({"type": "ready", **about, "step": start.step, "window": start.window})
         tasks = {asyncio.create_task(self._receive(stream)), asyncio.create_task(self._answer(stream, start.step))}
+        if experts.transcriber is not None:
+            tasks.add(asyncio.create_task(self._hear(stream, experts.transcriber.in_language(start.language))))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -228,6 +243,18 @@ class _Client:
                     raise _RefusalError(_POLICY, "the stream has started already")
                 stream.add_words(parsed.text, parsed.time, parsed.duration, arrived)
             self._news.set()
+
+    async def _hear(self, stream: Stream, transcriber: Transcriber) -> None:
+        """Put the words that are heard among those that a client may send itself, a piece of sound after the other."""
+        while True:
+            await asyncio.sleep(_LISTEN)
+            piece = stream.unheard()
+            if piece is None:
+                continue
+            for words in await self.live.recognise(transcriber, *piece):
+                span = words.segment
+                stream.add_words(words.text, span.end, span.duration, time.perf_counter())
+                self._news.set()
 
     async def _next(self, patience: float) -> str | bytes:
         try:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from affuse.analysis import Verdict
-from affuse.errors import ConfigError, DataError
+from affuse.errors import AffuseError, ConfigError, DataError, MissingExtraError
 from affuse.experts.bundle import read_system
 from affuse.experts.face import Detections, FaceDetector, FaceExpert, FaceWatch, default_detector
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.experts.text import TextExpert
+from affuse.experts.transcribe import NOT_INSTALLED, Transcriber
 from affuse.experts.voice import VoiceExpert
 from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.decoding import Probe
@@ -69,10 +70,12 @@ class Answer:
 class LiveExperts:
     """The shipped experts or those of a bundle, loaded once for all streams, and safe to be asked by several threads.
 
-    Raises AssetError where weights are missing, ConfigError where the ``bundle`` lacks one of face, voice and text.
+    ``transcriber`` recognises words; where it cannot, it is None from then on and ``wordless`` says why. Raises
+    AssetError where weights are missing, ConfigError where the ``bundle`` lacks one of face, voice and text.
     """
 
-    def __init__(self, bundle: str | None = None) -> None:
+    def __init__(self, bundle: str | None = None, transcriber: Transcriber | None = None) -> None:
+        self.transcriber, self.wordless = _ready(transcriber)
         self.detector: FaceDetector = _OwnDetector()
         if bundle is None:
             self._fuser = shipped_fuser()
@@ -101,6 +104,19 @@ class LiveExperts:
         stream = self.stream(window=1.0)
         stream.add_sound(0.0, np.zeros(SAMPLE_RATE, dtype=np.float32), 0.0)
         stream.answer(stream.moment())
+
+
+def _ready(transcriber: Transcriber | None) -> tuple[Transcriber | None, str]:
+    """The transcriber with its weights loaded; or None, and why it has none."""
+    if transcriber is None:
+        return None, ""
+    try:
+        transcriber.load()
+    except MissingExtraError:
+        return None, NOT_INSTALLED
+    except AffuseError as error:
+        return None, str(error)
+    return transcriber, ""
 
 
 def _live(experts: Mapping[str, Any], bundle: str) -> tuple[FaceExpert, VoiceExpert, TextExpert]:
@@ -137,6 +153,8 @@ class Stream:
     def __init__(self, experts: LiveExperts, window: float, language: str | None = None) -> None:
         self.window = window
         self._analyzer = experts.analyzer(language)
+        self._wordless = experts.wordless
+        self._heard = -np.inf
         self._faces = FaceWatch(experts.face, experts.detector, window)
         self._sound = Sound(window)
         self._words: deque[Words] = deque(maxlen=_MOST_CUES)
@@ -212,6 +230,14 @@ class Stream:
         self._fresh = False
         return moment
 
+    def unheard(self) -> tuple[Segment, np.ndarray] | None:
+        """Sound (n,) of the window that was not asked for yet, and when it was; None until half a window of it came."""
+        if self._now is None or self._now - max(self._heard, self._now - self.window) < self.window / 2:
+            return None
+        segment = Segment(max(self._heard, self._now - self.window), self._now)
+        self._heard = self._now
+        return segment, self._sound.take(segment)
+
     def look(self, picture: Picture) -> None:
         """Look at one picture. Raises MediaError where it is none, or too large."""
         self._faces.look(Frame(picture.time, decode_picture(picture.payload, MAX_SIDE, _MAX_PIXELS)))
@@ -225,6 +251,8 @@ class Stream:
         readings = {"face": self._faces.reading(moment.segment)} | {
             modality: self._analyzer.experts[modality].read(scene, timeline)[0] for modality in ("voice", "text")
         }
+        if self._wordless and not moment.cues:
+            readings["text"] = replace(readings["text"], reasons=(self._wordless,))
         (verdict,) = self._analyzer.fuse(readings, timeline)
         boxes = readings["face"].boxes
         return Answer(verdict, boxes[0] if len(boxes) else None)
