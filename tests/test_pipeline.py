@@ -69,7 +69,8 @@ def _row(label: str, p: float) -> list[float]:
 
 
 def test_conflict_is_said_in_words_and_agreement_is_not(recording: Path) -> None:
-    verdict = Analyzer(experts()).analyze(recording).verdicts[0]
+    sure = {"voice": FakeExpert("voice", {"anger": 0.97}), "text": FakeExpert("text", {"anger": 0.97})}
+    verdict = Analyzer(experts(**sure)).analyze(recording).verdicts[0]
     assert verdict.conflict_text == "face says happiness, voice and text say anger"
     assert 0 < verdict.conflict <= 1  # type: ignore[operator]
     same = {m: FakeExpert(m, {"anger": 0.8}) for m in ("face", "voice", "text")}

@@ -31,7 +31,8 @@ class Settings:
     private: keep nothing but scores. keep_uploads: keep recordings after their job.
     max_live: live streams at a time.
     bundle: folder that ``affuse export`` wrote, whose experts and fuser answer; the shipped ones where None.
-    transcribe: recognise the words of recordings without a transcript, and of live streams. asr_model: folder of the weights for that.
+    transcribe: recognise the words of recordings without a transcript, and of live streams.
+    asr_model: folder of the weights for that.
     """
 
     folder: Path
