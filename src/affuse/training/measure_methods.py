@@ -21,7 +21,7 @@ from affuse import features, loop
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts import weights
 from affuse.experts.face.crop import HAAR_FRAMING, Framing
-from affuse.features.base import Extractor, Item
+from affuse.features.base import Extractor, Item, NoEvidenceError
 from affuse.features.faces import Face
 from affuse.features.landmarks import locate
 from affuse.training import networks
@@ -192,10 +192,18 @@ def moving(pictures: np.ndarray, frames: int, seed: int) -> np.ndarray:
 
 
 def _log_mel(samples: Sequence[Sample]) -> Frames:
-    """Log-mel of every clip, in its own mean and deviation."""
+    """Log-mel of every clip, in its own mean and deviation; one frame of zeros, the mean, where nothing is heard."""
     extractor = features.make("log-mel")
-    contours = [extractor.frames(sample.path)[::_EVERY] for sample in samples]
-    return Frames([(contour - contour.mean()) / contour.std() for contour in contours])
+    rows: list[np.ndarray | None] = []
+    for sample in samples:
+        try:
+            contour = extractor.frames(sample.path)[::_EVERY]
+        except NoEvidenceError:
+            rows.append(None)
+        else:
+            rows.append((contour - contour.mean()) / contour.std())
+    width = next(row.shape[1] for row in rows if row is not None)
+    return Frames([np.zeros((1, width)) if row is None else row for row in rows])
 
 
 def _landmarks(samples: Sequence[Sample]) -> Points:
