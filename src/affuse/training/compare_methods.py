@@ -65,9 +65,7 @@ _VOICE: dict[str, Method] = {
     "MFCC + SVM": ByFeatures("mfcc"),
     "chroma + SVM": ByFeatures("chroma"),
     "prosody + SVM": ByFeatures("prosody"),
-    "voice embedding + SVM": ByFeatures(
-        "voice-embedding", note="its network learned from this corpus, rows that are asked about included"
-    ),
+    "voice embedding + SVM": ByFeatures("voice-embedding", note=_SEEN),
     "BiLSTM over log-mel": ByNetwork("bilstm", 20, options={"width": 64}),
     "CRNN": ByNetwork("crnn", 10, options=_CRNN),
     "wav2vec 2.0": ByNetwork(
