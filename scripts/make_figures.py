@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from affuse.atomic import replacing
+
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "src" / "affuse" / "assets"
 
@@ -169,9 +171,8 @@ def replace_block(path: Path, name: str, text: str) -> None:
     pattern = re.compile(rf"(<!-- figures: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     if not pattern.search(page):
         raise SystemExit(f"{path.relative_to(ROOT)} has no block of figures named {name}")
-    part = path.with_suffix(".part")
-    part.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page), encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as (part,):
+        part.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page), encoding="utf-8")
 
 
 def write(figures: Mapping[str, Any]) -> None:
@@ -202,10 +203,8 @@ def main() -> None:
         raise SystemExit("name the folder of the data sets: --data DIR or AFFUSE_DATA=DIR")
     figures = measure(options.data)
     write(figures)
-    target = ROOT / "docs" / "figures.json"
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, target)
+    with replacing(ROOT / "docs" / "figures.json") as (part,):
+        part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

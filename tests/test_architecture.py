@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "features": GROUND | {"media", "experts"},  # embeddings are those of the experts
     "datasets": GROUND | {"media"},
     "evaluation": {"errors", "labels", "fusion"},
-    "training": INFERENCE | {"loop"},
+    "training": INFERENCE | {"loop", "evaluating"},  # what a recipe reports is read as the command reads it
     "pipeline": INFERENCE,
     "fusing": INFERENCE,
     "probes": GROUND | {"media"},

@@ -24,7 +24,7 @@ from affuse.fusion import networks as joint  # noqa: E402
 from affuse.fusion.networks import NetworkFuser, catalogue, training  # noqa: E402
 from affuse.fusion.networks.inputs import Scaling, Table, contexts_of, cut, step_counts  # noqa: E402
 from affuse.fusion.networks.parts import masked_mean  # noqa: E402
-from affuse.fusion.networks.sequences import CrossModalBlock, SinusoidalPositions, _BothWays  # noqa: E402
+from affuse.fusion.networks.sequences import BothWays, CrossModalBlock, SinusoidalPositions  # noqa: E402
 from test_early import check_early_fuser, simulated  # noqa: E402
 
 BLOCKS = {"text": slice(0, 6), "audio": slice(6, 10), "video": slice(10, 15)}
@@ -196,7 +196,7 @@ def test_masked_mean_by_hand() -> None:
 def test_both_ways_is_the_packed_lstm_of_torch() -> None:
     torch.manual_seed(0)
     reference = nn.LSTM(3, 4, batch_first=True, bidirectional=True)
-    ours = _BothWays(3, 4)
+    ours = BothWays(3, 4)
     ours.ahead.load_state_dict({k: v for k, v in reference.state_dict().items() if "reverse" not in k})
     reverse = {k.removesuffix("_reverse"): v for k, v in reference.state_dict().items() if "reverse" in k}
     ours.back.load_state_dict(reverse)

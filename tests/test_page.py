@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import shutil
 import urllib.request
 import wave
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chromium import CHROMIUM, MARKS, QUIET, sync_api
 from serving import Server
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
@@ -26,24 +26,8 @@ ATTACK = "<img src=x onerror=alert(1)>"
 TOKEN = "0123456789abcdef-secret"
 
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-)
+pytestmark = MARKS
+FAKES = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 SLOW = 60_000  # milliseconds: machines that test are loaded
 expect = sync_api.expect
 
@@ -59,7 +43,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     camera, microphone = fake_devices(tmp_path_factory.mktemp("devices"))
     sources = [f"--use-file-for-fake-video-capture={camera}", f"--use-file-for-fake-audio-capture={microphone}"]
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *sources])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *FAKES, *sources])
         yield browser
         browser.close()
 

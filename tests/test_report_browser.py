@@ -16,23 +16,9 @@ from affuse.analysis import Analysis, Cue
 from affuse.report import headline, media, write_report
 from affuse.report.palette import palette
 from affuse.timeline import Segment
+from chromium import CHROMIUM, MARKS, QUIET, sync_api
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-)
+pytestmark = MARKS
 SECONDS = 6.0
 TIMELINE = "svg.timeline"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from affuse.errors import ConfigError
 if TYPE_CHECKING:
     from affuse.datasets import Dataset
 
-__all__ = ["evaluate_expert", "waveform"]
+__all__ = ["answers", "evaluate_expert", "waveform"]
 
 
 def evaluate_expert(expert: Any, dataset: Dataset) -> dict[str, Any]:
@@ -29,15 +29,16 @@ def evaluate_expert(expert: Any, dataset: Dataset) -> dict[str, Any]:
         )
     if not hasattr(expert, "classify"):
         raise ConfigError(f"the expert {expert.name} reads whole recordings; {dataset.name} holds single rows")
-    return classification_report(_answers(expert, dataset), dataset.targets, dataset.labels.labels)
+    return classification_report(answers(expert, dataset), dataset.targets, dataset.labels.labels)
 
 
-def _answers(expert: Any, dataset: Dataset) -> np.ndarray:
+def answers(expert: Any, dataset: Dataset, decode: Callable[[Any], np.ndarray] | None = None) -> np.ndarray:
+    """Probabilities (n, k) over the labels of ``dataset``; ``decode`` makes a waveform of an input (see `waveform`)."""
     from affuse.labels import SENTIMENT, restrict
 
     if dataset.modality == "voice":
-        answers = np.stack([expert.classify(waveform(path)) for path in dataset.inputs])
-        return restrict(answers, expert.labels, dataset.labels.labels)
+        heard = np.stack([expert.classify((decode or waveform)(clip)) for clip in dataset.inputs])
+        return restrict(heard, expert.labels, dataset.labels.labels)
     if dataset.modality == "text":
         if hasattr(expert, "in_language"):
             expert = expert.in_language(dataset.language)
@@ -53,10 +54,10 @@ def _sentiment(expert: Any, texts: Sequence[str]) -> np.ndarray:
 
     if hasattr(expert, "sentiment"):
         return np.asarray(expert.sentiment(texts))
-    answers = expert.classify(texts)
+    judged = expert.classify(texts)
     if judges_sentiment(expert.labels):
-        return map_probabilities(answers, expert.labels, SENTIMENT)
-    return to_sentiment(to_emotions(answers, expert.labels))
+        return map_probabilities(judged, expert.labels, SENTIMENT)
+    return to_sentiment(to_emotions(judged, expert.labels))
 
 
 def waveform(path: Path) -> np.ndarray:

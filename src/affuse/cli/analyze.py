@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affuse.cli.options import AsrModel, Bundle, Transcribe
 from affuse.cli.progress import progress_bar
 from affuse.errors import AffuseError, ConfigError, MediaError
 from affuse.timeline import DEFAULT_WINDOW
@@ -57,16 +58,10 @@ def analyze(
     features: Annotated[
         Path | None, typer.Option(help="Table of numbers for a joint expert that reads some, a row a recording.")
     ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Use the experts and the fuser of this folder, which affuse export wrote.")
-    ] = None,
+    bundle: Bundle = None,
     language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
-    transcribe: Annotated[
-        bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
-    ] = False,
-    asr_model: Annotated[
-        Path | None, typer.Option(help="Whisper model for --transcribe: a folder (default: AFFUSE_WHISPER or the hub).")
-    ] = None,
+    transcribe: Transcribe = False,
+    asr_model: AsrModel = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Analyse recordings: what do people feel in them, over time?"""

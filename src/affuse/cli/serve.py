@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affuse.cli.options import AsrModel, Bundle, Transcribe
 from affuse.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -44,15 +45,9 @@ def serve(
     job_memory: Annotated[int, typer.Option(help="Memory a job may hold, in MB.", min=200)] = 3000,
     keep_hours: Annotated[float, typer.Option(help="How long results stay, in hours.", min=0.01)] = 24,
     max_live: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Use the experts and the fuser of this folder, which affuse export wrote.")
-    ] = None,
-    transcribe: Annotated[
-        bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
-    ] = False,
-    asr_model: Annotated[
-        Path | None, typer.Option(help="Whisper model for --transcribe: a folder (default: AFFUSE_WHISPER or the hub).")
-    ] = None,
+    bundle: Bundle = None,
+    transcribe: Transcribe = False,
+    asr_model: AsrModel = None,
     private: Annotated[
         bool, typer.Option("--private", help="Keep nothing but scores: no names, no words, no boxes.")
     ] = False,

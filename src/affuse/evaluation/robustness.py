@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,29 +54,16 @@ def robustness_curves(
     ``classify`` gives probabilities (n, k); ``targets`` (n,) are columns, ``groups`` (n,) speakers or pictures. Raises
     DataError where an answer or a damaged input does not fit the rows.
     """
-    return list(_points(classify, inputs, targets, groups, [Damage(CLEAN, "", lambda rows: rows), *damages]))
-
-
-def _points(
-    classify: Callable[[Sequence[Any]], np.ndarray],
-    inputs: Sequence[Any],
-    targets: np.ndarray,
-    groups: np.ndarray,
-    damages: Sequence[Damage],
-) -> Iterator[Point]:
-    for damage in damages:
+    points = []
+    for damage in (Damage(CLEAN, "", lambda rows: rows), *damages):
         P = classify(damage.change(inputs))
         if P.ndim != 2 or len(P) != len(targets):
             raise DataError(f"{damage.kind} {damage.level}: expected {len(targets)} answers; got an array {P.shape}")
         hits = P.argmax(axis=1) == targets
-        yield Point(
-            kind=damage.kind,
-            level=damage.level,
-            n=len(targets),
-            accuracy=float(hits.mean()),
-            ci95=cluster_bootstrap(hits, groups),
-            uar=float(np.nanmean(recalls(confusion_matrix(targets, P.argmax(axis=1), P.shape[1])))),
-        )
+        uar = float(np.nanmean(recalls(confusion_matrix(targets, P.argmax(axis=1), P.shape[1]))))
+        interval = cluster_bootstrap(hits, groups)
+        points.append(Point(damage.kind, damage.level, len(targets), float(hits.mean()), interval, uar))
+    return points
 
 
 def largest_loss(points: Sequence[Point], kind: str) -> float:

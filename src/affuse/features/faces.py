@@ -14,7 +14,8 @@ import numpy as np
 from affuse.errors import DataError
 from affuse.experts import weights
 from affuse.experts.face import Detections, FaceDetector, Framing, YuNetDetector, crop_face, default_detector
-from affuse.experts.face.crop import HAAR_FRAMING, face_square
+from affuse.experts.face.crop import HAAR_FRAMING, LARGEST_CROP, face_square
+from affuse.experts.face.expert import STILL_DETAIL
 from affuse.features.base import Array, Clip, Extractor, Item, NoEvidenceError
 from affuse.features.sound import segment_of
 from affuse.media import Recording
@@ -24,9 +25,7 @@ __all__ = ["RATE", "Face", "FaceExtractor", "faces_of"]
 RATE = 3.0
 """Frames a second that are looked at in a film, as the face expert does."""
 
-_LARGEST_CROP = 64  # pixels: a square picture up to this size is a face crop, as for training
 _MAX_SIDE = 960  # pixels
-_STILL_DETAIL = 1.5  # as the face expert: a still is searched once
 _SURE = 0.5  # score
 
 
@@ -57,7 +56,7 @@ def faces_of(item: Item) -> Iterator[Face]:
     is no uint8 picture.
     """
     if isinstance(item, np.ndarray):
-        yield from _faces_in(_rgb(item), _detector(_STILL_DETAIL))
+        yield from _faces_in(_rgb(item), _detector(STILL_DETAIL))
         return
     clip = item if isinstance(item, Clip) else Clip(Path(item))
     recording = Recording.open(clip.path)
@@ -65,7 +64,7 @@ def faces_of(item: Item) -> Iterator[Face]:
         raise NoEvidenceError("no picture")
     if recording.kind == "picture":
         frame = next(recording.frames([0.0], max_side=2 * _MAX_SIDE))
-        yield from _faces_in(frame.image, _detector(_STILL_DETAIL))
+        yield from _faces_in(frame.image, _detector(STILL_DETAIL))
         return
     segment = segment_of(clip, recording)
     times = np.arange(segment.start, segment.end, 1 / RATE)
@@ -75,7 +74,7 @@ def faces_of(item: Item) -> Iterator[Face]:
 
 def _faces_in(image: np.ndarray, detector: FaceDetector) -> Iterator[Face]:
     height, width = image.shape[:2]
-    if height == width <= _LARGEST_CROP:
+    if height == width <= LARGEST_CROP:
         yield Face(image, np.array([0.0, 0.0, width, height]), np.full((5, 2), np.nan), Framing(1.0, HAAR_FRAMING.up))
         return
     found = detector.detect(image)

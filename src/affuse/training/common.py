@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from affuse.atomic import replacing
 from affuse.experts.weights import sha256_of
 
 __all__ = [
@@ -135,6 +136,5 @@ def store_in_half(path: Path) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model)
-    temporary = path.with_suffix(".part")
-    onnx.save(model, str(temporary))
-    os.replace(temporary, path)
+    with replacing(path) as (part,):
+        onnx.save(model, str(part))

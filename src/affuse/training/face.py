@@ -48,6 +48,7 @@ from affuse.training.common import (
     write_card,
     write_held_out,
 )
+from affuse.training.networks.face import residual_stages, standardise
 
 __all__ = ["FaceConfig", "FaceNetwork", "FaceWithProbabilities", "join", "train"]
 
@@ -78,33 +79,6 @@ class FaceConfig:
     bfloat16: bool = True  # matrix units of recent processors; others compute the same, slower
 
 
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with a shortcut; halves the picture where ``stride`` is 2."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-        )
-        same = n_in == n_out and stride == 1
-        self.shortcut: nn.Module = (
-            nn.Identity()
-            if same
-            else nn.Sequential(
-                nn.AvgPool2d(stride) if stride > 1 else nn.Identity(),
-                nn.Conv2d(n_in, n_out, 1, bias=False),
-                nn.BatchNorm2d(n_out),
-            )
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.body(x) + self.shortcut(x))
-
-
 class FaceNetwork(nn.Module):
     """Grey pictures (n, 1, 48, 48) with values 0…255 in, embedding (n, d) and logits (n, 8) out.
 
@@ -120,19 +94,12 @@ class FaceNetwork(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
         ]
-        n_in = first
-        for stage, (width, blocks) in enumerate(zip(config.widths, config.blocks, strict=True)):
-            for block in range(blocks):
-                layers.append(ResidualBlock(n_in, width, 2 if stage > 0 and block == 0 else 1))
-                n_in = width
-        self.body = nn.Sequential(*layers)
+        self.body = nn.Sequential(*layers, *residual_stages(config.widths, config.blocks))
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(n_in, len(FERPLUS))
+        self.head = nn.Linear(config.widths[-1], len(FERPLUS))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        mean = images.mean(dim=(2, 3), keepdim=True)
-        spread = ((images - mean) ** 2).mean(dim=(2, 3), keepdim=True).sqrt()
-        embedding = self.body((images - mean) / (spread + 4.0)).mean(dim=(2, 3))
+        embedding = self.body(standardise(images)).mean(dim=(2, 3))
         return embedding, self.head(self.dropout(embedding))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,11 @@ import torch
 from affuse.atomic import replacing
 from affuse.datasets import Dataset, load
 from affuse.errors import ConfigError
+from affuse.evaluating import answers, waveform
 from affuse.evaluation.robustness import CLEAN, Damage, robustness_curves
 from affuse.experts import load_expert
-from affuse.labels import restrict
 from affuse.training.augment import picture, sound, words
 from affuse.training.augment.ranges import uniform
-from affuse.training.voice import decode
 
 __all__ = ["CORPORA", "damages", "draw", "measure", "page"]
 
@@ -141,7 +140,7 @@ def _text_by_text(change: Callable[[str, float, np.random.Generator], str]) -> G
 
 def measure(expert: Any, rows: Dataset) -> list[dict[str, Any]]:
     """Points of `evaluation.robustness` of one expert on one corpus, as JSON holds them."""
-    inputs = [decode(path) for path in rows.inputs] if rows.modality == "voice" else rows.inputs
+    inputs = [waveform(path) for path in rows.inputs] if rows.modality == "voice" else rows.inputs
     points = robustness_curves(_asked(expert, rows), inputs, rows.targets, rows.groups, damages(rows.modality))
     return [
         asdict(p)
@@ -152,17 +151,7 @@ def measure(expert: Any, rows: Dataset) -> list[dict[str, Any]]:
 
 
 def _asked(expert: Any, rows: Dataset) -> Callable[[Sequence[Any]], np.ndarray]:
-    def classify(inputs: Sequence[Any]) -> np.ndarray:
-        if rows.modality == "voice":
-            P = np.stack([expert.classify(waveform) for waveform in inputs])
-        elif rows.modality == "text":
-            expert.language = rows.language
-            P = expert.classify(inputs)
-        else:
-            P = expert.classify(np.asarray(inputs))
-        return restrict(P, expert.labels, rows.labels.labels)
-
-    return classify
+    return lambda inputs: answers(expert, replace(rows, inputs=inputs), decode=np.asarray)
 
 
 def page(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> str:

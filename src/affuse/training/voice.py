@@ -35,11 +35,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from affuse.datasets import load
+from affuse.evaluating import waveform as read_waveform
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts.voice import MIN_SPEECH, speech_seconds
 from affuse.labels import EMODB, RAVDESS, VOICE, LabelSpace, restrict
-from affuse.media import SAMPLE_RATE, Recording
-from affuse.timeline import Timeline
+from affuse.media import SAMPLE_RATE
 from affuse.training.checkpoints import load_checkpoint, restore_optimizer, save_checkpoint
 from affuse.training.common import (
     ema_update,
@@ -61,7 +61,7 @@ from affuse.training.voice_networks import (
     normalise,
 )
 
-__all__ = ["Rows", "VoiceConfig", "assign_folds", "compact", "decode", "export", "measure", "read_rows", "train"]
+__all__ = ["Rows", "VoiceConfig", "assign_folds", "compact", "export", "measure", "read_rows", "train"]
 
 CORPORA: dict[str, LabelSpace] = {"ravdess": RAVDESS, "emodb": EMODB}
 # Logits of the labels that a corpus does not have, so that a network never learns "German, so not surprised".
@@ -124,19 +124,12 @@ def read_rows(data: Path, *splits: str) -> Rows:
     for split in splits:
         for name, labels in CORPORA.items():
             rows = load(name, data, split)
-            waveforms += [decode(path) for path in rows.inputs]
+            waveforms += [read_waveform(path) for path in rows.inputs]
             targets += [VOICE.index(labels.labels[target]) for target in rows.targets]
             groups += [f"{name}/{group}" for group in rows.groups]
             corpus += [name] * len(rows)
             clips += [path.stem for path in rows.inputs]
     return Rows(waveforms, np.array(targets), np.array(groups), np.array(corpus), np.array(clips))
-
-
-def decode(path: Path) -> np.ndarray:
-    """The whole sound of a clip (n,) float32, 16 kHz mono."""
-    recording = Recording.open(path)
-    (samples,) = recording.sound(Timeline((recording.span,)))
-    return samples
 
 
 def assign_folds(groups: np.ndarray, n: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 __all__ = [
     "CROP_SIZE",
     "HAAR_FRAMING",
+    "LARGEST_CROP",
     "YUNET_FRAMING",
     "Framing",
     "crop_face",
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 CROP_SIZE = 48
+LARGEST_CROP = 64
+"""Pixels: a square picture up to this size, from a folder or a corpus, is taken for a face crop already."""
 
 _SURROUNDINGS = 2.0  # sides of the crop: hair, neck and collar
 

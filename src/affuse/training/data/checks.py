@@ -12,6 +12,7 @@ from unicodedata import east_asian_width
 import numpy as np
 
 from affuse.errors import AffuseError
+from affuse.experts.face.crop import LARGEST_CROP
 from affuse.experts.voice import level
 from affuse.labels import LabelSpace
 from affuse.media import SAMPLE_RATE, Recording
@@ -22,7 +23,6 @@ from affuse.training.data.samples import DataOptions, Sample
 
 __all__ = ["Look", "copies_of_held_out", "label_problems", "look_at_files", "shared_speakers"]
 
-_CROP_SIDE = 64  # pixels; square pictures up to this size are face crops
 _OVERHANG = 0.25  # seconds by which rounding may put an end behind the end of the recording
 _LOOK = 1.0  # seconds of sound that are judged at a time
 # dB relative to full scale. Lower than what the voice expert calls silence: the softest clips of RAVDESS are at -56.
@@ -118,7 +118,7 @@ def _is_crop(recording: Recording, options: DataOptions) -> bool:
         return bool(options.crops)
     (frame,) = recording.frames([0.0])
     height, width = frame.image.shape[:2]
-    return height == width <= _CROP_SIDE
+    return height == width <= LARGEST_CROP
 
 
 def _wrong_times(recording: Recording, sample: Sample) -> str:

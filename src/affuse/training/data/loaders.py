@@ -11,6 +11,7 @@ import numpy as np
 from affuse.errors import DataError
 from affuse.experts.face.crop import cut_square, face_square
 from affuse.experts.face.detect import FaceDetector, default_detector
+from affuse.experts.face.expert import STILL_DETAIL
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.media.pictures import read_picture
 from affuse.timeline import Segment, Timeline
@@ -19,7 +20,6 @@ from affuse.training.data.samples import Sample
 __all__ = ["clip", "face_of_still", "picture", "segment_of", "waveform"]
 
 # As the face expert looks at stills and videos, so that a network learns on the crops that it will be given.
-_STILL_DETAIL = 1.5
 _STILL_SIDE = 1920
 _MOVING_SIDE = 960
 
@@ -134,7 +134,7 @@ def _cut(image: np.ndarray, square: Square | None, size: int) -> np.ndarray:
 
 @cache
 def _still_detector() -> FaceDetector:
-    return default_detector(_STILL_DETAIL)
+    return default_detector(STILL_DETAIL)
 
 
 @cache

@@ -63,7 +63,38 @@ class ResidualBlock(nn.Module):
         return F.relu(self.body(x) + self.shortcut(x))
 
 
-class SmallFace(Network):
+def residual_stages(widths: Sequence[int], blocks: Sequence[int]) -> list[ResidualBlock]:
+    """Blocks of several stages from ``widths[0]`` channels on; every stage but the first halves the picture."""
+    layers: list[ResidualBlock] = []
+    n_in = widths[0]
+    for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        for block in range(count):
+            layers.append(ResidualBlock(n_in, width, 2 if stage > 0 and block == 0 else 1))
+            n_in = width
+    return layers
+
+
+class _PictureNetwork(Network):
+    """What networks over crops share: pictures are standardised, and the last feature maps averaged."""
+
+    modality, reads = "face", "images"
+    body: nn.Sequential
+    dropout: nn.Dropout
+    head: nn.Linear
+
+    def forward(self, images: Tensor) -> Output:
+        """Answer to images (n, c, s, s) with values 0…255."""
+        embedding = self.body(standardise(images)).mean(dim=(2, 3))
+        return Output(self.head(self.dropout(embedding)), embedding)
+
+    def example(self) -> dict[str, Tensor]:
+        """Two pictures of noise."""
+        assert self.picture is not None
+        size, channels = self.picture
+        return {"images": torch.rand(2, channels, size, size) * 255}
+
+
+class SmallFace(_PictureNetwork):
     """A small residual network for small crops (He et al. 2016, arXiv:1512.03385), for minutes on a processor.
 
     The stem halves the picture. Every picture is standardised by its own mean and spread. The embedding is the mean
@@ -99,25 +130,9 @@ class SmallFace(Network):
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
-        n_in = widths[0]
-        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            for block in range(count):
-                layers.append(ResidualBlock(n_in, width, 2 if stage > 0 and block == 0 else 1))
-                n_in = width
-        self.body = nn.Sequential(*layers)
+        self.body = nn.Sequential(*layers, *residual_stages(widths, blocks))
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(n_in, n_labels)
-
-    def forward(self, images: Tensor) -> Output:
-        """Answer to images (n, c, s, s) with values 0…255."""
-        embedding = self.body(standardise(images)).mean(dim=(2, 3))
-        return Output(self.head(self.dropout(embedding)), embedding)
-
-    def example(self) -> dict[str, Tensor]:
-        """Two pictures of noise."""
-        assert self.picture is not None
-        size, channels = self.picture
-        return {"images": torch.rand(2, channels, size, size) * 255}
+        self.head = nn.Linear(widths[-1], n_labels)
 
 
 class _ChannelAttention(nn.Module):
@@ -176,7 +191,7 @@ class _Bottleneck(nn.Module):
         return F.relu(self.places(self.channels(self.body(x))) + self.shortcut(x))
 
 
-class ResNet50CBAM(Network):
+class ResNet50CBAM(_PictureNetwork):
     """ResNet-50 (He et al. 2016, arXiv:1512.03385) with CBAM in every block (Woo et al. 2018, arXiv:1807.06521).
 
     Attention to channels, then to places, refines what a bottleneck adds to its shortcut. The embedding is the mean
@@ -222,17 +237,6 @@ class ResNet50CBAM(Network):
         self.body = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(n_in, n_labels)
-
-    def forward(self, images: Tensor) -> Output:
-        """Answer to images (n, c, s, s) with values 0…255."""
-        embedding = self.body(standardise(images)).mean(dim=(2, 3))
-        return Output(self.head(self.dropout(embedding)), embedding)
-
-    def example(self) -> dict[str, Tensor]:
-        """Two pictures of noise."""
-        assert self.picture is not None
-        size, channels = self.picture
-        return {"images": torch.rand(2, channels, size, size) * 255}
 
 
 def _standard_stem(channels: int, width: int) -> nn.Module:

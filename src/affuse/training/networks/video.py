@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from affuse.errors import ConfigError
-from affuse.fusion.networks.sequences import _BothWays
+from affuse.fusion.networks.sequences import BothWays
 from affuse.training.networks.base import Network, Output, check_at_least, check_share
 from affuse.training.networks.face import standardise
 
@@ -94,7 +94,7 @@ class BiLSTM(Network):
         check_share(dropout=dropout)
         check_at_least(1, width=width, hidden=hidden, layers=layers)
         self.n_labels, self.width, self.embedding_width = n_labels, width, 2 * hidden
-        self.memories = nn.ModuleList([_BothWays(width if i == 0 else 2 * hidden, hidden) for i in range(layers)])
+        self.memories = nn.ModuleList([BothWays(width if i == 0 else 2 * hidden, hidden) for i in range(layers)])
         self.attention = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * hidden, n_labels)
