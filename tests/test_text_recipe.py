@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def test_a_row_teaches_the_heads_of_its_domain_alone(recipe: Any) -> None:
 
     pytest.importorskip("transformers", reason="transformers, of the extra train, holds the encoder")
     network = small(recipe)
-    module = recipe.Training(network, torch.ones(7), recipe.TextConfig())
+    module = recipe.Training(network, torch.ones(7), recipe.Taught.nothing(1), recipe.TextConfig())
     module.log = lambda *_: None
     batch = {
         "ids": torch.tensor([[3, 6, 4]]),
@@ -200,10 +201,101 @@ def test_a_row_teaches_the_heads_of_its_domain_alone(recipe: Any) -> None:
     assert sentiment[2, SENTIMENT.index("positive")].any()
 
 
+def a_step(recipe: Any, taught: Any) -> tuple[Any, dict[str, Any]]:
+    """A module, and a batch of two reviews, for which ``taught`` holds what teachers say."""
+    import torch
+
+    module = recipe.Training(small(recipe), torch.ones(7), taught, recipe.TextConfig(teacher_share=1.0))
+    batch = {
+        "ids": torch.tensor([[3, 6, 4], [3, 7, 4]]),
+        "mask": torch.ones(2, 3, dtype=torch.int64),
+        "emotions": torch.tensor([-100, -100]),
+        "sentiments": torch.tensor([2, 0]),
+        "domains": torch.tensor([2, 2]),
+        "rows": torch.tensor([4, 1]),
+    }
+    return module, batch
+
+
+def test_teachers_teach_the_heads_that_they_have_learned_on_every_row(recipe: Any) -> None:
+    import torch
+
+    pytest.importorskip("transformers", reason="transformers, of the extra train, holds the encoder")
+    generator = torch.Generator().manual_seed(0)
+    emotions = torch.rand(5, 2, 7, generator=generator).softmax(dim=2)
+    sentiments = torch.rand(5, 3, 3, generator=generator).softmax(dim=2)
+    module, batch = a_step(recipe, recipe.Taught(emotions, sentiments, domains=(1,)))
+    network = module.network.eval()
+    _, z, s, _ = network(batch["ids"], batch["mask"])
+    of_emotions = -(emotions[[4, 1], 1] * z[:, 1].log_softmax(dim=1)).sum(dim=1).mean()
+    of_sentiments = -(sentiments[[4, 1], 1] * s[:, 1].log_softmax(dim=1)).sum(dim=1).mean()
+    loss = module._loss(batch)
+    assert loss.item() == pytest.approx((of_emotions + 0.5 * of_sentiments).item(), rel=1e-5)
+    loss.backward()
+    assert network.emotion.weight.grad.reshape(2, 7, -1)[1].any()
+    assert not network.emotion.weight.grad.reshape(2, 7, -1)[0].any()
+
+
+def test_a_domain_is_the_mean_over_the_teachers_that_learned_it(
+    recipe: Any, rows: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    pytest.importorskip("transformers", reason="transformers, of the extra train, holds the encoder")
+    monkeypatch.setattr(recipe, "build", lambda *_: small(recipe))
+    networks = [small(recipe).eval(), small(recipe).eval()]
+    with torch.no_grad():
+        networks[1].sentiment.weight.mul_(-2)
+    for name, network, domains in zip("ab", networks, ([0, 2], [2]), strict=True):
+        (tmp_path / name).mkdir()
+        recipe.save_checkpoint(
+            tmp_path / name / "network.safetensors", {"network": network.state_dict()}, {"domains": domains}
+        )
+    config = recipe.TextConfig(teachers=(str(tmp_path / "a"), str(tmp_path / "b")), bfloat16=False)
+    taught = recipe.taught(rows, tokenizer, np.arange(len(PIECES)), config)
+    assert taught.domains == (0, 2)
+    assert not taught.sentiments[:, 1].any()
+    text = [tokenizer.encode(rows.texts[7]).ids]
+    said = [torch.from_numpy(recipe.logits_of(network, text)[1])[0] for network in networks]
+    assert taught.sentiments[7, 0].numpy() == pytest.approx(said[0][0].softmax(dim=0).numpy(), abs=1e-6)
+    polar = [s[2][[0, 2]].softmax(dim=0) for s in said]
+    assert taught.sentiments[7, 2, [0, 2]].numpy() == pytest.approx(((polar[0] + polar[1]) / 2).numpy(), abs=1e-6)
+    assert float(taught.sentiments[7, 2, 1]) == 0
+
+
+def test_words_are_moved_to_where_they_hurt_most_and_back(recipe: Any) -> None:
+    import torch
+
+    pytest.importorskip("transformers", reason="transformers, of the extra train, holds the encoder")
+    module, batch = a_step(recipe, recipe.Taught.nothing(5))
+    module.network.eval()
+    module.log = lambda *_: None
+    module._trainer = type("T", (), {"precision_plugin": type("P", (), {"forward_context": staticmethod(nullcontext)})})
+    words = module.network.encoder.embeddings.word_embeddings.weight
+    plain, seen = words.detach().clone(), []
+    loss = module._loss
+
+    def spy(batch: Any) -> Any:
+        value = loss(batch)
+        seen.append((value.item(), words.detach().clone()))
+        return value
+
+    module._loss = spy
+    module.training_step(batch, 0).backward()
+    first = words.grad.clone()
+    module.on_after_backward()
+    assert torch.equal(words.detach(), plain)
+    moved = seen[1][1] - plain
+    assert float(moved.norm()) == pytest.approx(module.config.perturbation, rel=1e-4)
+    assert torch.allclose(moved, module.config.perturbation * first / first.norm(), atol=1e-6)
+    assert seen[1][0] > seen[0][0]
+    assert not torch.allclose(words.grad, first)
+
+
 def trained(recipe: Any, rows: Any, tokenizer: Any, folder: Path, config: Any) -> dict[str, Any]:
     import torch
 
-    module = recipe.Training(small(recipe), torch.ones(7), config)
+    module = recipe.Training(small(recipe), torch.ones(7), recipe.Taught.nothing(len(rows.texts)), config)
     recipe.run(module, rows, tokenizer, folder, config)
     return dict(module.network.state_dict())
 
@@ -214,7 +306,13 @@ def test_a_killed_run_ends_like_an_undisturbed_one_and_learns(
     pytest.importorskip("transformers", reason="transformers, of the extra train, holds the encoder")
     import torch
 
-    rates = {"learning_rate": 5e-3, "head_learning_rate": 1e-2, "mask_share": 0.0, "mistyped_rows": 0.1}
+    rates = {
+        "learning_rate": 5e-3,
+        "head_learning_rate": 1e-2,
+        "mask_share": 0.0,
+        "mistyped_rows": 0.1,
+        "perturbation": 0.02,
+    }
     config = recipe.TextConfig(epochs=6, batch_size=8, **rates)
     whole = trained(recipe, rows, tokenizer, tmp_path / "whole", config)
     step, taken = recipe.Training.training_step, []
