@@ -39,6 +39,14 @@ class Set:
 
 SETS = (
     Set("face", "ferplus", "face", "web pictures, label with most votes", "网络图片，取最多票的标签", "accuracy"),
+    Set(
+        "face",
+        "ferplus_majority",
+        "face",
+        "the same where one label has a majority, the paper's protocol",
+        "同上，仅取有过半数标签的图片（原论文的做法）",
+        "accuracy",
+    ),
     Set("voice", "ravdess", "voice", "acted English, 5 unseen actors", "英语表演语音，5 位未见过的演员", "accuracy"),
     Set("voice", "emodb", "voice", "acted German, 2 unseen speakers", "德语表演语音，2 位未见过的说话人", "accuracy"),
     Set("text", "goemotions", "text_en", "English comments, Ekman", "英语评论，Ekman 分类", "macro_f1"),

@@ -52,19 +52,43 @@ def test_emodb_reads_letters_and_splits_by_speaker(tmp_path: Path) -> None:
     assert not emodb.VALID_SPEAKERS & emodb.TEST_SPEAKERS
 
 
-def test_ferplus_takes_the_majority_and_drops_unknown(tmp_path: Path) -> None:
-    columns = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF"]
+FERPLUS_COLUMNS = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
+    *("unknown", "NF"),
+)
+
+
+def save_ferplus(path: Path, votes: np.ndarray) -> np.ndarray:
+    images = np.arange(len(votes) * 48 * 48).astype(np.uint8).reshape(-1, 48, 48)
+    np.savez(path, images=images, votes=votes, columns=np.array(FERPLUS_COLUMNS))
+    return images
+
+
+def test_ferplus_takes_most_votes_and_drops_unknown(tmp_path: Path) -> None:
     votes = np.zeros((3, 10), dtype=np.uint8)
     votes[0, [0, 1, 8]] = [3, 6, 1]
     votes[1, [0, 8]] = [4, 6]  # unknown wins: left out
     votes[2, [4, 9]] = [9, 1]
-    images = np.arange(3 * 48 * 48, dtype=np.uint8).reshape(3, 48, 48)
-    np.savez(tmp_path / "test.npz", images=images, votes=votes, columns=np.array(columns))
+    images = save_ferplus(tmp_path / "test.npz", votes)
     part = datasets.load("ferplus", tmp_path, "test")
     assert [part.labels.labels[t] for t in part.targets] == ["happiness", "anger"]
     assert part.votes is not None
     assert np.allclose(part.votes[0, :2], [3 / 9, 6 / 9])
     assert np.array_equal(part.inputs[1], images[2])
+
+
+def test_ferplus_majority_is_half_of_what_single_votes_leave(tmp_path: Path) -> None:
+    votes = np.zeros((6, 10), dtype=np.uint8)
+    votes[0, [0, 1, 2, 3, 4]] = [4, 2, 1, 1, 1]  # 4 of 6 once the single votes are gone
+    votes[1, [0, 1]] = [5, 5]  # a tie
+    votes[2, [3, 4, 5]] = [4, 3, 3]  # most votes, and no majority
+    votes[3, [6, 8]] = [2, 7]  # unknown has it
+    votes[4, :9] = 1  # nothing but single votes
+    votes[5, [7, 9]] = [6, 4]
+    save_ferplus(tmp_path / "test.npz", votes)
+    part = datasets.load("ferplus_majority", tmp_path, "test")
+    assert [part.labels.labels[t] for t in part.targets] == ["neutral", "contempt"]
+    assert part.groups.tolist() == [0, 5]
 
 
 def test_goemotions_keeps_rows_with_one_label_and_needs_no_list(tmp_path: Path) -> None:
@@ -96,10 +120,19 @@ def test_smp2020_reads_the_test_file(tmp_path: Path) -> None:
 @needs_data
 @pytest.mark.parametrize(
     ("name", "train", "valid"),
-    [("ravdess", 900, 300), ("emodb", 308, 107), ("ferplus", 28385, 3555), ("meld", 9989, 1109), ("mosi", 1447, 360)],
+    [
+        ("ravdess", 900, 300),
+        ("emodb", 308, 107),
+        ("ferplus", 28385, 3555),
+        ("meld", 9989, 1109),
+        ("mosi", 1447, 360),
+        ("ferplus_majority", 25060, 3191),
+    ],
 )
 def test_real_splits_share_no_group(name: str, train: int, valid: int) -> None:
     parts = [datasets.load(name, str(DATA), split) for split in ("train", "valid")]
     assert [len(part) for part in parts] == [train, valid]
-    if name not in {"ferplus", "meld"}:  # ferplus knows no persons; dialogue numbers of meld start anew in every part
+    if not name.startswith(
+        ("ferplus", "meld")
+    ):  # ferplus knows no persons; dialogue numbers of meld start anew in every part
         assert not set(parts[0].groups.tolist()) & set(parts[1].groups.tolist())
