@@ -139,7 +139,8 @@ def answer(recipe: Any, domains: list[float], **changed: Any) -> tuple[np.ndarra
     sentiments = torch.zeros(1, 3, 3)
     sentiments[0, 0, 1] = np.log(2.0)  # comments: neutral 2/4
     sentiments[0, 2] = torch.tensor([0.0, 9.0, np.log(3.0)])  # reviews: positive 3 to 1, and no say on neutral
-    parts = {"emotion": np.ones(2), "offsets": np.zeros((2, 7)), "sentiment": np.ones(3)} | changed
+    parts = {"emotion": np.ones(2), "offsets": np.zeros((2, 7)), "sentiment": np.ones(3), "shares": np.ones(3) / 3}
+    parts |= changed
     P, S = recipe.Calibration(**parts)(emotions, sentiments, torch.log(torch.tensor([domains])))
     return P.numpy()[0], S.numpy()[0]
 
@@ -152,6 +153,23 @@ def test_the_gate_mixes_the_heads(recipe: Any) -> None:
     expected = 0.6 * np.array([1, 2, 1]) / 4 + 0.2 * np.ones(3) / 3 + 0.2 * np.array([1, 4, 3]) / 8
     np.testing.assert_allclose(S, expected, atol=1e-6)
     assert P.sum() == pytest.approx(1.0)
+
+
+def test_the_gate_forgets_how_often_it_saw_a_domain(recipe: Any) -> None:
+    plain = answer(recipe, [0.6, 0.2, 0.2])
+    shares = np.array([0.5, 0.25, 0.25])
+    for freed, expected in zip(answer(recipe, [0.75, 0.125, 0.125], shares=shares), plain, strict=True):
+        np.testing.assert_allclose(freed, expected, atol=1e-6)
+
+
+def test_shares_count_what_an_epoch_reads(recipe: Any) -> None:
+    corpora = np.array(["goemotions"] * 4 + ["meld", "sst2", "mosi", "mosi"])
+    none = np.full(8, -100)
+    held_out = np.array([False] * 7 + [True])
+    rows = recipe.Rows(["a"] * 8, none, none, corpora, held_out)
+    passes = (("goemotions", 0.5), ("meld", 1.0), ("sst2", 2.0), ("mosi", 3.0))
+    shares = recipe.domain_shares(rows, recipe.TextConfig(passes=passes))
+    np.testing.assert_allclose(shares, np.array([2, 1, 5]) / 8)
 
 
 def test_temperatures_and_offsets_belong_to_their_heads(recipe: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from affuse.errors import AssetError
 from affuse.evaluation import classification_report
 from affuse.experts import weights
 from affuse.experts.text.chinese import Alphabet, ChineseText, gram_hashes, look_up, normalise
+from affuse.experts.text.chinese_words import Words
 from affuse.labels import SENTIMENT, SMP2020, restrict
 
 EVERYDAY = ["我今天很开心！", "气死我了，什么垃圾服务", "我好害怕", "今天星期三", "太难过了，眼泪止不住", "真没想到！"]
@@ -82,20 +85,51 @@ def test_only_known_grams_are_looked_up() -> None:
     assert counts.tolist() == [2.0, 3.0]
 
 
+def test_other_hashes_count_as_ngrams_do() -> None:
+    plain, counts = gram_hashes("好")
+    first = plain[:1]
+    hashes, more = gram_hashes("好", np.concatenate([first, first]))
+    assert hashes.tolist() == plain.tolist()
+    assert more.tolist() == [counts[0] + 2, *counts[1:]]
+
+
 def test_characters_become_ids_with_padding_at_the_end() -> None:
-    alphabet = Alphabet(np.array(sorted(map(ord, "不好")), dtype=np.uint64), n_pairs=1000)
-    characters, pairs = alphabet.encode("不好吃")
+    alphabet = Alphabet(np.array(sorted(map(ord, "不好")), dtype=np.uint64))
     assert alphabet.n_characters == 4
-    assert characters.tolist() == [2, 3, 1, 0, 0, 0, 0]
-    by_hand = [(2 * 40503 + 3 * 7919) % 1000, (3 * 40503 + 1 * 7919) % 1000, 40503 % 1000, 0, 0, 0, 0]
-    assert pairs.tolist() == by_hand
+    assert alphabet.encode("不好吃").tolist() == [2, 3, 1, 0, 0, 0, 0]
 
 
 def test_long_texts_keep_their_ends() -> None:
-    alphabet = Alphabet(np.array(sorted(map(ord, "甲乙丙")), dtype=np.uint64), n_pairs=10)
-    characters, _ = alphabet.encode("甲" * 80 + "乙" * 500 + "丙" * 80)
-    straight, _ = alphabet.encode("甲" * 80 + "丙" * 80)
-    assert characters.tolist() == straight.tolist()
+    alphabet = Alphabet(np.array(sorted(map(ord, "甲乙丙")), dtype=np.uint64))
+    characters = alphabet.encode("甲" * 80 + "乙" * 500 + "丙" * 80)
+    assert characters.tolist() == alphabet.encode("甲" * 80 + "丙" * 80).tolist()
+
+
+# --- words
+
+
+@pytest.fixture
+def dictionary() -> Words:
+    """结婚 and 和尚 cost little, 尚未 less than 和尚; 结婚 carries the tags 0 and 2, 未 the tag 1."""
+    costs = {"结婚": 5.0, "和": 3.0, "和尚": 9.0, "尚未": 7.0, "未": 6.0}
+    ends = np.array([0, 2, 2, 2, 2, 3])
+    return Words(list(costs), np.array(list(costs.values())), ends, np.array([0, 2, 1], dtype=np.int16))
+
+
+def test_the_cheapest_cut_wins(dictionary: Words) -> None:
+    assert dictionary.cut("结婚的和尚未结婚的") == ["结婚", "的", "和", "尚未", "结婚", "的"]
+    assert dictionary.cut("") == []
+
+
+def test_every_character_knows_its_word(dictionary: Words) -> None:
+    assert dictionary.ids(dictionary.cut("和尚未结婚!")).tolist() == [2, 4, 4, 1, 1, 0]
+    assert dictionary.ids([]).tolist() == []
+
+
+def test_words_and_tags_become_hashes(dictionary: Words) -> None:
+    tags = [zlib.crc32(f"\x01{kind}".encode()) for kind in range(3)]
+    assert dictionary.hashes(["结婚", "吗", "未"]).tolist() == [zlib.crc32("结婚".encode()), tags[0], tags[2], tags[1]]
+    assert dictionary.hashes(["吗"]).dtype == np.uint32
 
 
 # --- the shipped weights
@@ -108,7 +142,7 @@ def test_traditional_characters_are_read_as_simplified_ones(
     emotions, sentiment, embedding = network.read(traditional)
     for answer, expected in zip((emotions, sentiment, embedding), network.read(simplified), strict=True):
         np.testing.assert_array_equal(answer, expected)
-    assert emotions.max() > 0.9
+    assert emotions.max() > 0.75
 
 
 def test_answers_are_distributions(network: ChineseText) -> None:
@@ -171,7 +205,7 @@ def macro_f1_on_microblogs(network: ChineseText, data: Path) -> float:
 
 @pytest.mark.data
 def test_microblogs_are_read_as_well_as_the_card_says(macro_f1_on_microblogs: float) -> None:
-    assert macro_f1_on_microblogs == pytest.approx(0.596, abs=0.005)
+    assert macro_f1_on_microblogs == pytest.approx(0.601, abs=0.005)
 
 
 @pytest.mark.data
@@ -240,12 +274,15 @@ def test_a_row_does_not_depend_on_its_neighbours(recipe: Any) -> None:
     import torch
 
     torch.manual_seed(0)
-    network = recipe.Network(50, recipe.ZhConfig(n_pairs=40)).eval()
-    alphabet = Alphabet(np.arange(0x4E00, 0x4E30, dtype=np.uint64), 40)
+    network = recipe.Network(50, 3, recipe.ZhConfig()).eval()
+    alphabet = Alphabet(np.arange(0x4E00, 0x4E30, dtype=np.uint64))
     encoded = [alphabet.encode("".join(map(chr, range(0x4E00, 0x4E00 + n)))) for n in (1, 3, 40)]
+    numbers = torch.randn(50, 3)
+    numbers[0] = 0
     with torch.no_grad():
-        alone = [network(*recipe.pad([row])) for row in encoded]
-        together = network(*recipe.pad(encoded))
+        alone = [network(row, numbers[row]) for row in (recipe.pad([ids]) for ids in encoded)]
+        rows = recipe.pad(encoded)
+        together = network(rows, numbers[rows])
     for i, outputs in enumerate(alone):
         for one, many in zip(outputs, together, strict=True):
             torch.testing.assert_close(one[0], many[i])
@@ -273,18 +310,11 @@ def test_the_graph_decides_as_the_linear_model_does(recipe: Any) -> None:
 def test_neighbours_count_by_their_distance(recipe: Any) -> None:
     from affuse.training.text_zh_vectors import co_occurrence
 
-    pads = [0, 0, 0, 0]
-    three = np.array([2, 3, 4, *pads]), np.array([7, 8, 9, *pads])
-    with_unknown = np.array([2, 1, *pads]), np.array([5, 6, *pads])
-    counts = co_occurrence([three, with_unknown], n_characters=5, n_pairs=10, window=2).toarray()
-    expected = np.zeros((15, 5))
+    counts = co_occurrence([np.array([2, 3, 4, 0]), np.array([2, 1, 0])], n_characters=5, window=2).toarray()
+    expected = np.zeros((5, 5))
     expected[2, [3, 4]] = 1, 0.5
     expected[3, [2, 4]] = 1, 1
     expected[4, [2, 3]] = 0.5, 1
-    expected[5 + 7, 4] = 1  # the pair of the first two: its nearer character is one place from the third
-    expected[5 + 8, 2] = 1
-    expected[5 + 9, [2, 3]] = 0.5, 1
-    expected[5 + 6, 2] = 1
     np.testing.assert_allclose(counts, expected)
 
 
@@ -304,14 +334,13 @@ def test_characters_in_the_same_company_have_like_vectors(recipe: Any) -> None:
 
 
 def test_networks_start_from_the_vectors_that_are_known(recipe: Any) -> None:
-    network = recipe.Network(3, recipe.ZhConfig(width=4, n_pairs=2))
-    before = network.pairs.weight.detach().clone()
+    network = recipe.Network(5, 2, recipe.ZhConfig(width=4))
+    before = network.characters.weight.detach().clone()
     vectors = np.arange(20.0).reshape(5, 4)
     vectors[4] = np.nan
     network.start_from(vectors)
-    np.testing.assert_allclose(network.characters.weight.detach().numpy(), vectors[:3])
-    np.testing.assert_allclose(network.pairs.weight[0].detach().numpy(), vectors[3])
-    assert network.pairs.weight[1].equal(before[1])
+    np.testing.assert_allclose(network.characters.weight[:4].detach().numpy(), vectors[:4])
+    assert network.characters.weight[4].equal(before[4])
 
 
 def test_traditional_characters_have_simplified_forms(recipe: Any) -> None:
@@ -323,18 +352,42 @@ def test_traditional_characters_have_simplified_forms(recipe: Any) -> None:
     assert "我很难过".translate(table) == "我很难过"
 
 
-def test_the_mixture_prefers_the_part_that_knows(recipe: Any) -> None:
+def test_the_stack_prefers_the_part_that_knows(recipe: Any) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, size=400)
-    noise = {kind: rng.normal(size=(400, 1)) for kind in ("tfidf", "bayes")}
     sign = (2.0 * y - 1)[:, None]
-    knowing = recipe.fit_mixture(noise | {"network": sign + 0.1 * noise["bayes"]}, y, (0.5, 2.0))
-    guessing = recipe.fit_mixture(
-        {kind: sign + z for kind, z in noise.items()} | {"network": rng.normal(size=(400, 1))}, y, (0.5, 2.0)
-    )
-    spread = np.std(sign + 0.1 * noise["bayes"])
-    assert knowing.factors["network"] * spread == pytest.approx(2.0)
-    assert guessing.factors["network"] == pytest.approx(0.5, rel=0.2)
+    parts = {"tfidf": rng.normal(size=(400, 1)), "network": 3 * sign + rng.normal(size=(400, 1))}
+    stack = recipe.fit_stack(parts, y, 1.0)
+    assert ((stack.logits(parts)[:, 0] > 0) == y).mean() > 0.97
+    assert abs(stack.weights["tfidf"][0, 0]) < 0.2 * stack.weights["network"][0, 0]
+
+
+def test_the_stack_is_scikit_learns_logistic_regression(recipe: Any) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, size=200)
+    parts = {name: np.eye(3)[y] + rng.normal(size=(200, 3)) for name in ("tfidf", "network")}
+    X = np.concatenate([z / z.std() for z in parts.values()], axis=1)
+    expected = LogisticRegression(C=0.1).fit(X, y).decision_function(X)
+    np.testing.assert_allclose(recipe.fit_stack(parts, y, 0.1).logits(parts), expected, atol=1e-3)
+
+
+def test_stacks_answer_only_for_folds_they_never_saw(recipe: Any) -> None:
+    y, folds = np.arange(60) % 2, np.arange(60) // 30
+    evidence = np.where(folds == 0, 2 * y - 1, 1 - 2 * y)[:, None].astype(float)  # the folds contradict each other
+    logits = recipe.cross_stacked({"tfidf": evidence}, y, folds, 1.0)
+    assert ((logits[:, 0] > 0) != y).all()
+
+
+def test_the_graph_stacks_as_numpy_does(recipe: Any) -> None:
+    import torch
+
+    rng = np.random.default_rng(0)
+    parts = {name: rng.normal(size=(1, 6)) for name in ("tfidf", "bayes", "network")}
+    stack = recipe.Stack({name: rng.normal(size=(6, 6)) for name in parts}, rng.normal(size=6))
+    outputs = recipe.StackGraph(stack)(*(torch.from_numpy(z).float() for z in parts.values()))
+    np.testing.assert_allclose(outputs.numpy(), stack.logits(parts), rtol=1e-4, atol=1e-5)
 
 
 def test_rare_classes_are_lifted_where_that_helps(recipe: Any) -> None:
@@ -375,13 +428,62 @@ def write_tiny_corpora(folder: Path) -> None:
         archive.writestr("online_shopping_10_cats.csv", "\n".join(["cat,label,review", *lines]))
 
 
+def write_tiny_sources(folder: Path) -> Path:
+    """Word vectors and frequencies in the layout of their package."""
+    words = ["气死", "害怕", "開心", "开心", "通报", "房间", "word"]
+    vectors = np.random.default_rng(0).normal(size=(len(words), 5)).astype("<f4")
+    lines = [word.encode() + b" " + vector.tobytes() for word, vector in zip(words, vectors, strict=True)]
+    (folder / "words.vector").write_bytes(f"{len(words)} 5\n".encode() + b"".join(lines))
+    (folder / "vocab.txt").write_text("气死 10 v\n开心 90 a\n開心 10 a\n难过 50 a\n两 个 5 m\n\n", encoding="utf-8")
+    return folder / "words.vector"
+
+
+def tiny_sources(folder: Path) -> Any:
+    from affuse.training.text_zh_words import read_sources
+
+    return read_sources(write_tiny_sources(folder), str.maketrans("開", "开"))
+
+
+def test_sources_are_read_as_their_package_writes_them(recipe: Any, tmp_path: Path) -> None:
+    sources = tiny_sources(tmp_path)
+    assert set(sources.vectors) == {"气死", "害怕", "开心", "通报", "房间"}
+    raw = np.random.default_rng(0).normal(size=(7, 5)).astype("<f4")
+    np.testing.assert_array_equal(sources.vectors["开心"], raw[3])  # its own vector before its traditional form's
+    assert sources.frequencies == {"气死": 10, "开心": 100, "难过": 50}
+
+
+def test_missing_sources_are_named_with_the_command(recipe: Any, tmp_path: Path) -> None:
+    from affuse.training.text_zh_words import read_sources
+
+    with pytest.raises(AssetError, match=r"pip install.*synonyms"):
+        read_sources(tmp_path / "words.vector", {})
+
+
+def test_the_word_table_holds_what_is_known(recipe: Any, tmp_path: Path) -> None:
+    from affuse.training.text_zh_words import table_of
+
+    sources = tiny_sources(tmp_path)
+    table = table_of(["房间很好", "房间太差"], sources, 3)
+    assert table.words.words == ["开心", "房间", "气死"]  # seen, then the most frequent; by code point
+    assert table.numbers.shape[0] == 4
+    assert not table.numbers[0].any()
+    assert (table.numbers[1:, -1] == 1).all()
+    cosine = sources.vectors["开心"] @ sources.vectors["气死"]
+    cosine /= np.linalg.norm(sources.vectors["开心"]) * np.linalg.norm(sources.vectors["气死"])
+    kept = table.numbers[[1, 3], :-1]  # as many directions as there are: turned, nothing lost
+    assert kept[0] @ kept[1] / np.linalg.norm(kept[0]) / np.linalg.norm(kept[1]) == pytest.approx(cosine, abs=1e-5)
+    carried = [set(table.words.tags[a:b].tolist()) for a, b in itertools.pairwise(table.words.ends)]
+    assert all(len(tags) == 2 for tags in carried)  # a cluster of either size
+    assert not carried[0] & carried[1]
+
+
 def test_categories_that_overlap_with_the_test_part_stay_away(recipe: Any, tmp_path: Path) -> None:
     write_tiny_corpora(tmp_path)
     rows = recipe.gather(tmp_path, recipe.ZhConfig())
     assert Counter(rows.corpora.tolist()) == {"blogs": 120, "everyday": 12, "reviews": 40, "delivery": 10, "shop": 4}
     assert not any(word in text for text in rows.texts for word in ("书籍", "酒店", "计算机"))
     assert (rows.folds[rows.corpora == "shop"] == -1).all()
-    assert set(rows.folds[rows.corpora == "blogs"]) == {0, 1, 2}
+    assert set(rows.folds[rows.corpora == "blogs"]) == set(range(recipe.ZhConfig().folds))
     assert (rows.folds[rows.corpora == "everyday"] == -1).all()  # they help, and nothing is measured by them
 
 
@@ -390,17 +492,9 @@ def test_the_recipe_learns_exports_and_measures(recipe: Any, tmp_path: Path) -> 
     write_tiny_corpora(tmp_path)
     out = tmp_path / "run"
     # In a process of its own: torch's exporter warns of itself.
-    command = [
-        sys.executable,
-        "-m",
-        "affuse.training.text_zh",
-        "--data",
-        str(tmp_path),
-        "--out",
-        str(out),
-        "--epochs",
-        "6",
-    ]
+    vectors = str(write_tiny_sources(tmp_path))
+    options = {"--data": str(tmp_path), "--word-vectors": vectors, "--out": str(out), "--epochs": "12"}
+    command = [sys.executable, "-m", "affuse.training.text_zh", *(word for pair in options.items() for word in pair)]
     subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     card = json.loads((out / "card.json").read_text(encoding="utf-8"))
     assert card["sha256"] == weights.sha256_of(out / "text_zh.onnx")

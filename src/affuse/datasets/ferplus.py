@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def read_ferplus_majority(data: Path, split: str) -> Dataset:
     return _dataset("ferplus_majority", images, votes, decided & (votes.argmax(axis=1) < len(FERPLUS)))
 
 
-def _read(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read(data: Path, split: str) -> tuple[Any, np.ndarray]:
     """Pictures (n, 48, 48) and votes (n, 10)."""
     path = find_folder(data, "ferplus", "*.npz") / f"{split}.npz"
     if not path.is_file():
@@ -49,7 +50,7 @@ def _read(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, votes
 
 
-def _dataset(name: str, images: np.ndarray, votes: np.ndarray, chosen: np.ndarray) -> Dataset:
+def _dataset(name: str, images: Any, votes: np.ndarray, chosen: np.ndarray) -> Dataset:
     kept = np.flatnonzero(chosen)
     of_emotions = votes[kept, : len(FERPLUS)]
     return Dataset(

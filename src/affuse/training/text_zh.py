@@ -1,4 +1,4 @@
-"""Recipe of the Chinese text expert: linear models over character n-grams and small convolutional networks, averaged.
+"""Recipe of the Chinese text expert: linear models over n-grams and words, and small convolutional networks, stacked.
 
 ``python -m affuse.training.text_zh --data DIR --out runs/text_zh``
 
@@ -10,11 +10,16 @@ test rows do as well. Both corpora also repeat themselves: of the valid rows, 10
 stand word for word in train. Copies therefore share a fold here, and the card also scores the valid rows without one.
 Traditional characters are read as their simplified forms.
 
-Two linear models look at n-grams of one to four characters: a support vector machine over TF-IDF and one over
-naive Bayes ratios (Wang & Manning 2012, "Baselines and Bigrams"). The networks start from vectors of characters and
-pairs that the plain texts of all corpora give (`text_zh_vectors`), and are those of three folds, so that every
-training row has an answer from models that never saw it; temperatures, mixing shares and the lift of rare emotions are
-learned from these answers.
+What others know of words joins in: vectors learned from Wikipedia, which the package synonyms carries
+(`text_zh_words`).
+
+Two linear models look at n-grams of one to four characters, at words, and at the clusters of vectors that the words
+belong to: a support vector machine over TF-IDF and one over naive Bayes ratios (Wang & Manning 2012, "Baselines and
+Bigrams"). They alone judge polarity, to which networks added nothing out of fold. The
+networks read emotions: their characters start from vectors that the plain texts of all corpora give
+(`text_zh_vectors`), what is known of words stays as it came. They are those of several folds, so that every training
+row has an answer from models that never saw it; how the parts are weighed (stacking: Wolpert 1992,
+doi:10.1016/S0893-6080(05)80023-1) and the lift of rare emotions are learned from these answers.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import LinearSVC
@@ -40,19 +46,21 @@ from torch.nn import functional as F
 
 from affuse.datasets import load
 from affuse.errors import MissingExtraError
-from affuse.experts.text.chinese import Alphabet, ChineseText, gram_hashes, look_up, normalise
+from affuse.experts.text.chinese import Alphabet, ChineseText, clip_and_pad, gram_hashes, look_up, normalise
+from affuse.experts.text.chinese_words import Words
 from affuse.labels import SENTIMENT, SMP2020, restrict
 from affuse.training.common import (
     class_offsets,
-    fit_temperature,
     one_cycle,
     seed_everything,
+    store_in_half,
     write_card,
     write_held_out,
 )
 from affuse.training.text_zh_vectors import co_occurrence, neighbour_vectors
+from affuse.training.text_zh_words import WordTable, read_sources, table_of, word_vectors
 
-__all__ = ["Grams", "LinearModel", "Network", "ZhConfig", "train"]
+__all__ = ["Grams", "LinearModel", "Network", "Stack", "ZhConfig", "train"]
 
 # Reviews that ChnSentiCorp was drawn from: hotels, books, computers.
 _OVERLAPPING = ("酒店", "书籍", "计算机")
@@ -60,13 +68,14 @@ _NO_LABEL = -100
 _NO_FOLD = -1
 _LEAVE_NOTHING_OUT = -2
 _KINDS = ("tfidf", "bayes")
+_LIFTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # powers of the priors that rare emotions may be lifted by
 
 
 @dataclass(frozen=True)
 class ZhConfig:
     """Everything that shapes a run."""
 
-    folds: int = 3
+    folds: int = 8
     epochs: int = 5
     batch_size: int = 32
     learning_rate: float = 2e-3
@@ -74,9 +83,8 @@ class ZhConfig:
     dropout: float = 0.4
     mask_share: float = 0.2
     width: int = 64
-    n_pairs: int = 8192
-    shop_rows: int = 6_000
-    delivery_rows: int = 3_000
+    n_words: int = 34_000
+    stack_strength: float = 0.1
     class_weight_power: float = 0.5
     other_weight: float = 0.1
     seed: int = 1
@@ -174,10 +182,10 @@ def polarity_of(emotions: np.ndarray) -> np.ndarray:
 
 
 class Grams:
-    """N-grams of all rows, counted once: hashes and counts, and matrices over any vocabulary."""
+    """N-grams, words and tags of all rows, counted once: hashes and counts, and matrices over any vocabulary."""
 
-    def __init__(self, texts: list[str]) -> None:
-        found = [gram_hashes(text) for text in texts]
+    def __init__(self, texts: list[str], cuts: list[list[str]], words: Words) -> None:
+        found = [gram_hashes(text, words.hashes(cut)) for text, cut in zip(texts, cuts, strict=True)]
         self.hashes = [hashes for hashes, _ in found]
         self.counts = [counts for _, counts in found]
 
@@ -263,41 +271,39 @@ def fit_polarity(X: sparse.csr_matrix, y: np.ndarray, row_weights: np.ndarray) -
 
 
 class Network(nn.Module):
-    """Ids of characters and pairs (n, t) in; emotion logits (n, 6), polarity logits (n, 1) and features (n, d) out."""
+    """Ids of characters (n, t) and numbers of their words (n, t, d) in; emotion logits (n, 6) and features (n, f) out.
 
-    def __init__(self, n_characters: int, config: ZhConfig) -> None:
+    ``n_numbers`` is d: what the word table says of a word. Zeros stand for no word.
+    """
+
+    def __init__(self, n_characters: int, n_numbers: int, config: ZhConfig) -> None:
         super().__init__()
         width = config.width
         self.characters = nn.Embedding(n_characters, width)
-        self.pairs = nn.Embedding(config.n_pairs, width)
-        for table in (self.characters, self.pairs):
-            nn.init.normal_(table.weight, std=0.1)
+        nn.init.normal_(self.characters.weight, std=0.1)
+        self.words = nn.Linear(n_numbers, width, bias=False)
+        nn.init.normal_(self.words.weight, std=0.2 / n_numbers**0.5)
         self.convolutions = nn.ModuleList([nn.Conv1d(width, width, size) for size in (2, 3, 4)])
         self.mask_share = config.mask_share
         self.dropout = nn.Dropout(config.dropout)
-        self.emotion = nn.Linear(5 * width, len(SMP2020))
-        self.polarity = nn.Linear(5 * width, 1)
+        self.emotion = nn.Linear(6 * width, len(SMP2020))
 
-    def forward(self, characters: torch.Tensor, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(self, characters: torch.Tensor, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         present = (characters > 0).float()
         single = self.characters(characters) * self._masked(present)
-        double = self.pairs(pairs) * self._masked(present)
+        word = self.words(numbers) * self._masked(present)
         root = present.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
-        sums = torch.cat([single.sum(dim=1), double.sum(dim=1)], dim=1) / root * 0.5
-        stream = (single + double).transpose(1, 2)
+        sums = torch.cat([part.sum(dim=1) for part in (single, word)], dim=1) / root * 0.5
+        stream = (single + word).transpose(1, 2)
         peaks = [torch.relu(convolve(stream)).amax(dim=2) for convolve in self.convolutions]
-        features = torch.cat([*peaks, sums], dim=1)
-        dropped = self.dropout(features)
-        return self.emotion(dropped), self.polarity(dropped), features
+        features = torch.cat([*peaks, sums, word.amax(dim=1)], dim=1)
+        return self.emotion(self.dropout(features)), features
 
     @torch.no_grad()
     def start_from(self, vectors: np.ndarray) -> None:
-        """Put vectors (n_characters + n_pairs, width) into the tables; rows of NaN stay as they are."""
-        tables = torch.cat([self.characters.weight, self.pairs.weight])
+        """Put vectors (n_characters, width) into the table; rows of NaN stay as they are."""
         told = torch.from_numpy(~np.isnan(vectors).any(axis=1))
-        tables[told] = torch.from_numpy(vectors).float()[told]
-        self.characters.weight.copy_(tables[: len(self.characters.weight)])
-        self.pairs.weight.copy_(tables[len(self.characters.weight) :])
+        self.characters.weight[told] = torch.from_numpy(vectors).float()[told]
 
     def _masked(self, present: torch.Tensor) -> torch.Tensor:
         if self.training:
@@ -305,13 +311,33 @@ class Network(nn.Module):
         return present.unsqueeze(-1)
 
 
-def pad(encoded: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids of unequal length as characters and pairs (n, t)."""
-    padded = np.zeros((2, len(encoded), max(len(characters) for characters, _ in encoded)), dtype=np.int64)
-    for i, (characters, pairs) in enumerate(encoded):
-        padded[0, i, : len(characters)] = characters
-        padded[1, i, : len(pairs)] = pairs
-    return torch.from_numpy(padded[0]), torch.from_numpy(padded[1])
+@dataclass(frozen=True)
+class Reading:
+    """What the networks read of every row: ids of characters and of their words, (t,) each.
+
+    Characters start from ``vectors`` (n_characters, width), NaN unknown; ``numbers`` (w + 1, d) tell of the words, row
+    0 of none.
+    """
+
+    characters: list[np.ndarray]
+    words: list[np.ndarray]
+    vectors: np.ndarray
+    numbers: torch.Tensor
+
+    def batch(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Characters (n, t) of ``rows``, and their words' numbers (n, t, d)."""
+        characters, words = (pad([ids[i] for i in rows]) for ids in (self.characters, self.words))
+        return characters, self.numbers[words]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of ids of every row (n,)."""
+        return np.array([len(ids) for ids in self.characters])
+
+
+def pad(rows: list[np.ndarray]) -> torch.Tensor:
+    """Ids of unequal length as (n, t), zeros behind."""
+    return nn.utils.rnn.pad_sequence([torch.from_numpy(ids) for ids in rows], batch_first=True)
 
 
 def batches(chosen: np.ndarray, lengths: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -324,97 +350,74 @@ def batches(chosen: np.ndarray, lengths: np.ndarray, size: int, rng: np.random.G
         yield split[i]
 
 
-def fit_network(rows: Rows, encoded: list[Any], vectors: np.ndarray, fold: int, config: ZhConfig) -> Network:
-    """Train one network on all rows but those of ``fold``; its tables start from the rows' ``vectors``, NaN unknown."""
+def fit_network(rows: Rows, reading: Reading, fold: int, config: ZhConfig) -> Network:
+    """Train one network on all rows that have an emotion but those of ``fold``."""
     seed_everything(config.seed + fold, config.threads)
     rng = np.random.default_rng(config.seed + fold)
-    helpers = [rng.permutation(rows.of("shop"))[: config.shop_rows]]
-    helpers.append(rng.permutation(rows.of("delivery"))[: config.delivery_rows])
-    helpers.append(rows.of("everyday"))
-    chosen = np.concatenate([np.flatnonzero((rows.folds >= 0) & (rows.folds != fold)), *helpers])
-    lengths = np.array([len(characters) for characters, _ in encoded])
-    counts = np.bincount(rows.emotions[chosen][rows.emotions[chosen] >= 0], minlength=len(SMP2020))
+    chosen = np.flatnonzero((rows.emotions >= 0) & (rows.folds != fold))
+    counts = np.bincount(rows.emotions[chosen], minlength=len(SMP2020))
     weights = torch.from_numpy((counts.mean() / counts) ** config.class_weight_power).float()
-    model = Network(len(vectors) - config.n_pairs, config)
-    model.start_from(vectors)
+    model = Network(len(reading.vectors), reading.numbers.shape[1], config)
+    model.start_from(reading.vectors)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    lengths = reading.lengths
     plan = [b for _ in range(config.epochs) for b in batches(chosen, lengths, config.batch_size, rng)]
     for step, batch in enumerate(plan):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * one_cycle((step + 1) / len(plan), warmup=0.06)
-        loss = _loss(model, rows, encoded, batch, weights)
+        logits, _ = model(*reading.batch(batch))
+        loss = F.cross_entropy(logits, torch.from_numpy(rows.emotions[batch]), weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
     return model.eval()
 
 
-def _loss(model: Network, rows: Rows, encoded: list[Any], batch: np.ndarray, weights: torch.Tensor) -> torch.Tensor:
-    emotions, polarity, _ = model(*pad([encoded[i] for i in batch]))
-    y = torch.from_numpy(rows.emotions[batch])
-    sign = torch.from_numpy(rows.polarity[batch])
-    # The microblogs are the smallest corpus and the only one with emotions; polarity is judged on ChnSentiCorp.
-    importance = torch.from_numpy(np.where(rows.corpora[batch] == "reviews", 1.5, 0.5)).float()
-    known = sign >= 0
-    loss = emotions.sum() * 0
-    if (y >= 0).any():
-        loss = loss + 3 * F.cross_entropy(emotions[y >= 0], y[y >= 0], weights) * (y >= 0).float().mean()
-    if known.any():
-        each = F.binary_cross_entropy_with_logits(polarity[known, 0], sign[known].float(), reduction="none")
-        loss = loss + (each * importance[known]).sum() / len(batch)
-    return loss
-
-
 @torch.no_grad()
-def answers(model: Network, encoded: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Emotion logits (n, 6) and polarity logits (n, 1), computed in batches of like length."""
-    emotions, polarity = np.empty((len(encoded), len(SMP2020))), np.empty((len(encoded), 1))
-    order = np.argsort([len(characters) for characters, _ in encoded], kind="stable")
+def answers(network: Network, reading: Reading, chosen: np.ndarray) -> np.ndarray:
+    """Emotion logits (len(chosen), 6) of the rows ``chosen``, computed in batches of like length."""
+    logits = np.empty((len(chosen), len(SMP2020)))
+    order = np.argsort(reading.lengths[chosen], kind="stable")
     for start in range(0, len(order), 64):
         part = order[start : start + 64]
-        outputs = model(*pad([encoded[i] for i in part]))
-        emotions[part], polarity[part] = outputs[0].numpy(), outputs[1].numpy()
-    return emotions, polarity
+        logits[part] = network(*reading.batch(chosen[part]))[0].numpy()
+    return logits
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """How decision values become logits: each is multiplied by its factor, the sum divided by a temperature."""
+class Stack:
+    """Logistic regression over the parts' decision values: ``weights`` (k of the part, k) of each; ``bias`` (k,)."""
 
-    factors: dict[str, float]
-    temperature: float
+    weights: dict[str, np.ndarray]
+    bias: np.ndarray
 
     def logits(self, parts: dict[str, np.ndarray]) -> np.ndarray:
         """Calibrated logits (n, k)."""
-        terms = [parts[name] * factor for name, factor in self.factors.items()]
-        return (terms[0] + terms[1] + terms[2]) / self.temperature
+        return sum(parts[name] @ weights for name, weights in self.weights.items()) + self.bias
 
 
-def mix(parts: dict[str, np.ndarray], share: float) -> dict[str, float]:
-    """Factors that give every part the same spread; the networks' is then multiplied by ``share``."""
-    return {name: (share if name == "network" else 1.0) / float(values.std()) for name, values in parts.items()}
-
-
-def fit_mixture(parts: dict[str, np.ndarray], targets: np.ndarray, shares: tuple[float, ...]) -> Mixture:
-    """Share of the networks and temperature of least negative log-likelihood on held-out rows.
+def fit_stack(parts: dict[str, np.ndarray], targets: np.ndarray, strength: float) -> Stack:
+    """How held-out decision values become calibrated logits, where a small ``strength`` keeps parts close to equal.
 
     ``parts`` (n, k) each, where k = 1 is the evidence for label 1 against label 0; ``targets`` (n,).
     """
-    best: tuple[float, Mixture] | None = None
-    for share in shares:
-        mixture = Mixture(mix(parts, share), 1.0)
-        z = two_sided(mixture.logits(parts))
-        temperature = fit_temperature(z, targets)
-        loss = -np.log(softmax(z / temperature, axis=1)[np.arange(len(z)), targets]).mean()
-        if best is None or loss < best[0]:
-            best = loss, Mixture(mixture.factors, temperature)
-    assert best is not None
-    return best[1]
+    spread = {name: float(z.std()) for name, z in parts.items()}
+    X = np.concatenate([z / spread[name] for name, z in parts.items()], axis=1)
+    fitted = LogisticRegression(C=strength, max_iter=500).fit(X, targets)
+    ends = np.cumsum([z.shape[1] for z in parts.values()])[:-1]
+    pieces = np.split(fitted.coef_.T, ends)
+    weights = {name: piece / spread[name] for name, piece in zip(parts, pieces, strict=True)}
+    return Stack(weights, fitted.intercept_)
 
 
-def two_sided(z: np.ndarray) -> np.ndarray:
-    """Logits (n, 2) of a single decision value (n, 1); more columns stay as they are."""
-    return np.concatenate([np.zeros_like(z), z], axis=1) if z.shape[1] == 1 else z
+def cross_stacked(parts: dict[str, np.ndarray], targets: np.ndarray, folds: np.ndarray, strength: float) -> np.ndarray:
+    """Calibrated logits (n, k) of stacks that never saw the fold they answer for."""
+    logits = np.empty((len(targets), next(iter(parts.values())).shape[1]))
+    for fold in np.unique(folds):
+        kept = folds != fold
+        stack = fit_stack({name: z[kept] for name, z in parts.items()}, targets[kept], strength)
+        logits[~kept] = stack.logits({name: z[~kept] for name, z in parts.items()})
+    return logits
 
 
 def sentiment_of(emotions: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -455,37 +458,53 @@ class LinearGraph(nn.Module):
         return plain.unsqueeze(0), bayes.unsqueeze(0)
 
 
+class StackGraph(nn.Module):
+    """`Stack` for one text: the parts' decision values in the stack's order in, logits (1, k) out."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        weights = np.concatenate(list(stack.weights.values()))
+        self.register_buffer("weights", torch.from_numpy(weights).float())
+        self.register_buffer("bias", torch.from_numpy(stack.bias).float())
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        return torch.cat(parts, dim=1) @ self.weights + self.bias
+
+
 class Graph(nn.Module):
-    """What is exported: known n-grams, characters and pairs of one text in; emotions, sentiment and embedding out."""
+    """What is exported: known n-grams, characters and words of one text in; emotions, sentiment and embedding out."""
 
     def __init__(
-        self, linear: dict[str, LinearModel], networks: list[Network], mixtures: dict[str, Mixture], offsets: np.ndarray
+        self,
+        linear: dict[str, LinearModel],
+        networks: list[Network],
+        numbers: np.ndarray,
+        stacks: dict[str, Stack],
+        offsets: np.ndarray,
     ) -> None:
         super().__init__()
         self.emotion, self.sentiment = LinearGraph(linear["emotion"]), LinearGraph(linear["sentiment"])
+        self.numbers = QuantisedTable(numbers)
         self.networks = nn.ModuleList([_quantised(network) for network in networks])
-        self.mixtures = mixtures
+        self.emotion_stack, self.sentiment_stack = StackGraph(stacks["emotion"]), StackGraph(stacks["sentiment"])
         self.register_buffer("offsets", torch.from_numpy(offsets).float())
 
-    def forward(self, characters, pairs, emotion_grams, emotion_counts, sentiment_grams, sentiment_counts):  # type: ignore[no-untyped-def]
-        outputs = [network(characters, pairs) for network in self.networks]
-        mean = [sum(output[i] for output in outputs) / len(outputs) for i in range(2)]
-        linear = self.emotion(emotion_grams, emotion_counts), self.sentiment(sentiment_grams, sentiment_counts)
-        logits = []
-        for (plain, bayes), network, name in zip(linear, mean, ("emotion", "sentiment"), strict=True):
-            logits.append(self.mixtures[name].logits({"tfidf": plain, "bayes": bayes, "network": network}))
-        emotions = torch.softmax(logits[0] + self.offsets, dim=1)
-        positive = torch.sigmoid(logits[1])
+    def forward(self, characters, words, emotion_grams, emotion_counts, sentiment_grams, sentiment_counts):  # type: ignore[no-untyped-def]
+        numbers = self.numbers(words)
+        outputs = [network(characters, numbers) for network in self.networks]
+        mean = sum(logits for logits, _ in outputs) / len(outputs)
+        logits = self.emotion_stack(*self.emotion(emotion_grams, emotion_counts), mean)
+        emotions = torch.softmax(logits + self.offsets, dim=1)
+        positive = torch.sigmoid(self.sentiment_stack(*self.sentiment(sentiment_grams, sentiment_counts)))
         neutral = emotions[:, SMP2020.index("neutral")] + emotions[:, SMP2020.index("surprise")]
         neutral = neutral.unsqueeze(1)
         sentiment = torch.cat([(1 - neutral) * (1 - positive), neutral, (1 - neutral) * positive], dim=1)
-        return emotions, sentiment, outputs[0][2]
+        return emotions, sentiment, outputs[0][1]
 
 
 def _quantised(trained: Network) -> Network:
     network = copy.deepcopy(trained)
     network.characters = QuantisedTable(network.characters.weight.detach().numpy())
-    network.pairs = QuantisedTable(network.pairs.weight.detach().numpy())
     return network.eval()
 
 
@@ -501,28 +520,20 @@ def linear_models(rows: Rows, matrices: dict[str, Any], fold: int, config: ZhCon
     }
 
 
-def answer_rows(
-    chosen: np.ndarray, matrices: dict[str, Any], encoded: list[Any], network: Network, linear: dict[str, LinearModel]
-) -> dict[str, dict[str, np.ndarray]]:
-    """Decision values of all parts on the rows ``chosen``, for both heads."""
-    emotions, polarity = answers(network, [encoded[i] for i in chosen])
-    return {
-        "emotion": linear["emotion"].decide(matrices["emotion"][chosen]) | {"network": emotions},
-        "sentiment": linear["sentiment"].decide(matrices["sentiment"][chosen]) | {"network": polarity},
-    }
-
-
 def cross_fit(
-    rows: Rows, matrices: dict[str, Any], encoded: list[Any], vectors: np.ndarray, config: ZhConfig
+    rows: Rows, matrices: dict[str, Any], reading: Reading, config: ZhConfig
 ) -> tuple[list[Network], np.ndarray, dict[str, dict[str, np.ndarray]]]:
-    """The networks of all folds, and the parts' answers on the rows (n,) that every fold left out."""
+    """The networks of all folds, and both heads' parts' answers on the rows (n,) that every fold left out."""
     networks, places, found = [], [], []
     for fold in range(config.folds):
         started = time.monotonic()
-        networks.append(fit_network(rows, encoded, vectors, fold, config))
+        networks.append(fit_network(rows, reading, fold, config))
         linear = linear_models(rows, matrices, fold, config)
-        places.append(np.flatnonzero(rows.folds == fold))
-        found.append(answer_rows(places[-1], matrices, encoded, networks[-1], linear))
+        left_out = np.flatnonzero(rows.folds == fold)
+        parts = {head: model.decide(matrices[head][left_out]) for head, model in linear.items()}
+        parts["emotion"]["network"] = answers(networks[-1], reading, left_out)
+        places.append(left_out)
+        found.append(parts)
         print(f"fold {fold + 1}/{config.folds} {time.monotonic() - started:.0f} s", flush=True)
     parts = {
         head: {name: np.concatenate([f[head][name] for f in found]) for name in found[0][head]} for head in found[0]
@@ -530,46 +541,40 @@ def cross_fit(
     return networks, np.concatenate(places), parts
 
 
-def alphabet_of(texts: list[str], n_pairs: int, least: int = 4) -> Alphabet:
+def alphabet_of(texts: list[str], least: int = 4) -> Alphabet:
     """Characters that occur ``least`` times."""
     codes, counts = np.unique(np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4"), return_counts=True)
-    return Alphabet(codes[counts >= least].astype(np.uint64), n_pairs)
+    return Alphabet(codes[counts >= least].astype(np.uint64))
 
 
-def train(data: Path, out: Path, config: ZhConfig) -> None:
-    """Train, export, and measure the exported graph; leaves text_zh.onnx, card.json and held_out.npz in ``out``."""
+def train(data: Path, vectors_file: Path, out: Path, config: ZhConfig) -> None:
+    """Train, export, and measure the exported graph; leaves text_zh.onnx, card.json and held_out.npz in ``out``.
+
+    ``vectors_file`` is that of the package synonyms (`word_vectors`).
+    """
+    sources = read_sources(vectors_file, str.maketrans(*traditional_characters()))
     out.mkdir(parents=True, exist_ok=True)
     rows = gather(data, config)
-    grams = Grams(rows.texts)
-    vocabularies = {
-        "emotion": grams.vocabulary(np.flatnonzero(rows.emotions >= 0), 2),
-        "sentiment": grams.vocabulary(rows.of("reviews"), 3),
-    }
+    table = table_of(rows.texts, sources, config.n_words)
+    cuts = [table.words.cut(text) for text in rows.texts]
+    grams = Grams(rows.texts, cuts, table.words)
+    vocabularies = vocabularies_of(rows, grams)
     everything = np.arange(len(rows.texts))
-    matrices = {head: grams.matrix(everything, words) for head, words in vocabularies.items()}
-    alphabet = alphabet_of(rows.texts, config.n_pairs)
-    encoded = [alphabet.encode(text) for text in rows.texts]
-    counts = co_occurrence(encoded, alphabet.n_characters, config.n_pairs)
-    vectors = neighbour_vectors(counts, config.width)
-    networks, places, parts = cross_fit(rows, matrices, encoded, vectors, config)
-    blogs, reviews = rows.emotions[places] >= 0, rows.corpora[places] == "reviews"
-    mixtures = {
-        "emotion": _mixture_on(parts["emotion"], blogs, rows.emotions[places]),
-        "sentiment": _mixture_on(parts["sentiment"], reviews, rows.polarity[places]),
-    }
-    blog_parts = {name: z[blogs] for name, z in parts["emotion"].items()}
-    offsets = class_offsets(mixtures["emotion"].logits(blog_parts), rows.emotions[places][blogs])
+    matrices = {head: grams.matrix(everything, hashes) for head, hashes in vocabularies.items()}
+    alphabet = alphabet_of(rows.texts)
+    reading = reading_of(rows.texts, cuts, alphabet, table, config)
+    networks, places, parts = cross_fit(rows, matrices, reading, config)
+    stacks, offsets, held_out = stack_held_out(rows, places, parts, config)
     linear = linear_models(rows, matrices, _LEAVE_NOTHING_OUT, config)
     weights = out / "text_zh.onnx"
-    export(Graph(linear, networks, mixtures, offsets).eval(), alphabet, vocabularies, weights)
-    held_out = _held_out(rows, places, parts, mixtures, offsets)
+    export(Graph(linear, networks, table.numbers, stacks, offsets).eval(), alphabet, table.words, vocabularies, weights)
     write_held_out(out / "held_out.npz", **held_out)
     facts = {
         "config": asdict(config),
         "rows": {corpus: int((rows.corpora == corpus).sum()) for corpus in np.unique(rows.corpora).tolist()},
-        "vocabularies": {head: len(words) for head, words in vocabularies.items()},
+        "vocabularies": {head: len(hashes) for head, hashes in vocabularies.items()},
         "characters": alphabet.n_characters,
-        "mixtures": {head: asdict(mixture) for head, mixture in mixtures.items()},
+        "words": len(table.words.words),
         "offsets": dict(zip(SMP2020.labels, offsets.tolist(), strict=True)),
         "held_out": _scores_held_out(held_out),
         "valid": measure(ChineseText(weights), data),
@@ -578,23 +583,56 @@ def train(data: Path, out: Path, config: ZhConfig) -> None:
     print(facts)
 
 
-def _mixture_on(parts: dict[str, np.ndarray], chosen: np.ndarray, targets: np.ndarray) -> Mixture:
-    return fit_mixture({name: z[chosen] for name, z in parts.items()}, targets[chosen], shares=(0.5, 1.0, 1.5, 2.0))
-
-
-def _held_out(
-    rows: Rows, places: np.ndarray, parts: dict[str, Any], mixtures: dict[str, Mixture], offsets: np.ndarray
-) -> dict[str, np.ndarray]:
-    emotions = softmax(mixtures["emotion"].logits(parts["emotion"]) + offsets, axis=1)
-    sentiment = sentiment_of(emotions, expit(mixtures["sentiment"].logits(parts["sentiment"]))[:, 0])
-    blogs, polar = rows.emotions[places] >= 0, rows.polarity[places] >= 0
+def vocabularies_of(rows: Rows, grams: Grams) -> dict[str, np.ndarray]:
+    """Hashes (v,) that each head's linear models know: those in several rows of the corpora that it is judged on."""
+    polar_blogs = np.flatnonzero((rows.corpora == "blogs") & (rows.polarity >= 0))
     return {
-        "emotion_probabilities": emotions[blogs],
-        "emotion_targets": rows.emotions[places][blogs],
-        "sentiment_probabilities": sentiment[polar],
-        "sentiment_targets": rows.polarity[places][polar] * 2,
+        "emotion": grams.vocabulary(np.flatnonzero(rows.emotions >= 0), 2),
+        # The microblogs' commoner n-grams are few more, and spare sentiment from blindness to how microblogs speak.
+        "sentiment": np.union1d(grams.vocabulary(rows.of("reviews"), 3), grams.vocabulary(polar_blogs, 8)),
+    }
+
+
+def reading_of(
+    texts: list[str], cuts: list[list[str]], alphabet: Alphabet, table: WordTable, config: ZhConfig
+) -> Reading:
+    """What the networks read of ``texts``, which ``cuts`` holds as words."""
+    characters = [alphabet.encode(text) for text in texts]
+    words = [clip_and_pad(table.words.ids(cut)) for cut in cuts]
+    vectors = neighbour_vectors(co_occurrence(characters, alphabet.n_characters), config.width)
+    return Reading(characters, words, vectors, torch.from_numpy(table.numbers).float())
+
+
+def stack_held_out(
+    rows: Rows, places: np.ndarray, parts: dict[str, dict[str, np.ndarray]], config: ZhConfig
+) -> tuple[dict[str, Stack], np.ndarray, dict[str, np.ndarray]]:
+    """Stack and emotions' offsets that ship, learned on the parts' answers on the rows ``places`` (n,).
+
+    Also the arrays of held_out.npz: there every row's answer is from a stack that never saw its fold.
+    """
+    folds, emotions, polarity = rows.folds[places], rows.emotions[places], rows.polarity[places]
+    blogs, reviews, polar = emotions >= 0, rows.corpora[places] == "reviews", polarity >= 0
+    emotion = {name: z[blogs] for name, z in parts["emotion"].items()}
+    sentiment = {name: z[reviews] for name, z in parts["sentiment"].items()}
+    strength = config.stack_strength
+    stacks = {
+        "emotion": fit_stack(emotion, emotions[blogs], strength),
+        "sentiment": fit_stack(sentiment, polarity[reviews], strength),
+    }
+    logits = stacks["emotion"].logits(parts["emotion"])
+    logits[blogs] = cross_stacked(emotion, emotions[blogs], folds[blogs], strength)
+    offsets = class_offsets(logits[blogs], emotions[blogs], _LIFTS)
+    evidence = stacks["sentiment"].logits(parts["sentiment"])
+    evidence[reviews] = cross_stacked(sentiment, polarity[reviews], folds[reviews], strength)
+    probabilities = softmax(logits + offsets, axis=1)
+    held_out = {
+        "emotion_probabilities": probabilities[blogs],
+        "emotion_targets": emotions[blogs],
+        "sentiment_probabilities": sentiment_of(probabilities, expit(evidence)[:, 0])[polar],
+        "sentiment_targets": polarity[polar] * 2,
         "sentiment_corpus": rows.corpora[places][polar],
     }
+    return stacks, offsets, held_out
 
 
 def _scores_held_out(arrays: dict[str, np.ndarray]) -> dict[str, float]:
@@ -610,19 +648,20 @@ def _scores_held_out(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def export(graph: Graph, alphabet: Alphabet, vocabularies: dict[str, np.ndarray], path: Path) -> None:
-    """Write the graph for one text at a time; the alphabet travels in the file's metadata.
+def export(graph: Graph, alphabet: Alphabet, words: Words, vocabularies: dict[str, np.ndarray], path: Path) -> None:
+    """Write the graph for one text at a time; alphabet and dictionary travel in the file.
 
-    Inputs "characters" and "pairs" (1, t) int64, and for either head its known n-grams (m,) int64 and their counts (m,)
-    float32; outputs "probabilities" (1, 6), "sentiment" (1, 3), "embedding" (1, d) and both vocabularies.
+    Inputs "characters" and "words" (1, t) int64, and for either head its known n-grams (m,) int64 and their
+    counts (m,) float32; outputs "probabilities" (1, 6), "sentiment" (1, 3), "embedding" (1, d), both vocabularies, and
+    the dictionary's costs, ends and tags, as `Words` has them.
     """
     import onnx
 
-    names = ["characters", "pairs", "emotion_grams", "emotion_counts", "sentiment_grams", "sentiment_counts"]
+    names = ["characters", "words", "emotion_grams", "emotion_counts", "sentiment_grams", "sentiment_counts"]
     ids, counts = torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 1.0])
     letters = torch.ones(1, 9, dtype=torch.int64)
     example = (letters, letters.clone(), ids, counts, ids[:2], counts[:2])
-    axes = {"characters": {1: "t"}, "pairs": {1: "t"}} | {
+    axes = {name: {1: "t"} for name in names[:2]} | {
         f"{head}_{what}": {0: head[0]} for head in ("emotion", "sentiment") for what in ("grams", "counts")
     }
     plain = path.with_suffix(".part.onnx")
@@ -637,12 +676,16 @@ def export(graph: Graph, alphabet: Alphabet, vocabularies: dict[str, np.ndarray]
         dynamo=False,
     )
     model = onnx.load(str(plain))
-    for head, hashes in vocabularies.items():
-        _add_constant(model, f"{head}_vocabulary", hashes)
-    facts = {"characters": "".join(chr(code) for code in alphabet.codes), "n_pairs": str(alphabet.n_pairs)}
+    constants = {f"{head}_vocabulary": hashes for head, hashes in vocabularies.items()}
+    constants |= {"word_costs": words.costs, "word_ends": words.ends, "word_tags": words.tags}
+    for name, values in constants.items():
+        _add_constant(model, name, values)
+    facts = {"characters": "".join(chr(code) for code in alphabet.codes)}
     facts |= dict(zip(("traditional", "simplified"), traditional_characters(), strict=True))
+    facts["words"] = "\n".join(words.words)
     onnx.helper.set_model_props(model, facts)
     onnx.save(model, str(plain))
+    store_in_half(plain)
     plain.replace(path)
 
 
@@ -693,11 +736,13 @@ def _pieces(letters: str, size: int) -> list[str]:
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+    parser.add_argument("--word-vectors", type=Path, help="in place of those of the package synonyms")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--epochs", type=int, default=ZhConfig.epochs)
     parser.add_argument("--threads", type=int, default=ZhConfig.threads)
     options = parser.parse_args()
-    train(options.data, options.out, ZhConfig(epochs=options.epochs, threads=options.threads))
+    config = ZhConfig(epochs=options.epochs, threads=options.threads)
+    train(options.data, options.word_vectors or word_vectors(), options.out, config)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Vectors of Chinese characters and pairs of them from plain text: where the networks of the Chinese recipe start.
+"""Vectors of Chinese characters from plain text: where the networks of the Chinese recipe start.
 
 What stands near a character tells what it means: 怒 is found near the company of 愤, 恼 and 恨. Counts of neighbours
 become positive pointwise mutual information, of which a singular value decomposition keeps the largest directions
@@ -20,38 +20,24 @@ _SMOOTHING = 0.75  # power of the contexts' frequencies, so that rare ones do no
 _CHUNK = 8000  # texts that are counted at once, which bounds memory
 
 
-def co_occurrence(
-    encoded: Sequence[tuple[np.ndarray, np.ndarray]], n_characters: int, n_pairs: int, window: int = 5
-) -> sparse.csr_matrix:
-    """How often characters stand near characters and pairs (n_characters + n_pairs, n_characters).
+def co_occurrence(encoded: Sequence[np.ndarray], n_characters: int, window: int = 5) -> sparse.csr_matrix:
+    """How often characters stand near others (n_characters, n_characters).
 
-    ``encoded`` holds ids of characters and of pairs of every text, as `Alphabet.encode` gives them. A neighbour at
-    distance d, up to ``window``, counts 1 / d; a pair's distance is that of its nearer character. Columns are the
-    neighbours; unknown characters and padding count nowhere.
+    ``encoded`` holds ids of the characters of every text, as `Alphabet.encode` gives them. A neighbour at distance d,
+    up to ``window``, counts 1 / d. Unknown characters and padding count nowhere.
     """
-    shape = (n_characters + n_pairs, n_characters)
-    total = sparse.csr_matrix(shape, dtype=np.float32)
+    total = sparse.csr_matrix((n_characters, n_characters), dtype=np.float32)
+    # As much padding as the window is wide keeps texts apart.
+    gap = np.zeros(window, dtype=np.int64)
     for start in range(0, len(encoded), _CHUNK):
-        chunk = encoded[start : start + _CHUNK]
-        # As much padding as the window is wide keeps texts apart.
-        gap = np.zeros(window + 1, dtype=np.int64)
-        characters, pairs = (np.concatenate([ids for text in chunk for ids in (text[i], gap)]) for i in range(2))
+        ids = np.concatenate([part for text in encoded[start : start + _CHUNK] for part in (text, gap)])
         for d in range(1, window + 1):
-            total = total + _near(characters, characters, d, 0, shape) + _near(characters, characters, -d, 0, shape)
-            # A pair stands on its own place and the next one.
-            total = total + _near(pairs, characters, d + 1, n_characters, shape, d)
-            total = total + _near(pairs, characters, -d, n_characters, shape)
+            here, there = ids[:-d], ids[d:]
+            known = (here > _UNKNOWN) & (there > _UNKNOWN)
+            weights = np.full(int(known.sum()), 1 / d, dtype=np.float32)
+            following = sparse.csr_matrix((weights, (here[known], there[known])), shape=total.shape)
+            total = total + following + following.T
     return total
-
-
-def _near(
-    ids: np.ndarray, neighbours: np.ndarray, offset: int, first_row: int, shape: tuple[int, int], d: int | None = None
-) -> sparse.csr_matrix:
-    """Counts of ``neighbours`` at ``offset`` places from ``ids``, each 1 / d."""
-    here, there = (ids[:-offset], neighbours[offset:]) if offset > 0 else (ids[-offset:], neighbours[:offset])
-    known = (here > (0 if first_row else _UNKNOWN)) & (there > _UNKNOWN)
-    weights = np.full(int(known.sum()), 1 / (d or abs(offset)), dtype=np.float32)
-    return sparse.csr_matrix((weights, (here[known] + first_row, there[known])), shape=shape)
 
 
 def neighbour_vectors(counts: sparse.csr_matrix, width: int, spread: float = 0.1) -> np.ndarray:

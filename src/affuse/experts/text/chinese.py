@@ -1,4 +1,4 @@
-"""The Chinese text network: characters and their n-grams in, emotions, sentiment and an embedding out."""
+"""The Chinese text network: characters, n-grams and words in, emotions, sentiment and an embedding out."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import numpy as np
 
 from affuse.errors import AssetError
 from affuse.experts import weights
+from affuse.experts.text.chinese_words import Words
 from affuse.labels import SMP2020, LabelSpace
 
-__all__ = ["Alphabet", "ChineseText", "gram_hashes", "look_up", "normalise"]
+__all__ = ["Alphabet", "ChineseText", "clip_and_pad", "gram_hashes", "look_up", "normalise"]
 
 _LINK = re.compile(r"https?://[\w./?=&%#+~-]+")
 _MENTION = re.compile(r"@[\w·-]{1,30}:?")
@@ -57,11 +58,14 @@ def _codes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "replace"), dtype="<u4").astype(np.uint64)
 
 
-def gram_hashes(normalised: str) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct 32-bit hashes (m,) of all n-grams of one to four characters, ascending, and their counts (m,)."""
+def gram_hashes(normalised: str, others: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct 32-bit hashes (m,) of all n-grams of one to four characters, ascending, and their counts (m,).
+
+    ``others`` holds further hashes of the text, of its words for example, which count as its n-grams do.
+    """
     codes = _codes(_START + normalised + _END)
     state = np.zeros(len(codes), dtype=np.uint64)
-    hashes = []
+    hashes = [] if others is None else [others]
     for n in range(min(_LONGEST_GRAM, len(codes))):
         last = len(codes) - n
         state = (state[:last] + codes[n:] + np.uint64(1)) * _HASH_FACTOR
@@ -79,40 +83,37 @@ def look_up(hashes: np.ndarray, counts: np.ndarray, vocabulary: np.ndarray) -> t
 
 @dataclass(frozen=True)
 class Alphabet:
-    """What the convolutions read: ids of characters and of hashed pairs of characters.
+    """The characters that the convolutions know by their code points ``codes`` (c,), ascending.
 
-    ``codes`` holds the known characters' code points, ascending; id 0 is padding, id 1 an unknown character.
+    Id 0 is padding, id 1 an unknown character.
     """
 
     codes: np.ndarray
-    n_pairs: int
 
     @property
     def n_characters(self) -> int:
         """Number of ids, padding and unknown included."""
         return len(self.codes) + 2
 
-    def encode(self, normalised: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of characters and of pairs, both (t,) int64 and padded at the end."""
-        codes = _codes(_clip(normalised))
+    def encode(self, normalised: str) -> np.ndarray:
+        """Ids of the characters (t,), int64 and padded at the end."""
+        codes = _codes(normalised)
         places = np.minimum(np.searchsorted(self.codes, codes), len(self.codes) - 1)
-        known = np.where(self.codes[places] == codes, places + 2, 1)
-        characters = np.concatenate([known, np.zeros(_PADDING, dtype=np.int64)]).astype(np.int64)
-        following = np.concatenate([characters[1:], [0]])
-        pairs = np.where(characters > 0, (characters * 40503 + following * 7919) % self.n_pairs, 0)
-        return characters, pairs
+        return clip_and_pad(np.where(self.codes[places] == codes, places + 2, 1).astype(np.int64))
 
 
-def _clip(text: str) -> str:
+def clip_and_pad(ids: np.ndarray) -> np.ndarray:
+    """Ids (n,) of a text's characters as the convolutions read them (t,): start and end, and zeros behind."""
     half = _MAX_CHARACTERS // 2
-    return text if len(text) <= _MAX_CHARACTERS else text[:half] + text[-half:]
+    kept = ids if len(ids) <= _MAX_CHARACTERS else np.concatenate([ids[:half], ids[-half:]])
+    return np.concatenate([kept, np.zeros(_PADDING, dtype=ids.dtype)])
 
 
 class ChineseText:
-    """Linear models over character n-grams and small convolutional networks, averaged; runs one text at a time.
+    """Linear models over n-grams and words and small convolutional networks, stacked; runs one text at a time.
 
-    The vocabularies and the table of traditional characters travel in the ONNX file, under the same checksum as the
-    weights. Raises AssetError where ``path`` is another model's file.
+    The vocabularies, the dictionary and the table of traditional characters travel in the ONNX file, under the same
+    checksum as the weights. Raises AssetError where ``path`` is another model's file.
     """
 
     labels: LabelSpace = SMP2020
@@ -122,20 +123,18 @@ class ChineseText:
         try:
             facts = self._session.get_modelmeta().custom_metadata_map
             codes = np.array([ord(c) for c in facts["characters"]], dtype=np.uint64)
-            self._alphabet = Alphabet(codes, int(facts["n_pairs"]))
+            self._alphabet = Alphabet(codes)
             self._simplified = str.maketrans(facts.get("traditional", ""), facts.get("simplified", ""))
+            words = facts["words"].split("\n")
         except (KeyError, ValueError) as error:
             raise AssetError(f"{path} does not hold the Chinese text network: no {error} in its metadata") from error
-        nothing = np.zeros(0, dtype=np.uint32)
-        self._vocabularies = self._session.run(
-            ["emotion_vocabulary", "sentiment_vocabulary"], self._inputs("", nothing, nothing)
-        )
+        costs, ends, tags, *vocabularies = self._constants()
+        self._words = Words(words, costs, ends, tags)
+        self._vocabularies: list[np.ndarray] = vocabularies
 
     def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Emotions (6,), sentiment (3,) and embedding (d,) of one text."""
-        outputs = self._session.run(
-            ["probabilities", "sentiment", "embedding"], self._inputs(text, *self._vocabularies)
-        )
+        outputs = self._session.run(["probabilities", "sentiment", "embedding"], self._inputs(text))
         emotions, sentiment, embedding = (np.asarray(output[0], dtype=float) for output in outputs)
         return emotions, sentiment, embedding
 
@@ -154,15 +153,22 @@ class ChineseText:
         """Embeddings (n, d): the pooled features of the first convolutional network."""
         return np.array([self.read(text)[2] for text in texts])
 
-    def _inputs(self, text: str, emotion: np.ndarray, sentiment: np.ndarray) -> dict[str, np.ndarray]:
+    def _constants(self) -> list[np.ndarray]:
+        """The dictionary's costs, ends and tags, and the vocabularies: outputs that are the same whatever comes in."""
+        ids, counts = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        letters = np.zeros((1, _PADDING), dtype=np.int64)
+        inputs: dict[str, np.ndarray] = {"characters": letters, "words": letters}
+        for head in ("emotion", "sentiment"):
+            inputs |= {f"{head}_grams": ids, f"{head}_counts": counts}
+        names = ["word_costs", "word_ends", "word_tags", "emotion_vocabulary", "sentiment_vocabulary"]
+        return list(self._session.run(names, inputs))
+
+    def _inputs(self, text: str) -> dict[str, np.ndarray]:
         clean = normalise(text).translate(self._simplified)
-        characters, pairs = self._alphabet.encode(clean)
-        hashes, counts = gram_hashes(clean)
-        inputs = {"characters": characters[None], "pairs": pairs[None]}
-        for name, vocabulary in (("emotion", emotion), ("sentiment", sentiment)):
-            if len(vocabulary):
-                ids, known = look_up(hashes, counts, vocabulary)
-            else:
-                ids, known = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-            inputs |= {f"{name}_grams": ids, f"{name}_counts": known}
+        cut = self._words.cut(clean)
+        characters, words = self._alphabet.encode(clean), clip_and_pad(self._words.ids(cut))
+        inputs = {"characters": characters[None], "words": words[None]}
+        hashes, counts = gram_hashes(clean, self._words.hashes(cut))
+        for head, vocabulary in zip(("emotion", "sentiment"), self._vocabularies, strict=True):
+            inputs[f"{head}_grams"], inputs[f"{head}_counts"] = look_up(hashes, counts, vocabulary)
         return inputs
