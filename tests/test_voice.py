@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -341,6 +342,47 @@ def test_projection_gives_uncorrelated_parts_of_unit_variance(torch) -> None:  #
     ensemble.fit_projection(cloud + 5, 4)
     projected = (cloud + 5 - ensemble.centre) @ ensemble.projection
     np.testing.assert_allclose(np.cov(projected.T.numpy(), bias=True), np.eye(4), atol=1e-3)
+
+
+def few_clips(n: int = 8) -> Any:
+    """Clips of four speakers, two in either fold."""
+    from affuse.training.voice import Rows
+
+    groups = np.array([f"emodb/{i % 4:02d}" for i in range(n)])
+    waveforms = [np.full(4000, i, dtype=np.float32) for i in range(n)]
+    return Rows(waveforms, np.zeros(n, dtype=int), groups, np.full(n, "emodb"), np.arange(n).astype(str))
+
+
+def test_voices_behind_a_clip_are_others_of_its_fold(torch, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training import voice
+
+    rows = few_clips()
+    folds = np.array([int(group[-1]) % 2 for group in rows.groups])
+    heard = []
+
+    def spy(waveform: np.ndarray, rng: np.random.Generator, others: list[np.ndarray]) -> np.ndarray:
+        heard.append((int(waveform[0]), [int(other[0]) for other in others]))
+        return waveform
+
+    monkeypatch.setattr(voice, "DAMAGE", (spy, spy))
+    copies = voice.damaged(rows, folds, seed=1)
+    assert [len(own) for own in copies] == [2] * len(rows)
+    assert len(heard) == 2 * len(rows)
+    for row, others in heard:
+        assert others
+        assert set(folds[others]) == {folds[row]}
+        assert rows.groups[row] not in rows.groups[others]
+
+
+@pytest.mark.parametrize(("share", "copies"), [(0.0, {"clean"}), (1.0, {"damaged"}), (0.5, {"clean", "damaged"})])
+def test_a_share_of_what_is_drawn_is_damaged(torch, share: float, copies: set[str]) -> None:  # type: ignore[no-untyped-def]
+    from affuse.training.voice import Features
+
+    low, high = (np.sin(2 * np.pi * f * np.arange(16000) / 16000).astype(np.float32) for f in (300, 3000))
+    features = Features([low], [[high]], (1.0,), 40, share)
+    drawn = features.draw(torch.zeros(40, dtype=torch.int64), 20, torch.Generator().manual_seed(0))
+    loudest = drawn.mean(dim=1).argmax(dim=1).tolist()
+    assert {"clean" if band < 20 else "damaged" for band in loudest} == copies
 
 
 def test_folds_over_all_judge_every_speaker_by_networks_that_never_heard_them(  # type: ignore[no-untyped-def]

@@ -7,7 +7,8 @@ Train is cut into folds of whole speakers. One network of each kind is fitted on
 about the speakers of the fold itself is honest and gives the temperature and the fuser's rows, and together they are
 the shipped ensemble. Valid only reports. The front end was chosen by these folds. Masks after Park et al. 2019
 (SpecAugment, arXiv:1904.08779), mixup after Zhang et al. 2018 (arXiv:1710.09412), warping of frequency after Jaitly &
-Hinton 2013 (vocal tract length perturbation).
+Hinton 2013 (vocal tract length perturbation). A share of what both kinds hear came through a telephone, stands in a
+room or among other voices (`DAMAGE`).
 
 The second command ships nothing: it measures the recipe on all speakers of train and valid, each of them judged by
 networks that never heard them.
@@ -40,6 +41,7 @@ from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts.voice import MIN_SPEECH, speech_seconds
 from affuse.labels import EMODB, RAVDESS, VOICE, LabelSpace, restrict
 from affuse.media import SAMPLE_RATE
+from affuse.training.augment.sound import SoundAugmentation
 from affuse.training.checkpoints import load_checkpoint, restore_optimizer, save_checkpoint
 from affuse.training.common import (
     ema_update,
@@ -67,6 +69,15 @@ CORPORA: dict[str, LabelSpace] = {"ravdess": RAVDESS, "emodb": EMODB}
 # Logits of the labels that a corpus does not have, so that a network never learns "German, so not surprised".
 _IMPOSSIBLE = -1e4
 _ABOUT = ("targets", "groups", "corpus", "clips")  # what is known of a row besides its sound
+_ALWAYS = 1.0
+DAMAGE = (
+    SoundAugmentation(codec=("telephone",), probability=_ALWAYS),
+    SoundAugmentation(codec=("amr",), probability=_ALWAYS),
+    SoundAugmentation(reverberation=(0.2, 1.3), probability=_ALWAYS),
+    SoundAugmentation(reverberation=(0.2, 1.3), probability=_ALWAYS),
+    SoundAugmentation(noise_snr=(3.0, 20.0), noises=("babble",), probability=_ALWAYS),
+)
+"""What a share of the clips goes through: lines, rooms, and other people who talk."""
 _QUIET = -16.1  # log power of the frames that pad a short clip: 70 dB below the clip's mean
 
 
@@ -87,6 +98,7 @@ class VoiceConfig:
     widths: tuple[int, ...] = (24, 32, 64, 96)
     frames: tuple[int, int] = (160, 320)
     speeds: tuple[float, ...] = (1.0, 0.85, 0.925, 1.075, 1.175)
+    damaged_share: float = 0.3
     functionals_copies: int = 8
     functionals_epochs: int = 20
     functionals_batch: int = 128
@@ -160,24 +172,50 @@ def _smoothed_loss(logits: torch.Tensor, targets: torch.Tensor, masks: torch.Ten
     return -(1 - smoothing) * log_p.gather(1, targets[:, None])[:, 0] - smoothing * even
 
 
-class Features:
-    """Log-mel of every clip at several speeds, held in half precision."""
+def damaged(rows: Rows, folds: np.ndarray, seed: int) -> list[list[np.ndarray]]:
+    """Every clip through each of `DAMAGE`; the voices behind it are those of its own fold, so that none is betrayed."""
+    found = []
+    for row, waveform in enumerate(rows.waveforms):
+        rng = np.random.default_rng((seed, row))
+        found.append([damage(waveform, rng, _others(rows, folds, row, rng)) for damage in DAMAGE])
+    return found
 
-    def __init__(self, waveforms: Sequence[np.ndarray], speeds: Sequence[float], n_mels: int) -> None:
-        spectrum, bands = Spectrum(), MelBands(n_mels)
-        self._held: list[list[torch.Tensor]] = []
-        for waveform in waveforms:
-            variants = []
-            for speed in speeds:
-                power = bands(spectrum(torch.from_numpy(_change_speed(waveform, speed))[None]))[0]
-                variants.append(torch.log(power / (power.mean() + 1e-12) + 1e-7).half())
-            self._held.append(variants)
+
+def _others(rows: Rows, folds: np.ndarray, row: int, rng: np.random.Generator, n: int = 6) -> list[np.ndarray]:
+    """Clips of other speakers in the fold of ``row``."""
+    places = np.flatnonzero((folds == folds[row]) & (rows.groups != rows.groups[row]))
+    return [rows.waveforms[i] for i in rng.choice(places, min(n, len(places)), replace=False)]
+
+
+class Features:
+    """Log-mel of every clip at several speeds and of its ``damaged`` copies, held in half precision.
+
+    ``damaged_share`` of what is drawn is damaged.
+    """
+
+    def __init__(
+        self,
+        waveforms: Sequence[np.ndarray],
+        damaged: Sequence[Sequence[np.ndarray]],
+        speeds: Sequence[float],
+        n_mels: int,
+        damaged_share: float,
+    ) -> None:
+        self._spectrum, self._bands = Spectrum(), MelBands(n_mels)
+        self._held = [[self._log_mel(_change_speed(waveform, speed)) for speed in speeds] for waveform in waveforms]
+        self._damaged = [[self._log_mel(copy) for copy in copies] for copies in damaged]
+        self._share = damaged_share
+
+    def _log_mel(self, waveform: np.ndarray) -> torch.Tensor:
+        power = self._bands(self._spectrum(torch.from_numpy(waveform)[None]))[0]
+        return torch.log(power / (power.mean() + 1e-12) + 1e-7).half()
 
     def draw(self, rows: torch.Tensor, n_frames: int, generator: torch.Generator) -> torch.Tensor:
-        """Log power (batch, n_frames, n_mels): a random speed and stretch of each clip, short ones amid silence."""
+        """Log power (batch, n_frames, n_mels): a random copy and stretch of each clip, short ones amid silence."""
         batch = torch.full((len(rows), n_frames, self._held[0][0].shape[1]), _QUIET)
         for into, row in zip(batch, rows.tolist(), strict=True):
-            variants = self._held[row]
+            spoiled = float(torch.rand(1, generator=generator)) < self._share
+            variants = self._damaged[row] if spoiled else self._held[row]
             clip = variants[_integer(0, len(variants) - 1, generator)]
             spare = len(clip) - n_frames
             start = _integer(0, abs(spare), generator)
@@ -394,8 +432,9 @@ def _cross_fit(rows: Rows, out: Path, config: VoiceConfig, resume: bool) -> _Fit
     out.mkdir(parents=True, exist_ok=True)
     seed_everything(config.seed, config.threads)
     folds = assign_folds(rows.groups, config.folds)
-    features = Features(rows.waveforms, config.speeds, config.n_mels)
-    functionals = _functionals_table(rows, out / "functionals.safetensors", config, resume)
+    copies = damaged(rows, folds, config.seed)
+    features = Features(rows.waveforms, copies, config.speeds, config.n_mels, config.damaged_share)
+    functionals = _functionals_table(rows, folds, out / "functionals.safetensors", config, resume)
     masks = _masks(rows.corpus)
     networks, perceptrons = [], []
     by_kind = {kind: np.zeros((len(rows), len(VOICE))) for kind in ("network", "functionals", "both")}
@@ -504,7 +543,7 @@ def _restore(path: Path, network: nn.Module, average: nn.Module, optimizer: torc
 
 
 @torch.no_grad()
-def _functionals_table(rows: Rows, path: Path, config: VoiceConfig, resume: bool) -> torch.Tensor:
+def _functionals_table(rows: Rows, folds: np.ndarray, path: Path, config: VoiceConfig, resume: bool) -> torch.Tensor:
     """Functionals (n, 1 + copies, d) of every clip as it is and of changed copies of it."""
     if resume and path.is_file():
         return load_file(path)["table"]
@@ -514,10 +553,17 @@ def _functionals_table(rows: Rows, path: Path, config: VoiceConfig, resume: bool
     def measure(waveform: np.ndarray) -> torch.Tensor:
         return functionals(spectrum(torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None]))[0]
 
+    def disguised(row: int) -> np.ndarray:
+        changed = disguise(rows.waveforms[row], generator)
+        if generator.random() >= config.damaged_share:
+            return changed
+        damage = DAMAGE[int(generator.integers(len(DAMAGE)))]
+        return damage(changed.astype(np.float32), generator, _others(rows, folds, row, generator))
+
     table = torch.stack(
         [
-            torch.stack([measure(w), *(measure(disguise(w, generator)) for _ in range(config.functionals_copies))])
-            for w in rows.waveforms
+            torch.stack([measure(w), *(measure(disguised(row)) for _ in range(config.functionals_copies))])
+            for row, w in enumerate(rows.waveforms)
         ]
     )
     temporary = path.with_suffix(".part")
