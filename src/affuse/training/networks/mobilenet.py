@@ -95,7 +95,6 @@ def settle(network: MobileNet, pictures: Tensor) -> None:
 
     Answers stay the same; norms that were folded away hold no statistics to go on training with.
     """
-    learning = network.training
     network.eval()
     x = pictures
     for unit in network.units:
@@ -107,7 +106,6 @@ def settle(network: MobileNet, pictures: Tensor) -> None:
         norm.weight.data = scale * torch.sqrt(norm.running_var + _EPSILON)
         norm.bias.data = shift + scale * norm.running_mean
         x = F.relu6(norm(x))
-    network.train(learning)  # or the norms would stay as they are
 
 
 def _arrays(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
