@@ -126,9 +126,6 @@ class FaceNetwork(nn.Module):
     def settle(self, pictures: torch.Tensor) -> None:
         """Nothing to prepare: this network starts at random."""
 
-    def compress(self, pictures: torch.Tensor) -> None:
-        """Nothing to leave out: the embedding is small."""
-
 
 class TunedFace(nn.Module):
     """Blocks of a network that recognises people, with a head for expressions.
@@ -309,7 +306,8 @@ def train(data: Path, out: Path, config: FaceConfig, resume: bool) -> None:
 
 def _finish(network: FaceNetwork | TunedFace, rows: _Rows, out: Path, facts: Mapping[str, Any]) -> None:
     pictures, y = np.asarray(rows.train.inputs)[rows.held_out], rows.train.targets[rows.held_out]
-    network.compress(_some_pictures(rows.train, rows.fit))
+    if isinstance(network, TunedFace):
+        network.compress(_some_pictures(rows.train, rows.fit))
     temperature = fit_temperature(_logits(network, pictures), y)
     weights = out / "face.onnx"
     export(network, temperature, weights)
