@@ -86,7 +86,7 @@ STEPS: dict[str, FaceConfig] = {
     "small": FaceConfig(widths=(32, 64, 128)),
     "wide": FaceConfig(),
     "deep": _PEOPLE,
-    "face": replace(_PEOPLE, epochs=12, depth=DEPTH - 1),
+    "face": replace(_PEOPLE, depth=DEPTH - 1),
 }
 """What is trained, in turn; the last ships, and leaves out the last block, which holds a third of the weights."""
 
