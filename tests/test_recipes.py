@@ -71,133 +71,29 @@ def test_a_killed_and_resumed_face_run_ends_like_an_undisturbed_one(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter, whose graphs are quicker
 @pytest.mark.filterwarnings("ignore:.*ONNX.*:UserWarning")
-def test_the_file_averages_a_picture_and_its_enlarged_mirror_image(face: Any, corpus: Path, tmp_path: Path) -> None:
+def test_runs_joined_into_one_file_average_their_logits(face: Any, corpus: Path, tmp_path: Path) -> None:
     import torch
 
     pytest.importorskip("onnx", reason="onnx, of the extra train, exports")
-    config = face.FaceConfig(epochs=1, batch_size=32, widths=(4, 8, 24), blocks=(1, 1, 1))
-    face.train(corpus, tmp_path / "run", config, resume=False)
-    temperature = json.loads((tmp_path / "run" / "card.json").read_text())["temperature"]
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for seed, run in enumerate(runs):
+        config = face.FaceConfig(epochs=1, batch_size=32, widths=(4, 8, 24), blocks=(1, 1, 1), seed=seed)
+        face.train(corpus, run, config, resume=False)
+    face.join(corpus, tmp_path / "both", runs)
+    card = json.loads((tmp_path / "both" / "card.json").read_text())
     images = np.random.default_rng(1).integers(0, 255, (3, 48, 48)).astype(np.uint8)
     plain = torch.from_numpy(images).float().unsqueeze(1)
     closer = torch.nn.functional.interpolate(plain.flip(3)[:, :, 2:46, 2:46], (48, 48), mode="bilinear")
-    network = face.FaceNetwork(config)
-    network.load_state_dict(weights_of(face, tmp_path / "run"))
-    with torch.no_grad():
-        logits = (network.eval()(plain)[1] + network(closer)[1]) / 2
-    expected = torch.softmax(logits / temperature, dim=1).numpy()
-    answers = face._run(tmp_path / "run" / "face.onnx", images)
+    logits = []
+    for run, seen in ((runs[0], plain), (runs[0], closer), (runs[1], closer)):
+        network = face.FaceNetwork(face.FaceConfig(widths=(4, 8, 24), blocks=(1, 1, 1)))
+        network.load_state_dict(weights_of(face, run))
+        with torch.no_grad():
+            logits.append(network.eval()(seen)[1])
+    expected = torch.softmax(torch.stack(logits).mean(dim=0) / card["temperature"], dim=1).numpy()
+    answers = face._run(tmp_path / "both" / "face.onnx", images)
     np.testing.assert_allclose(answers, expected, atol=2e-3)  # weights of half precision
-
-
-@pytest.fixture
-def base(face: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A network of people with random weights, written as TensorFlow.js keeps a graph whose norms are folded."""
-    from affuse.training.networks import mobilenet
-
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for i, unit in enumerate(mobilenet.MobileNet(3).units):
-        name = "conv1" if i == 0 else f"conv_{'dw' if i % 2 else 'pw'}_{(i + 1) // 2}"
-        out, within, rows, columns = unit.convolution.weight.shape
-        shape = (rows, columns, out, 1) if i % 2 else (rows, columns, within, out)
-        arrays[f"{name}/kernel"] = rng.normal(size=shape) / np.sqrt(within * rows * columns)
-        arrays[f"{name}_bn/batchnorm_1/sub"] = rng.normal(size=out)
-        if i % 2:
-            arrays[f"{name}_bn/batchnorm_1/mul"] = rng.uniform(0.5, 2, (1, out))
-    weights = [{"name": name, "shape": list(a.shape), "dtype": "float32"} for name, a in arrays.items()]
-    path = tmp_path / "base.json"
-    path.write_text(json.dumps({"weightsManifest": [{"paths": ["base.bin"], "weights": weights}]}))
-    path.with_suffix(".bin").write_bytes(b"".join(a.astype("<f4").tobytes() for a in arrays.values()))
-    read = mobilenet.read_base
-    monkeypatch.setattr(face, "read_base", lambda path, depth: read(path, depth, None))
-    return path
-
-
-def test_base_is_read_as_it_was_written(base: Path) -> None:
-    import torch
-
-    from affuse.training.networks import mobilenet
-
-    network = mobilenet.read_base(base, 2, None).eval()
-    assert (len(network.units), network.width) == (5, 128)
-    manifest = json.loads(base.read_text())["weightsManifest"][0]["weights"]
-    numbers = np.frombuffer(base.with_suffix(".bin").read_bytes(), "<f4")
-    arrays, start = {}, 0
-    for weight in manifest:
-        size = int(np.prod(weight["shape"]))
-        arrays[weight["name"]] = numbers[start : start + size].reshape(weight["shape"])
-        start += size
-    picture = np.random.default_rng(1).normal(size=(6, 6, 3))
-    # The first unit by hand, where TensorFlow pads a halving by a row and a column at the far side.
-    padded = np.pad(picture, ((0, 1), (0, 1), (0, 0)))
-    kernel = arrays["conv1/kernel"]
-    first = np.array([[np.tensordot(padded[r : r + 3, c : c + 3], kernel, 3) for c in (0, 2, 4)] for r in (0, 2, 4)])
-    first = np.clip(first + arrays["conv1_bn/batchnorm_1/sub"], 0, 6)
-    # And the second: every channel on its own, scaled and shifted.
-    padded, kernel = np.pad(first, ((1, 1), (1, 1), (0, 0))), arrays["conv_dw_1/kernel"][..., 0]
-    second = np.array([[(padded[r : r + 3, c : c + 3] * kernel).sum(axis=(0, 1)) for c in range(3)] for r in range(3)])
-    second = np.clip(second * arrays["conv_dw_1_bn/batchnorm_1/mul"] + arrays["conv_dw_1_bn/batchnorm_1/sub"], 0, 6)
-    with torch.no_grad():
-        seen = network.units[:2](torch.from_numpy(picture.transpose(2, 0, 1)[None]).float())
-    np.testing.assert_allclose(seen[0].numpy(), second.transpose(2, 0, 1), atol=1e-5)
-
-
-def test_norms_settle_on_pictures_without_changing_an_answer(base: Path) -> None:
-    import torch
-
-    from affuse.training.networks import mobilenet
-
-    network = mobilenet.read_base(base, 3, None).eval()
-    pictures, others = torch.randn(8, 3, 32, 32) * 2 + 1, torch.randn(4, 3, 32, 32)
-    with torch.no_grad():
-        before = network(others)
-        mobilenet.settle(network, pictures)
-        assert torch.allclose(network(others), before, atol=1e-4)
-        convolved = network.units[0].convolve(pictures)
-    assert torch.allclose(network.units[0].norm.running_mean, convolved.mean(dim=(0, 2, 3)), atol=1e-5)
-    assert torch.allclose(network.units[0].norm.running_var, convolved.var(dim=(0, 2, 3)), rtol=1e-4)
-
-
-def test_missing_and_other_bases_are_named(base: Path, tmp_path: Path) -> None:
-    from affuse.errors import AssetError
-    from affuse.training.networks import mobilenet
-
-    with pytest.raises(AssetError, match=r"nowhere\.json.*is missing; run here: npm install"):
-        mobilenet.read_base(tmp_path / "nowhere.json", 2)
-    with pytest.raises(AssetError, match=r"base\.bin is not the file that the recipe knows \(SHA-256 b0ea2c"):
-        mobilenet.read_base(base, 2)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:.*ONNX.*:UserWarning")
-def test_steps_teach_one_another_and_a_resumed_recipe_keeps_its_teachers(
-    face: Any, base: Path, corpus: Path, tmp_path: Path
-) -> None:
-    import torch
-
-    pytest.importorskip("onnx", reason="onnx, of the extra train, exports")
-    small = face.FaceConfig(epochs=1, batch_size=32, widths=(4, 8), blocks=(1, 1))
-    tuned = face.FaceConfig(epochs=1, batch_size=32, sides=(32,), base=str(base), depth=3)
-    out = tmp_path / "run"
-    face.train_all(corpus, out, {"first": small, "second": tuned, "face": tuned}, resume=False)
-    taught = json.loads((out / "card.json").read_text())["config"]["teachers"]
-    assert taught == [str(out / "teachers" / name / "face.onnx") for name in ("first", "second")]
-    kept = (out / "teachers" / "second" / "face.onnx").stat().st_mtime_ns
-    face.train_all(corpus, out, {"first": small, "second": tuned, "face": tuned}, resume=True)
-    assert (out / "teachers" / "second" / "face.onnx").stat().st_mtime_ns == kept
-
-    network = face.TunedFace(tuned)
-    network.load_state_dict({**network.state_dict(), **weights_of(face, out)})
-    pictures = torch.rand(200, 1, 48, 48) * 255
-    network.eval().compress(pictures)
-    with torch.no_grad():
-        whole = network(face._enlarged(pictures, 32))[0].numpy()
-        short = network.answer(pictures)[0].numpy()
-    from sklearn.decomposition import PCA
-
-    expected = PCA(short.shape[1], svd_solver="full").fit_transform(whole)
-    np.testing.assert_allclose(short.var(axis=0), expected.var(axis=0), rtol=1e-3, atol=1e-8)
+    assert [member["run"] for member in card["members"]] == ["a", "b"]
 
 
 def test_weights_in_half_precision_take_half_the_space_and_compute_as_before(tmp_path: Path) -> None:
