@@ -1,8 +1,10 @@
 """The pipeline with fake experts: alignment, fusion, conflict, persons, notes and errors."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import affuse
@@ -107,6 +109,21 @@ def test_nobody_and_nothing_is_an_answer_too(recording: Path) -> None:
     assert analysis.summary.fused is None
     assert analysis.summary.evidence["face"].reason == "no face"
     assert analysis.to_frame()["fused_anger"].isna().all()
+
+
+def test_a_long_table_is_the_short_one_repeated_and_needs_little_more_memory(recording: Path) -> None:
+    import tracemalloc
+
+    silent = FakeExpert("voice", {"anger": 0.9}, silent=[0, 1], reason="silence")
+    short = Analyzer(experts(voice=silent)).analyze(recording)
+    frame = short.to_frame()
+    long = replace(short, verdicts=short.verdicts * 200)
+    tracemalloc.start()
+    table = long.to_frame()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    pd.testing.assert_frame_equal(table, pd.concat([frame] * 200, ignore_index=True))
+    assert peak < 4 * table.memory_usage().sum() + 1e6
 
 
 def test_every_person_gets_a_row_a_window(recording: Path) -> None:

@@ -23,6 +23,7 @@ SCHEMA_ID = "affuse/analysis/1"
 
 # Probabilities leave affuse with this many decimals, so that the last bits of a sum never show up as a difference.
 _DECIMALS = 6
+_ROWS_AT_ONCE = 200  # of a table in the making: rows of Python numbers take ten times the space of a table's
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +142,13 @@ class Analysis:
         """One row a window and person: start, end, person, face_anger, …, fused_neutral, label, conflict…"""
         import pandas as pd  # takes a third of a second, and JSON needs none of it
 
-        frame = pd.DataFrame([self._row(v) for v in self.verdicts])
         words = ("person", "label", "conflict_text", *(f"{m}_reason" for m in self.modalities))
-        # A column without a single number would be of objects, and a mean over the tables of a folder would fail.
-        return frame.astype({name: float for name in frame if name not in words})
+        parts = []
+        for first in range(0, max(1, len(self.verdicts)), _ROWS_AT_ONCE):
+            part = pd.DataFrame([self._row(v) for v in self.verdicts[first : first + _ROWS_AT_ONCE]])
+            # A column without a single number would be of objects, and a mean over a folder's tables would fail.
+            parts.append(part.astype({name: float for name in part if name not in words}))
+        return pd.concat(parts, ignore_index=True)
 
     def _row(self, verdict: Verdict) -> dict[str, Any]:
         row: dict[str, Any] = {

@@ -41,7 +41,7 @@ def _write_json(analysis: Analysis, part: Path, path: Path) -> None:
 
 
 def _write_csv(analysis: Analysis, part: Path, path: Path) -> None:
-    analysis.to_frame().to_csv(part, index=False)
+    analysis.to_frame().to_csv(part, index=False, chunksize=200)  # texts of a long table at once would be megabytes
 
 
 def _write_parquet(analysis: Analysis, part: Path, path: Path) -> None:
