@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax
 
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.estimator import Fuser, check_vector, label_frequencies
@@ -59,6 +57,9 @@ def fit_temperature(P: Array, y: Columns) -> float:
 
     1 where there are no rows.
     """
+    from scipy.optimize import minimize_scalar  # slow to import, and only learning needs it
+    from scipy.special import log_softmax
+
     if len(y) == 0:
         return 1.0
     L = np.log(np.maximum(P, FLOOR))
@@ -72,6 +73,9 @@ def fit_temperature(P: Array, y: Columns) -> float:
 
 def fit_weights(P: Array, y: Columns, priors: Array, prior: Array, shrinkage: float) -> Array:
     """Weights (m,) of a logarithmic pool over calibrated P (n, m, k), shrunk to 1; see `CalibratedLogPool`."""
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
     here = present(P)
     usable = here.any(axis=1)
     P, y, here = P[usable], y[usable], here[usable]

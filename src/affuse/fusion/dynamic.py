@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit, log_softmax, logsumexp, softmax
-from sklearn.linear_model import Ridge
-from sklearn.utils.validation import check_is_fitted
 
 from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks, present
 from affuse.fusion.calibrated import fit_temperature
-from affuse.fusion.estimator import Fuser
+from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.pooling import FLOOR
 
 __all__ = [
@@ -97,6 +95,8 @@ class PredictiveDynamicFusion(Fuser):
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         """Learn to predict every modality's probability of the right label."""
+        from sklearn.linear_model import Ridge  # takes seconds, and only learning needs it
+
         if not self.alpha >= 0:
             raise ConfigError(f"alpha must be at least 0; got {self.alpha}")
         here = present(P)
@@ -177,7 +177,7 @@ class DiscountedBeliefFusion(Fuser):
 
     def uncertainty(self, P: object) -> Array:
         """Mass that no label has, after fusion (n,), 0 to 1; NaN for rows without any evidence."""
-        check_is_fitted(self)
+        check_fitted(self)
         P = np.asarray(P)
         found = np.empty(len(P))
         for rows, block, here in checked_blocks(P, self.n_modalities_, len(self.classes_)):

@@ -2,23 +2,105 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
 
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, checked_blocks
 
-__all__ = ["Fuser", "check_vector", "columns_of", "label_frequencies"]
+__all__ = ["Fuser", "check_fitted", "check_vector", "columns_of", "label_frequencies"]
+
+_LONGEST_REPR = 700  # characters, as in scikit-learn
 
 
-class Fuser(ClassifierMixin, BaseEstimator):
+class Parameters:
+    """What scikit-learn expects of an estimator's parameters, from the signature of ``__init__``.
+
+    scikit-learn takes seconds to import and an analysis only predicts, so this class follows its conventions
+    (https://scikit-learn.org/stable/developers/develop.html) without inheriting from it: `sklearn.base.clone`,
+    pipelines, grid search and metadata routing work on it, and import scikit-learn when they are used.
+    """
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return sorted(_defaults(cls))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name; with ``deep`` also those of nested estimators, as ``outer__inner``."""
+        found: dict[str, Any] = {}
+        for name in self._get_param_names():
+            value = getattr(self, name)
+            if deep and hasattr(value, "get_params") and not isinstance(value, type):
+                found |= {f"{name}__{inner}": part for inner, part in value.get_params().items()}
+            found[name] = value
+        return found
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name, those of nested estimators as ``outer__inner``.
+
+        Raises ValueError, as scikit-learn does, for a name that the estimator does not have.
+        """
+        names = self._get_param_names()
+        nested: dict[str, dict[str, Any]] = {}
+        for name, value in params.items():
+            outer, _, inner = name.partition("__")
+            if outer not in names:
+                raise ValueError(f"Invalid parameter {outer!r} for estimator {self}. Valid parameters are: {names!r}.")
+            if inner:
+                nested.setdefault(outer, {})[inner] = value
+            else:
+                setattr(self, outer, value)
+        for outer, inner_params in nested.items():
+            getattr(self, outer).set_params(**inner_params)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = _defaults(type(self))
+        changed = {k: repr(v) for k, v in self.get_params(deep=False).items() if repr(v) != repr(defaults[k])}
+        text = f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in changed.items())})"
+        half = _LONGEST_REPR // 2
+        return text if len(text) <= _LONGEST_REPR else f"{text[:half]}...{text[-half:]}"
+
+    def __sklearn_tags__(self) -> Any:
+        tags: Any = _twin(self).__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def get_metadata_routing(self) -> Any:
+        """Which metadata (``groups``, ``sample_weight``) the methods ask for; see scikit-learn's metadata routing."""
+        return _twin(self).get_metadata_routing()
+
+    def set_fit_request(self, **requests: bool | str | None) -> Self:
+        """Ask for metadata in `fit`, for example ``groups=True``; see scikit-learn's metadata routing."""
+        _twin(self).set_fit_request(**requests)
+        return self
+
+    def set_score_request(self, **requests: bool | str | None) -> Self:
+        """Ask for metadata in `score`, for example ``sample_weight=True``; see scikit-learn's metadata routing."""
+        _twin(self).set_score_request(**requests)
+        return self
+
+    def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
+        return _twin(self)._get_params_html(*args, **kwargs)
+
+    def _repr_html_(self) -> str:
+        return str(_twin(self)._html_repr())
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        return {**_twin(self)._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+
+class Fuser(Parameters):
     """Base of fusers: checks, gaps, labels and blocks of rows are done here; a subclass writes `combine`.
 
-    One that learns writes `learn` too. P (n, m, k) is read in blocks, so only the answer grows with n.
+    One that learns writes `learn` too. P (n, m, k) is read in blocks, so only the answer grows with n. A fuser is a
+    scikit-learn classifier in all that it does (clone, pipelines, grid search, cross-validation), without importing
+    scikit-learn to predict.
 
     Attributes
     ----------
@@ -26,7 +108,19 @@ class Fuser(ClassifierMixin, BaseEstimator):
     n_modalities_: number of modalities m seen in `fit`.
     prior_: frequencies of the labels in `fit` (k,), one row more each so that none is zero; `predict` answers its
         greatest for rows without any evidence.
+
+    Examples
+    --------
+    >>> class Loudest(Fuser):
+    ...     def combine(self, P, here):
+    ...         P = np.where(here[:, :, None], P, 0.0)
+    ...         return P[np.arange(len(P)), P.max(axis=2).argmax(axis=1)]
+    >>> P = np.array([[[0.9, 0.1], [0.4, 0.6]], [[0.5, 0.5], [0.2, 0.8]]])
+    >>> Loudest().fit(P, [0, 1]).predict(P)
+    array([0, 1])
     """
+
+    _estimator_type = "classifier"
 
     def fit(self, P: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Learn from held-out outputs P (n, m, k), NaN where a modality has no evidence, and labels y (n,).
@@ -54,7 +148,7 @@ class Fuser(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, P: ArrayLike) -> Array:
         """Fused probabilities (n, k); a row without any evidence is NaN."""
-        check_is_fitted(self)
+        check_fitted(self)
         P = np.asarray(P)
         fused = np.empty((len(P), len(self.classes_)))
         for rows, block, here in checked_blocks(P, self.n_modalities_, len(self.classes_)):
@@ -68,7 +162,7 @@ class Fuser(ClassifierMixin, BaseEstimator):
 
         Of equally probable labels the first column wins.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         P = np.asarray(P)
         columns = np.empty(len(P), dtype=np.intp)
         fallback = self.prior_.argmax()
@@ -78,12 +172,62 @@ class Fuser(ClassifierMixin, BaseEstimator):
             columns[rows] = answers
         return np.asarray(self.classes_[columns])
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.input_tags.two_d_array = False
-        tags.input_tags.allow_nan = True
-        return tags
+    def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
+        """Fused probabilities (n, k) of P (n, m, k) when only the modalities ``keep`` (m,) of every row speak.
+
+        A fuser that chooses a model by which modalities speak overrides this, so that the model stays the one that
+        answers the whole row: it is what the shares of the modalities in that answer are computed from.
+        """
+        check_fitted(self)
+        P = np.array(P, dtype=float)
+        P[:, ~np.asarray(keep, dtype=bool)] = np.nan
+        return self.predict_proba(P)
+
+    def score(self, P: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy of `predict` on P (n, m, k) and labels y (n,), as of any classifier of scikit-learn."""
+        right = np.asarray(self.predict(P) == np.asarray(y), dtype=float)
+        return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
+
+
+def check_fitted(estimator: Any) -> None:
+    """Raise scikit-learn's NotFittedError where `fit` has not been called: no attribute of its ends in ``_``."""
+    if any(name.endswith("_") and not name.startswith("__") for name in vars(estimator)):
+        return
+    from sklearn.exceptions import NotFittedError
+
+    raise NotFittedError(
+        f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before "
+        "using this estimator."
+    )
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """Parameters of ``__init__`` and their defaults."""
+    if getattr(kind, "__init__") is object.__init__:  # noqa: B009 - mypy distrusts the attribute of an unknown class
+        return {}
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+
+
+def _twin(estimator: Any) -> Any:
+    """The same estimator, its state shared, as one that inherits from scikit-learn's own classes."""
+    from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+
+    kind = type(estimator)
+    own = {name: getattr(kind, name) for name in _METHODS if hasattr(kind, name)}
+    base = ClassifierMixin if "predict" in own else TransformerMixin if "transform" in own else object
+    bases = (BaseEstimator,) if base is object else (base, BaseEstimator)
+    space = {**own, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    twin: Any = object.__new__(type(kind.__name__, bases, space))
+    twin.__dict__ = estimator.__dict__
+    return twin
+
+
+# What scikit-learn reads signatures of.
+_METHODS = ("__init__", "fit", "predict", "predict_proba", "transform", "score")
 
 
 def columns_of(y: ArrayLike, n: int, k: int) -> tuple[NDArray[Any], Columns]:

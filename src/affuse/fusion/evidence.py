@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks
-from affuse.fusion.estimator import Fuser
+from affuse.fusion.estimator import Fuser, check_fitted
 
 __all__ = ["DempsterShafer"]
 
@@ -61,7 +60,7 @@ class DempsterShafer(Fuser):
 
         NaN for rows without any evidence.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         P = np.asarray(P)
         conflict = np.empty(len(P))
         for rows, block, here in checked_blocks(P, self.n_modalities_, len(self.classes_)):

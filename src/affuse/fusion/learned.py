@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.linear_model import LogisticRegression
 
 from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
@@ -42,6 +38,10 @@ class Stacking(Fuser):
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         """Fit the classifier on the rows that have any evidence."""
+        from sklearn.base import clone  # scikit-learn takes seconds to import, and only learning needs it
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.linear_model import LogisticRegression
+
         spoken = present(P).any(axis=1)
         if len(np.unique(y[spoken])) < 2:
             raise DataError("stacking needs rows with evidence of at least two labels; got one or none")
@@ -123,6 +123,8 @@ def _log_gate(X: Array, gate: Array, here: Mask) -> Array:
 
 def _fit_gate(X: Array, likelihood: Array, here: Mask, penalty: float) -> Array:
     """Gate (m, f) that maximises ``Σ log Σ_m g_m likelihood_m`` less half the penalty times its squared norm."""
+    from scipy.optimize import minimize  # slow to import, and only learning needs it
+
     n, m = likelihood.shape
     if n == 0:
         return np.zeros((m, X.shape[1]))
