@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": INFERENCE,
     "fusing": INFERENCE,
     "probes": GROUND | {"media"},
-    "evaluating": INFERENCE,
+    "evaluating": INFERENCE | {"pipeline"},
     "benchmark": INFERENCE | {"pipeline", "probes"},
     "exporting": INFERENCE | {"pipeline", "evaluating", "benchmark", "probes"},
     "report": GROUND | {"analysis"},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ SPLITS = ("train", "valid", "test")
 class Dataset:
     """Rows of one split: what an expert reads, what it should answer and who is in it.
 
-    ``inputs`` holds n items (paths of sound files, texts or grey images 48 x 48 uint8), ``targets`` (n,) the column
+    ``inputs`` holds n items (paths of recordings, texts or grey images 48 x 48 uint8), ``targets`` (n,) the column
     of the right label, ``groups`` (n,) the speaker, subject or dialogue that must not be split. ``votes`` (n, k), where
-    a corpus has them, is the distribution of the annotators' answers.
+    a corpus has them, is the distribution of the annotators' answers. ``columns`` holds n further facts by name, such
+    as the speakers' sex.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Dataset:
     groups: np.ndarray
     votes: np.ndarray | None = None
     language: str | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not len(self.inputs) == len(self.targets) == len(self.groups):

@@ -14,6 +14,8 @@ __all__ = ["TEST_SPEAKERS", "VALID_SPEAKERS", "read_emodb"]
 TEST_SPEAKERS = frozenset({"03", "16"})
 VALID_SPEAKERS = frozenset({"10", "14"})  # a man and a woman, as in the test part
 
+_MEN = frozenset({"03", "10", "11", "12", "15"})
+
 _LETTERS = {
     "W": "anger",
     "L": "boredom",
@@ -47,4 +49,5 @@ def read_emodb(data: Path, split: str) -> Dataset:
         targets=np.array([EMODB.index(_LETTERS[p.stem[5]]) for p in paths], dtype=int),
         groups=np.array([p.stem[:2] for p in paths]),
         language="de",
+        columns={"sex": ["male" if p.stem[:2] in _MEN else "female" for p in paths]},
     )

@@ -39,4 +39,9 @@ def read_ravdess(data: Path, split: str) -> Dataset:
         targets=np.array([int(f[2]) - 1 for f in fields], dtype=int),  # EE counts from 01 in the order of RAVDESS
         groups=np.array([f[6] for f in fields]),
         language="en",
+        columns={
+            "sex": ["male" if int(f[6]) % 2 else "female" for f in fields],
+            "intensity": ["strong" if f[3] == "02" else "normal" for f in fields],
+            "sentence": [f[4] for f in fields],
+        },
     )

@@ -2,5 +2,6 @@
 
 from affuse.media.recording import SAMPLE_RATE, Frame, Recording
 from affuse.media.transcript import Words, read_transcript
+from affuse.media.views import Excerpt, Picture
 
-__all__ = ["SAMPLE_RATE", "Frame", "Recording", "Words", "read_transcript"]
+__all__ = ["SAMPLE_RATE", "Excerpt", "Frame", "Picture", "Recording", "Words", "read_transcript"]

@@ -1,0 +1,124 @@
+"""Recordings that are made of others, or of a picture in memory; experts see no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+
+from affuse.errors import MediaError
+from affuse.media.decoding import Probe
+from affuse.media.recording import Frame, Recording
+from affuse.media.transcript import Words
+from affuse.timeline import Segment, Timeline
+
+__all__ = ["Excerpt", "Picture"]
+
+# Tables round their times; what ends later than this after the recording is a mistake.
+_OVERHANG = 0.5
+
+
+class _View(Recording):
+    """A recording that reads its frames and sound in a way of its own, and keeps it when it is given other words."""
+
+    def with_words(self, cues: Iterable[Words], *notes: str) -> Self:
+        """The same recording with other words, and more that the user should know."""
+        other = copy(self)
+        other.cues = tuple(cues)
+        other._parts = replace(self._parts, notes=(*self._parts.notes, *notes))
+        return other
+
+
+class Excerpt(_View):
+    """The stretch of another recording from ``start`` to ``end`` (seconds), on a clock of its own that begins at 0.
+
+    Words that lie in the stretch come with it. Nothing is written to disk; the recording is decoded from its beginning.
+
+    Parameters
+    ----------
+    whole : Recording
+        A video, sound or timed transcript.
+    start, end : float, optional
+        Seconds; the beginning and the end of the recording where None.
+
+    Raises
+    ------
+    MediaError
+        Where the recording has no duration, or ends before the stretch does (by more than half a second).
+    """
+
+    def __init__(self, whole: Recording, start: float | None = None, end: float | None = None) -> None:
+        stretch = _stretch(whole, start, end)
+        cues = [
+            Words(Segment(max(c.segment.start, stretch.start), min(c.segment.end, stretch.end)), c.text)
+            for c in whole.cues
+            if c.segment.overlap(stretch) > 0
+        ]
+        moved = tuple(Words(_moved(c.segment, -stretch.start), c.text) for c in cues)
+        parts = replace(whole._parts, duration=stretch.duration, notes=())
+        super().__init__(whole.name, whole.path, whole.kind, parts, moved)
+        self._whole = whole
+        self._start = stretch.start
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know, about the whole recording and about the stretch."""
+        return (*self._whole.notes, *self._parts.notes)
+
+    def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
+        """As `Recording.frames`, with times from the beginning of the stretch."""
+        inside = (time + self._start for time in times if 0 <= time < self.duration)
+        for frame in self._whole.frames(inside, max_side):
+            yield Frame(frame.time - self._start, frame.image)
+
+    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
+        """As `Recording.sound`, with windows from the beginning of the stretch."""
+        return self._whole.sound(Timeline(tuple(_moved(s, self._start) for s in timeline)))
+
+
+def _stretch(whole: Recording, start: float | None, end: float | None) -> Segment:
+    if whole.duration == 0:
+        raise MediaError(f"{whole.name} is a {whole.kind} without duration; it has no stretches")
+    start, last = start or 0.0, whole.duration if end is None else end
+    if not 0 <= start < last or start >= whole.duration or last > whole.duration + _OVERHANG:
+        raise MediaError(f"{whole.name} lasts {whole.duration:.2f} s; it has no stretch from {start:g} s to {last:g} s")
+    return Segment(start, min(last, whole.duration))
+
+
+def _moved(segment: Segment, seconds: float) -> Segment:
+    return Segment(segment.start + seconds, segment.end + seconds)
+
+
+class Picture(_View):
+    """A still picture that lies in memory: ``image`` is RGB uint8 (h, w, 3).
+
+    Examples
+    --------
+    >>> from affuse.timeline import Timeline
+    >>> picture = Picture(np.zeros((48, 64, 3), dtype=np.uint8), "black")
+    >>> next(picture.frames([0.0])).image.shape
+    (48, 64, 3)
+    """
+
+    def __init__(self, image: np.ndarray, name: str = "picture") -> None:
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise MediaError(f"a picture must be uint8 of shape (h, w, 3); got {image.dtype} of shape {image.shape}")
+        super().__init__(name, None, "picture", Probe())
+        self._image = image
+
+    def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
+        """The picture at each of ``times`` (seconds) that lies in its nominal second, reduced to ``max_side``."""
+        from PIL import Image
+
+        image = self._image
+        if max_side is not None and max(image.shape[:2]) > max_side:
+            small = Image.fromarray(image)
+            small.thumbnail((max_side, max_side), Image.Resampling.BOX)
+            image = np.asarray(small)
+        for time in times:
+            if 0 <= time < self.span.end:
+                yield Frame(time, image)
