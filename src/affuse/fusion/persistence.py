@@ -1,98 +1,144 @@
 """Fitted fusers to disk and back, without pickle.
 
-A folder holds a file of skops, whose types are checked before anything is built, and a card of JSON.
+A folder holds a card of JSON with all that was learned, a file of its arrays (NumPy's, read without pickle) and,
+only where a part of the fuser is scikit-learn's own (a classifier in a stack, a tree), that part in a file of skops,
+whose types are checked before anything is built. Every file is known to the card by its SHA-256, the card by its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import zipfile
 from collections.abc import Collection, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from affuse.errors import AssetError, OutputError
+from affuse.fusion.state import Decoder, Encoder, class_name
 
-if TYPE_CHECKING:
-    from affuse.fusion.estimator import Fuser
+__all__ = ["ARRAYS", "CARD", "MODEL", "holds_fuser", "load", "read_notes", "save", "untrusted_types"]
 
-__all__ = ["load", "read_notes", "save", "untrusted_types"]
-
-MODEL = "fuser.skops"
 CARD = "fuser.json"
-FORMAT = 1
+ARRAYS = "arrays.npz"
+MODEL = "fuser.skops"
+FORMAT = 2
+_TRIED = 16  # modalities that a fuser is asked about by themselves when it is read
+_FIRST_FORMAT = 1  # the whole fuser in a file of skops; read, no longer written
 
-# Parts of fitted estimators that are plain Python and numbers. Trees, neighbours and the like hold memory that
-# compiled code walks through unchecked, so their types are trusted only by name.
-TRUSTED = frozenset(
-    {
-        "affuse.fusion.early.correlated.CCAFusion",
-        "affuse.fusion.early.joined.Concatenation",
-        "affuse.fusion.early.joined.WeightedConcatenation",
-        "affuse.fusion.early.projected.ProductFusion",
-        "affuse.fusion.early.projected.SumFusion",
-        "affuse.fusion.trust.calibration.IsotonicScaling",
-        "affuse.fusion.trust.calibration.TemperatureScaling",
-        "affuse.fusion.trust.calibration.VectorScaling",
-        "affuse.fusion.trust.conformal.ConformalSets",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._SigmoidCalibration",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    }
+# Classes of affuse that are parts of fusers, without being registered as one.
+_PARTS = (
+    "affuse.fusion.early.correlated.CCAFusion",
+    "affuse.fusion.early.joined.Concatenation",
+    "affuse.fusion.early.joined.WeightedConcatenation",
+    "affuse.fusion.early.projected.ProductFusion",
+    "affuse.fusion.early.projected.SumFusion",
+    "affuse.fusion.late.LateFusion",
+    "affuse.fusion.trust.calibration.IsotonicScaling",
+    "affuse.fusion.trust.calibration.TemperatureScaling",
+    "affuse.fusion.trust.calibration.VectorScaling",
+    "affuse.fusion.trust.conformal.ConformalSets",
+)
+# Parts of scikit-learn that are plain Python and numbers. Trees, neighbours and the like hold memory that compiled
+# code walks through unchecked, so their types are trusted only by name.
+_TRUSTED = (
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
 )
 
 
 def save(fuser: Any, folder: str | Path, notes: Mapping[str, Any] | None = None) -> None:
     """Write a fitted fuser to ``folder``, which is made where it is missing; what `load` reads is replaced as a whole.
 
-    ``notes`` (whatever JSON can hold: names of modalities, files, figures) are kept beside it, see `read_notes`. Raises
-    OutputError where the folder cannot be written.
+    Parameters
+    ----------
+    fuser: a fitted `Fuser`, or whatever scikit-learn made of one (a pipeline).
+    notes: whatever JSON can hold (names of modalities, labels, figures), kept beside it; see `read_notes`.
+
+    Raises
+    ------
+    OutputError: the folder cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from affuse.fusion import MeanRule
+    >>> P = np.array([[[0.9, 0.1]], [[0.2, 0.8]]])
+    >>> with TemporaryDirectory() as folder:
+    ...     save(MeanRule().fit(P, [0, 1]), folder, {"modalities": ["face"]})
+    ...     load(folder).predict(P), read_notes(folder)
+    (array([0, 1]), {'modalities': ['face']})
     """
-    import sklearn
-
     import affuse
+    from affuse.fusion.estimator import Parameters
 
-    model = _skops().dumps(fuser)
+    own = _own_classes()
+    encoder = Encoder(lambda value: isinstance(value, Parameters) or class_name(type(value)) in own)
+    state = encoder.encode(fuser)
+    files: dict[str, bytes] = {}
+    if encoder.arrays:
+        files[ARRAYS] = _packed(encoder.arrays)
+    if encoder.foreign:
+        files[MODEL] = _skops().dumps(encoder.foreign)
     card = {
         "format": FORMAT,
-        "fuser": f"{type(fuser).__module__}.{type(fuser).__qualname__}",
+        "fuser": class_name(type(fuser)),
         "affuse": affuse.__version__,
-        "scikit-learn": sklearn.__version__,
-        "sha256": hashlib.sha256(model).hexdigest(),
+        "scikit-learn": version("scikit-learn"),
+        "files": {name: _sha256(content) for name, content in files.items()},
         "notes": dict(notes or {}),
+        "state": state,
     }
+    card["sha256"] = _card_checksum(card)
+    files[CARD] = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode()
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / MODEL, model)
-        _replace(folder / CARD, (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode())
+        for name, content in files.items():  # the card comes last
+            _replace(folder / name, content)
+        for name in {ARRAYS, MODEL} - set(files):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
-def load(folder: str | Path, trusted: Collection[str] = ()) -> Fuser:
+def load(folder: str | Path, trusted: Collection[str] = ()) -> Any:
     """Read what `save` wrote.
 
     Types that affuse does not know are refused unless ``trusted`` names them, as "module.Class". Raises AssetError
-    where a file is missing, was changed, or holds such a type.
+    where a file is missing, was changed, does not hold what it should, or holds such a type.
     """
-    card, model = _read(folder)
-    unknown = sorted(set(_untrusted(model)) - set(trusted))
+    card, files = _read(folder)
+    own = _own_classes()
+    unknown = sorted(_foreign_types(folder, card, files) - own - set(trusted))
     if unknown:
+        place = MODEL if MODEL in files else CARD
         raise AssetError(
-            f"{Path(folder) / MODEL} holds types that affuse does not trust by itself: {', '.join(unknown)}; if you "
+            f"{Path(folder) / place} holds types that affuse does not trust by itself: {', '.join(unknown)}; if you "
             f"know where the file comes from, name them: load(folder, trusted={unknown})"
         )
     try:
-        return _skops().loads(model, trusted=_skops().get_untrusted_types(data=model))
+        fuser: Any = _built(card, files, own | set(trusted))
+        _try_out(fuser)
     except Exception as error:  # whatever an estimator of another version trips over
         raise AssetError(
             f"{folder} holds a {card['fuser']} of affuse {card['affuse']} and scikit-learn {card['scikit-learn']} "
-            f"that cannot be read here: {error}"
+            f"that cannot be read here: {_reason(error)}"
         ) from error
+    return fuser
+
+
+def holds_fuser(folder: str | Path) -> bool:
+    """Whether a folder has the card of a fuser, of whatever format."""
+    return (Path(folder) / CARD).is_file()
 
 
 def read_notes(folder: str | Path) -> dict[str, Any]:
@@ -102,41 +148,156 @@ def read_notes(folder: str | Path) -> dict[str, Any]:
 
 def untrusted_types(folder: str | Path) -> list[str]:
     """Types in a saved fuser that `load` refuses unless they are named. Raises AssetError as `load`."""
-    return sorted(_untrusted(_read(folder)[1]))
+    return sorted(_foreign_types(folder, *_read(folder)) - _own_classes())
 
 
-def _read(folder: str | Path) -> tuple[dict[str, Any], bytes]:
-    """Card and model, found to belong together."""
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Card and files, found to belong together."""
     folder = Path(folder)
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        model = (folder / MODEL).read_bytes()
+        _check_card(card)
     except OSError as error:
-        raise AssetError(
-            f"{folder} holds no fuser: {error.strerror or error} ({Path(error.filename or '').name})"
-        ) from error
-    except ValueError as error:
-        raise AssetError(f"{folder / CARD} is not a card of affuse: {error}") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise AssetError(f"{folder / CARD} is not a card of format {FORMAT}, the one this affuse reads")
-    found = hashlib.sha256(model).hexdigest()
-    if found != card.get("sha256"):
-        raise AssetError(
-            f"{folder / MODEL} was changed or is incomplete: its SHA-256 is {found}, not {card.get('sha256')}"
-        )
-    return card, model
+        raise _missing(folder, error) from error
+    except (ValueError, RecursionError) as error:
+        raise AssetError(f"{folder / CARD} is not a card of affuse: {_reason(error)}") from error
+    named = {MODEL: card["sha256"]} if card["format"] == _FIRST_FORMAT else card["files"]
+    files = {}
+    for name, checksum in named.items():
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise _missing(folder, error) from error
+        found = _sha256(files[name])
+        if found != checksum:
+            raise AssetError(f"{folder / name} was changed or is incomplete: its SHA-256 is {found}, not {checksum}")
+    return card, files
 
 
-def _untrusted(model: bytes) -> set[str]:
+def _check_card(card: Any) -> None:
+    """Raise ValueError where a card lacks a field, or holds it as another type."""
+    known = f"not a card of format {FORMAT}, the one this affuse reads"
+    if not isinstance(card, dict) or card.get("format") not in (FORMAT, _FIRST_FORMAT):
+        raise ValueError(known)
+    fields: dict[str, type] = {"fuser": str, "affuse": str, "scikit-learn": str, "sha256": str, "notes": dict}
+    if card["format"] == FORMAT:
+        fields |= {"files": dict, "state": dict}
+    for name, kind in fields.items():
+        if not isinstance(card.get(name), kind):
+            raise ValueError(f"its field {name!r} is missing or no {kind.__name__}")
+    if card["format"] == FORMAT:
+        if not set(card["files"]) <= {ARRAYS, MODEL}:
+            raise ValueError(f"it names the files {', '.join(card['files'])}; known are {ARRAYS} and {MODEL}")
+        if card["sha256"] != _card_checksum(card):
+            raise ValueError("it was changed: its SHA-256 is not the one that it states")
+
+
+def _missing(folder: Path, error: OSError) -> AssetError:
+    return AssetError(f"{folder} holds no fuser: {error.strerror or error} ({Path(error.filename or '').name})")
+
+
+def _built(card: dict[str, Any], files: dict[str, bytes], allowed: Collection[str]) -> Any:
+    foreign: Any = {}
+    if MODEL in files:
+        foreign = _skops().loads(files[MODEL], trusted=_skops().get_untrusted_types(data=files[MODEL]))
+    if card["format"] == _FIRST_FORMAT:
+        return foreign
+    arrays = _unpacked(files[ARRAYS]) if ARRAYS in files else {}
+
+    def find(name: str) -> type:
+        if name not in allowed:
+            raise ValueError(f"{name} is not one of the types that may be built")
+        module, _, attribute = name.rpartition(".")
+        found = getattr(import_module(module), attribute)
+        if not isinstance(found, type):
+            raise TypeError(f"{name} is no class")
+        return found
+
+    return Decoder(arrays, foreign, find).decode(card["state"])
+
+
+def _try_out(fuser: Any) -> None:
+    """Ask a fuser for an answer from all modalities and from each of the first alone; raises whatever is wrong."""
+    from affuse.fusion.estimator import Fuser
+
+    if not isinstance(fuser, Fuser):
+        return
+    m, k = fuser.n_modalities_, len(fuser.classes_)
+    alone = min(m, _TRIED)
+    P = np.full((alone + 1, m, k), 1 / k)
+    P[1:][~np.eye(alone, m, dtype=bool)] = np.nan
+    answers = fuser.predict_proba(P)
+    if answers.shape != (alone + 1, k) or not np.allclose(answers.sum(axis=1), 1.0):
+        raise ValueError(f"its answers do not sum to 1, or are not {k} a row")
+    fuser.predict(P)
+
+
+def _foreign_types(folder: str | Path, card: dict[str, Any], files: dict[str, bytes]) -> set[str]:
+    """Types in a saved fuser that neither Python, NumPy nor scikit-learn vouches for."""
+    types = set() if card["format"] == _FIRST_FORMAT else _named_classes(card["state"])
+    if MODEL in files:
+        try:
+            types |= set(_skops().get_untrusted_types(data=files[MODEL]))
+        except Exception as error:  # skops names neither its own errors nor those of the zip inside
+            raise AssetError(f"{Path(folder) / MODEL} is not a file of skops: {_reason(error)}") from error
+    return types - set(_TRUSTED)
+
+
+def _named_classes(state: Any) -> set[str]:
+    """Classes that a state wants to be built."""
+    if isinstance(state, dict):
+        parts: list[Any] = list(state.values())
+    elif isinstance(state, list):
+        parts = state
+    else:
+        return set()
+    found = set().union(*(_named_classes(part) for part in parts))
+    content = state.get("object") if isinstance(state, dict) else None
+    return found | {str(content[0])} if isinstance(content, list) and content else found
+
+
+def _own_classes() -> set[str]:
+    """Classes, as "module.Class", that may be built without being named by the user."""
     from affuse.fusion import registry
 
-    try:
-        types = set(_skops().get_untrusted_types(data=model))
-    except Exception as error:  # skops names neither its own errors nor those of the zip inside
-        raise AssetError(f"not a file of skops: {error}") from error
-    ours = {place.replace(":", ".") for place in registry.BUILT_IN.values()}
-    theirs = {point.value.replace(":", ".") for point in registry.third_party().values()}
-    return types - TRUSTED - ours - theirs
+    third_party = {f"{point.module}.{point.attr}" for point in registry.third_party().values()}
+    return {place.replace(":", ".") for place in registry.BUILT_IN.values()} | third_party | set(_PARTS)
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    parts: dict[str, Any] = dict(arrays)
+    np.savez(buffer, **parts)  # none holds Python objects, so nothing is pickled
+    return buffer.getvalue()
+
+
+def _unpacked(content: bytes) -> dict[str, np.ndarray]:
+    """Arrays by name. Raises ValueError for what is packed tighter than we pack: it may be of any size unpacked."""
+    with zipfile.ZipFile(io.BytesIO(content)) as members:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
+            raise ValueError(f"{ARRAYS} is compressed")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _card_checksum(card: Mapping[str, Any]) -> str:
+    """SHA-256 of a card without the field that states it, whatever the layout of its file."""
+    content = {name: value for name, value in card.items() if name != "sha256"}
+    return _sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _replace(path: Path, content: bytes) -> None:
