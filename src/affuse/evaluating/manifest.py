@@ -39,8 +39,9 @@ _ALIKE = 0.8  # difflib's ratio from which a word counts as a misspelling
 class Clip:
     """One labelled row: a recording, a stretch of one, a text, or a picture that is made when it is its turn.
 
-    ``label`` is one of `EKMAN`; ``picture`` makes RGB uint8 (h, w, 3); ``start`` and ``end`` in seconds bound the stretch. ``transcript`` is a file or the
-    words themselves. ``columns`` are the other cells of its row, and ``where`` says which row that is.
+    ``label`` is one of `EKMAN`; ``picture`` makes RGB uint8 (h, w, 3); ``start`` and ``end`` in seconds bound the
+    stretch. ``transcript`` is a file or the words themselves. ``columns`` are the cells of its row, and ``where`` says
+    which row that is.
     """
 
     where: str

@@ -191,13 +191,13 @@ def _analyses(
     if adapt != "none":
         raise ConfigError(f"this version cannot adapt to a {adapt} yet; leave --adapt out")
     for row, clip in enumerate(clips):
-        yield row, _attempt(lambda clip=clip: analyzer.analyze_recording(clip.open()))
+        yield row, _analysis(analyzer, clip)
         progress((row + 1) / len(clips))
 
 
-def _attempt(work: Callable[[], Analysis]) -> Analysis | AffuseError:
+def _analysis(analyzer: Analyzer, clip: Clip) -> Analysis | AffuseError:
     try:
-        return work()
+        return analyzer.analyze_recording(clip.open())
     except AffuseError as error:
         return error
 
