@@ -78,11 +78,11 @@ def test_an_answer_that_only_repeats_the_frequencies_changes_nothing() -> None:
     np.testing.assert_allclose(common_emotions(own[None], space, own, COMMON), COMMON[None])
 
 
-def test_richer_labels_are_added_up_before_frequencies_are_exchanged() -> None:
+def test_of_richer_labels_the_one_that_the_evidence_favours_most_stands() -> None:
     space = LabelSpace("three", ("calm", "neutral", "anger"))
-    (row,) = common_emotions(np.array([[0.3, 0.3, 0.4]]), space, np.array([0.25, 0.25, 0.5]), COMMON)
+    (row,) = common_emotions(np.array([[0.1, 0.5, 0.4]]), space, np.array([0.25, 0.25, 0.5]), COMMON)
     anger, neutral = EKMAN.index("anger"), EKMAN.index("neutral")
-    odds = (0.4 / 0.5 * COMMON[anger]) / (0.6 / 0.5 * COMMON[neutral])
+    odds = (0.4 / 0.5 * COMMON[anger]) / (0.5 / 0.25 * COMMON[neutral])
     assert row[anger] / row[neutral] == pytest.approx(odds)
     assert row[EKMAN.index("fear")] == pytest.approx(COMMON[EKMAN.index("fear")])
 

@@ -9,9 +9,10 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from affuse.errors import DataError
+from affuse.errors import ConfigError, DataError
 from affuse.fusion import (
     CalibratedLogPool,
+    CommonCausePool,
     LogPool,
     check_probabilities,
     common_cause_pool,
@@ -242,6 +243,30 @@ def test_pool_survives_the_way_to_disk_and_refuses_half_of_one() -> None:
         LogPool.from_dict({**pool.to_dict(), "prior": [1.0]})
     with pytest.raises(DataError, match="knows a, b; got c"):
         pool.select(["c"])
+
+
+def test_two_causes_by_hand() -> None:
+    """Even prior, weights of 1: one cause explains the pair by sum(p q), two causes by 1/2 (both sum to 1 alone)."""
+    y = np.array([0, 1])
+    fuser = CommonCausePool(prior=[0.5, 0.5], separate=0.2).fit(np.full((2, 2, 2), 0.5), y)
+    assert np.allclose(fuser.weights_, 1)
+    fuser.temperatures_ = np.ones(2)
+    p, q = np.array([0.9, 0.1]), np.array([0.2, 0.8])
+    product = p * q / (p @ q)
+    apart = 0.2 * 0.5 / (0.2 * 0.5 + 0.8 * (p @ q))
+    np.testing.assert_allclose(fuser.predict_proba([[p, q]]), [(1 - apart) * product + apart * (p + q) / 2], rtol=1e-6)
+
+
+def test_without_separate_causes_it_is_the_calibrated_pool() -> None:
+    P, y = simulated(300)
+    P[::4, 0] = np.nan
+    same = CommonCausePool(separate=0.0).fit(P, y).predict_proba(P)
+    np.testing.assert_allclose(same, CalibratedLogPool().fit(P, y).predict_proba(P), atol=1e-4)  # the floor differs
+    alone = np.where([[[True], [False], [False]]], P, np.nan)
+    some = CommonCausePool(separate=0.5).fit(P, y).predict_proba(alone)
+    np.testing.assert_allclose(some, CalibratedLogPool().fit(P, y).predict_proba(alone), atol=1e-4)
+    with pytest.raises(ConfigError, match="separate must be at least 0 and below 1; got 1"):
+        CommonCausePool(separate=1).fit(P, y)
 
 
 def test_default_fuser_keeps_the_contract() -> None:

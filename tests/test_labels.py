@@ -48,3 +48,15 @@ def test_restrict_conditions_on_the_labels_of_the_set() -> None:
 def test_label_without_a_goal_is_refused() -> None:
     with pytest.raises(DataError, match="unknown label 'calm'"):
         labels.map_probabilities(np.eye(8), RAVDESS, EKMAN)
+
+
+def test_of_merged_labels_the_most_probable_stands() -> None:
+    P = np.array([[0.3, 0.25, 0.0, 0.35, 0.0, 0.0, 0.0, 0.0, 0.1]])  # neutral calm happiness sadness … boredom
+    (row,) = labels.merge_emotions(P, VOICE)
+    assert EKMAN.labels[int(row.argmax())] == "sadness", "added up, neutral would have 0.65"
+    np.testing.assert_allclose(row[[EKMAN.index("sadness"), EKMAN.index("neutral")]], [0.35 / 0.65, 0.3 / 0.65])
+    assert np.isnan(labels.merge_emotions(np.full((1, 9), np.nan), VOICE)).all()
+    same = np.random.default_rng(0).dirichlet(np.ones(7), size=4)
+    np.testing.assert_allclose(labels.merge_emotions(same, EKMAN), same)
+    with pytest.raises(DataError, match="has 9 labels, but the probabilities have 7 columns"):
+        labels.merge_emotions(same, VOICE)

@@ -22,6 +22,7 @@ __all__ = [
     "VOICE",
     "LabelSpace",
     "map_probabilities",
+    "merge_emotions",
     "recognise",
     "restrict",
     "to_emotions",
@@ -128,6 +129,44 @@ def map_probabilities(
 def to_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
     """Map probabilities (..., k) of any known label space onto the common seven of `EKMAN`."""
     return map_probabilities(P, source, EKMAN, _ONTO_EKMAN)
+
+
+def merge_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
+    """Emotions (..., 7) over `EKMAN` as `to_emotions`, but among labels that become one the most probable stands.
+
+    Which label wins is settled among an expert's own ones: two that are merged (calm and neutral) must not outvote a
+    third by being added up. Rows are normalised; NaN rows stay NaN.
+
+    Parameters
+    ----------
+    P : array of shape (..., k)
+        Probabilities, or other non-negative scores, over the labels of ``source``.
+    source : LabelSpace
+
+    Returns
+    -------
+    array of shape (..., 7)
+
+    Raises
+    ------
+    DataError
+        Where a label has no place among the seven.
+
+    Examples
+    --------
+    >>> space = LabelSpace("own", ("calm", "neutral", "sadness"))
+    >>> merge_emotions(np.array([0.3, 0.3, 0.4]), space).round(2)  # sadness stays ahead of 0.6 for neutral
+    array([0.  , 0.  , 0.  , 0.  , 0.57, 0.  , 0.43])
+    """
+    P = np.asarray(P, dtype=float)
+    goals = to_emotions(np.eye(len(source)), source).argmax(axis=1)
+    if P.shape[-1] != len(source):
+        raise DataError(f"{source.name} has {len(source)} labels, but the probabilities have {P.shape[-1]} columns")
+    merged = np.zeros((*P.shape[:-1], len(EKMAN)))
+    for column, goal in enumerate(goals):
+        merged[..., goal] = np.maximum(merged[..., goal], P[..., column])
+    merged[np.isnan(P).any(axis=-1)] = np.nan
+    return np.asarray(merged / merged.sum(axis=-1, keepdims=True))
 
 
 def to_sentiment(P: np.ndarray) -> np.ndarray:

@@ -9,11 +9,13 @@ from affuse.fusion.pooling import LogPool, common_cause_pool, log_pool, soften
 
 if TYPE_CHECKING:
     from affuse.fusion.calibrated import CalibratedLogPool
+    from affuse.fusion.causes import CommonCausePool
     from affuse.fusion.dynamic import DiscountedBeliefFusion, EnergyWeighted, PredictiveDynamicFusion
     from affuse.fusion.early import CCAFusion, Concatenation, ProductFusion, SumFusion, WeightedConcatenation
     from affuse.fusion.estimator import Fuser
     from affuse.fusion.evidence import DempsterShafer
     from affuse.fusion.learned import GatedFusion, OptimizedWeights, Stacking
+    from affuse.fusion.named import NamedFuser
     from affuse.fusion.networks import NetworkFuser
     from affuse.fusion.persistence import load, save
     from affuse.fusion.registry import find, make, names
@@ -48,6 +50,7 @@ __all__ = [
     "BordaCount",
     "CCAFusion",
     "CalibratedLogPool",
+    "CommonCausePool",
     "Concatenation",
     "ConfidenceRise",
     "ConfidenceWeightedVote",
@@ -66,6 +69,7 @@ __all__ = [
     "MeanRule",
     "MedianRule",
     "MinRule",
+    "NamedFuser",
     "NetworkFuser",
     "OptimizedWeights",
     "PerformanceWeighted",
@@ -102,11 +106,13 @@ __all__ = [
 # Estimators need scikit-learn, which takes most of a second to import; an analysis only uses a learned pool.
 _HOMES = {
     "affuse.fusion.calibrated": ["CalibratedLogPool"],
+    "affuse.fusion.causes": ["CommonCausePool"],
     "affuse.fusion.dynamic": ["DiscountedBeliefFusion", "EnergyWeighted", "PredictiveDynamicFusion"],
     "affuse.fusion.early": ["CCAFusion", "Concatenation", "ProductFusion", "SumFusion", "WeightedConcatenation"],
     "affuse.fusion.estimator": ["Fuser"],
     "affuse.fusion.evidence": ["DempsterShafer"],
     "affuse.fusion.learned": ["GatedFusion", "OptimizedWeights", "Stacking"],
+    "affuse.fusion.named": ["NamedFuser"],
     "affuse.fusion.networks": ["NetworkFuser"],
     "affuse.fusion.persistence": ["load", "save"],
     "affuse.fusion.registry": ["find", "make", "names"],

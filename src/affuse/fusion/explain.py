@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import factorial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from affuse.fusion.base import Array, present
+from affuse.fusion.base import Array, Columns, Mask, present
 
-__all__ = ["conflict", "conflict_in_words", "log_odds", "shapley_shares"]
+if TYPE_CHECKING:
+    from affuse.fusion.estimator import Fuser
+
+__all__ = ["conflict", "conflict_in_words", "log_odds", "shapley_shares", "shares_of"]
 
 
 def conflict(P: Array) -> Array:
@@ -55,22 +59,62 @@ def log_odds(p: Array) -> Array:
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
-def shapley_shares(P: Array, fuse: Callable[[Array], Array], prior: Array, labels: Array) -> Array:
-    """Exact Shapley share of every modality in the log-odds of the answer (Lundberg & Lee 2017, arXiv:1705.07874).
+def shapley_shares(P: Array, fuse: Callable[[Array], Array] | Fuser, prior: Array, labels: Columns) -> Array:
+    """Exact Shapley share of every modality in the log-odds of the answer.
 
-    The value of a set of modalities is the log-odds that ``fuse`` gives to the row's label ``labels`` (n,) when only
-    the set speaks; the empty set has those of ``prior`` (k,). All 2^m sets are evaluated. P (n, m, k); returns (n,
-    m): shares of a row add up to the log-odds of the full answer over the prior; NaN for modalities without evidence.
+    The value of a set of modalities is the log-odds that a row's label has when only the set speaks; the empty set
+    has those of the prior. All 2^m sets are evaluated.
+
+    Parameters
+    ----------
+    P : array of shape (n, m, k)
+        Class probabilities; a modality that says nothing is a row of NaN.
+    fuse : function from (n, m, k) to (n, k), or a fitted fuser
+        Of a fuser, `partial_proba` is asked: one that answers a row with a model of its choice is explained by that
+        model, so that modalities which it does not look at have shares of exactly 0.
+    prior : array of shape (k,) or (n, k)
+    labels : array of shape (n,)
+        Columns of the answers that are to be explained.
+
+    Returns
+    -------
+    array of shape (n, m)
+        Shares of a row add up to the log-odds of the full answer over the prior; NaN for modalities without evidence.
+
+    References
+    ----------
+    Lundberg & Lee (2017), A unified approach to interpreting model predictions. arXiv:1705.07874
+
+    Examples
+    --------
+    >>> P = np.array([[[0.8, 0.2], [0.5, 0.5]]])
+    >>> mean = lambda P: np.nanmean(P, axis=1) if np.isfinite(P).any() else P[:, 0]
+    >>> shapley_shares(P, mean, np.array([0.5, 0.5]), np.array([0])).round(3)
+    array([[ 1.003, -0.384]])
     """
-    n, m, _ = P.shape
+    asked = getattr(fuse, "partial_proba", None)
+
+    def partial(keep: Mask) -> Array:
+        if asked is not None:
+            return np.asarray(asked(P, keep))
+        masked = P.copy()
+        masked[:, ~keep] = np.nan
+        return fuse(masked)  # type: ignore[operator]
+
+    return shares_of(partial, present(P), prior, labels)
+
+
+def shares_of(partial: Callable[[Mask], Array], here: Mask, prior: Array, labels: Columns) -> Array:
+    """`shapley_shares` of whatever answers (n, k) when only the modalities ``keep`` (m,) speak: ``partial(keep)``.
+
+    ``here`` (n, m) tells who speaks at all.
+    """
+    n, m = here.shape
     rows = np.arange(n)
-    here = present(P)
     values: dict[frozenset[int], Array] = {}
     for size in range(m + 1):
         for members in combinations(range(m), size):
-            masked = P.copy()
-            masked[:, [i for i in range(m) if i not in members]] = np.nan
-            fused = fuse(masked)
+            fused = partial(np.isin(np.arange(m), members)) if members else np.full((n, np.shape(prior)[-1]), np.nan)
             # Members without evidence leave the prior's answer, as if they were not in the set.
             fused = np.where(np.isnan(fused).any(axis=1, keepdims=True), prior, fused)
             values[frozenset(members)] = log_odds(fused[rows, labels])

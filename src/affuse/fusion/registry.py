@@ -22,6 +22,7 @@ GROUP = "affuse.fusers"
 BUILT_IN = {
     "auto": "affuse.fusion.trust.safe:SafeFusion",
     "borda": "affuse.fusion.rules.voting:BordaCount",
+    "common_cause": "affuse.fusion.causes:CommonCausePool",
     "confidence_vote": "affuse.fusion.rules.voting:ConfidenceWeightedVote",
     "dempster_shafer": "affuse.fusion.evidence:DempsterShafer",
     "discounted": "affuse.fusion.dynamic:DiscountedBeliefFusion",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array
-from affuse.labels import EKMAN, SENTIMENT, LabelSpace, map_probabilities, to_emotions
+from affuse.labels import EKMAN, SENTIMENT, LabelSpace, map_probabilities, merge_emotions, to_emotions
 
 __all__ = ["check_emotions", "common_emotions", "common_sentiment", "judges_sentiment", "under_common_prior"]
 
@@ -36,14 +34,20 @@ def check_emotions(labels: LabelSpace) -> None:
 def common_emotions(P: Array, labels: LabelSpace, own: Array, common: Array) -> Array:
     """Probabilities (n, 7) over `EKMAN` under the frequencies ``common`` (7,); see `under_common_prior`.
 
-    ``P`` (n, k) over ``labels`` are calibrated under the frequencies ``own`` (k,).
+    ``P`` (n, k) over ``labels`` are calibrated under the frequencies ``own`` (k,). Of labels that become one, the one
+    that the evidence favours most stands, as in `merge_emotions`.
     """
-    return _moved(P, labels, own, common, lambda Q: to_emotions(Q, labels))
+    known = to_emotions(np.ones(len(labels)), labels) > 0
+    likelihood = np.asarray(P, dtype=float) / np.maximum(own, _RAREST)
+    Q = merge_emotions(likelihood, labels)
+    return under_common_prior(Q, np.where(known, 1.0, 0.0), common, known)
 
 
 def common_sentiment(P: Array, labels: LabelSpace, own: Array, common: Array) -> Array:
     """Probabilities (n, 3) over `SENTIMENT` of an expert that `judges_sentiment`; as `common_emotions`."""
-    return _moved(P, labels, own, common, lambda Q: map_probabilities(Q, labels, SENTIMENT))
+    known = map_probabilities(np.ones(len(labels)), labels, SENTIMENT) > 0
+    moved = (map_probabilities(values, labels, SENTIMENT) for values in (P, own))
+    return under_common_prior(*moved, common, known)
 
 
 def under_common_prior(P: Array, own: Array, common: Array, known: np.ndarray) -> Array:
@@ -56,11 +60,6 @@ def under_common_prior(P: Array, own: Array, common: Array, known: np.ndarray) -
     Q = np.asarray(P, dtype=float) * ratio
     Q = Q / Q.sum(axis=-1, keepdims=True) * common[known].sum()
     return np.where(known | np.isnan(Q), Q, common)
-
-
-def _moved(P: Array, labels: LabelSpace, own: Array, common: Array, onto: Callable[[Array], Array]) -> Array:
-    known = onto(np.ones(len(labels))) > 0
-    return under_common_prior(onto(P), onto(own), common, known)
 
 
 def _is_emotion(label: str) -> bool:

@@ -1,0 +1,67 @@
+"""The logarithmic pool that gives way where its modalities cannot well mean the same emotion, as an estimator."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from affuse.errors import ConfigError
+from affuse.fusion.base import Array, Columns, Groups, Mask
+from affuse.fusion.calibrated import CalibratedLogPool
+from affuse.fusion.pooling import common_cause_pool, soften
+
+__all__ = ["CommonCausePool"]
+
+
+class CommonCausePool(CalibratedLogPool):
+    """Calibrated logarithmic pool for modalities that may have different causes (Körding et al., 2007).
+
+    Temperatures, weights and prior are learned as in `CalibratedLogPool`. The answer is the mean of two: the pool,
+    which takes one emotion to be behind all modalities, and the mean of their own opinions, as if every modality
+    expressed an emotion of its own; each counts by how probable its case is, given how well the modalities agree.
+    Conflict thus costs confidence. One modality by itself answers as in the pool. Gaps: left out. Ties: the first
+    column.
+
+    Parameters
+    ----------
+    shrinkage: pull of the weights towards 1, in rows.
+    prior: label frequencies (k,) of the answer; those of ``y`` where None.
+    separate: probability, before anything is seen, that the modalities of a row express different emotions, at least
+        0 and below 1; with 0 this is `CalibratedLogPool`.
+
+    Attributes
+    ----------
+    classes_ (k,), temperatures_ (m,), weights_ (m,), priors_ (m, k), prior_ (k,)
+
+    References
+    ----------
+    Körding et al. (2007), Causal inference in multisensory perception. doi:10.1371/journal.pone.0000943
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=200)
+    >>> P = rng.dirichlet([1, 1], size=(200, 2)) / 2 + np.eye(2)[y][:, None] / 2
+    >>> clash = np.array([[[0.95, 0.05], [0.05, 0.95]], [[0.95, 0.05], [0.95, 0.05]]])
+    >>> fuser = CommonCausePool(separate=0.2).fit(P, y)
+    >>> against, agree = fuser.predict_proba(clash).max(axis=1)
+    >>> against < agree
+    True
+    """
+
+    def __init__(self, shrinkage: float = 50.0, prior: ArrayLike | None = None, separate: float = 0.1) -> None:
+        super().__init__(shrinkage, prior)
+        self.separate = separate
+
+    def learn(self, P: Array, y: Columns, groups: Groups) -> None:
+        """Learn temperatures, then weights. Raises ConfigError where ``separate`` is out of range."""
+        if not 0 <= self.separate < 1:
+            raise ConfigError(f"separate must be at least 0 and below 1; got {self.separate}")
+        super().learn(P, y, groups)
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """Mean of the pool and of the opinions of P (n, m, k), weighted by how probable one cause is."""
+        Q = soften(P, self.temperatures_) * (self.prior_ / self.priors_)
+        Q /= Q.sum(axis=2, keepdims=True)
+        shared = np.broadcast_to(self.prior_, self.priors_.shape)  # every modality is under the common prior by now
+        return common_cause_pool(Q, self.weights_, shared, self.prior_, self.separate)

@@ -1,0 +1,277 @@
+"""A fitted fuser together with the names of its modalities and labels: what a folder on disk holds, and serves with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from affuse.errors import AssetError, ConfigError, DataError
+from affuse.fusion import persistence
+from affuse.fusion.base import Array, Columns, Mask, present
+from affuse.fusion.explain import shares_of
+from affuse.fusion.priors import Prior, reweight
+from affuse.fusion.relabel import Relabelled, Widened, partial_answer
+from affuse.labels import EKMAN, LabelSpace, recognise, to_emotions
+
+__all__ = ["NamedFuser"]
+
+
+@dataclass(frozen=True, eq=False)
+class NamedFuser:
+    """A fitted fuser, what its modalities and labels are called, and what else is known of it.
+
+    Parameters
+    ----------
+    fuser : Fuser
+        Fitted, over P (n, m, k); a pipeline of scikit-learn around one will do.
+    modalities : tuple of m str
+        In the order of P.
+    labels : tuple of k str
+        In the order of the columns of P.
+    method : str
+        Name of the method.
+    notes : mapping
+        Whatever JSON can hold. "prior" is the prior of an answer where nobody chooses one: a name that
+        `affuse.fusion.priors.Prior.named` knows, or {"name", "frequencies"}; "priors" the label frequencies under
+        which each modality was calibrated, by modality; "conflict_thresholds" the conflict that is worth a word, by
+        the number of modalities that speak.
+    sha256 : str
+        Checksum of the card in the folder that it was read from, "" before.
+
+    Raises
+    ------
+    ConfigError
+        Where the names do not fit the fuser.
+
+    Examples
+    --------
+    >>> from affuse.fusion import ProductRule
+    >>> P = np.array([[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [0.5, 0.5]]])
+    >>> named = NamedFuser(ProductRule().fit(P, [0, 1]), ("face", "voice"), ("sad", "glad"))
+    >>> named.fuse(P[:, :1], ["face"]).round(2)  # the voice is missing, not zero
+    array([[0.9, 0.1],
+           [0.2, 0.8]])
+    """
+
+    fuser: Any
+    modalities: tuple[str, ...]
+    labels: tuple[str, ...]
+    method: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for what, names in (("modalities", self.modalities), ("labels", self.labels)):
+            wrong = [name for name in names if not isinstance(name, str) or not name]
+            if wrong or not names or len(set(names)) < len(names):
+                raise ConfigError(f"the {what} of a fuser need different names; got {', '.join(map(str, names))}")
+        m = getattr(self.fuser, "n_modalities_", len(self.modalities))
+        k = len(getattr(self.fuser, "classes_", self.labels))
+        if (m, k) != (len(self.modalities), len(self.labels)):
+            raise ConfigError(
+                f"the fuser was fitted on {m} modalities and {k} labels; named are {', '.join(self.modalities)} "
+                f"and {', '.join(self.labels)}"
+            )
+
+    @classmethod
+    def read(cls, folder: str | Path, trusted: Sequence[str] = ()) -> NamedFuser:
+        """Read what `write`, ``affuse fuse --save``, ``affuse tune --save`` or a recipe wrote.
+
+        ``trusted`` as in `affuse.fusion.load`. Raises AssetError where a file is missing, was changed, holds types
+        that are not trusted, or does not name modalities and labels.
+        """
+        folder = Path(folder)
+        notes = persistence.read_notes(folder)
+        missing = [name for name in ("modalities", "labels") if not isinstance(notes.get(name), list)]
+        if missing:
+            raise AssetError(
+                f"{folder} holds a fuser without its {missing[0]}; save it with affuse fuse --save, or with NamedFuser"
+            )
+        fuser = persistence.load(folder, trusted)
+        rest = {name: value for name, value in notes.items() if name not in ("method", "modalities", "labels")}
+        sha256 = hashlib.sha256((folder / persistence.CARD).read_bytes()).hexdigest()
+        try:
+            names = tuple(notes["modalities"]), tuple(notes["labels"])
+            return cls(fuser, *names, str(notes.get("method") or type(fuser).__name__), rest, sha256)
+        except (ConfigError, TypeError) as error:
+            raise AssetError(f"{folder / persistence.CARD} does not hold together: {error}") from error
+
+    def write(self, folder: str | Path) -> None:
+        """Write a folder that `read` reads. Raises OutputError where it cannot be written."""
+        names = {"method": self.method, "modalities": list(self.modalities), "labels": list(self.labels)}
+        persistence.save(self.fuser, folder, {**names, **self.notes})
+
+    # --- answers ---------------------------------------------------------------------------------------------------
+
+    @property
+    def prior(self) -> Array:
+        """Label frequencies (k,) under which the fuser answers; even ones where it does not say."""
+        k = len(self.labels)
+        return np.asarray(getattr(self.fuser, "prior_", np.full(k, 1 / k)), dtype=float)
+
+    @property
+    def default_prior(self) -> Prior:
+        """The prior of an answer where nobody chooses one: that of the notes, or else the fuser's own.
+
+        Raises AssetError where the notes hold something else.
+        """
+        wanted = self.notes.get("prior")
+        try:
+            if wanted is None:
+                return Prior(self.labels, self.prior, "that of the fuser")
+            if isinstance(wanted, str):
+                return Prior.named(wanted, self.labels)
+            return Prior(self.labels, np.asarray(wanted["frequencies"], dtype=float), str(wanted["name"]))
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            raise AssetError(f"the fuser's note of its prior does not hold together: {error}") from error
+
+    def place(self, P: ArrayLike, modalities: Sequence[str]) -> Array:
+        """P (n, m', k) of some modalities, in any order, as the fuser reads it: (n, m, k), NaN for those absent.
+
+        Raises DataError for a modality that the fuser does not know.
+        """
+        P = np.asarray(P, dtype=float)
+        unknown = [name for name in modalities if name not in self.modalities]
+        if unknown:
+            raise DataError(f"the fuser knows {', '.join(self.modalities)}; got {', '.join(unknown)}")
+        if P.ndim != 3 or P.shape[1:] != (len(modalities), len(self.labels)):
+            raise DataError(
+                f"expected P of shape (n, {len(modalities)} modalities, {len(self.labels)} labels); got {P.shape}"
+            )
+        placed = np.full((len(P), len(self.modalities), len(self.labels)), np.nan)
+        placed[:, self._columns(modalities)] = P
+        return placed
+
+    def fuse(self, P: ArrayLike, modalities: Sequence[str], prior: ArrayLike | None = None) -> Array:
+        """Fused probabilities (n, k) of P (n, m', k); NaN where nobody speaks.
+
+        ``prior`` (k,) or (n, k) are the label frequencies of the answer; the fuser's own where None.
+        """
+        return self._moved(self.fuser.predict_proba(self.place(P, modalities)), prior)
+
+    def partial(
+        self, P: ArrayLike, modalities: Sequence[str], keep: ArrayLike, prior: ArrayLike | None = None
+    ) -> Array:
+        """`fuse` when of every row only ``keep`` (m',) speak, answered by the model that answers the whole row."""
+        placed = self.place(P, modalities)
+        kept = np.zeros(len(self.modalities), dtype=bool)
+        kept[self._columns(modalities)] = np.asarray(keep, dtype=bool)
+        return self._moved(partial_answer(self.fuser, placed, kept), prior)
+
+    def alone(self, P: ArrayLike, modalities: Sequence[str], prior: ArrayLike | None = None) -> Array:
+        """What each modality by itself would be answered as: (n, m', k) from P (n, m', k)."""
+        P = np.asarray(P, dtype=float)
+        answers = [self.fuse(P[:, [j]], [name], prior) for j, name in enumerate(modalities)]
+        return np.stack(answers, axis=1)
+
+    def shares(
+        self, P: ArrayLike, modalities: Sequence[str], answers: Columns, prior: ArrayLike | None = None
+    ) -> Array:
+        """Exact Shapley shares (n, m') in the log-odds of the labels ``answers`` (n,); see `shapley_shares`."""
+        P = np.asarray(P, dtype=float)
+
+        def partial(keep: Mask) -> Array:
+            return self.partial(P, modalities, keep, prior)
+
+        empty = self.prior if prior is None else np.asarray(prior, dtype=float)
+        return shares_of(partial, present(P), empty, answers)
+
+    def _columns(self, modalities: Sequence[str]) -> NDArray[np.intp]:
+        return np.array([self.modalities.index(name) for name in modalities], dtype=np.intp)
+
+    def _moved(self, P: Array, prior: ArrayLike | None) -> Array:
+        return P if prior is None else reweight(P, self.prior, prior)
+
+    # --- other labels, other modalities ----------------------------------------------------------------------------
+
+    def over_emotions(self) -> NamedFuser:
+        """The same fuser over the seven labels of `affuse.EKMAN`, in that order.
+
+        Its own labels may stand in another order, be fewer, or be finer or other words for the seven (joy, calm):
+        finer ones share what their emotion has by how frequent they are. A label that the fuser lacks is never
+        answered. Raises ConfigError for a label without a place among the seven.
+        """
+        if self.labels == EKMAN.labels:
+            return self
+        goals = [_place_among_emotions(label) for label in self.labels]
+        foreign = [label for label, goal in zip(self.labels, goals, strict=True) if goal is None]
+        if foreign:
+            raise ConfigError(
+                f"the fuser's labels {', '.join(foreign)} have no place among {', '.join(EKMAN.labels)}; an analysis "
+                "needs a fuser of emotions"
+            )
+        transfer = np.zeros((len(goals), len(EKMAN)))
+        transfer[np.arange(len(goals)), [goal for goal in goals if goal is not None]] = 1.0
+        notes = dict(self.notes)
+        if isinstance(notes.get("prior"), Mapping):
+            notes["prior"] = {**notes["prior"], "frequencies": _summed(notes["prior"].get("frequencies"), transfer)}
+        if isinstance(notes.get("priors"), Mapping):
+            notes["priors"] = {name: _summed(values, transfer) for name, values in notes["priors"].items()}
+        fuser = Relabelled(self.fuser, len(self.modalities), transfer, self.prior)
+        return replace(self, fuser=fuser, labels=EKMAN.labels, notes=notes)
+
+    def with_modality(self, name: str) -> NamedFuser:
+        """The fuser with one more modality, taken to be independent of the others given the label (Bayes' rule).
+
+        Its probabilities must be calibrated under the fuser's `prior`; the fuser's answer counts as one more expert.
+        """
+        if name in self.modalities:
+            return self
+        m = len(self.modalities)
+        return replace(self, fuser=Widened(self.fuser, m, self.prior), modalities=(*self.modalities, name))
+
+    def prior_of(self, modality: str) -> Array | None:
+        """Label frequencies (k,) under which the fuser takes a modality to be calibrated; None where it is not noted.
+
+        Raises AssetError where the notes hold something else.
+        """
+        noted = self.notes.get("priors")
+        if modality not in self.modalities or noted is None:
+            return None
+        try:
+            frequencies = noted[modality] if isinstance(noted, Mapping) and modality in noted else None
+            if frequencies is None:
+                return None
+            values = np.asarray(frequencies, dtype=float)
+            if values.shape != (len(self.labels),) or not (np.isfinite(values).all() and (values >= 0).all()):
+                raise ValueError(f"expected {len(self.labels)} frequencies; got {frequencies}")
+            return np.asarray(values / values.sum())
+        except (TypeError, ValueError) as error:
+            raise AssetError(f"the fuser's note of the prior of {modality} does not hold together: {error}") from error
+
+    @property
+    def conflict_thresholds(self) -> dict[int, float]:
+        """Conflict that is worth a word, by the number of modalities that speak; empty where it is not noted.
+
+        Raises AssetError where the notes hold something else.
+        """
+        noted = self.notes.get("conflict_thresholds") or {}
+        try:
+            return {int(n): float(value) for n, value in noted.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise AssetError(f"the fuser's note of conflict thresholds does not hold together: {error}") from error
+
+
+def _place_among_emotions(label: str) -> int | None:
+    """Column of `EKMAN` that a label, or a word for one, belongs to."""
+    known = label if label in EKMAN.labels else recognise(label)
+    if known is None:
+        return None
+    try:
+        return int(to_emotions(np.ones(1), LabelSpace("one", (known,))).argmax())
+    except DataError:
+        return None
+
+
+def _summed(frequencies: Any, transfer: Array) -> list[float] | Any:
+    """Frequencies of own labels as frequencies of the seven; whatever else was noted stays, to be refused later."""
+    try:
+        return (np.asarray(frequencies, dtype=float) @ transfer).tolist()
+    except (TypeError, ValueError):
+        return frequencies

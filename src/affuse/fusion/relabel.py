@@ -1,0 +1,104 @@
+"""Fitted fusers seen through other labels, or with one more modality: they learn nothing of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from affuse.fusion.base import Array, Mask
+from affuse.fusion.estimator import Fuser
+from affuse.fusion.pooling import FLOOR
+
+__all__ = ["Relabelled", "Widened", "partial_answer"]
+
+
+def partial_answer(fuser: Any, P: Array, keep: Mask) -> Array:
+    """`Fuser.partial_proba` of any fitted fuser, also of one that scikit-learn wrapped in a pipeline."""
+    if hasattr(fuser, "partial_proba"):
+        return np.asarray(fuser.partial_proba(P, keep))
+    masked = np.array(P, dtype=float)
+    masked[:, ~keep] = np.nan
+    return np.asarray(fuser.predict_proba(masked))
+
+
+class Relabelled(Fuser):
+    """A fitted fuser whose labels are finer, fewer or in another order than the columns that come and go.
+
+    Parameters
+    ----------
+    fuser: fitted over P (n, m, q).
+    m: number of its modalities.
+    transfer: which of k columns each own label belongs to, as rows of zeros and a one (q, k).
+    prior: frequencies of the own labels (q,); finer ones share what comes for their column accordingly.
+
+    A modality that puts everything on labels which the fuser lacks says nothing to it. Gaps and ties: the fuser's.
+    """
+
+    def __init__(self, fuser: Any, m: int, transfer: ArrayLike, prior: ArrayLike) -> None:
+        self.fuser = fuser
+        self.m = m
+        self.transfer = transfer
+        self.prior = prior
+        T = np.asarray(transfer, dtype=float)
+        own = np.asarray(prior, dtype=float)
+        self.classes_ = np.arange(T.shape[1])
+        self.n_modalities_ = m
+        self.prior_ = own @ T
+        self.spread_ = T.T * own / np.maximum(self.prior_, np.finfo(float).tiny)[:, None]  # (k, q), rows of sum 1
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """The fuser's answer to P (n, m, k), in the k columns."""
+        return np.asarray(self.fuser.predict_proba(self._own(P)) @ np.asarray(self.transfer))
+
+    def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
+        """The fuser's own partial answer, in the k columns."""
+        own = self._own(np.asarray(P, dtype=float))
+        return np.asarray(partial_answer(self.fuser, own, np.asarray(keep, dtype=bool)) @ np.asarray(self.transfer))
+
+    def _own(self, P: Array) -> Array:
+        own = P @ self.spread_
+        total = own.sum(axis=2, keepdims=True)
+        return np.divide(own, total, out=np.full(own.shape, np.nan), where=total > FLOOR)
+
+
+class Widened(Fuser):
+    """A fitted fuser and one more modality, independent of the others given the label.
+
+    ``q ∝ fused · (p / prior)``, as in `ProductRule`.
+
+    Parameters
+    ----------
+    fuser: fitted over P (n, m, k).
+    m: number of its modalities.
+    prior: label frequencies (k,) of its answer, under which the further modality is calibrated too.
+
+    Gaps: where the fuser has nothing to say, the further modality answers, and the other way round. Ties: the first
+    column.
+    """
+
+    def __init__(self, fuser: Any, m: int, prior: ArrayLike) -> None:
+        self.fuser = fuser
+        self.m = m
+        self.prior = prior
+        self.prior_ = np.asarray(prior, dtype=float)
+        self.classes_ = np.arange(len(self.prior_))
+        self.n_modalities_ = m + 1
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """Product of the fuser's answer and the last modality of P (n, m + 1, k) over the prior."""
+        return self._joined(self.fuser.predict_proba(P[:, : self.m]), P[:, self.m])
+
+    def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
+        """The fuser's own partial answer, joined with the last modality where it is kept."""
+        P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
+        further = P[:, self.m] if kept[self.m] else np.full_like(P[:, self.m], np.nan)
+        return self._joined(partial_answer(self.fuser, P[:, : self.m], kept[: self.m]), further)
+
+    def _joined(self, fused: Array, further: Array) -> Array:
+        silent, mute = np.isnan(fused[:, :1]), np.isnan(further[:, :1])
+        prior = np.maximum(self.prior_, FLOOR)
+        Q = np.where(silent, prior, fused) * np.where(mute, 1.0, np.maximum(further, FLOOR) / prior)
+        Q = Q / Q.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(silent & mute, np.nan, Q))
