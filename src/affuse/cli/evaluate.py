@@ -169,7 +169,9 @@ def _print_product(found: ProductEvaluation, view: str) -> None:
     _print_confusion(fused["confusion"], facts["labels"], "fused: true label (row) answered as (column)", console)
     _print_reliability(fused["reliability"], console)
     if found.failures:
-        console.print(f"{len(found.failures)} rows could not be analysed and count nowhere:")
+        count = len(found.failures)
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        console.print(f"{rows} could not be analysed, and no figure counts what was not:")
         for failure in found.failures[:_TOLD]:
             console.print(f"  {failure.clip.where}: {failure.reason}", markup=False)
 

@@ -214,7 +214,8 @@ def _label(word: str) -> str:
     label = common_label(word)
     if label is not None:
         return label
-    near = difflib.get_close_matches(word.casefold(), SYNONYMS, n=1, cutoff=_ALIKE)
+    emotions = [synonym for synonym in SYNONYMS if common_label(synonym)]
+    near = difflib.get_close_matches(word.casefold(), emotions, n=1, cutoff=_ALIKE)
     hint = f"; did you mean {near[0]!r}?" if near else f"; the answers are {', '.join(EKMAN.labels)}"
     raise DataError(f"the label {word!r} is no emotion that affuse can answer{hint}")
 
