@@ -84,6 +84,14 @@ def test_a_named_prior_follows_the_labels_it_is_asked_for() -> None:
         Prior.named("flat")
 
 
+def test_dialogue_knows_what_people_call_its_labels() -> None:
+    np.testing.assert_allclose(Prior.named("dialogue", ["happy", "angry"]).frequencies, [1744 / 2854, 1110 / 2854])
+    assert Prior.find(None, ["happy", "angry"]).name == "dialogue"
+    assert Prior.find(None, ["mad", "angry"]).name == "uniform"
+    with pytest.raises(ConfigError, match="two of the labels mad, angry mean the same"):
+        Prior.named("dialogue", ["mad", "angry"])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -637,6 +645,31 @@ def test_weighing_by_windows_keeps_what_helps() -> None:
 def test_weights_that_cannot_be_are_refused(weights: list[float]) -> None:
     with pytest.raises(ConfigError, match="weights"):
         own(lexicon={"a": {"sad": 1.0}, "b": {"sad": 1.0}}).with_weights(weights)
+
+
+# --- predictions of anybody's models ----------------------------------------------------------------------------------
+
+
+def test_fused_answers_go_under_a_prior_and_their_shares_with_them() -> None:
+    from affuse import fusing
+    from affuse.datasets.predictions import Predictions
+
+    P = np.array([[[0.8, 0.2], [0.3, 0.7]], [[np.nan] * 2, [np.nan] * 2]])
+    predictions = Predictions(("x", "y"), ("face", "voice"), AB, P, np.array([-1, -1]), np.array(["x", "y"]))
+    even = fusing.fuse(predictions)
+    moved = fusing.under_prior(even, Prior(AB, np.array([0.25, 0.75]), "own"))
+    # .8·.3·.25 against .2·.7·.75
+    assert moved.P[0, 0] == pytest.approx(0.06 / (0.06 + 0.105))
+    assert np.isnan(moved.P[1]).all()
+    table = fusing.fused_table(moved)
+    assert (table["label"][0], table["label"].notna().tolist()) == ("glad", [True, False])
+    # Evidence speaks for "glad" as it did before; only what it starts from is another: log-odds of log 3.
+    assert table["share_face"][0] == pytest.approx(np.log(0.2 / 0.8))
+    assert table["share_voice"][0] == pytest.approx(np.log(0.7 / 0.3))
+    assert fusing.facts(moved)["prior"]["name"] == "own"
+    assert "prior" not in fusing.facts(even)
+    with pytest.raises(ConfigError, match="neither a file"):
+        fusing.under_prior(even, "unifrom")
 
 
 # --- the house --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from affuse.datasets.predictions import Predictions
     from affuse.evaluation.protocol import Rows
+    from affuse.fusion.priors import Prior
 
 __all__ = [
     "AUTO",
@@ -28,6 +29,7 @@ __all__ = [
     "method_names",
     "rows_of",
     "rules",
+    "under_prior",
 ]
 
 AUTO = "auto"
@@ -73,24 +75,84 @@ def fitted_without_labels(name: str, n_modalities: int, n_classes: int) -> Any:
 
 @dataclass(frozen=True)
 class Fused:
-    """A fitted fuser, and what it answers for the rows of ``predictions``: probabilities (n, k)."""
+    """A fitted fuser, and what it answers for the rows of ``predictions``: probabilities (n, k).
+
+    ``prior`` is the one that the answers were put under (`under_prior`), None for that of the labels of `fit`.
+    """
 
     fuser: Any
     method: str
     predictions: Predictions
     P: np.ndarray
+    prior: Prior | None = None
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """Label frequencies (k,) that the answers start from."""
+        if self.prior is not None:
+            return np.asarray(self.prior.frequencies)
+        k = self.P.shape[1]
+        return np.asarray(getattr(self.fuser, "prior_", np.full(k, 1 / k)))
+
+    def answer(self, P: np.ndarray) -> np.ndarray:
+        """What the fuser says about P (n, m, k), under ``prior``: (n, k)."""
+        Q = np.asarray(self.fuser.predict_proba(P))
+        return Q if self.prior is None else _reweighted(Q, self.fuser, self.prior)
 
 
-def fuse(predictions: Predictions, method: str | None = None) -> Fused:
-    """Fuse by ``method``: by default "auto" where some rows have true labels to learn from, the product otherwise."""
+def fuse(predictions: Predictions, method: str | None = None, adapt: bool = False) -> Fused:
+    """Fuse by ``method``: by default "auto" where some rows have true labels to learn from, the product otherwise.
+
+    With ``adapt`` the groups are persons, and the shift of each in log-probability is taken out; see `AdaptiveFuser`.
+    Raises DataError where rows to learn from are missing for that.
+    """
     labelled = predictions.labelled
+    if adapt and len(labelled) == 0:
+        raise DataError("adapting to persons is learned from rows with true labels; give --labels and --group")
     if len(labelled) == 0:
         name = method or "product"
         fuser = fitted_without_labels(name, len(predictions.modalities), len(predictions.labels))
     else:
         name = method or AUTO
-        fuser = make(name).fit(labelled.P, labelled.targets, groups=labelled.groups)
-    return Fused(fuser, name, predictions, fuser.predict_proba(predictions.P))
+        fuser = adaptive(make(name)) if adapt else make(name)
+        fuser.fit(labelled.P, labelled.targets, groups=labelled.groups)
+    return Fused(fuser, name, predictions, answers(fuser, predictions, adapt))
+
+
+def adaptive(fuser: Any) -> Any:
+    """An unfitted fuser as one that adapts to persons."""
+    from affuse.fusion.adaptive import AdaptiveFuser
+
+    return AdaptiveFuser(fuser)
+
+
+def answers(fuser: Any, predictions: Predictions, adapt: bool) -> np.ndarray:
+    """Probabilities (n, k) of a fitted fuser; with ``adapt`` each group's by the fuser for that person."""
+    if not adapt:
+        return np.asarray(fuser.predict_proba(predictions.P))
+    from affuse.fusion.adaptive import adapt_rows
+
+    return adapt_rows(fuser, predictions.P, predictions.groups)
+
+
+def under_prior(fused: Fused, prior: str | Prior) -> Fused:
+    """The same answers under a named prior, a file of one, or a prior: its label frequencies replace those of `fit`.
+
+    Its lexicon and rules need words, persons and times, which tables of predictions do not hold. Raises ConfigError
+    for a prior that is none, or is over other labels.
+    """
+    from affuse.fusion.priors import Prior
+
+    found = Prior.find(prior, fused.predictions.labels)
+    P = fused.fuser.predict_proba(fused.predictions.P)
+    return replace(fused, P=_reweighted(P, fused.fuser, found), prior=found)
+
+
+def _reweighted(P: np.ndarray, fuser: Any, prior: Prior) -> np.ndarray:
+    from affuse.fusion.priors import reweight
+
+    k = P.shape[1]
+    return reweight(P, getattr(fuser, "prior_", np.full(k, 1 / k)), prior.frequencies)
 
 
 def fused_table(fused: Fused) -> pd.DataFrame:
@@ -124,9 +186,7 @@ def _shares(fused: Fused, best: np.ndarray) -> dict[str, np.ndarray]:
     names = fused.predictions.modalities
     if len(names) > MOST_EXPLAINED:
         return {}
-    k = fused.P.shape[1]
-    prior = np.asarray(getattr(fused.fuser, "prior_", np.full(k, 1 / k)))
-    shares = shapley_shares(fused.predictions.P, fused.fuser.predict_proba, prior, best)
+    shares = shapley_shares(fused.predictions.P, fused.answer, fused.frequencies, best)
     return dict(zip(names, shares.T, strict=True))
 
 
@@ -137,7 +197,9 @@ def facts(fused: Fused) -> dict[str, Any]:
 
     predictions = fused.predictions
     here = present(predictions.P)
+    prior = {} if fused.prior is None else {"prior": fused.prior.describe()}
     return {
+        **prior,
         "method": fused.method,
         "chosen": choice_of(fused.fuser, predictions.modalities) or fused.method,
         "rows": len(predictions),

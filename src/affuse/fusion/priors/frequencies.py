@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array
+from affuse.labels import recognise
 
 __all__ = [
     "DEFAULT_PRIOR",
@@ -50,7 +51,8 @@ LEAST = 1e-6
 def named_frequencies(name: str, labels: Sequence[str]) -> Array:
     """Label frequencies (k,) of one of `NAMES`, in the order of ``labels``.
 
-    "dialogue" and "tempered" know the seven labels of `affuse.EKMAN`; some of them are enough. One is added to every
+    "dialogue" and "tempered" know the seven labels of `affuse.EKMAN`; some of them, or words for
+    them ("angry"), are enough. One is added to every
     count (Laplace's rule of succession).
 
     Raises
@@ -67,12 +69,15 @@ def named_frequencies(name: str, labels: Sequence[str]) -> Array:
         raise ConfigError(f"unknown prior {name!r}; known: {', '.join(NAMES)}")
     if name == "uniform":
         return np.full(len(labels), 1 / len(labels))
-    foreign = [label for label in labels if label not in MELD_TRAIN]
+    meant = [label if label in MELD_TRAIN else recognise(label) for label in labels]
+    foreign = [label for label, own in zip(labels, meant, strict=True) if own not in MELD_TRAIN]
+    if len(set(meant)) < len(meant) and not foreign:
+        raise ConfigError(f"two of the labels {', '.join(labels)} mean the same; take the prior uniform or a file")
     if foreign:
         raise ConfigError(
             f"the prior {name!r} knows {', '.join(MELD_TRAIN)}, not {', '.join(foreign)}; take uniform or a file"
         )
-    counts = np.array([MELD_TRAIN[label] + 1.0 for label in labels])
+    counts = np.array([MELD_TRAIN[str(label)] + 1.0 for label in meant])
     powers = (counts / counts.sum()) ** (TEMPER if name == "tempered" else 1.0)
     return np.asarray(powers / powers.sum())
 

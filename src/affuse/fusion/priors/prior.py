@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from affuse.fusion.priors.frequencies import (
 )
 from affuse.fusion.priors.phrases import PhraseIndex, find_all
 from affuse.fusion.priors.rules import Fired, Rule, RuleBook, Windows
-from affuse.labels import EKMAN
+from affuse.labels import EKMAN, recognise
 
 __all__ = ["LEXICON_CAP", "Prior", "apply"]
 
@@ -430,8 +430,9 @@ def _one(
     return Windows.of([words], person, start, end, context, P, duration)
 
 
-def _default(labels: Collection[str]) -> str:
-    return DEFAULT_PRIOR if set(labels) <= set(MELD_TRAIN) else "uniform"
+def _default(labels: Sequence[str]) -> str:
+    meant = [label if label in MELD_TRAIN else recognise(label) for label in labels]
+    return DEFAULT_PRIOR if set(meant) <= set(MELD_TRAIN) and len(set(meant)) == len(meant) else "uniform"
 
 
 def _frozen(values: ArrayLike, k: int) -> Array:
