@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "datasets": GROUND | {"media"},
     "evaluation": {"errors", "labels", "fusion"},
     "training": INFERENCE | {"loop", "evaluating"},  # what a recipe reports is read as the command reads it
-    "pipeline": INFERENCE,
+    "verdicts": INFERENCE,
+    "pipeline": INFERENCE | {"verdicts"},
     "fusing": INFERENCE,
     "probes": GROUND | {"media"},
     "evaluating": INFERENCE | {"pipeline"},

@@ -15,7 +15,6 @@ from affuse.experts import weights
 from affuse.experts.bundle import load_bundle, write_bundle
 from affuse.experts.bundle.columns import FeatureTable
 from affuse.experts.voice import VoiceExpert
-from affuse.fusion import LogPool
 from affuse.fusion.spaces import (
     check_emotions,
     common_emotions,
@@ -44,7 +43,7 @@ from small_networks import (
     tokenizer,
 )
 
-COMMON = shipped_fuser().pool.prior
+COMMON = shipped_fuser().default_prior.frequencies
 
 
 @pytest.fixture
@@ -104,26 +103,6 @@ def test_foreign_labels_are_named() -> None:
     check_emotions(VOICE)
 
 
-def test_a_modality_of_its_own_calibration_joins_the_pool() -> None:
-    pool = LogPool(
-        ("face", "voice"),
-        ("a", "b"),
-        np.array([2.0, 3.0]),
-        np.array([0.5, 0.8]),
-        np.array([[0.3, 0.7], [0.4, 0.6]]),
-        np.array([0.25, 0.75]),
-    )
-    for modality in ("voice", "joint"):
-        other = pool.with_modality(modality, 0.8).select(("face", modality))
-        P = np.array([[[0.6, 0.4], [0.9, 0.1]]])
-        np.testing.assert_allclose(other.calibrate(P)[0, 1], [0.9, 0.1])  # as it is
-        np.testing.assert_allclose(other.calibrate(P)[0, 0], pool.calibrate(P)[0, 0])
-        face = pool.calibrate(P)[0, 0]
-        # q is proportional to prior * (face / prior)^0.5 * (own / prior)^0.8
-        q = np.array([0.25, 0.75]) ** (1 - 0.5 - 0.8) * face**0.5 * np.array([0.9, 0.1]) ** 0.8
-        np.testing.assert_allclose(other(other.calibrate(P))[0], q / q.sum())
-
-
 # --- analyses --------------------------------------------------------------------------------------------------------
 
 
@@ -136,15 +115,15 @@ def test_the_shipped_voice_as_a_bundle_gives_the_same_analysis_but_for_the_pool(
     analysis = Analyzer(load_experts({"voice": str(bundle)}), window=1.0).analyze(clip)
     recording = Recording.open(clip)
     P = VoiceExpert().predict(recording, Timeline.windows(4.0, 1.0, 1.0))
-    own = common_emotions(P, VOICE, prior, COMMON)
+    expected = shipped_fuser().prior_of("voice")  # the frequencies under which the fuser learned to read voices
+    assert expected is not None
+    own = shipped_fuser().fuse(common_emotions(P, VOICE, prior, expected)[:, None], ["voice"], COMMON)
     for verdict, row in zip(analysis.verdicts, own, strict=True):
         if np.isnan(row).any():
             assert (verdict.fused, verdict.evidence["voice"].reason) == (None, "silence")
             continue
-        # The pool takes no probability for less than a millionth.
-        np.testing.assert_allclose(verdict.evidence["voice"].probabilities, row, atol=4e-6)
-        fused = COMMON * (row / COMMON) ** shipped_fuser().pool.select(("voice",)).weights[0]
-        np.testing.assert_allclose(verdict.fused, fused / fused.sum(), atol=4e-6)
+        np.testing.assert_allclose(verdict.evidence["voice"].probabilities, row, atol=1e-9)
+        np.testing.assert_allclose(verdict.fused, row, atol=1e-9)
     assert analysis.verdicts[3].fused is None
     settings = analysis.settings["experts"]["voice"]
     assert settings["name"] == "mine"
@@ -156,7 +135,10 @@ def test_a_bundle_of_two_labels_shifts_only_these(tmp_path: Path) -> None:
     analysis = Analyzer(load_experts({"voice": str(bundle)})).analyze(sound(tmp_path / "a.wav", 0.5, 0.5, 0.5))
     shown = analysis.summary.evidence["voice"].probabilities
     others = [EKMAN.index(label) for label in EKMAN.labels if label not in TWO.labels]
-    np.testing.assert_allclose(shown[others], COMMON[others])
+    expected = shipped_fuser().prior_of("voice")
+    assert expected is not None
+    unmoved = shipped_fuser().fuse(expected[None, None], ["voice"], COMMON)[0]  # of one that repeats the frequencies
+    np.testing.assert_allclose(shown[others] / shown[others].sum(), unmoved[others] / unmoved[others].sum())
 
 
 def test_a_sentiment_bundle_judges_sentiment_only(tmp_path: Path) -> None:
@@ -173,10 +155,9 @@ def test_a_sentiment_bundle_judges_sentiment_only(tmp_path: Path) -> None:
     ends = answers(2.0) * common[[0, 2]]  # ids 0 3 3 3 1; both sentiments were as frequent in training
     own = np.array([ends[0], 0.0, ends[1]]) / ends.sum() * (common[0] + common[2])
     own[1] = common[1]
-    fused = common * (own / common) ** shipped_fuser().pool.select(("text",)).weights[0]
     assert alone.summary.label is None
     assert alone.summary.evidence["text"].reason == "judges sentiment only"
-    assert alone.summary.sentiment == pytest.approx((fused[2] - fused[0]) / fused.sum())
+    assert alone.summary.sentiment == pytest.approx(own[2] - own[0])
     from affuse.report.words import headline
 
     assert headline(alone) == "Sentiment +0.3 (words: judges sentiment only)"

@@ -25,6 +25,8 @@ from affuse.exporting.asking import evenly, feeds_for, watched
 from affuse.exporting.licences import licences
 from affuse.exporting.parity import compare
 from affuse.exporting.quantisation import is_quantised, quantise
+from affuse.fusion import NamedFuser, ProductRule
+from affuse.labels import EKMAN
 from affuse.media import Recording
 from affuse.pipeline import Analyzer, load_experts
 from command import Run, caller
@@ -73,7 +75,14 @@ def test_a_system_holds_all_that_it_needs(system: Path) -> None:
     assert told["kind"] == "system"
     assert told["target"] == "onnx"
     assert set(told["files"]) == there - {"bundle.json"}
-    assert {"fuser.json", "LICENCES.md", "parity.json", "voice/voice.onnx", "text/text_zh.md"} <= there
+    assert {
+        "fuser/fuser.json",
+        "fuser/arrays.npz",
+        "LICENCES.md",
+        "parity.json",
+        "voice/voice.onnx",
+        "text/text_zh.md",
+    } <= there
     assert all(weights.sha256_of(system / name) == digest for name, digest in told["files"].items())
     assert sorted(p.name for p in system.parent.iterdir()) == [system.name]  # nothing is left beside it
 
@@ -102,17 +111,52 @@ def test_an_exported_system_answers_as_the_shipped_one(system: Path, clip: Path)
 
 def test_the_fuser_is_the_one_in_the_folder(system: Path, tmp_path: Path, clip: Path) -> None:
     other = shutil.copytree(system, tmp_path / "other")
-    learned = json.loads((other / "fuser.json").read_text(encoding="utf-8"))
-    learned["conflict_thresholds"]["2"] = 0.125
-    (other / "fuser.json").write_text(json.dumps(learned), encoding="utf-8")
+    learned = NamedFuser.read(other / "fuser")
+    notes = {**learned.notes, "conflict_thresholds": {"2": 0.125}}
+    replace(learned, notes=notes).write(other / "fuser")
     with pytest.raises(AssetError, match=r"fuser\.json has the wrong checksum"):
         Analyzer.from_bundle(other)
     told = json.loads((other / "bundle.json").read_text(encoding="utf-8"))
-    told["files"]["fuser.json"] = weights.sha256_of(other / "fuser.json")
+    told["files"]["fuser/fuser.json"] = weights.sha256_of(other / "fuser" / "fuser.json")
     (other / "bundle.json").write_text(json.dumps(told), encoding="utf-8")
     analyzer = Analyzer.from_bundle(other)
     assert analyzer.conflict_thresholds[2] == 0.125
     assert analyzer.analyze(clip).settings["conflict_thresholds"]["2"] == 0.125
+
+
+def test_a_system_of_the_first_version_is_read(system: Path, tmp_path: Path, clip: Path) -> None:
+    """Its fuser was a single file of numbers; exported again, it is a folder."""
+    old = shutil.copytree(system, tmp_path / "old")
+    learned = NamedFuser.read(old / "fuser")
+    pool = {
+        name: getattr(learned.fuser, f"{name}_").tolist() for name in ("temperatures", "weights", "priors", "prior")
+    }
+    pool |= {"modalities": learned.modalities, "labels": learned.labels, "separate": learned.fuser.separate}
+    shutil.rmtree(old / "fuser")
+    thresholds = learned.notes["conflict_thresholds"]
+    (old / "fuser.json").write_text(json.dumps({"pool": pool, "conflict_thresholds": thresholds}), encoding="utf-8")
+    told = json.loads((old / "bundle.json").read_text(encoding="utf-8"))
+    files = {name: digest for name, digest in told["files"].items() if not name.startswith("fuser/")}
+    _tell(old, files={**files, "fuser.json": weights.sha256_of(old / "fuser.json")})
+    detector = HaarDetector()
+    fusers = [NamedFuser.read(read_system(folder).fuser) for folder in (system, old)]
+    experts = read_system(old).experts(detector=detector)
+    now, then = (Analyzer(experts, fuser=fuser).analyze(clip).summary for fuser in fusers)
+    np.testing.assert_array_equal(now.fused, then.fused)
+    for damage in ("{", "[]", '{"pool": {}}', '{"pool": {"modalities": 3}}'):
+        (old / "fuser.json").write_text(damage, encoding="utf-8")
+        with pytest.raises(AssetError, match="does not hold what a fuser has learned"):
+            NamedFuser.read(old / "fuser.json")
+
+
+def test_a_system_may_have_a_fuser_of_ones_own(tmp_path: Path, clip: Path) -> None:
+    rng = np.random.default_rng(0)
+    P, y = rng.dirichlet(np.ones(7), size=(70, 1)), np.arange(70) % 7
+    NamedFuser(ProductRule().fit(P, y), ("text",), EKMAN.labels, "product").write(tmp_path / "own")
+    export("shipped", quick("onnx", tmp_path / "out", clip), fuser=tmp_path / "own")
+    analyzer = Analyzer.from_bundle(tmp_path / "out")
+    assert list(analyzer.experts) == ["text"]
+    assert analyzer.fuser.method == "product"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +167,7 @@ def test_the_fuser_is_the_one_in_the_folder(system: Path, tmp_path: Path, clip: 
         (lambda f: (f / "bundle.json").write_text('{"kind": "system", "format": 9}'), "of format 9"),
         (lambda f: (f / "bundle.json").write_text('{"kind": "system", "format": 1}'), "entry 'experts' is missing"),
         (lambda f: _tell(f, files={"../x": "0" * 64}), "cannot be a file of a system"),
-        (lambda f: _tell(f, files={}), "checksum of fuser.json is missing"),
+        (lambda f: _tell(f, files={}), "checksum of fuser/fuser.json is missing"),
     ],
 )
 def test_a_damaged_system_is_refused(

@@ -35,7 +35,7 @@ from affuse.experts.face import Detections, FaceExpert, FaceWatch
 from affuse.experts.face.crop import YUNET_FRAMING
 from affuse.experts.face.expert import MAX_SIDE, sample_times
 from affuse.experts.transcribe import Transcriber
-from affuse.labels import EKMAN, VOICE, to_emotions
+from affuse.labels import EKMAN, VOICE, merge_emotions
 from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.pictures import decode_picture
 from affuse.pipeline import load_experts
@@ -462,7 +462,8 @@ def test_sound_through_the_socket_is_judged_as_in_an_analysis(
     (sound,) = lossless.sound(Timeline((Segment(0.0, 3.0),)))
     samples = np.round(sound * 32768).astype("<i2")
     heard = analyzer.experts["voice"].predict(lossless, Timeline((Segment(0.0, 3.0),)))
-    expected = analyzer.pool.select(["voice"]).calibrate(to_emotions(heard, VOICE)[:, None])[0, 0]
+    prior = analyzer.prior.frequencies
+    expected = analyzer.fuser.fuse(merge_emotions(heard, VOICE)[:, None], ["voice"], prior)[0]
     with streaming(server) as stream:
         for i in range(30):
             stream.send(binary(SOUND, i / 10, samples[i * 1600 : (i + 1) * 1600].tobytes()))
@@ -699,7 +700,7 @@ def refused(app: Any) -> str:
 def test_defects_are_told_without_the_insides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, sentence: str
 ) -> None:
-    def fail(self: LiveExperts, bundle: str | None, transcriber: Transcriber | None) -> None:
+    def fail(self: LiveExperts, *given: Any) -> None:
         raise error
 
     monkeypatch.setattr(LiveExperts, "__init__", fail)

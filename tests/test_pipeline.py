@@ -47,9 +47,12 @@ def test_windows_cover_the_recording_and_the_answer_sums_to_one(recording: Path)
 
 def test_fused_answer_is_that_of_the_pool(recording: Path) -> None:
     analysis = Analyzer(experts()).analyze(recording)
-    pool = shipped_fuser().pool.select(("face", "voice", "text"))
     raw = np.array([[_row("happiness", 0.9), _row("anger", 0.9), _row("anger", 0.8)]])
-    assert np.allclose(analysis.verdicts[0].fused, pool(pool.calibrate(raw))[0])
+    modalities = ("face", "voice", "text")
+    prior = shipped_fuser().default_prior.frequencies
+    assert np.allclose(analysis.verdicts[0].fused, shipped_fuser().fuse(raw, modalities, prior)[0])
+    alone = shipped_fuser().alone(raw, modalities, prior)[0]
+    assert np.allclose([e.probabilities for e in analysis.verdicts[0].evidence.values()], alone)
 
 
 def test_readings_are_fused_by_themselves_in_whatever_order_they_come(recording: Path) -> None:
@@ -84,7 +87,8 @@ def test_shares_add_up_to_the_gain_over_the_prior(recording: Path) -> None:
     verdict = Analyzer(experts()).analyze(recording).summary
     assert verdict.fused is not None
     column = EKMAN.labels.index(str(verdict.label))
-    p, prior = verdict.fused[column], shipped_fuser().pool.prior[column]
+    p, prior = verdict.fused[column], shipped_fuser().default_prior.frequencies[column]
+    assert verdict.prior == pytest.approx(np.log(prior / (1 - prior)))
     gain = np.log(p / (1 - p)) - np.log(prior / (1 - prior))
     assert sum(e.share for e in verdict.evidence.values() if e.share is not None) == pytest.approx(gain)
 

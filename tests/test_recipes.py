@@ -246,14 +246,19 @@ def test_pairs_share_a_label_and_follow_the_frequencies_asked_for(fuser: Any) ->
     assert (y == 0).mean() == pytest.approx(0.4, abs=0.03)
 
 
-def test_learned_fuser_beats_every_expert_and_is_plain_numbers(fuser: Any) -> None:
+def test_learned_fuser_beats_every_expert_and_survives_the_way_to_disk(fuser: Any, tmp_path: Path) -> None:
+    from affuse.fusion import NamedFuser
+
     experts = {"face": held_out(2.0, 0), "voice": held_out(1.5, 1), "text": held_out(1.0, 2)}
-    learnt = json.loads(json.dumps(fuser.learn(experts, np.full(len(EKMAN), 1 / 7))))
-    measured = learnt["measured"]
+    fuser.learn(experts, np.full(len(EKMAN), 1 / 7)).write(tmp_path)
+    learnt = NamedFuser.read(tmp_path)
+    measured = learnt.notes["measured"]
     assert measured["fused"]["accuracy"] > max(measured[name]["accuracy"] for name in experts)
     assert measured["fused"]["ece"] < 0.1
-    assert all(0 < w <= 1 for w in learnt["pool"]["weights"])
-    assert 0 < learnt["conflict_thresholds"]["3"] < 1
+    assert all(0 < w <= 1 for w in learnt.fuser.weights_)
+    assert 0 < learnt.conflict_thresholds[3] < 1
+    assert learnt.default_prior.name == "dialogue"
+    assert learnt.prior_of("voice") is not None
 
 
 def test_ship_enters_size_and_checksum(fuser: Any, tmp_path: Path) -> None:
@@ -269,3 +274,10 @@ def test_ship_enters_size_and_checksum(fuser: Any, tmp_path: Path) -> None:
     assert (entry.bytes, entry.version, entry.licence) == (7, "2", "free")
     assert shipped("x", assets).read_bytes() == b"weights"
     assert sorted(p.name for p in assets.iterdir()) == ["manifest.json", "x.onnx"]
+    (tmp_path / "y").mkdir()
+    for name in ("fuser.json", "arrays.npz"):
+        (tmp_path / "y" / name).write_bytes(name.encode())
+    ship(tmp_path / "y", "y", "1", "free", assets)
+    assert shipped("y", assets) == assets / "y" / "fuser.json"
+    assert (assets / "y" / "arrays.npz").read_bytes() == b"arrays.npz"
+    assert manifest(assets)["y"].file == "y/fuser.json"

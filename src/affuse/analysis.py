@@ -47,7 +47,8 @@ class Verdict:
     ``fused`` (7,) over `EKMAN`, ``label`` and ``confidence`` are None where no modality has evidence. ``sentiment``
     lies in -1…1, also where an expert judges nothing but sentiment. ``conflict`` is the Jensen-Shannon divergence
     between the modalities in 0…1, None with fewer than two; ``conflict_text`` says in words who disagrees with whom,
-    and is empty where the conflict is unremarkable.
+    and is empty where the conflict is unremarkable. ``prior`` is the log-odds that the label had before anything was
+    seen: together with the modalities' shares it adds up to the log-odds of the answer.
     """
 
     segment: Segment
@@ -59,6 +60,7 @@ class Verdict:
     sentiment: float | None
     conflict: float | None = None
     conflict_text: str = ""
+    prior: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain dicts and numbers, as it stands in the JSON of an analysis."""
@@ -71,6 +73,7 @@ class Verdict:
             "sentiment": _rounded(self.sentiment),
             "conflict": _rounded(self.conflict),
             "conflict_text": self.conflict_text,
+            "prior": _rounded(self.prior),
             "fused": _mapping(self.fused),
             "evidence": {
                 name: {

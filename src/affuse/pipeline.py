@@ -4,75 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from affuse.analysis import Analysis, Cue, Evidence, Person, Source, Verdict
-from affuse.errors import AffuseError, AssetError, ConfigError, DataError, MediaError
+from affuse.analysis import Analysis, Cue, Person, Source, Verdict
+from affuse.errors import AffuseError, ConfigError, DataError, MediaError
 from affuse.experts import DEFAULT_EXPERTS, load_expert, weights
 from affuse.experts.base import NO_WORDS, Expert, Reading
 from affuse.experts.bundle.columns import KEYS, FeatureTable
 from affuse.experts.bundle.system import read_system
 from affuse.experts.transcribe import Transcriber
-from affuse.fusion import LogPool, conflict, conflict_in_words, shapley_shares
-from affuse.fusion.spaces import check_emotions, common_emotions, common_sentiment, judges_sentiment
-from affuse.labels import EKMAN, SENTIMENT, to_emotions, to_sentiment
+from affuse.fusion.named import NamedFuser
+from affuse.fusion.priors import Prior
 from affuse.media import Frame, Recording
 from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Segment, Timeline
+from affuse.verdicts import About, Judge
 
-__all__ = ["Analyzer", "LearnedFuser", "Progress", "analyze", "load_experts", "load_system", "shipped_fuser"]
+__all__ = [
+    "About",
+    "Analyzer",
+    "Progress",
+    "analyze",
+    "load_experts",
+    "load_system",
+    "make_analyzer",
+    "shipped_for",
+    "shipped_fuser",
+]
 
 _LONG = 600.0  # seconds
-_SENTIMENT_ONLY = "judges sentiment only"
 
 Progress = Callable[[str, float], None]
 """Called with the name of a modality and the share of the recording that it has read, 0…1."""
 
 
-@dataclass(frozen=True)
-class LearnedFuser:
-    """A learned pool, the conflict above which one is worth a word, and the checksum of the file that holds both.
-
-    ``conflict_thresholds`` are by the number of modalities that have evidence.
-    """
-
-    pool: LogPool
-    conflict_thresholds: Mapping[int, float]
-    sha256: str
-
-    @classmethod
-    def read(cls, path: Path) -> LearnedFuser:
-        """Read what ``affuse.training.fuser`` wrote. Raises AssetError where it is something else."""
-        import json
-
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            thresholds = {int(n): float(value) for n, value in values["conflict_thresholds"].items()}
-            return cls(LogPool.from_dict(values["pool"]), thresholds, weights.sha256_of(path))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise AssetError(f"{path} does not hold what a fuser has learned ({error})") from error
-
-
 @cache
-def shipped_fuser() -> LearnedFuser:
+def shipped_fuser() -> NamedFuser:
     """The fuser that was learned from the shipped experts' held-out answers (recipe: ``affuse.training.fuser``)."""
-    return LearnedFuser.read(weights.shipped("fuser"))
+    return NamedFuser.read(weights.shipped("fuser").parent)
 
 
 def load_system(
     folder: str | Path, language: str | None = None, features: Path | None = None
-) -> tuple[dict[str, Expert], LearnedFuser]:
+) -> tuple[dict[str, Expert], NamedFuser]:
     """Experts by modality and the fuser of a bundle that ``affuse export`` wrote.
 
     Raises AssetError where its files are not the ones that it names, and what `load_experts` raises.
     """
     system = read_system(folder)
     table = None if features is None else _features(features)
-    return system.experts(language, table), LearnedFuser.read(system.fuser)
+    return system.experts(language, table), NamedFuser.read(system.fuser)
 
 
 def load_experts(
@@ -98,6 +83,47 @@ def load_experts(
     return experts
 
 
+def make_analyzer(
+    bundle: str | Path | None = None,
+    chosen: Mapping[str, str] | None = None,
+    window: float | None = None,
+    hop: float | None = None,
+    language: str | None = None,
+    features: Path | None = None,
+    *,
+    fuser: str | Path | None = None,
+    prior: Prior | str | Path | None = None,
+    context: str | None = None,
+) -> Analyzer:
+    """The analyzer that the options of a command ask for.
+
+    Parameters
+    ----------
+    bundle : str or Path, optional
+        Folder that ``affuse export`` wrote, whose experts and fuser answer.
+    chosen : mapping of str to str, optional
+        Experts by modality, as in `load_experts`; without, the shipped ones that the fuser knows.
+    fuser : str or Path, optional
+        Folder of a fuser instead of the shipped one, or the bundle's.
+    window, hop, language, features, prior, context
+        As in `Analyzer` and `load_experts`.
+
+    Raises
+    ------
+    ConfigError
+        Where both ``bundle`` and ``chosen`` are given, and what `load_experts` and `Analyzer` raise.
+    """
+    if bundle is not None and chosen is not None:
+        raise ConfigError("give either --bundle or --experts; a bundle says itself which experts it has")
+    learned = shipped_fuser() if fuser is None else NamedFuser.read(fuser)
+    if bundle is not None:
+        experts, own = load_system(bundle, language, features)
+        learned = own if fuser is None else learned
+    else:
+        experts = load_experts(shipped_for(learned) if chosen is None else chosen, language, features)
+    return Analyzer(experts, window, hop, learned, prior=prior, context=context)
+
+
 def _features(path: Path) -> FeatureTable:
     from affuse.datasets.predictions import read_table  # knows every corpus, which most analyses do without
 
@@ -109,10 +135,27 @@ class Analyzer:
 
     Parameters
     ----------
-    experts: expert by modality ("face", "voice", "text"); the shipped ones where None.
-    window, hop: seconds; by default windows of 3 s, one a second, shorter where a recording is.
-    fuser: what fuses their answers; the shipped one where None.
-    transcriber: recognises the words of recordings that come without; where None, nobody does.
+    experts : mapping of str to Expert, optional
+        Expert by modality ("face", "voice", "text"); the shipped ones that ``fuser`` knows where None.
+    window, hop : float, optional
+        Seconds; by default windows of 3 s, one a second, shorter where a recording is.
+    fuser : NamedFuser, str or Path, optional
+        What fuses their answers: any fitted fuser of emotions with names, or the folder that one was saved in (``affuse
+        fuse --save``, ``affuse tune --save``, `NamedFuser.write`); the shipped one where None.
+    transcriber : Transcriber, optional
+        Recognises the words of recordings that come without; where None, nobody does.
+    prior : Prior, str or Path, optional
+        How frequent the emotions are held to be before anything is seen: "dialogue", "uniform", "tempered", the file
+        of one, or a prior itself; the fuser's default where None.
+    context : str, optional
+        Where the prior has frequencies or rules by context.
+
+    Raises
+    ------
+    ConfigError
+        Where experts, fuser and prior do not fit each other.
+    AssetError
+        Where a folder holds no fuser.
     """
 
     def __init__(
@@ -120,17 +163,20 @@ class Analyzer:
         experts: Mapping[str, Expert] | None = None,
         window: float | None = None,
         hop: float | None = None,
-        fuser: LearnedFuser | None = None,
+        fuser: NamedFuser | str | Path | None = None,
         transcriber: Transcriber | None = None,
+        prior: Prior | str | Path | None = None,
+        context: str | None = None,
     ) -> None:
         self.transcriber = transcriber
-        self.experts = dict(load_experts() if experts is None else experts)
         self.window = window
         self.hop = hop
-        self.fuser = fuser = shipped_fuser() if fuser is None else fuser
-        _check_experts(self.experts)
-        self.pool = _pool_of(self.experts, fuser.pool)
-        self.conflict_thresholds = fuser.conflict_thresholds
+        self.fuser = _fuser(fuser)
+        self.experts = dict(load_experts(shipped_for(self.fuser)) if experts is None else experts)
+        self._judge = Judge(self.experts, self.fuser, None if prior is None else Prior.find(prior), context)
+        self.prior = self._judge.prior
+        self.context = context
+        self.conflict_thresholds = self._judge.conflict_thresholds
 
     @classmethod
     def from_bundle(
@@ -140,10 +186,12 @@ class Analyzer:
         hop: float | None = None,
         language: str | None = None,
         features: Path | None = None,
+        prior: Prior | str | Path | None = None,
+        context: str | None = None,
     ) -> Analyzer:
         """An analyzer with the experts and the fuser of a bundle that ``affuse export`` wrote; as `load_system`."""
         experts, fuser = load_system(folder, language, features)
-        return cls(experts, window, hop, fuser)
+        return cls(experts, window, hop, fuser, prior=prior, context=context)
 
     def analyze(
         self, path: str | Path, transcript: str | Path | None = None, progress: Progress | None = None
@@ -166,26 +214,48 @@ class Analyzer:
             readings["text"] = [_without_words(reading, wordless) for reading in readings["text"]]
         return _Answer(self, recording, timeline, readings).analysis()
 
-    def fuse(self, readings: Mapping[str, Reading], timeline: Timeline) -> list[Verdict]:
+    def fuse(
+        self,
+        readings: Mapping[str, Reading],
+        timeline: Timeline,
+        words: Sequence[str] = (),
+        duration: float = np.nan,
+    ) -> list[Verdict]:
         """One verdict a window, from one reading a modality that is about one person or the whole scene.
 
-        Raises DataError where the reading of a modality is missing, or does not cover the timeline.
+        ``words`` are those said in each window and ``duration`` the recording's in seconds, for a prior whose lexicon
+        or rules ask. Raises DataError where the reading of a modality is missing, or does not cover the timeline.
         """
         for modality in self.experts:
             count = len(readings[modality].probabilities) if modality in readings else 0
             if count != len(timeline):
                 raise DataError(f"{modality}: the reading covers {count} windows; the timeline has {len(timeline)}")
-        P, S = self._evidence(readings)
-        reasons = [self._reasons(m, readings[m]) for m in self.experts]
-        return self._verdicts(P, S, list(timeline), reasons, _person(readings))
+        reasons = self._judge.reasons(readings)
+        return self.verdicts(
+            *self.evidence(readings), About(list(timeline), reasons, _person(readings), words, duration)
+        )
 
-    def summarise(self, readings: Mapping[str, Reading], timeline: Timeline) -> Verdict:
+    def summarise(self, readings: Mapping[str, Reading], timeline: Timeline, words: str = "") -> Verdict:
         """The verdict about all windows together: `fuse` of every modality's mean over the windows it speaks in."""
-        P, S = self._evidence(readings)
+        P, S = self.evidence(readings)
         whole = Segment(timeline[0].start, max(s.end for s in timeline))
-        reasons = [(_most_common(self._reasons(m, readings[m])),) for m in self.experts]
-        (summary,) = self._verdicts(_mean(P), _mean(S), [whole], reasons, _person(readings))
+        reasons = [(_most_common(given),) for given in self._judge.reasons(readings)]
+        about = About([whole], reasons, _person(readings), [words], whole.duration)
+        (summary,) = self.verdicts(_mean(P), _mean(S), about)
         return summary
+
+    def evidence(self, readings: Mapping[str, Reading]) -> tuple[np.ndarray, np.ndarray]:
+        """Emotions P (n, m, 7) and judgements of sentiment S (n, m, 3), from one reading a modality.
+
+        P are the experts' own probabilities over `affuse.EKMAN`, S is NaN where an expert judges no sentiment; both are
+        NaN where a modality has no evidence. What is done to P before `verdicts` sees it (adaptation) is up to the
+        caller.
+        """
+        return self._judge.evidence(readings)
+
+    def verdicts(self, P: np.ndarray, S: np.ndarray, about: About) -> list[Verdict]:
+        """One verdict a row of P (n, m, 7) and S (n, m, 3), which `evidence` collects."""
+        return self._judge.verdicts(P, S, about)
 
     def _timeline(self, recording: Recording) -> Timeline:
         if recording.duration == 0:
@@ -221,123 +291,22 @@ class Analyzer:
         except AffuseError as error:
             raise type(error)(f"{recording.name}, {modality}: {error}") from error
 
-    # --- fusion -------------------------------------------------------------------------------------------------------
 
-    def _evidence(self, readings: Mapping[str, Reading]) -> tuple[np.ndarray, np.ndarray]:
-        """Calibrated emotions (n, m, 7) and sentiments (n, m, 3) of the modalities."""
-        P = self.pool.calibrate(np.stack([self._emotions(m, readings[m]) for m in self.experts], axis=1))
-        S = np.stack([self._sentiment(m, readings[m], P[:, i]) for i, m in enumerate(self.experts)], axis=1)
-        return P, S
+def _fuser(fuser: NamedFuser | str | Path | None) -> NamedFuser:
+    if fuser is None:
+        return shipped_fuser()
+    return fuser if isinstance(fuser, NamedFuser) else NamedFuser.read(fuser)
 
-    def _emotions(self, modality: str, reading: Reading) -> np.ndarray:
-        """Emotions (n, 7) of one modality, for the pool to calibrate; NaN for one that judges sentiment only."""
-        expert = self.experts[modality]
-        own = _own_prior(expert)
-        if judges_sentiment(expert.labels):
-            return np.full((len(reading.probabilities), len(EKMAN)), np.nan)
-        if own is None:
-            return to_emotions(reading.probabilities, expert.labels)
-        return common_emotions(reading.probabilities, expert.labels, own, self.pool.prior)
 
-    def _sentiment(self, modality: str, reading: Reading, emotions: np.ndarray) -> np.ndarray:
-        """Sentiment (n, 3) of an expert that judges it, or else what its calibrated emotions (n, 7) imply."""
-        expert = self.experts[modality]
-        if judges_sentiment(expert.labels):
-            common = to_sentiment(self.pool.prior)
-            own = _own_prior(expert)
-            return common_sentiment(reading.probabilities, expert.labels, common if own is None else own, common)
-        return to_sentiment(emotions) if reading.sentiment is None else reading.sentiment
-
-    def _reasons(self, modality: str, reading: Reading) -> Sequence[str]:
-        if judges_sentiment(self.experts[modality].labels):
-            return [reason or _SENTIMENT_ONLY for reason in reading.reasons]
-        return reading.reasons
-
-    def _verdicts(
-        self,
-        P: np.ndarray,
-        S: np.ndarray,
-        segments: Sequence[Segment],
-        reasons: Sequence[Sequence[str]],
-        person: str | None,
-    ) -> list[Verdict]:
-        fused = self.pool(P)
-        # Whether the modalities mean the same is judged once, by the emotions, and holds for the sentiment as well.
-        sentiment = _sentiment_score(_sentiment_pool(self.pool).blend(S, self.pool.separation(P)))
-        answers = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
-        shares = shapley_shares(P, self.pool, self.pool.prior, answers)
-        divergence = conflict(P)
-        return [
-            self._verdict(
-                segment, person, P[i], [r[i] for r in reasons], fused[i], sentiment[i], divergence[i], shares[i]
-            )
-            for i, segment in enumerate(segments)
-        ]
-
-    def _verdict(
-        self,
-        segment: Segment,
-        person: str | None,
-        P: np.ndarray,
-        reasons: Sequence[str],
-        fused: np.ndarray,
-        sentiment: float,
-        divergence: float,
-        shares: np.ndarray,
-    ) -> Verdict:
-        silent = np.isnan(P).any(axis=1)
-        evidence = {
-            modality: Evidence(None, reasons[i]) if silent[i] else Evidence(P[i], share=float(shares[i]))
-            for i, modality in enumerate(self.experts)
-        }
-        if silent.all():
-            heard = None if np.isnan(sentiment) else float(sentiment)
-            return Verdict(segment, person, evidence, None, None, None, heard)
-        # With a single modality the divergence is NaN, which is not remarkable.
-        remarkable = divergence >= self.conflict_thresholds.get(int((~silent).sum()), 1.0)
-        return Verdict(
-            segment=segment,
-            person=person,
-            evidence=evidence,
-            fused=fused,
-            label=EKMAN.labels[int(fused.argmax())],
-            confidence=float(fused.max()),
-            sentiment=float(sentiment),
-            conflict=None if np.isnan(divergence) else float(divergence),
-            conflict_text=conflict_in_words(P, tuple(self.experts), EKMAN.labels) if remarkable else "",
+def shipped_for(fuser: NamedFuser) -> dict[str, str]:
+    """Names of the shipped experts, by modality, that a fuser knows. Raises ConfigError where it knows none."""
+    known = {modality: name for modality, name in DEFAULT_EXPERTS.items() if modality in fuser.modalities}
+    if not known:
+        raise ConfigError(
+            f"the fuser knows {', '.join(fuser.modalities)}; there are shipped experts for "
+            f"{', '.join(DEFAULT_EXPERTS)}: choose experts for its modalities"
         )
-
-
-def _check_experts(experts: Mapping[str, Expert]) -> None:
-    """Raise ConfigError where labels mean nothing to the fuser, or two experts would count the same evidence twice."""
-    for modality, expert in experts.items():
-        try:
-            check_emotions(expert.labels)
-        except ConfigError as error:
-            raise ConfigError(f"{modality}, expert {expert.name!r}: {error}") from error
-        twice = [m for m in getattr(expert, "covers", ()) if m != modality and m in experts]
-        if twice:
-            raise ConfigError(
-                f"expert {expert.name!r} reads {' and '.join(twice)} itself; another expert for that would count the "
-                f"same evidence twice, so leave out {', '.join(twice)}"
-            )
-
-
-def _pool_of(experts: Mapping[str, Expert], learned: LogPool) -> LogPool:
-    """The learned pool for these experts; one that brings its own calibration keeps it, at its modality's weight."""
-    pool = learned
-    for modality, expert in experts.items():
-        if _own_prior(expert) is not None:
-            known = modality in learned.modalities
-            weight = learned.weights[learned.modalities.index(modality)] if known else 1.0
-            pool = pool.with_modality(modality, float(weight))
-    return pool.select(tuple(experts))
-
-
-def _own_prior(expert: Expert) -> np.ndarray | None:
-    """Label frequencies (k,) under which an expert says that its answers are calibrated; None where it says nothing."""
-    prior: np.ndarray | None = getattr(expert, "prior", None)
-    return prior
+    return known
 
 
 class _Watched:
@@ -379,13 +348,18 @@ class _Answer:
 
     def analysis(self) -> Analysis:
         people = self._people()
-        by_person = [self.analyzer.fuse(person, self.timeline) for person in people]
+        words = self._words()
+        duration = self.recording.duration
+        by_person = [self.analyzer.fuse(person, self.timeline, words, duration) for person in people]
         verdicts = [verdict for row in zip(*by_person, strict=True) for verdict in row]
         source = Source(self.recording.name, self.recording.path, self.recording.duration, self.recording.kind)
         return Analysis(
             source=source,
             verdicts=verdicts,
-            summaries=[self.analyzer.summarise(person, self.timeline) for person in people],
+            summaries=[
+                self.analyzer.summarise(person, self.timeline, " ".join(c.text for c in self.recording.cues))
+                for person in people
+            ],
             persons=[
                 Person(r.person, r.times, r.boxes)
                 for readings in people
@@ -404,6 +378,13 @@ class _Answer:
         scene = {m: own[0] for m, own in self.readings.items()}
         return [scene | {seen: person} for person in self.readings[seen]] if seen else [scene]
 
+    def _words(self) -> list[str]:
+        """What is said in each window; nothing where the prior does not ask."""
+        if "words" not in self.analyzer.prior.needs:
+            return []
+        cues = self.recording.cues
+        return [" ".join(c.text for c in cues if c.segment.overlap(segment) > 0) for segment in self.timeline]
+
     def _language(self, text: str) -> str | None:
         recognise = getattr(self.analyzer.experts.get("text"), "language_of", None)
         return recognise(text) if recognise else None
@@ -417,7 +398,8 @@ class _Answer:
             "window": round(self.timeline[0].duration, 6),
             "hop": round(self.timeline[1].start - self.timeline[0].start, 6) if len(self.timeline) > 1 else None,
             "experts": experts,
-            "fuser": {"name": "calibrated logarithmic pool", "weights": {"fuser": self.analyzer.fuser.sha256}},
+            "fuser": {"name": self.analyzer.fuser.method, "weights": {"fuser": self.analyzer.fuser.sha256}},
+            "prior": self.analyzer.prior.describe(self.analyzer.context),
             "conflict_thresholds": {str(n): t for n, t in self.analyzer.conflict_thresholds.items()},
         }
 
@@ -433,16 +415,6 @@ class _Answer:
             f"{n_people} persons are seen; {' and '.join(shared)} cannot be told apart by person "
             "and count for each of them",
         )
-
-
-def _sentiment_pool(pool: LogPool) -> LogPool:
-    priors, prior = to_sentiment(pool.priors), to_sentiment(pool.prior)
-    return LogPool(pool.modalities, SENTIMENT.labels, pool.temperatures, pool.weights, priors, prior, pool.separate)
-
-
-def _sentiment_score(P: np.ndarray) -> np.ndarray:
-    """Sentiment in -1…1: how much more probable positive is than negative, (n,) from P (n, 3)."""
-    return np.asarray(P[:, SENTIMENT.index("positive")] - P[:, SENTIMENT.index("negative")])
 
 
 def _mean(P: np.ndarray) -> np.ndarray:
@@ -477,15 +449,21 @@ def analyze(
     experts: Mapping[str, Expert] | None = None,
     language: str | None = None,
     progress: Progress | None = None,
+    fuser: NamedFuser | str | Path | None = None,
+    prior: Prior | str | Path | None = None,
+    context: str | None = None,
 ) -> Analysis:
     """Analyse one recording, or bare ``text``, with the shipped experts.
 
-    ``window`` and ``hop`` in seconds; ``language`` "en" or "zh" where it shall not be recognised. Use `Analyzer` for
-    many recordings. Raises ConfigError unless exactly one of ``path`` and ``text`` is given.
+    ``window`` and ``hop`` in seconds; ``language`` "en" or "zh" where it shall not be recognised; ``experts``,
+    ``fuser``, ``prior`` and ``context`` as in `Analyzer`, which is there for many recordings. Raises ConfigError unless
+    exactly one of ``path`` and ``text`` is given.
     """
     if (path is None) == (text is None):
         raise ConfigError("analyze needs either the path of a recording or a text")
-    analyzer = Analyzer(load_experts(language=language) if experts is None else experts, window, hop)
+    if experts is None and language is not None:
+        experts = load_experts(language=language)
+    analyzer = Analyzer(experts, window, hop, fuser, prior=prior, context=context)
     if path is not None:
         return analyzer.analyze(path, transcript, progress)
     assert text is not None

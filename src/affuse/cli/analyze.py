@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affuse.cli.options import AsrModel, Bundle, Transcribe
+from affuse.cli.options import AsrModel, Bundle, Context, Fuser, PriorOption, Transcribe
 from affuse.cli.progress import progress_bar
 from affuse.errors import AffuseError, ConfigError, MediaError
 from affuse.timeline import DEFAULT_WINDOW
@@ -59,6 +59,9 @@ def analyze(
         Path | None, typer.Option(help="Table of numbers for a joint expert that reads some, a row a recording.")
     ] = None,
     bundle: Bundle = None,
+    fuser: Fuser = None,
+    prior: PriorOption = None,
+    context: Context = None,
     language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
@@ -73,12 +76,10 @@ def analyze(
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
     if bundle is not None and experts is not None:
         raise ConfigError("give either --bundle or --experts; a bundle says itself which experts it has")
-    from affuse.pipeline import Analyzer, load_experts  # brings the decoders and networks, which --help does without
+    from affuse.pipeline import make_analyzer  # brings the decoders and networks, which --help does without
 
-    if bundle is None:
-        analyzer = Analyzer(load_experts(parse_experts(experts), language, features), window, hop)
-    else:
-        analyzer = Analyzer.from_bundle(bundle, window, hop, language, features)
+    chosen = parse_experts(experts)
+    analyzer = make_analyzer(bundle, chosen, window, hop, language, features, fuser=fuser, prior=prior, context=context)
     if transcribe or asr_model is not None:
         from affuse.experts.transcribe import Transcriber
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from affuse.cli.analyze import parse_experts
+from affuse.cli.options import Fuser
 from affuse.errors import ConfigError
 
 __all__ = ["export"]
@@ -23,6 +24,7 @@ def export(
     experts: Annotated[
         str | None, typer.Option(help="Experts of the system, for example face,text,voice=runs/mine/bundle.")
     ] = None,
+    fuser: Fuser = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder of the data sets: calibrates INT8, and measures accuracy.", envvar="AFFUSE_DATA"),
@@ -42,7 +44,7 @@ def export(
     from affuse.exporting import Order
     from affuse.exporting import export as run  # brings decoders and networks, which --help does without
 
-    facts = run(bundle, Order(to, out, data, rows, clip, transcript), parse_experts(experts))
+    facts = run(bundle, Order(to, out, data, rows, clip, transcript), parse_experts(experts), fuser)
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return

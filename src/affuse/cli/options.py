@@ -7,11 +7,21 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsrModel", "Bundle", "Transcribe"]
+__all__ = ["AsrModel", "Bundle", "Context", "Fuser", "PriorOption", "Transcribe"]
 
 Bundle = Annotated[
     Path | None, typer.Option(help="Use the experts and the fuser of this folder, which affuse export wrote.")
 ]
+Fuser = Annotated[
+    Path | None, typer.Option(help="Folder of a fitted fuser, from affuse fuse --save (default: the shipped one).")
+]
+PriorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prior", help="What is expected beforehand: dialogue, uniform, tempered or a file (default: the fuser's)."
+    ),
+]
+Context = Annotated[str | None, typer.Option(help="Context of the recordings, where the prior knows some.")]
 Transcribe = Annotated[
     bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
 ]

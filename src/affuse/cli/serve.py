@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affuse.cli.options import AsrModel, Bundle, Transcribe
+from affuse.cli.options import AsrModel, Bundle, Fuser, PriorOption, Transcribe
 from affuse.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def serve(
     keep_hours: Annotated[float, typer.Option(help="How long results stay, in hours.", min=0.01)] = 24,
     max_live: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
     bundle: Bundle = None,
+    fuser: Fuser = None,
+    prior: PriorOption = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
     private: Annotated[
@@ -77,6 +79,8 @@ def serve(
         keep_seconds=keep_hours * 3600,
         max_live=max_live,
         bundle=None if bundle is None else _checked(bundle),
+        fuser=None if fuser is None else _checked_fuser(fuser),
+        prior=None if prior is None else _checked_prior(prior),
         transcribe=transcribe,
         asr_model=None if asr_model is None else str(asr_model.absolute()),
         private=private,
@@ -90,6 +94,20 @@ def _checked(bundle: Path) -> str:
     from affuse.experts.bundle import read_system
 
     return str(read_system(bundle).folder.absolute())
+
+
+def _checked_fuser(folder: Path) -> str:
+    from affuse.fusion.named import NamedFuser
+
+    NamedFuser.read(folder).over_emotions()
+    return str(folder.absolute())
+
+
+def _checked_prior(prior: str) -> str:
+    from affuse.fusion.priors import NAMES, Prior
+
+    Prior.find(prior)
+    return prior if prior in NAMES else str(Path(prior).absolute())
 
 
 def _default_folder() -> Path:

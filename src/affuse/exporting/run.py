@@ -22,8 +22,10 @@ from affuse.experts.bundle.system import FUSER, NAMES, OwnWeights, System, seal
 from affuse.exporting import licences, parity
 from affuse.exporting.asking import answers, feeds_for, watched
 from affuse.exporting.quantisation import is_quantised, quantise
+from affuse.fusion import persistence
+from affuse.fusion.named import NamedFuser
 from affuse.media import Recording
-from affuse.pipeline import Analyzer, LearnedFuser, load_experts
+from affuse.pipeline import Analyzer, load_experts, shipped_for
 
 __all__ = ["SHIPPED", "TARGETS", "Order", "export"]
 
@@ -83,12 +85,15 @@ class _Network:
     target: Path
 
 
-def export(source: str, order: Order, experts: Mapping[str, str] | None = None) -> dict[str, Any]:
+def export(
+    source: str, order: Order, experts: Mapping[str, str] | None = None, fuser: Path | None = None
+) -> dict[str, Any]:
     """Export ``source``, "shipped" or a bundle's folder; returns what parity.json says.
 
     ``experts`` (modality to "face", "voice", "text" or the folder of a bundle) are those of the system instead of the
-    shipped ones. Raises ConfigError for an unknown source or target or where TensorRT is not there, AssetError where
-    what was exported answers otherwise than its source; nothing is left then.
+    shipped ones, and ``fuser`` (a folder that ``affuse fuse --save`` or a recipe wrote) is its fuser. Raises
+    ConfigError for an unknown source or target or where TensorRT is not there, AssetError where what was exported
+    answers otherwise than its source; nothing is left then.
     """
     if order.target not in TARGETS:
         raise ConfigError(f"unknown target {order.target!r}; known: {', '.join(TARGETS)}")
@@ -99,12 +104,14 @@ def export(source: str, order: Order, experts: Mapping[str, str] | None = None) 
         if order.clip is None:
             order = replace(order, clip=probes.write_clip(scratch / "drawn.mp4"), transcript=_words(scratch))
         if source == SHIPPED:
-            return _system(_Shipped(experts), order, scratch)
+            return _system(_Shipped(experts, fuser), order, scratch)
         if experts is not None:
             raise ConfigError("--experts choose the experts of a system; export them from 'shipped'")
         if is_system(source):
-            return _system(_Exported(read_system(source)), order, scratch)
+            return _system(_Exported(read_system(source), fuser), order, scratch)
         if is_bundle(source):
+            if fuser is not None:
+                raise ConfigError("--fuser is for a whole system; a single expert has none")
             return _bundle(read_bundle(source), order, scratch)
     raise ConfigError(f"{source} is neither {SHIPPED!r} nor the folder of a bundle; name what is to be exported")
 
@@ -117,12 +124,13 @@ class _Shipped:
 
     name = SHIPPED
 
-    def __init__(self, chosen: Mapping[str, str] | None) -> None:
-        chosen = DEFAULT_EXPERTS if chosen is None else chosen
+    def __init__(self, chosen: Mapping[str, str] | None, fuser: Path | None) -> None:
+        self.fuser = weights.shipped("fuser").parent if fuser is None else fuser
+        self.learned = NamedFuser.read(self.fuser)
+        chosen = shipped_for(self.learned) if chosen is None else chosen
         self.experts = load_experts(chosen)
         self.bundles = {m: read_bundle(name) for m, name in chosen.items() if name != DEFAULT_EXPERTS.get(m)}
         self.own = {m: sorted(NAMES[m]) for m in chosen if m not in self.bundles}
-        self.fuser = weights.shipped("fuser")
 
     def path(self, modality: str, name: str) -> Path:
         return weights.shipped(name)
@@ -138,13 +146,14 @@ class _Shipped:
 class _Exported:
     """A system that was exported before as the source of another."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, fuser: Path | None) -> None:
         self.name = str(system.folder)
         self.experts = system.experts()
         described = system.description
         self.bundles = {m: read_bundle(system.folder / folder) for m, folder in described.bundles.items()}
         self.own = {m: sorted(names) for m, names in described.weights.items()}
-        self.fuser = system.fuser
+        self.fuser = system.fuser if fuser is None else fuser
+        self.learned = NamedFuser.read(self.fuser)
         self._system = system
 
     def path(self, modality: str, name: str) -> Path:
@@ -174,15 +183,16 @@ def _system(source: _Shipped | _Exported, order: Order, scratch: Path) -> dict[s
             (place / modality).mkdir()
         for network in networks:
             _convert(network, source.experts[network.modality], order, facts)
-        shutil.copyfile(source.fuser, place / FUSER)
+        (place / FUSER).mkdir()
+        source.learned.write(place / FUSER) if source.fuser.is_file() else _copy_fuser(source.fuser, place / FUSER)
         for modality, names in source.own.items():
             for name in names:
                 _copy_card(source.card(modality, name), place / modality / f"{name}.md")
         assemble = _Assembly(source, networks, order, facts)
         _measure(source.experts, lambda: assemble(place).experts(), networks, order, facts)
         system = assemble(place)
-        fuser = LearnedFuser.read(source.fuser)
-        _time(Analyzer(source.experts, fuser=fuser), Analyzer(system.experts(), fuser=fuser), networks, order, facts)
+        before, after = (Analyzer(own, fuser=source.learned) for own in (source.experts, system.experts()))
+        _time(before, after, networks, order, facts)
         (place / parity.FILE).write_text(facts.text(), encoding="utf-8")
         (place / licences.FILE).write_text(assemble.licences(), encoding="utf-8")
         assemble(place)
@@ -383,6 +393,12 @@ def _check_tensorrt() -> None:
 
 def _sizes(network: _Network) -> dict[str, int]:
     return {"before": network.source.stat().st_size, "after": network.target.stat().st_size}
+
+
+def _copy_fuser(folder: Path, target: Path) -> None:
+    for name in persistence.FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)
 
 
 def _copy_card(card: Path, target: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from affuse.errors import ConfigError
+from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask
 from affuse.fusion.calibrated import CalibratedLogPool
 from affuse.fusion.pooling import common_cause_pool, soften
@@ -52,6 +54,38 @@ class CommonCausePool(CalibratedLogPool):
     def __init__(self, shrinkage: float = 50.0, prior: ArrayLike | None = None, separate: float = 0.1) -> None:
         super().__init__(shrinkage, prior)
         self.separate = separate
+
+    @classmethod
+    def of(
+        cls, temperatures: ArrayLike, weights: ArrayLike, priors: ArrayLike, prior: ArrayLike, separate: float = 0.1
+    ) -> Self:
+        """A fitted pool from numbers that were learned elsewhere.
+
+        Parameters
+        ----------
+        temperatures, weights : array of shape (m,)
+        priors : array of shape (m, k)
+            Label frequencies that each modality is calibrated under.
+        prior : array of shape (k,)
+            Those of the answer.
+        separate : float
+            As in the class.
+
+        Raises
+        ------
+        DataError
+            Where shapes do not fit each other.
+        """
+        pool = cls(separate=separate)
+        pool.temperatures_, pool.weights_, pool.priors_, pool.prior_ = (
+            np.array(values, dtype=float) for values in (temperatures, weights, priors, prior)
+        )
+        m, k = pool.temperatures_.size, pool.prior_.size
+        shapes = [a.shape for a in (pool.temperatures_, pool.weights_, pool.priors_, pool.prior_)]
+        if shapes != [(m,), (m,), (m, k), (k,)]:
+            raise DataError(f"temperatures, weights, priors and prior do not fit each other: {shapes}")
+        pool.classes_, pool.n_modalities_ = np.arange(k), m
+        return pool
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         """Learn temperatures, then weights. Raises ConfigError where ``separate`` is out of range."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,10 +84,13 @@ class NamedFuser:
     def read(cls, folder: str | Path, trusted: Sequence[str] = ()) -> NamedFuser:
         """Read what `write`, ``affuse fuse --save``, ``affuse tune --save`` or a recipe wrote.
 
-        ``trusted`` as in `affuse.fusion.load`. Raises AssetError where a file is missing, was changed, holds types
-        that are not trusted, or does not name modalities and labels.
+        ``trusted`` as in `affuse.fusion.load`. The fuser.json of a system that affuse 0.1 exported is read as well.
+        Raises AssetError where a file is missing, was changed, holds types that are not trusted, or does not name
+        modalities and labels.
         """
         folder = Path(folder)
+        if folder.is_file():
+            return _read_pool(folder)
         notes = persistence.read_notes(folder)
         missing = [name for name in ("modalities", "labels") if not isinstance(notes.get(name), list)]
         if missing:
@@ -223,8 +227,10 @@ class NamedFuser:
         """
         if name in self.modalities:
             return self
-        m = len(self.modalities)
-        return replace(self, fuser=Widened(self.fuser, m, self.prior), modalities=(*self.modalities, name))
+        fuser = Widened(self.fuser, len(self.modalities), self.prior)
+        priors = {**self.notes.get("priors", {}), name: self.prior.tolist()}
+        notes = {**self.notes, "priors": priors}
+        return replace(self, fuser=fuser, modalities=(*self.modalities, name), notes=notes)
 
     def prior_of(self, modality: str) -> Array | None:
         """Label frequencies (k,) under which the fuser takes a modality to be calibrated; None where it is not noted.
@@ -256,6 +262,27 @@ class NamedFuser:
             return {int(n): float(value) for n, value in noted.items()}
         except (AttributeError, TypeError, ValueError) as error:
             raise AssetError(f"the fuser's note of conflict thresholds does not hold together: {error}") from error
+
+
+def _read_pool(path: Path) -> NamedFuser:
+    """The pool of a system that was exported when a fuser was a single file of numbers."""
+    from affuse.fusion.causes import CommonCausePool
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        own = values["pool"]
+        numbers = (own[name] for name in ("temperatures", "weights", "priors", "prior"))
+        pool = CommonCausePool.of(*numbers, separate=float(own["separate"]))
+        notes = {
+            "priors": dict(zip(own["modalities"], own["priors"], strict=True)),
+            "prior": {"name": "dialogue", "frequencies": own["prior"]},
+            "conflict_thresholds": values["conflict_thresholds"],
+        }
+        names = tuple(own["modalities"]), tuple(own["labels"])
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return NamedFuser(pool, *names, "common_cause", notes, sha256)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AssetError(f"{path} does not hold what a fuser has learned ({error})") from error
 
 
 def _place_among_emotions(label: str) -> int | None:

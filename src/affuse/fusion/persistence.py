@@ -23,11 +23,12 @@ import numpy as np
 from affuse.errors import AssetError, OutputError
 from affuse.fusion.state import Decoder, Encoder, class_name
 
-__all__ = ["ARRAYS", "CARD", "MODEL", "holds_fuser", "load", "read_notes", "save", "untrusted_types"]
+__all__ = ["ARRAYS", "CARD", "FILES", "MODEL", "holds_fuser", "load", "read_notes", "save", "untrusted_types"]
 
 CARD = "fuser.json"
 ARRAYS = "arrays.npz"
 MODEL = "fuser.skops"
+FILES = (CARD, ARRAYS, MODEL)
 FORMAT = 2
 _TRIED = 16  # modalities that a fuser is asked about by themselves when it is read
 _FIRST_FORMAT = 1  # the whole fuser in a file of skops; read, no longer written

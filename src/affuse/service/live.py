@@ -162,7 +162,10 @@ class _Live:
         from affuse.service.stream import LiveExperts  # brings the libraries for pictures, which only this needs
 
         with self._lock:
-            self.experts = self.experts or LiveExperts(self.settings.bundle, self._transcriber())
+            settings = self.settings
+            self.experts = self.experts or LiveExperts(
+                settings.bundle, self._transcriber(), settings.fuser, settings.prior
+            )
             return self.experts
 
     def _transcriber(self) -> Transcriber | None:

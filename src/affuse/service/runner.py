@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from affuse.analysis import Analysis
     from affuse.experts.base import Expert
     from affuse.experts.transcribe import Transcriber
-    from affuse.pipeline import Analyzer, LearnedFuser
+    from affuse.fusion.named import NamedFuser
+    from affuse.fusion.priors import Prior
+    from affuse.pipeline import Analyzer
 
-    _Loaded = tuple[dict[str, Expert], LearnedFuser, Transcriber | None]
+    _Loaded = tuple[dict[str, Expert], NamedFuser, Transcriber | None, Prior | None]
 
 __all__ = ["Order", "main"]
 
@@ -50,6 +52,8 @@ class Order:
     max_duration: float = float("inf")
     private: bool = False
     bundle: str | None = None
+    fuser: str | None = None
+    prior: str | None = None
     transcribe: bool = False
     asr_model: str | None = None
 
@@ -107,19 +111,28 @@ def _answer(order: Order, loaded: dict[str | None, _Loaded], say: Callable[..., 
 
 
 def _analyzer(order: Order, loaded: dict[str | None, _Loaded]) -> Analyzer:
-    from affuse.experts.transcribe import Transcriber
-    from affuse.pipeline import Analyzer, load_experts, load_system, shipped_fuser
+    from affuse.pipeline import Analyzer
 
     if order.language not in loaded:
-        transcriber = Transcriber(order.asr_model, order.language) if order.transcribe else None
-        experts, fuser = (
-            (load_experts(language=order.language), shipped_fuser())
-            if order.bundle is None
-            else load_system(order.bundle, order.language)
-        )
-        loaded[order.language] = (experts, fuser, transcriber)
-    experts, fuser, transcriber = loaded[order.language]
-    return Analyzer(experts, order.window, order.hop, fuser, transcriber)
+        loaded[order.language] = _load(order)
+    experts, fuser, transcriber, prior = loaded[order.language]
+    return Analyzer(experts, order.window, order.hop, fuser, transcriber, prior)
+
+
+def _load(order: Order) -> _Loaded:
+    from affuse.experts.transcribe import Transcriber
+    from affuse.fusion.named import NamedFuser
+    from affuse.fusion.priors import Prior
+    from affuse.pipeline import load_experts, load_system, shipped_for, shipped_fuser
+
+    transcriber = Transcriber(order.asr_model, order.language) if order.transcribe else None
+    prior = None if order.prior is None else Prior.find(order.prior)
+    fuser = None if order.fuser is None else NamedFuser.read(order.fuser)
+    if order.bundle is not None:
+        experts, own = load_system(order.bundle, order.language)
+        return experts, fuser or own, transcriber, prior
+    fuser = fuser or shipped_fuser()
+    return load_experts(shipped_for(fuser), order.language), fuser, transcriber, prior
 
 
 def _analyse(order: Order, analyzer: Analyzer, say: Callable[..., None]) -> Analysis:

@@ -31,6 +31,8 @@ class Settings:
     private: keep nothing but scores. keep_uploads: keep recordings after their job.
     max_live: live streams at a time.
     bundle: folder that ``affuse export`` wrote, whose experts and fuser answer; the shipped ones where None.
+    fuser: folder of a fitted fuser that answers instead. prior: what is expected before a recording is seen, a name or
+        the path of a file; the fuser's default where None.
     transcribe: recognise the words of recordings without a transcript, and of live streams.
     asr_model: folder of the weights for that.
     """
@@ -53,6 +55,8 @@ class Settings:
     keep_uploads: bool = False
     max_live: int = 8
     bundle: str | None = None
+    fuser: str | None = None
+    prior: str | None = None
     transcribe: bool = False
     asr_model: str | None = None
 

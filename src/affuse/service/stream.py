@@ -18,11 +18,13 @@ from affuse.experts.face.expert import MAX_SIDE
 from affuse.experts.text import TextExpert
 from affuse.experts.transcribe import NOT_INSTALLED, Transcriber
 from affuse.experts.voice import VoiceExpert
+from affuse.fusion.named import NamedFuser
+from affuse.fusion.priors import Prior
 from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.decoding import Probe
 from affuse.media.pictures import decode_picture
 from affuse.media.transcript import Words
-from affuse.pipeline import Analyzer, LearnedFuser, shipped_fuser
+from affuse.pipeline import Analyzer, shipped_fuser
 from affuse.timeline import Segment, Timeline
 
 __all__ = ["Answer", "LiveExperts", "Moment", "Picture", "Sound", "Stream"]
@@ -70,19 +72,27 @@ class Answer:
 class LiveExperts:
     """The shipped experts or those of a bundle, loaded once for all streams, and safe to be asked by several threads.
 
-    ``transcriber`` recognises words; where it cannot, it is None from then on and ``wordless`` says why. Raises
-    AssetError where weights are missing, ConfigError where the ``bundle`` lacks one of face, voice and text.
+    ``transcriber`` recognises words; where it cannot, it is None from then on and ``wordless`` says why. ``fuser`` and
+    ``prior`` as in `Analyzer`; the bundle's fuser, or the shipped one, where None. Raises AssetError where weights are
+    missing, ConfigError where ``bundle`` or ``fuser`` lacks one of face, voice and text.
     """
 
-    def __init__(self, bundle: str | None = None, transcriber: Transcriber | None = None) -> None:
+    def __init__(
+        self,
+        bundle: str | None = None,
+        transcriber: Transcriber | None = None,
+        fuser: str | None = None,
+        prior: str | None = None,
+    ) -> None:
+        self._prior = None if prior is None else Prior.find(prior)
         self.transcriber, self.wordless = _ready(transcriber)
         self.detector: FaceDetector = _OwnDetector()
         if bundle is None:
-            self._fuser = shipped_fuser()
+            self._fuser = shipped_fuser() if fuser is None else NamedFuser.read(fuser)
             self.face, self.voice, self._text = FaceExpert(self.detector), VoiceExpert(), TextExpert()
         else:
             system = read_system(bundle)
-            self._fuser = LearnedFuser.read(system.fuser)
+            self._fuser = NamedFuser.read(system.fuser if fuser is None else fuser)
             self.face, self.voice, self._text = _live(system.experts(detector=self.detector), bundle)
         self._try()
 
@@ -93,7 +103,7 @@ class LiveExperts:
     def analyzer(self, language: str | None) -> Analyzer:
         """What fuses them, for words in one language or (None) in whatever is recognised."""
         text = self._text.in_language(language)
-        return Analyzer({"face": self.face, "voice": self.voice, "text": text}, fuser=self._fuser)
+        return Analyzer({"face": self.face, "voice": self.voice, "text": text}, fuser=self._fuser, prior=self._prior)
 
     def _try(self) -> None:
         """Run every network once: the first run of each takes longer."""
@@ -253,7 +263,8 @@ class Stream:
         }
         if self._wordless and not moment.cues:
             readings["text"] = replace(readings["text"], reasons=(self._wordless,))
-        (verdict,) = self._analyzer.fuse(readings, timeline)
+        words = " ".join(cue.text for cue in moment.cues)
+        (verdict,) = self._analyzer.fuse(readings, timeline, [words])
         boxes = readings["face"].boxes
         return Answer(verdict, boxes[0] if len(boxes) else None)
 

@@ -240,6 +240,8 @@ class Worker:
             max_duration=self.settings.max_duration,
             private=self.settings.private,
             bundle=self.settings.bundle,
+            fuser=self.settings.fuser,
+            prior=self.settings.prior,
             transcribe=self.settings.transcribe,
             asr_model=self.settings.asr_model,
             **job.options,

@@ -1,6 +1,7 @@
 """Recipe of the shipped fuser: temperatures, weights and the conflict threshold from the experts' held-out answers.
 
-``python -m affuse.training.fuser --runs runs --out runs/fuser``
+``python -m affuse.training.fuser --runs runs --out runs/fuser`` writes the folder ``runs/fuser/fuser``, which is a
+fuser as ``affuse fuse --save`` writes one.
 
 No corpus at hand shows all three modalities of the same moment to experts that never saw it. The recipe therefore
 pairs the experts' held-out answers by label: a label is drawn, and then, for every modality by itself, a held-out row
@@ -15,20 +16,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from affuse.evaluation import classification_report
-from affuse.fusion import LogPool, conflict, present, soften
+from affuse.fusion import CommonCausePool, NamedFuser, conflict, present, soften
 from affuse.fusion.calibrated import fit_temperature, fit_weights
-from affuse.labels import EKMAN, FERPLUS, SMP2020, VOICE, LabelSpace, to_emotions
+from affuse.labels import EKMAN, FERPLUS, SMP2020, VOICE, LabelSpace, merge_emotions, to_emotions
 
-__all__ = ["HeldOut", "learn", "pair_by_label", "read_held_out"]
+__all__ = ["HeldOut", "learn", "named", "pair_by_label", "read_held_out"]
 
 _MISSING_SHARE = 0.3
 _N_ROWS = 20_000
@@ -62,7 +62,7 @@ def read_held_out(path: Path, labels: LabelSpace, prefix: str = "") -> HeldOut:
     onto = to_emotions(np.eye(len(labels)), labels).argmax(axis=1)
     _, order = np.unique(groups, return_inverse=True)
     half = np.random.default_rng(0).permutation(order.max() + 1) % 2 == 0
-    return HeldOut(to_emotions(P, labels), onto[targets], half[order])
+    return HeldOut(merge_emotions(P, labels), onto[targets], half[order])
 
 
 def pair_by_label(
@@ -81,8 +81,8 @@ def pair_by_label(
     return P, y
 
 
-def learn(experts: Mapping[str, HeldOut], prior: np.ndarray) -> dict[str, Any]:
-    """Fit the pool on one half, measure it on the other; returns pool, thresholds and facts as plain numbers.
+def learn(experts: Mapping[str, HeldOut], prior: np.ndarray) -> NamedFuser:
+    """Fit the pool on one half and measure it on the other; thresholds and figures are in the notes.
 
     ``prior`` (7,) is how often the emotions occur in recordings of people, before anything is seen.
     """
@@ -93,13 +93,22 @@ def learn(experts: Mapping[str, HeldOut], prior: np.ndarray) -> dict[str, Any]:
     temperatures = np.array([fit_temperature(P, y) for P, y in teaching.values()])
     P, y = pair_by_label(teaching, prior, _N_ROWS, rng)
     weights = np.minimum(fit_weights(soften(P, temperatures), y, priors, prior, _SHRINKAGE), 1.0)
-    pool = LogPool(tuple(experts), EKMAN.labels, temperatures, weights, priors, prior, _SEPARATE)
+    pool = CommonCausePool.of(temperatures, weights, priors, prior, _SEPARATE)
+    fuser = named(pool, tuple(experts), priors, prior)
     reported = pair_by_label({name: held_out.half(False) for name, held_out in experts.items()}, prior, _N_ROWS, rng)
-    return {
-        "pool": pool.to_dict(),
-        "conflict_thresholds": _thresholds(pool.calibrate(P)),
-        "measured": _measure(pool, *reported),
+    thresholds = _thresholds(fuser.alone(P, fuser.modalities))
+    return replace(
+        fuser, notes={**fuser.notes, "conflict_thresholds": thresholds, "measured": _measure(fuser, *reported)}
+    )
+
+
+def named(pool: CommonCausePool, modalities: tuple[str, ...], priors: np.ndarray, prior: np.ndarray) -> NamedFuser:
+    """The pool with its names, the priors (m, 7) of its modalities, and the prior (7,) of its answers: dialogue's."""
+    notes = {
+        "priors": dict(zip(modalities, priors.tolist(), strict=True)),
+        "prior": {"name": "dialogue", "frequencies": prior.tolist()},
     }
+    return NamedFuser(pool, modalities, EKMAN.labels, "common_cause", notes)
 
 
 def _thresholds(P: np.ndarray) -> dict[str, float]:
@@ -108,20 +117,16 @@ def _thresholds(P: np.ndarray) -> dict[str, float]:
     return {str(n): float(np.quantile(divergence[speakers == n], _CONFLICT_QUANTILE)) for n in range(2, P.shape[1] + 1)}
 
 
-def _measure(pool: LogPool, P: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    P = pool.calibrate(P)
-    complete = present(P).all(axis=1)
+def _measure(fuser: NamedFuser, P: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    P, y = P[present(P).all(axis=1)], y[present(P).all(axis=1)]
 
     def facts(answers: np.ndarray) -> dict[str, float]:
-        report = classification_report(answers[complete], y[complete], EKMAN.labels)
+        report = classification_report(answers, y, EKMAN.labels)
         return {key: round(report[key], 4) for key in ("accuracy", "uar", "ece")}
 
-    alone = {}
-    for j, name in enumerate(pool.modalities):
-        only = np.full_like(P, np.nan)
-        only[:, j] = P[:, j]
-        alone[name] = facts(pool(only))
-    return {"n": int(complete.sum()), "fused": facts(pool(P)), **alone}
+    alone = fuser.alone(P, fuser.modalities)
+    single = {name: facts(alone[:, j]) for j, name in enumerate(fuser.modalities)}
+    return {"n": len(y), "fused": facts(fuser.fuse(P, fuser.modalities)), **single}
 
 
 def _main() -> None:
@@ -141,11 +146,8 @@ def _main() -> None:
         },
         dialogue_frequencies(runs / "text_en" / "held_out.npz"),
     )
-    options.out.mkdir(parents=True, exist_ok=True)
-    temporary = options.out / "fuser.part"
-    temporary.write_text(json.dumps(learnt, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, options.out / "fuser.json")
-    print(json.dumps(learnt["measured"], indent=2), "weights", learnt["pool"]["weights"])
+    learnt.write(options.out / "fuser")
+    print(json.dumps(learnt.notes["measured"], indent=2), "weights", learnt.fuser.weights_.tolist())
 
 
 def dialogue_frequencies(path: Path) -> np.ndarray:

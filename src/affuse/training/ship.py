@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from affuse.experts.weights import sha256_of
+from affuse.fusion.persistence import CARD
 
 __all__ = ["ship"]
 
@@ -21,15 +22,15 @@ _ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 def ship(weights: Path, name: str, version: str, licence: str, assets: Path = _ASSETS) -> None:
-    """Copy ``weights`` into ``assets`` and enter size, SHA-256, version and licence in the manifest there."""
-    target = assets / weights.name
-    temporary = target.with_suffix(".part")
-    shutil.copyfile(weights, temporary)
-    os.replace(temporary, target)
+    """Copy ``weights`` into ``assets`` and enter size, SHA-256, version and licence in the manifest there.
+
+    Of the folder of a fuser all files are copied; the manifest pins its card, which pins the others.
+    """
+    target = _copied(weights, assets) / CARD if weights.is_dir() else _copied(weights, assets)
     path = assets / "manifest.json"
     entries = json.loads(path.read_text(encoding="utf-8"))
     entries[name] = {
-        "file": target.name,
+        "file": target.relative_to(assets).as_posix(),
         "sha256": sha256_of(target),
         "bytes": target.stat().st_size,
         "version": version,
@@ -40,9 +41,23 @@ def ship(weights: Path, name: str, version: str, licence: str, assets: Path = _A
     os.replace(temporary, path)
 
 
+def _copied(source: Path, place: Path) -> Path:
+    """Copy a file or a folder into ``place``, whole or not at all; returns where it is."""
+    target = place / source.name
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+        for path in sorted(p for p in source.iterdir() if p.is_file()):
+            _copied(path, target)
+        return target
+    temporary = target.with_suffix(".part")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+    return target
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path, help="file that a recipe made")
+    parser.add_argument("weights", type=Path, help="file that a recipe made, or the folder of a fuser")
     parser.add_argument("--name", required=True, help="name of the weights, for example face")
     parser.add_argument("--version", required=True)
     parser.add_argument("--licence", required=True, help="licence of the data, in short")

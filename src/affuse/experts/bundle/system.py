@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FUSER", "NAMES", "OwnWeights", "System", "SystemDescription", "is_system", "kind_of", "read_system", "seal"]
 
-FUSER = "fuser.json"
+FUSER = "fuser"  # folder
+_FUSER_CARD = f"{FUSER}/fuser.json"
+_FUSER_FILE = "fuser.json"  # of systems that were exported when a fuser was a single file
 
 _KIND = "system"
 _FILE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -72,7 +74,8 @@ class SystemDescription:
                 raise ConfigError(f"{name!r} cannot be a file of a system")
             if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
                 raise ConfigError(f"the SHA-256 of {name} must be 64 hexadecimal digits; got {digest!r}")
-        needed = [FUSER, *(own.file for expert in self.weights.values() for own in expert.values())]
+        needed = [] if _FUSER_FILE in self.files else [_FUSER_CARD]
+        needed += [own.file for expert in self.weights.values() for own in expert.values()]
         needed += [f"{folder}/{DESCRIPTION}" for folder in self.bundles.values()]
         missing = [name for name in needed if name not in self.files]
         if missing:
@@ -145,8 +148,9 @@ class System:
 
     @property
     def fuser(self) -> Path:
-        """File of what the fuser has learned, in JSON."""
-        return self.folder / FUSER
+        """Place of the fuser, as `affuse.fusion.NamedFuser.read` reads it."""
+        folder = self.folder / FUSER
+        return folder if folder.is_dir() else self.folder / _FUSER_FILE
 
     def experts(
         self,
