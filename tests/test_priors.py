@@ -362,14 +362,14 @@ def test_windows_that_do_not_fit_are_refused() -> None:
         own().log_odds_of(Windows.of(["a"], evidence=[[1, 0, 0]]))
 
 
-def test_ten_thousand_words_in_a_hundred_thousand_windows_take_seconds() -> None:
+def test_ten_thousand_words_in_twenty_thousand_windows_take_less_than_a_second() -> None:
     lexicon = {f"word{i} {i}" if i % 3 else f"word{i}": {"sad": 0.1} for i in range(10_000)}
     rng = np.random.default_rng(0)
     words = [" ".join(f"word{j}" for j in row) for row in rng.integers(0, 30_000, (20_000, 12))]
     prior, windows = own(lexicon=lexicon), Windows.of(words)
     begin = time.process_time()
     prior.log_odds_of(windows)
-    assert time.process_time() - begin < 1.0 * 2  # a fifth of the windows, and twice that for slow machines
+    assert time.process_time() - begin < 1.0  # a fifth of 100,000 windows in a fifth of 5 s
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
