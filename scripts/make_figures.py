@@ -58,6 +58,32 @@ SETS = (
     Set("text", "chnsenticorp", "text_zh", "Chinese reviews, sentiment", "中文评论，情感倾向", "accuracy"),
 )
 
+
+@dataclass(frozen=True)
+class ProductSet:
+    """A set that whole answers are measured on, and what it is in both languages."""
+
+    dataset: str
+    about: str
+    zh: str
+
+
+PRODUCT = (
+    ProductSet(
+        "javanese_av",
+        "audiovisual clips, acted, 6 emotions, another corpus",
+        "视听片段，表演，6 种情绪，未参与训练的语料",
+    ),
+    ProductSet("ravdess", "whole clips, sound alone, acted English", "整段录音，仅声音，英语表演"),
+    ProductSet("emodb", "whole clips, sound alone, acted German", "整段录音，仅声音，德语表演"),
+    ProductSet(
+        "urdu_speech", "spontaneous talk shows, sound alone, another corpus", "自发谈话节目，仅声音，未参与训练的语料"
+    ),
+    ProductSet(
+        "ferplus", "web pictures, enlarged in a border, faces to be found", "网络图片，放大并加边框，人脸需自行检测"
+    ),
+)
+
 EXPERTS_ZH = {"face": "面部", "voice": "语音", "text": "文本"}
 
 
@@ -104,7 +130,16 @@ def measure(data: Path) -> dict[str, Any]:
     for clip in CLIPS:
         print(f"affuse analyze {clip.file}", flush=True)
         clips[clip.file] = affuse("analyze", str(data / "clips" / clip.file))["summary"]
-    return {"evaluate": evaluated, "clips": clips}
+    return {"product": measure_product(data), "evaluate": evaluated, "clips": clips}
+
+
+def measure_product(data: Path) -> dict[str, Any]:
+    """What the product answers about every set of `PRODUCT`, without any option."""
+    found = {}
+    for row in PRODUCT:
+        print(f"affuse evaluate --dataset {row.dataset}", flush=True)
+        found[row.dataset] = affuse("evaluate", "--dataset", row.dataset, "--data", str(data), "--split", "valid")
+    return found
 
 
 def percent(value: float) -> str:
@@ -148,6 +183,47 @@ def evaluated(figures: Mapping[str, Any], header: Sequence[str], name_of: Callab
     return table(header, rows)
 
 
+def product(
+    figures: Mapping[str, Any], header: Sequence[str], about: Callable[[ProductSet], str], names: Mapping[str, str]
+) -> str:
+    """The table of whole answers, with intervals that draw whole persons; ``names`` are the modalities' own."""
+    rows = []
+    for row in PRODUCT:
+        facts = figures["product"][row.dataset]
+        view = facts["as_answered"]
+        fused, best = view["fused"], view["best_single"]
+        single = view["modalities"][best]
+        rows.append(
+            [
+                about(row),
+                f"{fused['n']:,}",
+                percent(fused["coverage"]),
+                f"**{with_interval(fused, 'accuracy')}**",
+                with_interval(fused, "uar"),
+                fraction(fused["ece"]),
+                f"{names.get(best, best)} {percent(single['accuracy'])}",
+                points(view["difference"]),
+                percent(view["oracle"]["accuracy"]),
+            ]
+        )
+    return table(header, rows)
+
+
+def with_interval(facts: Mapping[str, Any], name: str) -> str:
+    """A share with its interval, such as 84.0 % (82.7–85.3)."""
+    interval = facts[f"{name}_ci95"]
+    return percent(facts[name]) + ("" if interval is None else f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})")
+
+
+def points(difference: Mapping[str, Any]) -> str:
+    """A paired difference in points with its interval, such as +3.4 (+1.2 to +5.6)."""
+    text = f"{100 * difference['difference']:+.1f}"
+    if difference["ci95"] is None:
+        return text
+    low, high = (100 * value for value in difference["ci95"])
+    return f"{text} ({low:+.1f} … {high:+.1f})"
+
+
 def card(figures: Mapping[str, Any], weights: str) -> str:
     """The table of one card: every set that its weights are measured on."""
     columns = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
@@ -188,6 +264,22 @@ def write(figures: Mapping[str, Any]) -> None:
     """Put all tables into their pages."""
     english = ("expert", "set", "rows", "of", "accuracy", "unweighted recall", "macro F1", "weighted F1")
     chinese = ("专家", "语料", "样本数", "类别数", "准确率", "平均召回率", "宏 F1", "加权 F1")
+    whole = (
+        *("set", "answered", "of all", "accuracy (95 %)", "unweighted recall (95 %)", "ECE"),
+        *("best single modality", "fused − best single (95 %)", "best choice of one"),
+    )
+    replace_block(
+        ROOT / "README.md", "product", product(figures, whole, lambda row: f"`{row.dataset}` ({row.about})", {})
+    )
+    whole_zh = (
+        *("语料", "有结论的样本", "占比", "准确率（95 %）", "平均召回率（95 %）", "ECE"),
+        *("最佳单模态", "融合 − 最佳单模态（95 %）", "逐条最佳选择"),
+    )
+    replace_block(
+        ROOT / "README.zh-CN.md",
+        "product",
+        product(figures, whole_zh, lambda row: f"`{row.dataset}`（{row.zh}）", EXPERTS_ZH),
+    )
     replace_block(
         ROOT / "README.md",
         "evaluate",

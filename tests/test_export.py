@@ -512,7 +512,7 @@ def test_a_bundle_without_a_modality_follows_no_live_stream(tmp_path: Path, clip
         (["export", "--transcript", "a.srt", "--out", "x"], "--transcript holds the words of --clip"),
         (["analyze", "a.mp4", "--bundle", "x", "--experts", "voice"], "give either --bundle or --experts"),
         (["analyze", "a.mp4", "--bundle", "nowhere"], "nowhere is no bundle"),
-        (["evaluate", "--dataset", "emodb", "--data", "x"], "give either --expert or --bundle"),
+        (["evaluate", "--dataset", "emodb", "--data", "x"], "x is not a folder"),
         (["bench", "--threads", "0"], "--threads takes whole numbers above 0"),
         (["bench", "--clip", "nowhere.mp4"], "nowhere.mp4 is not a file"),
         (["bench", "--bundle", "nowhere", "--threads", "1"], "nowhere is no bundle"),

@@ -53,6 +53,9 @@ def evaluate(
     prior: Annotated[
         str | None, typer.Option(help="How frequent emotions are taken to be: a name or a file, as for analyze.")
     ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Where the prior has frequencies or rules by context, the one that holds.")
+    ] = None,
     adapt: Annotated[
         str, typer.Option(help="Adapt to each person, or to the collection and its persons, without labels.")
     ] = "none",
@@ -83,7 +86,8 @@ def evaluate(
         raise ConfigError("--expert is measured on a --dataset; with --manifest, name it by --experts MODALITY=EXPERT")
     # Rows are checked before anything heavy is loaded.
     rows = _rows(manifest, dataset, data, split, by or [])
-    analyzer = _analyzer(bundle, experts, fuser, prior, window, hop, language)
+    lengths = {"window": window, "hop": hop}
+    analyzer = _analyzer(bundle, experts, fuser, language, lengths | {"prior": prior, "context": context})
     if transcribe or asr_model is not None:
         from affuse.experts.transcribe import Transcriber
 
@@ -126,24 +130,19 @@ def _folder(data: Path | None) -> Path:
 
 
 def _analyzer(
-    bundle: Path | None,
-    experts: str | None,
-    fuser: Path | None,
-    prior: str | None,
-    window: float | None,
-    hop: float | None,
-    language: str | None,
+    bundle: Path | None, experts: str | None, fuser: Path | None, language: str | None, options: Mapping[str, Any]
 ) -> Analyzer:
     from affuse.cli.analyze import parse_experts
     from affuse.pipeline import Analyzer, load_experts
 
-    if bundle is not None and (experts is not None or fuser is not None):
-        raise ConfigError("give either --bundle or --experts and --fuser; a bundle has experts and a fuser of its own")
-    if fuser is not None or prior is not None:
-        raise ConfigError("--fuser and --prior are not known to this version")
     if bundle is not None:
-        return Analyzer.from_bundle(bundle, window, hop, language)
-    return Analyzer(load_experts(parse_experts(experts), language), window, hop)
+        if experts is not None or fuser is not None:
+            raise ConfigError("give either --bundle, or --experts and --fuser; a bundle has experts and a fuser")
+        return Analyzer.from_bundle(bundle, language=language, **options)
+    # A fuser that knows some modalities only is asked with the experts for these.
+    own = fuser is not None and experts is None and language is None
+    asked = None if own else load_experts(parse_experts(experts), language)
+    return Analyzer(asked, fuser=fuser, **options)
 
 
 def _evaluate(rows: Manifest, analyzer: Analyzer, by: Sequence[str], adapt: str) -> ProductEvaluation:
