@@ -36,15 +36,17 @@ ALLOWED: dict[str, set[str]] = {
     "training": INFERENCE | {"loop", "evaluating"},  # what a recipe reports is read as the command reads it
     "verdicts": INFERENCE,
     "pipeline": INFERENCE | {"verdicts"},
+    "adaptation": INFERENCE | {"pipeline"},
     "fusing": INFERENCE,
     "probes": GROUND | {"media"},
-    "evaluating": INFERENCE | {"pipeline"},
+    "evaluating": INFERENCE | {"adaptation", "pipeline"},
     "benchmark": INFERENCE | {"pipeline", "probes"},
     "exporting": INFERENCE | {"pipeline", "evaluating", "benchmark", "probes"},
     "report": GROUND | {"analysis"},
     "testing": INFERENCE,
     "service": INFERENCE | {"pipeline", "fusing", "report"},
-    "cli": INFERENCE | {"pipeline", "fusing", "evaluating", "benchmark", "exporting", "report", "service"},
+    "cli": INFERENCE
+    | {"adaptation", "pipeline", "fusing", "evaluating", "benchmark", "exporting", "report", "service"},
 }
 
 # (room, room): allowed inside functions only, where it is loaded for the one call that needs it.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from affuse.verdicts import About, Judge
 __all__ = [
     "About",
     "Analyzer",
+    "Observation",
     "Progress",
     "analyze",
     "load_experts",
@@ -176,6 +178,7 @@ class Analyzer:
         self._judge = Judge(self.experts, self.fuser, None if prior is None else Prior.find(prior), context)
         self.prior = self._judge.prior
         self.context = context
+        self.adaptations: tuple[Mapping[str, Any], ...] = ()
         self.conflict_thresholds = self._judge.conflict_thresholds
 
     @classmethod
@@ -207,12 +210,50 @@ class Analyzer:
 
     def analyze_recording(self, recording: Recording, progress: Progress | None = None) -> Analysis:
         """Analyse an open recording."""
+        return self.answer(self.observe(recording, progress))
+
+    def observe(self, recording: Recording, progress: Progress | None = None) -> Observation:
+        """What the experts find in an open recording; `answer` fuses it."""
         timeline = self._timeline(recording)
         recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
         readings = self._read(recording, timeline, progress)
         if wordless and "text" in readings:
             readings["text"] = [_without_words(reading, wordless) for reading in readings["text"]]
-        return _Answer(self, recording, timeline, readings).analysis()
+        return Observation(recording, timeline, readings)
+
+    def answer(self, observation: Observation) -> Analysis:
+        """The analysis of what the experts found."""
+        return _Answer(self, observation).analysis()
+
+    def adapted(
+        self, P: np.ndarray, weights: np.ndarray | None = None, collection: bool = False, to: str = ""
+    ) -> Analyzer:
+        """The analyzer for one person, or a collection of recordings, whose shift in log-probability is taken out.
+
+        Parameters
+        ----------
+        P : array of shape (n, m, 7)
+            What the experts say, as `evidence` collects it: a row a stretch of recording; no labels are needed.
+        weights : array of shape (n,), optional
+            How many independent rows each counts for.
+        collection : bool
+            The rows are from several persons; only what they share is learned.
+        to : str
+            Who or what it is adapted to, for the answers to name.
+
+        Raises
+        ------
+        ConfigError
+            Where the fuser does not adapt.
+        """
+        other = copy(self)
+        other._judge = self._judge.with_fuser(self._judge.fuser.adapt(P, tuple(self.experts), weights, collection))
+        found = {"to": to or ("collection" if collection else "person"), **other._judge.fuser.adapted}
+        other.adaptations = (
+            *self.adaptations,
+            {k: round(v, 6) if isinstance(v, float) else v for k, v in found.items()},
+        )
+        return other
 
     def fuse(
         self,
@@ -309,6 +350,21 @@ def shipped_for(fuser: NamedFuser) -> dict[str, str]:
     return known
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What the experts found in one recording: readings by modality over the windows of ``timeline``."""
+
+    recording: Recording
+    timeline: Timeline
+    readings: Mapping[str, list[Reading]]
+
+    def people(self) -> list[Mapping[str, Reading]]:
+        """For every person the readings that are about them: their own, and those that hold for the whole scene."""
+        seen = next((m for m, own in self.readings.items() if own[0].person is not None), None)
+        scene = {m: own[0] for m, own in self.readings.items()}
+        return [scene | {seen: person} for person in self.readings[seen]] if seen else [scene]
+
+
 class _Watched:
     """A recording that reports how far it has been read; experts see no difference."""
 
@@ -337,17 +393,16 @@ class _Watched:
 class _Answer:
     """The answer about one recording from what the experts read in it."""
 
-    def __init__(
-        self, analyzer: Analyzer, recording: Recording, timeline: Timeline, readings: dict[str, list[Reading]]
-    ) -> None:
+    def __init__(self, analyzer: Analyzer, observation: Observation) -> None:
         self.analyzer = analyzer
-        self.recording = recording
-        self.timeline = timeline
-        self.readings = readings
+        self.recording = observation.recording
+        self.timeline = observation.timeline
+        self.readings = observation.readings
+        self.people = observation.people()
         self.modalities = tuple(analyzer.experts)
 
     def analysis(self) -> Analysis:
-        people = self._people()
+        people = self.people
         words = self._words()
         duration = self.recording.duration
         by_person = [self.analyzer.fuse(person, self.timeline, words, duration) for person in people]
@@ -372,12 +427,6 @@ class _Answer:
             notes=self._notes(verdicts, len(people)),
         )
 
-    def _people(self) -> list[Mapping[str, Reading]]:
-        """For every person the readings that are about them: their own, and those that hold for the whole scene."""
-        seen = next((m for m, own in self.readings.items() if own[0].person is not None), None)
-        scene = {m: own[0] for m, own in self.readings.items()}
-        return [scene | {seen: person} for person in self.readings[seen]] if seen else [scene]
-
     def _words(self) -> list[str]:
         """What is said in each window; nothing where the prior does not ask."""
         if "words" not in self.analyzer.prior.needs:
@@ -400,6 +449,7 @@ class _Answer:
             "experts": experts,
             "fuser": {"name": self.analyzer.fuser.method, "weights": {"fuser": self.analyzer.fuser.sha256}},
             "prior": self.analyzer.prior.describe(self.analyzer.context),
+            "adaptation": [dict(found) for found in self.analyzer.adaptations],
             "conflict_thresholds": {str(n): t for n, t in self.analyzer.conflict_thresholds.items()},
         }
 

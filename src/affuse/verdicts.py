@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,6 +73,12 @@ class Judge:
         self.context = context
         self.conflict_thresholds = fuser.conflict_thresholds
         self.prior.check_context(context)
+
+    def with_fuser(self, fuser: NamedFuser) -> Judge:
+        """The same judge with an adapted version of its own `fuser`."""
+        other = copy(self)
+        other.fuser = fuser
+        return other
 
     # --- what the experts say ----------------------------------------------------------------------------------------
 

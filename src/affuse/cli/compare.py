@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["compare", "parse_folds"]
 
 _SPLITS = ("valid", "test")
+_ADAPT = ("none", "person")
 _MOST_SUBSETS = 14  # columns that a table can hold
 _WIDTH = 140  # characters, where there is no terminal to ask
 
@@ -63,6 +64,9 @@ def compare(
     ] = None,
     id_column: Annotated[str | None, typer.Option("--id", help="Column that names the rows of --manifest.")] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds of methods and splits that draw at random.", min=1)] = 3,
+    adapt: Annotated[
+        str, typer.Option(help="none, or person: groups are persons, and each one's shift is taken out without labels.")
+    ] = "none",
     report: Annotated[Path | None, typer.Option(help="Folder for comparison.html and its pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
@@ -71,15 +75,17 @@ def compare(
         raise ConfigError("give either --dataset or --manifest; for example: affuse compare --dataset mosi --data DIR")
     if split not in _SPLITS:
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(_SPLITS)}")
+    if adapt not in _ADAPT:
+        raise ConfigError(f"unknown --adapt {adapt!r}; known: {', '.join(_ADAPT)}")
     if features is not None:
-        if manifest is None or methods is not None or report is not None:
-            raise ConfigError("--features reads --manifest and takes neither --methods nor --report")
+        if manifest is None or methods is not None or report is not None or adapt != "none":
+            raise ConfigError("--features reads --manifest and takes neither --methods nor --report nor --adapt")
         _compare_features(manifest, features, columns, range(seeds), as_json)
         return
     measurement = _measurement(dataset, data, manifest, parse_folds(folds), split, id_column, group, range(seeds))
     for alarm in measurement.alarms:
         typer.echo(alarm, err=True)
-    facts = measure(measurement.protocol, methods, range(seeds))
+    facts = measure(measurement.protocol, methods, range(seeds), adapt == "person")
     if report is not None:
         from affuse.report.comparison import write_comparison
 
@@ -155,7 +161,7 @@ def parse_folds(option: str | None) -> list[int] | None:
     return sorted(set(numbers))
 
 
-def measure(protocol: Protocol, methods: str | None, seeds: Sequence[int]) -> dict[str, Any]:
+def measure(protocol: Protocol, methods: str | None, seeds: Sequence[int], adapt: bool = False) -> dict[str, Any]:
     """All measures of the ``methods`` (names with commas, None for all) and of the automatic choice."""
     from affuse.evaluation.comparison import compare as run
     from affuse.fusing import make, method_names
@@ -163,7 +169,7 @@ def measure(protocol: Protocol, methods: str | None, seeds: Sequence[int]) -> di
     names = [name.strip() for name in methods.split(",")] if methods else method_names()
     fusers = {name: make(name) for name in dict.fromkeys([*names, AUTO])}
     with _line_of_progress() as progress:
-        return run(protocol, fusers, AUTO, seeds, progress).to_dict()
+        return run(protocol, fusers, AUTO, seeds, progress, adapt).to_dict()
 
 
 def print_tables(facts: Mapping[str, Any], protocol: Protocol) -> None:

@@ -2,11 +2,10 @@
 
 from affuse.evaluating.experts import answers, evaluate_expert, waveform
 from affuse.evaluating.manifest import Clip, Manifest, read_manifest
-from affuse.evaluating.product import ADAPTATIONS, ProductEvaluation, evaluate_product
+from affuse.evaluating.product import ProductEvaluation, evaluate_product
 from affuse.evaluating.sets import known_set
 
 __all__ = [
-    "ADAPTATIONS",
     "Clip",
     "Manifest",
     "ProductEvaluation",

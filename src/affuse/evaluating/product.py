@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affuse.errors import AffuseError, ConfigError, DataError
+from affuse.adaptation import adapted_analyzers, check_adaptation
+from affuse.errors import AffuseError, DataError
 from affuse.labels import EKMAN
 
 if TYPE_CHECKING:
     from affuse.analysis import Analysis, Verdict
     from affuse.evaluating.manifest import Clip, Manifest
-    from affuse.pipeline import Analyzer
+    from affuse.pipeline import Analyzer, Observation
 
-__all__ = ["ADAPTATIONS", "Answer", "Failure", "ProductEvaluation", "evaluate_product"]
-
-ADAPTATIONS = ("none", "person", "collection")
-"""What the experts' answers are adapted to, without any label."""
+__all__ = ["Answer", "Failure", "ProductEvaluation", "evaluate_product"]
 
 _TOLD = 20  # failures that the JSON names
 
@@ -160,8 +158,7 @@ def evaluate_product(
     >>> found.report["as_answered"]["fused"]["accuracy"]
     0.5
     """
-    if adapt not in ADAPTATIONS:
-        raise ConfigError(f"unknown adaptation {adapt!r}; known: {', '.join(ADAPTATIONS)}")
+    check_adaptation(adapt)
     columns = {name: manifest.column(name) for name in by}
     answers: dict[int, Answer] = {}
     failures: list[Failure] = []
@@ -188,16 +185,24 @@ def _analyses(
     analyzer: Analyzer, clips: Sequence[Clip], adapt: str, progress: Callable[[float], None]
 ) -> Iterator[tuple[int, Analysis | AffuseError]]:
     """Row and analysis of every clip, or what kept it from being analysed; one recording is open at a time."""
-    if adapt != "none":
-        raise ConfigError(f"this version cannot adapt to a {adapt} yet; leave --adapt out")
+    heard: dict[int, Observation] = {}
     for row, clip in enumerate(clips):
-        yield row, _analysis(analyzer, clip)
+        found = _observed(analyzer, clip)
         progress((row + 1) / len(clips))
+        if isinstance(found, AffuseError):
+            yield row, found
+        elif adapt == "none":
+            yield row, analyzer.answer(found)
+        else:
+            heard[row] = found
+    persons = [clips[row].person for row in heard]
+    for row, own in zip(heard, adapted_analyzers(analyzer, list(heard.values()), persons, adapt), strict=True):
+        yield row, own.answer(heard[row])
 
 
-def _analysis(analyzer: Analyzer, clip: Clip) -> Analysis | AffuseError:
+def _observed(analyzer: Analyzer, clip: Clip) -> Observation | AffuseError:
     try:
-        return analyzer.analyze_recording(clip.open())
+        return analyzer.observe(clip.open())
     except AffuseError as error:
         return error
 

@@ -190,11 +190,14 @@ def compare(
     auto: str,
     seeds: Sequence[int] = (0,),
     progress: Progress | None = None,
+    adapt: bool = False,
 ) -> Comparison:
     """Ask every method, an unfitted fuser, on every fold of ``protocol``; ``auto`` is the name of the automatic choice.
 
-    A method with a ``random_state`` runs once a seed. What single modalities answer is measured in the same way. Raises
-    DataError where ``auto`` is not among the methods or a method cannot be fitted.
+    A method with a ``random_state`` runs once a seed. With ``adapt``, groups are persons: every method is wrapped in
+    `AdaptiveFuser` and answers each person's rows by the fuser for that person, without their labels. What single
+    modalities answer is measured in the same way. Raises DataError where ``auto`` is not among the methods or a method
+    cannot be fitted.
     """
     if auto not in methods:
         raise DataError(f"the automatic choice {auto!r} is not among the methods {', '.join(methods)}")
@@ -203,7 +206,7 @@ def compare(
     for name, method in methods.items():
         if progress is not None:
             progress(name)
-        outcomes[name] = _outcome(protocol, name, method, seeds)
+        outcomes[name] = _outcome(protocol, name, _adaptive(method) if adapt else method, seeds)
     return Comparison(protocol, single, outcomes, auto)
 
 
@@ -244,12 +247,12 @@ def _run(protocol: Protocol, name: str, method: Any, conditions: bool) -> Outcom
             raise DataError(f"{name} cannot be fitted on {protocol.name}, {fold.name}: {error}") from error
         fitted = time.perf_counter()
         prior = _frequencies(fold)
-        answers.append(_filled(fuser.predict_proba(fold.test.P), prior))
+        answers.append(_filled(_asked(fuser, fold.test.P, fold.test.groups), prior))
         fit_seconds.append(fitted - started)
         predict_seconds.append((time.perf_counter() - fitted) / len(fold.test) * 1000)
         chosen.append(choice_of(fuser, protocol.modalities) or name)
         for key, P in _conditions(fold.test.P, protocol.modalities) if conditions else ():
-            disturbed.setdefault(key, []).append(_filled(fuser.predict_proba(P), prior))
+            disturbed.setdefault(key, []).append(_filled(_asked(fuser, P, fold.test.groups), prior))
     P = np.concatenate(answers)
     y = np.concatenate([fold.test.y for fold in protocol.folds])
     return Outcome(
@@ -262,11 +265,25 @@ def _run(protocol: Protocol, name: str, method: Any, conditions: bool) -> Outcom
     )
 
 
+def _adaptive(method: Any) -> Any:
+    from affuse.fusion.adaptive import AdaptiveFuser
+
+    return AdaptiveFuser(method)
+
+
+def _asked(fuser: Any, P: np.ndarray, persons: np.ndarray) -> np.ndarray:
+    from affuse.fusion.adaptive import AdaptiveFuser, adapt_rows
+
+    return adapt_rows(fuser, P, persons) if isinstance(fuser, AdaptiveFuser) else fuser.predict_proba(P)
+
+
 def choice_of(fuser: Any, modalities: Sequence[str]) -> str | None:
     """What a fitted `SafeFusion` answers with where all modalities speak; None for fusers that do not choose."""
     from affuse.fusion import registry
     from affuse.fusion.calibrated import CalibratedLogPool
 
+    if hasattr(fuser, "plain_"):
+        return choice_of(fuser.plain_, modalities)
     if not hasattr(fuser, "falls_back"):
         return None
     if fuser.falls_back:

@@ -104,9 +104,9 @@ class AdaptiveFuser(Fuser):
         return other
 
     def _model(self) -> Any:
-        from affuse.fusion.trust.safe import SafeFusion
-
         from sklearn.base import clone
+
+        from affuse.fusion.trust.safe import SafeFusion
 
         return SafeFusion() if self.fuser is None else clone(self.fuser)
 

@@ -120,8 +120,9 @@ class RandomEffectsFusion(Fuser):
         """The fuser for the person (or, with ``collection``, the set of recordings) whose rows P (n, m, k) are.
 
         No labels are needed: where the answers show the labels about as often as the prior says, the mean of the rows
-        tells the shift apart from the labels, and it is the best linear unbiased prediction (Robinson 1991). Where they do not, the same mean may come from a person who is happy throughout; then the
-        shift is taken over only as far as `trust` says, down to not at all.
+        tells the shift apart from the labels, and it is the best linear unbiased prediction (Robinson 1991). Where they
+        do not, the same mean may come from a person who is happy throughout; then the shift is taken over only as far
+        as `trust` says, down to not at all.
 
         Parameters
         ----------
@@ -150,7 +151,7 @@ class RandomEffectsFusion(Fuser):
         return self.shifted(P[spoken], counts[spoken], taken, collection)
 
     def shifted(self, P: Array, counts: Array, taken: float, collection: bool = False) -> Self:
-        """`adapt` with the share ``taken`` (0…1) of the shift of rows P (n, m, k) that each count for ``counts`` (n,)."""
+        """`adapt` with the share ``taken`` (0…1) of the shift; rows P (n, m, k) count for ``counts`` (n,) each."""
         before = self.common_ if collection else self.common_ + self.person_
         other = copy(self)
         other.adapted_ = {"n": len(P), "trust": taken, "known": 0.0}
@@ -184,7 +185,7 @@ class RandomEffectsFusion(Fuser):
 
     def _scores(self, P: Array, modalities: Mask) -> Array:
         """Log-posteriors (n, k), not normalised, of rows P (n, m, k) in which exactly ``modalities`` (m,) speak."""
-        m, k = P.shape[1:]
+        k = P.shape[2]
         own = np.repeat(modalities, k - 1)
         covariance = (self.within_ + self.person_ + self.common_)[np.ix_(own, own)]
         means = self.means_[:, own]
@@ -258,7 +259,7 @@ def _entropy(P: Array) -> Any:
 
 
 def _predicted_shift(X: Array, counts: Array, centre: Array, noise: Array, before: Array) -> tuple[Array, Array]:
-    """Mean (d,) and covariance (d, d) of the shift of rows X (n, d), NaN where missing, whose mean would be ``centre``."""
+    """Mean (d,) and covariance (d, d) of the shift of rows X (n, d), NaN in gaps, whose mean would be ``centre``."""
     here = ~np.isnan(X)
     precision = np.linalg.inv(before + 1e-9 * np.eye(len(before)))
     pull = np.zeros(X.shape[1])

@@ -121,6 +121,8 @@ class Fuser(Parameters):
     """
 
     _estimator_type = "classifier"
+    adapts = False
+    """Whether `adapt` makes a fuser for one person or collection, from rows without labels."""
 
     def fit(self, P: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Learn from held-out outputs P (n, m, k), NaN where a modality has no evidence, and labels y (n,).

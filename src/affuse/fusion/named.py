@@ -186,6 +186,33 @@ class NamedFuser:
         empty = self.prior if prior is None else np.asarray(prior, dtype=float)
         return shares_of(partial, present(P), empty, answers)
 
+    # --- persons and collections -----------------------------------------------------------------------------------
+
+    @property
+    def adapts(self) -> bool:
+        """Whether `adapt` can make a fuser for one person or collection."""
+        return bool(getattr(self.fuser, "adapts", False))
+
+    @property
+    def adapted(self) -> Mapping[str, Any]:
+        """What `adapt` found: "n" rows, "trust" and "known" (0…1); empty before."""
+        return dict(getattr(self.fuser, "adapted_", {}))
+
+    def adapt(
+        self, P: ArrayLike, modalities: Sequence[str], weights: ArrayLike | None = None, collection: bool = False
+    ) -> NamedFuser:
+        """The fuser for the person (or collection) whose rows P (n, m', k), without labels, are.
+
+        ``weights`` and ``collection`` as in `RandomEffectsFusion.adapt`. Raises ConfigError where the fuser does not
+        adapt.
+        """
+        if not self.adapts:
+            raise ConfigError(
+                f"the fuser {self.method or type(self.fuser).__name__!r} does not adapt; fit one that does with "
+                "affuse fuse --adapt person --save, or use the shipped one"
+            )
+        return replace(self, fuser=self.fuser.adapt(self.place(P, modalities), weights, collection))
+
     def _columns(self, modalities: Sequence[str]) -> NDArray[np.intp]:
         return np.array([self.modalities.index(name) for name in modalities], dtype=np.intp)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,6 +44,7 @@ class Relabelled(Fuser):
         T = np.asarray(transfer, dtype=float)
         own = np.asarray(prior, dtype=float)
         self.classes_ = np.arange(T.shape[1])
+        self.adapts = getattr(fuser, "adapts", False)
         self.n_modalities_ = m
         self.prior_ = own @ T
         self.spread_ = T.T * own / np.maximum(self.prior_, np.finfo(float).tiny)[:, None]  # (k, q), rows of sum 1
@@ -56,6 +57,17 @@ class Relabelled(Fuser):
         """The fuser's own partial answer, in the k columns."""
         own = self._own(np.asarray(P, dtype=float))
         return np.asarray(partial_answer(self.fuser, own, np.asarray(keep, dtype=bool)) @ np.asarray(self.transfer))
+
+    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, collection: bool = False) -> Self:
+        """The fuser adapted to the rows P (n, m, k), seen through the same labels."""
+        own = self._own(np.asarray(P, dtype=float))
+        adapted = self.fuser.adapt(own, weights, collection)
+        return type(self)(adapted, self.m, self.transfer, self.prior)
+
+    @property
+    def adapted_(self) -> dict[str, Any]:
+        """What `adapt` found."""
+        return getattr(self.fuser, "adapted_", {})
 
     def _own(self, P: Array) -> Array:
         own = P @ self.spread_
@@ -85,6 +97,7 @@ class Widened(Fuser):
         self.prior_ = np.asarray(prior, dtype=float)
         self.classes_ = np.arange(len(self.prior_))
         self.n_modalities_ = m + 1
+        self.adapts = getattr(fuser, "adapts", False)
 
     def combine(self, P: Array, here: Mask) -> Array:
         """Product of the fuser's answer and the last modality of P (n, m + 1, k) over the prior."""
@@ -95,6 +108,16 @@ class Widened(Fuser):
         P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
         further = P[:, self.m] if kept[self.m] else np.full_like(P[:, self.m], np.nan)
         return self._joined(partial_answer(self.fuser, P[:, : self.m], kept[: self.m]), further)
+
+    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, collection: bool = False) -> Self:
+        """The fuser adapted to the rows P (n, m + 1, k); the further modality stays as it is."""
+        adapted = self.fuser.adapt(np.asarray(P, dtype=float)[:, : self.m], weights, collection)
+        return type(self)(adapted, self.m, self.prior)
+
+    @property
+    def adapted_(self) -> dict[str, Any]:
+        """What `adapt` found."""
+        return getattr(self.fuser, "adapted_", {})
 
     def _joined(self, fused: Array, further: Array) -> Array:
         silent, mute = np.isnan(fused[:, :1]), np.isnan(further[:, :1])
