@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,41 @@ def test_the_bundle_is_an_expert_that_agrees_with_the_held_out_answers(trained: 
     description = read_bundle(trained.bundle).description
     assert description.measured["valid"]["accuracy"] == 1.0
     assert description.prior == pytest.approx((0.5, 0.5))
+
+
+def test_a_run_leaves_predictions_that_fuse_reads(trained: run.Run, tmp_path: Path, affuse: Run) -> None:
+    from affuse.datasets.predictions import read_predictions
+    from affuse.fusion import NamedFuser
+
+    place = trained.folder / "predictions" / "valid" / "voice.csv"
+    table = read_predictions(place, group_column="group")
+    assert (table.modality, table.labels) == ("voice", ("anger", "sadness"))
+    parts = trained.facts["data"]["parts"]
+    assert len(table.ids) == parts["valid"]["rows"]
+    assert len(set(table.groups or ())) == parts["valid"]["groups"]
+    assert all(i.partition("/")[0] in ("angry", "sad") for i in table.ids), "names below the folder that all share"
+    assert table.targets is not None
+    assert [table.labels[k] for k in table.P.argmax(axis=1)] == list(table.targets)
+    held_out = read_predictions(trained.folder / "predictions" / "held_out" / "voice.csv", group_column="group")
+    np.testing.assert_allclose(held_out.P, np.load(trained.folder / "held_out.npz")["probabilities"], atol=1e-7)
+    other = tmp_path / "face.csv"
+    shutil.copyfile(place, other)
+    done = affuse("fuse", place, other, "--labels", place, "--group", "group", "--save", tmp_path / "f", "--json")
+    assert done.code == 0, done.err
+    assert NamedFuser.read(tmp_path / "f").modalities == ("voice", "face")
+
+
+def test_ids_are_those_of_the_recording_whatever_the_modality() -> None:
+    from affuse.training.data import Sample
+    from affuse.training.record import ids_of
+
+    sounds = [Sample("x", Path(f"/d/wav/{name}.wav"), start, end) for name, start, end in _MOMENTS]
+    films = [Sample("x", Path(f"/elsewhere/{name}.mp4"), start, end) for name, start, end in _MOMENTS]
+    assert ids_of(sounds) == ids_of(films) == ["a/1", "b/1 0.5-2", "b/1 2-3", "b/1 2-3 (2)"]
+    assert ids_of([Sample("texts.csv, row 3", text="hello")]) == ["texts.csv, row 3"]
+
+
+_MOMENTS = [("a/1", None, None), ("b/1", 0.5, 2.0), ("b/1", 2.0, 3.0), ("b/1", 2.0, 3.0)]
 
 
 def test_the_card_says_what_was_measured(trained: run.Run) -> None:

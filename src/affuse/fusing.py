@@ -94,9 +94,11 @@ class Fused:
         k = self.P.shape[1]
         return np.asarray(getattr(self.fuser, "prior_", np.full(k, 1 / k)))
 
-    def answer(self, P: np.ndarray) -> np.ndarray:
-        """What the fuser says about P (n, m, k), under ``prior``: (n, k)."""
-        Q = np.asarray(self.fuser.predict_proba(P))
+    def partial(self, P: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Answers (n, k) under ``prior`` when of P (n, m, k) only ``keep`` (m,) speak; see `Fuser.partial_proba`."""
+        from affuse.fusion.relabel import partial_answer
+
+        Q = partial_answer(self.fuser, P, keep)
         return Q if self.prior is None else _reweighted(Q, self.fuser, self.prior)
 
 
@@ -181,12 +183,14 @@ def fused_table(fused: Fused) -> pd.DataFrame:
 
 
 def _shares(fused: Fused, best: np.ndarray) -> dict[str, np.ndarray]:
-    from affuse.fusion import shapley_shares
+    from affuse.fusion import present
+    from affuse.fusion.explain import shares_of
 
     names = fused.predictions.modalities
     if len(names) > MOST_EXPLAINED:
         return {}
-    shares = shapley_shares(fused.predictions.P, fused.answer, fused.frequencies, best)
+    P = fused.predictions.P
+    shares = shares_of(lambda keep: fused.partial(P, keep), present(P), fused.frequencies, best)
     return dict(zip(names, shares.T, strict=True))
 
 

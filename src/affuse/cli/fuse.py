@@ -11,7 +11,7 @@ import typer
 
 from affuse import fusing
 from affuse.cli.methods import Inputs, refuse_inputs
-from affuse.errors import ConfigError, DataError, OutputError
+from affuse.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,28 +103,22 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 def save_fuser(fused: Fused, folder: Path) -> None:
     """Keep a fuser and the names of its modalities and labels. Raises OutputError where the folder is not ours."""
-    from affuse.fusion import persistence
+    from affuse.fusion.named import NamedFuser
+    from affuse.fusion.persistence import holds_fuser
 
-    if folder.exists() and not (folder / persistence.CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not holds_fuser(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and holds no fuser of affuse; choose another folder for --save")
     predictions = fused.predictions
-    notes = {"method": fused.method, "modalities": predictions.modalities, "labels": predictions.labels}
-    persistence.save(fused.fuser, folder, notes)
+    NamedFuser(fused.fuser, predictions.modalities, predictions.labels, fused.method).write(folder)
 
 
 def _loaded(folder: Path, predictions: Predictions) -> Fused:
     from affuse.datasets.predictions import align
-    from affuse.fusion import persistence
+    from affuse.fusion.named import NamedFuser
 
-    notes = persistence.read_notes(folder)
-    missing = [key for key in ("method", "modalities", "labels") if key not in notes]
-    if missing:
-        raise DataError(
-            f"{folder} holds a fuser without its {missing[0]}; only one that affuse fuse --save kept has it"
-        )
-    aligned = align(predictions, tuple(notes["modalities"]), tuple(notes["labels"]))
-    fuser = persistence.load(folder)
-    return fusing.Fused(fuser, str(notes["method"]), aligned, fuser.predict_proba(aligned.P))
+    named = NamedFuser.read(folder)
+    aligned = align(predictions, named.modalities, named.labels)
+    return fusing.Fused(named.fuser, named.method, aligned, named.fuser.predict_proba(aligned.P))
 
 
 def _report(facts: dict[str, Any], table: pd.DataFrame, out: Path | None, as_json: bool) -> None:

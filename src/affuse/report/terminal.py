@@ -62,8 +62,8 @@ def _print_ribbon(analysis: Analysis, windows: Sequence[Verdict], console: Conso
 
 
 def _print_shares(analysis: Analysis, summary: Verdict, console: Console) -> None:
-    """Every modality's Shapley share, behind what it says by itself."""
-    line = Text()
+    """Every modality's Shapley share, behind what it says by itself; before them the prior, where it is known."""
+    line = Text() if summary.prior is None else Text(f"{strings()['share.prior']} {summary.prior:+.2f}")
     for modality in analysis.modalities:
         label, share = _label(summary, modality), summary.evidence[modality].share
         if label is None:

@@ -118,9 +118,11 @@ STRINGS: dict[str, dict[str, str]] = {
         "conflicts.alone": "There was never more than one modality at a time, so that nothing could contradict.",
         "shares": "What decided it",
         "shares.help": "How far each modality moved the whole answer towards (right) or away from (left) {label}: "
-        "exact Shapley shares, in log-odds. They add up to the whole gain over the prior.",
+        "exact Shapley shares, in log-odds. With the prior, which is what was expected before anything was seen, they "
+        "add up to the log-odds of the answer.",
         "shares.none": "Without an answer there is nothing to share.",
         "share.absent": "absent",
+        "share.prior": "prior",
         "evidence": "What there was to go by",
         "evidence.windows": "{count} of {total} windows",
         "evidence.yes": "present",
@@ -237,9 +239,10 @@ STRINGS: dict[str, dict[str, str]] = {
         "conflicts.alone": "任何时刻都不超过一个模态，无从比较。",
         "shares": "依据来自哪里",
         "shares.help": "每个模态把整体结论推向（右）或推离（左）{label}的程度：精确的 Shapley 份额，以对数几率计，"
-        "其和等于相对先验的全部增益。",
+        "与先验（看到任何内容之前的预期）相加即为结论的对数几率。",
         "shares.none": "没有结论，也就没有份额。",
         "share.absent": "缺失",
+        "share.prior": "先验",
         "evidence": "可用的证据",
         "evidence.windows": "{total} 个窗口中的 {count} 个",
         "evidence.yes": "有",

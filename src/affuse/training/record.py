@@ -6,10 +6,11 @@ import csv
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +19,21 @@ from affuse.atomic import replacing
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.evaluation.metrics import classification_report
 
-__all__ = ["LICENCES", "card", "confused", "draw", "git_state", "measure", "versions", "write_confusion"]
+if TYPE_CHECKING:
+    from affuse.training.data import Sample
+
+__all__ = [
+    "LICENCES",
+    "card",
+    "confused",
+    "draw",
+    "git_state",
+    "ids_of",
+    "measure",
+    "versions",
+    "write_confusion",
+    "write_predictions",
+]
 
 LICENCES = {
     "ravdess": "CC BY-NC-SA 4.0 (non-commercial)",
@@ -73,6 +88,47 @@ def write_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequ
         writer = csv.writer(file)
         writer.writerow(["true label", *labels])
         writer.writerows([label, *row] for label, row in zip(labels, confusion, strict=True))
+
+
+def write_predictions(
+    path: Path, samples: Sequence[Sample], P: np.ndarray, labels: Sequence[str], targets: np.ndarray, groups: np.ndarray
+) -> None:
+    """Answers P (n, k) about rows that were not learned from, as ``affuse fuse`` reads them.
+
+    Columns: id, a label each, ``label`` for the true one and ``group`` for the speaker. Ids are the same for every
+    modality of a recording, see `ids_of`.
+    """
+    truth = [labels[int(target)] for target in targets]
+    with replacing(path) as (part,), part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *labels, "label", "group"])
+        for name, answer, label, group in zip(ids_of(samples), P.tolist(), truth, groups, strict=True):
+            writer.writerow([name, *answer, label, group])
+
+
+def ids_of(samples: Sequence[Sample]) -> list[str]:
+    """A name for every sample: its path below the folder that all share, without suffix, and its time where given.
+
+    A picture and the sound of one recording thus have one name. Samples without a path are named by their place.
+    """
+    folders = [sample.path.parent for sample in samples if sample.path is not None]
+    shared = os.path.commonpath(folders) if folders else ""
+    names = [_id(sample, shared) for sample in samples]
+    seen: Counter[str] = Counter()
+    for row, name in enumerate(names):
+        seen[name] += 1
+        names[row] = name if seen[name] == 1 else f"{name} ({seen[name]})"
+    return names
+
+
+def _id(sample: Sample, shared: str) -> str:
+    if sample.path is None:
+        return sample.where
+    name = Path(os.path.relpath(sample.path, shared)).with_suffix("").as_posix()
+    if sample.start is None and sample.end is None:
+        return name
+    end = "" if sample.end is None else f"{sample.end:g}"
+    return f"{name} {sample.start or 0.0:g}-{end}"
 
 
 def draw(folder: Path, rows: Sequence[Mapping[str, float]], report: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@
     checkpoints/     after every epoch
     curves.csv, .png, confusion.csv, .png
     held_out.npz     calibrated answers on the rows that were set aside, for fitting a fuser
+    predictions/     the same, and those on valid and test, as tables that affuse fuse reads, a modality each
     card.md, bundle/ what is handed on
 """
 
@@ -48,6 +49,7 @@ from affuse.training.task import Section, Task, fingerprint, prepare
 __all__ = ["CONFIG", "Learned", "Run", "learn", "measured", "plan_of", "resume", "threads", "train"]
 
 CONFIG, _FACTS, _CHECKPOINTS, _BUNDLE, _DECODED = "config.toml", "run.json", "checkpoints", "bundle", "decoded"
+_PREDICTIONS = "predictions"
 _PARITY = 1e-4  # largest difference between a trained network and its ONNX
 
 
@@ -206,11 +208,13 @@ def _finish(task: Task, learned: Learned, folder: Path, started: float) -> Run:
     P = measured(bundle, task.choose, "checking the export")
     difference = _check_parity(P, softmax(logits / temperature, axis=1))
     write_held_out(folder / "held_out.npz", probabilities=P, targets=task.choose.targets, groups=task.choose.groups)
+    answers = {split: measured(bundle, part, f"measuring {split}") for split, part in task.reports.items()}
+    for split, part, own in (("held_out", task.choose, P), *((s, task.reports[s], a) for s, a in answers.items())):
+        place = folder / _PREDICTIONS / split / f"{task.network.modality}.csv"
+        record.write_predictions(place, part.samples, own, task.labels.labels, part.targets, part.groups)
     reports = {
-        split: record.measure(
-            measured(bundle, part, f"measuring {split}"), part.targets, part.groups, task.labels.labels
-        )
-        for split, part in task.reports.items()
+        split: record.measure(own, task.reports[split].targets, task.reports[split].groups, task.labels.labels)
+        for split, own in answers.items()
     }
     facts = _facts(task, learned, temperature, difference, reports, started)
     _write_pictures(folder, learned, facts, reports)

@@ -40,15 +40,15 @@ export function createParts(say, palette) {
         make("div", { class: "rail" }, make("i", { class: "zero" }), make("i", { class: "dot", style: { left: `${50 + 50 * value}%` } }), make("b", { style: { left: `${50 + 44 * value}%` } }, signed(value, 2))),
         make("span", {}, `+1 ${say("sentiment.positive")}`)),
 
-    /** How far each modality moved the answer. */
+    /** What was expected before anything was seen, and how far each modality moved the answer. */
     shares(verdict, modalities) {
       if (!verdict.label) return [make("p", { class: "help" }, say("shares.none"))];
-      const values = modalities.map((m) => verdict.evidence[m]?.share ?? null);
-      const largest = Math.max(0.01, ...values.map((v) => Math.abs(v ?? 0)));
-      const bars = modalities.map((m, i) => {
-        const value = values[i];
+      const rows = modalities.map((m) => [modalityName(m), verdict.evidence[m]?.share ?? null]);
+      if (typeof verdict.prior === "number") rows.unshift([say("share.prior"), verdict.prior]);
+      const largest = Math.max(0.01, ...rows.map(([, value]) => Math.abs(value ?? 0)));
+      const bars = rows.map(([name, value]) => {
         const signedBar = make("i", { class: value < 0 ? "away" : "towards", style: { width: `${(50 * Math.abs(value ?? 0)) / largest}%` } });
-        return make("li", {}, make("span", { class: "name" }, capital(modalityName(m))), make("span", { class: "signed", "aria-hidden": "true" }, value === null ? null : signedBar),
+        return make("li", {}, make("span", { class: "name" }, capital(name)), make("span", { class: "signed", "aria-hidden": "true" }, value === null ? null : signedBar),
           make("span", { class: "value" }, value === null ? say("share.absent") : signed(value, 2)));
       });
       return [make("ul", { class: "shares" }, ...bars), make("p", { class: "help" }, say("shares.help", { label: emotion(verdict.label) }))];
