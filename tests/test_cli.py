@@ -294,3 +294,54 @@ def test_evaluate_on_a_made_up_set(run: Run, tmp_path: Path) -> None:
 def test_shipped_experts_reach_their_bars(run: Run, expert: str, dataset: str, measure: str, bar: float) -> None:
     report = json.loads(run("evaluate", "--expert", expert, "--dataset", dataset, "--data", str(DATA), "--json").out)
     assert report[measure] >= bar
+
+
+def test_any_fitted_fuser_of_emotions_serves(run: Run, tmp_path: Path) -> None:
+    """What affuse fuse --save kept from people's own tables answers in affuse analyze, under the prior asked for."""
+    rng = np.random.default_rng(0)
+    labels = ["angry", "happy", "sad", "calm"]
+    y = np.arange(80) % 4
+    for name in ("voice", "text"):
+        P = rng.dirichlet(np.ones(4), size=80) / 2 + np.eye(4)[y] / 2
+        table = pd.DataFrame(P, columns=labels)
+        table.insert(0, "id", np.arange(80))
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    pd.DataFrame({"id": np.arange(80), "label": np.array(labels)[y]}).to_csv(tmp_path / "y.csv", index=False)
+    files = [tmp_path / "voice.csv", tmp_path / "text.csv"]
+    saved = run("fuse", *files, "--labels", tmp_path / "y.csv", "--method", "log_pool", "--save", tmp_path / "own")
+    assert saved.code == 0, saved.err
+    result = run("analyze", "--text", "I am so happy, thank you!", "--fuser", tmp_path / "own", "--json")
+    assert result.code == 0, result.err
+    document = json.loads(result.out)
+    Draft202012Validator(schema()).validate(document)
+    assert document["modalities"] == ["voice", "text"], "the shipped experts that the fuser knows"
+    assert document["settings"]["fuser"]["name"] == "log_pool"
+    (summary,) = document["summary"]
+    assert summary["label"] == "happiness"
+    assert summary["fused"]["disgust"] == 0, "a label that the fuser lacks is never answered"
+    shares = summary["prior"] + summary["evidence"]["text"]["share"]
+    assert shares == pytest.approx(np.log(summary["confidence"] / (1 - summary["confidence"])), abs=1e-4)
+    sure = run("analyze", "--text", "Well.", "--fuser", tmp_path / "own", "--prior", "dialogue", "--json")
+    assert json.loads(sure.out)["settings"]["prior"]["name"] == "dialogue"
+    wrong = run("analyze", "--text", "Well.", "--fuser", tmp_path / "own", "--experts", "face")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "the fuser knows voice, text; got face" in wrong.err
+
+
+def test_the_prior_is_chosen_and_told(run: Run, tmp_path: Path) -> None:
+    told = {}
+    for prior in ("dialogue", "uniform", "tempered"):
+        document = json.loads(run("analyze", "--text", "I am sad about it.", "--prior", prior, "--json").out)
+        assert document["settings"]["prior"]["name"] == prior
+        told[prior] = document["summary"][0]["fused"]["neutral"]
+    assert told["dialogue"] > told["tempered"] > told["uniform"]
+    (tmp_path / "mine.toml").write_text("[lexicon]\nfizz = { happiness = 3.0 }\n", encoding="utf-8")
+    plain, fizzy = (
+        json.loads(run("analyze", "--text", text, "--prior", tmp_path / "mine.toml", "--json").out)["summary"][0]
+        for text in ("It is on the table.", "It is on the fizz table.")
+    )
+    assert fizzy["fused"]["happiness"] > 2 * plain["fused"]["happiness"]
+    refused = run("analyze", "--text", "x", "--prior", "sunny")
+    assert (refused.code, "neither a file nor one of dialogue, uniform, tempered" in refused.err) == (2, True)
+    refused = run("analyze", "--text", "x", "--fuser", tmp_path)
+    assert (refused.code, "holds no fuser" in refused.err) == (2, True)

@@ -13,7 +13,6 @@ from affuse.errors import ConfigError, DataError
 from affuse.fusion import (
     CalibratedLogPool,
     CommonCausePool,
-    LogPool,
     check_probabilities,
     common_cause_pool,
     conflict,
@@ -230,19 +229,14 @@ def test_shares_of_a_mean_by_hand() -> None:
     assert np.allclose(shares, [[first, second]])
 
 
-def test_pool_survives_the_way_to_disk_and_refuses_half_of_one() -> None:
-    pool = LogPool(
-        ("a", "b"), ("x", "y"), np.array([1.0, 2.0]), np.array([1.0, 0.5]), UNIFORM, np.array([0.4, 0.6]), 0.1
-    )
-    again = LogPool.from_dict(pool.to_dict())
-    P = np.array([[[0.8, 0.2], [0.3, 0.7]]])
-    assert np.array_equal(pool(pool.calibrate(P)), again(again.calibrate(P)))
-    with pytest.raises(DataError, match="not a fuser"):
-        LogPool.from_dict({"modalities": ["a"]})
-    with pytest.raises(DataError, match="shapes"):
-        LogPool.from_dict({**pool.to_dict(), "prior": [1.0]})
-    with pytest.raises(DataError, match="knows a, b; got c"):
-        pool.select(["c"])
+def test_pool_of_given_numbers_is_the_fitted_one_and_refuses_half_of_one() -> None:
+    P, y = simulated()
+    fitted = CommonCausePool(separate=0.2).fit(P, y)
+    numbers = [fitted.temperatures_, fitted.weights_, fitted.priors_, fitted.prior_]
+    again = CommonCausePool.of(*numbers, separate=0.2)
+    assert np.array_equal(again.predict_proba(P), fitted.predict_proba(P))
+    with pytest.raises(DataError, match="do not fit each other"):
+        CommonCausePool.of(*numbers[:3], [1.0])
 
 
 def test_two_causes_by_hand() -> None:

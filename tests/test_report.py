@@ -480,6 +480,12 @@ def test_terminal_tells_every_share() -> None:
     assert f"voice neutral {voice:+.2f}, words sadness {text:+.2f}" in printed(samples.audio_only())
 
 
+def test_terminal_begins_with_the_prior_where_it_is_known() -> None:
+    analysis = samples.audio_only()
+    known = replace(analysis, summaries=[replace(analysis.summary, prior=-2.5)])
+    assert "in log-odds: prior -2.50, voice neutral" in printed(known)
+
+
 def test_terminal_spares_pictures_the_timeline() -> None:
     text = printed(samples.picture())
     assert "0:00" not in text

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from affuse.fusion.base import check_probabilities, present, stack
 from affuse.fusion.explain import conflict, conflict_in_words, shapley_shares
-from affuse.fusion.pooling import LogPool, common_cause_pool, log_pool, soften
+from affuse.fusion.pooling import common_cause_pool, log_pool, soften
 
 if TYPE_CHECKING:
     from affuse.fusion.calibrated import CalibratedLogPool
@@ -63,7 +63,6 @@ __all__ = [
     "GatedFusion",
     "IsotonicScaling",
     "Leak",
-    "LogPool",
     "MajorityVote",
     "MaxRule",
     "MeanRule",

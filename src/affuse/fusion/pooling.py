@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
-from affuse.errors import DataError
 from affuse.fusion.base import Array, present
 
-__all__ = ["FLOOR", "LogPool", "blend_pool", "common_cause_pool", "log_pool", "separation", "soften"]
+__all__ = ["FLOOR", "common_cause_pool", "log_pool", "separation", "soften"]
 
 # No expert is ever surer than this: a single probability of zero would otherwise veto a label for good.
 FLOOR = 1e-6
@@ -64,11 +59,6 @@ def separation(P: Array, weights: Array, priors: Array, prior: Array, separate: 
     return _separation(*_log_joints(P, weights, priors, prior), separate)
 
 
-def blend_pool(P: Array, weights: Array, priors: Array, prior: Array, share: Array) -> Array:
-    """`log_pool` with weight 1 - ``share`` (n,) and the mean of the modalities' own answers with ``share``: (n, k)."""
-    return _blend(*_log_joints(P, weights, priors, prior), share)
-
-
 def _separation(alone: Array, common: Array, here: np.ndarray, separate: float) -> Array:
     apart = np.where(here, np.logaddexp.reduce(alone, axis=2), 0.0).sum(axis=1)
     odds = (separate / (1 - separate)) * np.exp(np.clip(apart - np.logaddexp.reduce(common, axis=1), -500, 500))
@@ -89,103 +79,3 @@ def _log_joints(P: Array, weights: Array, priors: Array, prior: Array) -> tuple[
     evidence = np.asarray(weights)[:, None] * (np.log(np.maximum(P, FLOOR)) - np.log(priors))
     evidence = np.where(here[:, :, None], evidence, 0.0)
     return np.log(prior) + evidence, np.log(prior) + evidence.sum(axis=1), here
-
-
-@dataclass(frozen=True)
-class LogPool:
-    """A learned pool for named modalities, as plain numbers: what the shipped fuser is.
-
-    ``temperatures`` (m,), ``weights`` (m,), ``priors`` (m, k) and ``prior`` (k,) as in `soften` and `log_pool`;
-    ``separate`` as in `common_cause_pool`. `calibrate` comes first, then the pool is called on what it returns.
-    """
-
-    modalities: tuple[str, ...]
-    labels: tuple[str, ...]
-    temperatures: Array
-    weights: Array
-    priors: Array
-    prior: Array
-    separate: float = 0.0
-
-    def select(self, modalities: Sequence[str]) -> LogPool:
-        """The same pool for some of its modalities, in the order given. Raises DataError for an unknown one."""
-        unknown = [m for m in modalities if m not in self.modalities]
-        if unknown:
-            raise DataError(f"the fuser knows {', '.join(self.modalities)}; got {', '.join(unknown)}")
-        rows = [self.modalities.index(m) for m in modalities]
-        return LogPool(
-            tuple(modalities),
-            self.labels,
-            self.temperatures[rows],
-            self.weights[rows],
-            self.priors[rows],
-            self.prior,
-            self.separate,
-        )
-
-    def with_modality(self, modality: str, weight: float = 1.0) -> LogPool:
-        """The same pool with a modality that is calibrated under the common ``prior`` already, new or in its place."""
-        others = self.select([m for m in self.modalities if m != modality])
-        return LogPool(
-            (*others.modalities, modality),
-            self.labels,
-            np.append(others.temperatures, 1.0),
-            np.append(others.weights, weight),
-            np.vstack([others.priors, self.prior]),
-            self.prior,
-            self.separate,
-        )
-
-    def calibrate(self, P: Array) -> Array:
-        """Every modality's P (n, m, k) at its learned temperature and under the common ``prior``.
-
-        This is what the modality by itself would answer, and so what a reader may compare with the fused answer.
-        """
-        Q = soften(P, self.temperatures) * (self.prior / self.priors)
-        return np.asarray(Q / Q.sum(axis=2, keepdims=True))
-
-    def __call__(self, P: Array) -> Array:
-        """Fuse calibrated P (n, m, k) into (n, k)."""
-        return common_cause_pool(
-            P, self.weights, np.broadcast_to(self.prior, self.priors.shape), self.prior, self.separate
-        )
-
-    def separation(self, P: Array) -> Array:
-        """Probability (n,) that the modalities of calibrated P express different emotions; see `separation`."""
-        return separation(P, self.weights, self._shared_prior(), self.prior, self.separate)
-
-    def blend(self, P: Array, share: Array) -> Array:
-        """Fuse calibrated P (n, m, k) into (n, k), with ``share`` (n,) as in `blend_pool`."""
-        return blend_pool(P, self.weights, self._shared_prior(), self.prior, share)
-
-    def _shared_prior(self) -> Array:
-        return np.broadcast_to(self.prior, self.priors.shape)  # `calibrate` has put every modality under it
-
-    def to_dict(self) -> dict[str, Any]:
-        """The pool as lists and numbers."""
-        return {
-            "modalities": list(self.modalities),
-            "labels": list(self.labels),
-            "temperatures": self.temperatures.tolist(),
-            "weights": self.weights.tolist(),
-            "priors": self.priors.tolist(),
-            "prior": self.prior.tolist(),
-            "separate": self.separate,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LogPool:
-        """Read what `to_dict` wrote. Raises DataError where a part is missing or shapes do not fit."""
-        try:
-            arrays = {
-                name: np.asarray(values[name], dtype=float) for name in ("temperatures", "weights", "priors", "prior")
-            }
-            separate = float(values["separate"])
-            pool = cls(tuple(values["modalities"]), tuple(values["labels"]), **arrays, separate=separate)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not a fuser of affuse: {error}") from error
-        m, k = len(pool.modalities), len(pool.labels)
-        shapes = (pool.temperatures.shape, pool.weights.shape, pool.priors.shape, pool.prior.shape)
-        if shapes != ((m,), (m,), (m, k), (k,)):
-            raise DataError(f"a fuser of {m} modalities and {k} labels cannot have arrays of the shapes {shapes}")
-        return pool
