@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ADAPTATIONS", "STRETCH", "adapted_analyzers", "check_adaptation", "rows_of"]
 
 ADAPTATIONS = ("none", "person", "collection")
-"""What the experts' answers can be adapted to without labels; "collection" adapts to its persons as well."""
+"""What answers can be adapted to without labels; "collection", whose emotions must be mixed, means its persons too."""
 
 STRETCH = 10.0
 """Seconds of one recording that count as one independent row: windows overlap, and an emotion lasts some seconds."""
@@ -64,10 +64,13 @@ def adapted_analyzers(
     if adapt == "collection":
         owners = np.repeat(names, [len(part) for part in rows])
         analyzer = analyzer.adapted(
-            np.concatenate(rows), design_effect(owners), collection=True, to=f"collection of {len(rows)} recordings"
+            np.concatenate(rows), design_effect(owners), of="collection", to=f"collection of {len(rows)} recordings"
         )
+    member = "member" if adapt == "collection" else "person"
     own = {
-        name: analyzer.adapted(np.concatenate([rows[i] for i in np.flatnonzero(names == name)]), to=str(name))
+        name: analyzer.adapted(
+            np.concatenate([rows[i] for i in np.flatnonzero(names == name)]), of=member, to=str(name)
+        )
         for name in dict.fromkeys(names.tolist())
     }
     return [own[name] for name in names.tolist()]

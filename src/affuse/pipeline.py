@@ -225,9 +225,7 @@ class Analyzer:
         """The analysis of what the experts found."""
         return _Answer(self, observation).analysis()
 
-    def adapted(
-        self, P: np.ndarray, weights: np.ndarray | None = None, collection: bool = False, to: str = ""
-    ) -> Analyzer:
+    def adapted(self, P: np.ndarray, weights: np.ndarray | None = None, of: str = "person", to: str = "") -> Analyzer:
         """The analyzer for one person, or a collection of recordings, whose shift in log-probability is taken out.
 
         Parameters
@@ -236,8 +234,9 @@ class Analyzer:
             What the experts say, as `evidence` collects it: a row a stretch of recording; no labels are needed.
         weights : array of shape (n,), optional
             How many independent rows each counts for.
-        collection : bool
-            The rows are from several persons; only what they share is learned.
+        of : str
+            "person"; "member", a person whose emotions are known to be mixed; or "collection", several persons with
+            mixed emotions, of whom only what they share is learned.
         to : str
             Who or what it is adapted to, for the answers to name.
 
@@ -247,8 +246,8 @@ class Analyzer:
             Where the fuser does not adapt.
         """
         other = copy(self)
-        other._judge = self._judge.with_fuser(self._judge.fuser.adapt(P, tuple(self.experts), weights, collection))
-        found = {"to": to or ("collection" if collection else "person"), **other._judge.fuser.adapted}
+        other._judge = self._judge.with_fuser(self._judge.fuser.adapt(P, tuple(self.experts), weights, of))
+        found = {"to": to or of, **other._judge.fuser.adapted}
         other.adaptations = (
             *self.adaptations,
             {k: round(v, 6) if isinstance(v, float) else v for k, v in found.items()},

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affuse.cli.options import AsrModel, Bundle, Context, Fuser, PriorOption, Transcribe
+from affuse.cli.options import Adapt, AsrModel, Bundle, Context, Fuser, PriorOption, Transcribe
 from affuse.cli.progress import progress_bar
 from affuse.errors import AffuseError, ConfigError, MediaError
 from affuse.timeline import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from affuse.analysis import Analysis
-    from affuse.pipeline import Analyzer
+    from affuse.pipeline import Analyzer, Observation
 
 __all__ = ["analyze"]
 
@@ -62,6 +63,7 @@ def analyze(
     fuser: Fuser = None,
     prior: PriorOption = None,
     context: Context = None,
+    adapt: Adapt = "none",
     language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
@@ -76,8 +78,10 @@ def analyze(
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
     if bundle is not None and experts is not None:
         raise ConfigError("give either --bundle or --experts; a bundle says itself which experts it has")
+    from affuse.adaptation import check_adaptation
     from affuse.pipeline import make_analyzer  # brings the decoders and networks, which --help does without
 
+    check_adaptation(adapt)
     chosen = parse_experts(experts)
     analyzer = make_analyzer(bundle, chosen, window, hop, language, features, fuser=fuser, prior=prior, context=context)
     if transcribe or asr_model is not None:
@@ -85,9 +89,10 @@ def analyze(
 
         analyzer.transcriber = Transcriber(asr_model, language)
     if text is not None:
-        _deliver(analyzer.analyze_text(text), out, "text", report, as_json)
+        _deliver(analyzer.analyze_text(text), "text", out, report, as_json)
         return
-    failures = _run(analyzer, jobs, out, report, as_json)
+    deliver = partial(_deliver, out=out, report=report, as_json=as_json)
+    failures = _run(analyzer, jobs, adapt, deliver)
     if skipped:
         typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
     if failures:
@@ -160,24 +165,35 @@ def _transcript_of(recording: Path) -> Path | None:
 
 
 def _run(
-    analyzer: Analyzer, jobs: Iterable[Job], out: Path | None, report: Path | None, as_json: bool
+    analyzer: Analyzer, jobs: Sequence[Job], adapt: str, deliver: Callable[[Analysis, str], None]
 ) -> list[AffuseError]:
-    jobs = list(jobs)
+    from affuse.adaptation import adapted_analyzers
+    from affuse.media import Recording
+
     failures: list[AffuseError] = []
+    waiting: list[tuple[Job, Observation]] = []
     for number, job in enumerate(jobs, start=1):
         title = job.path.name if len(jobs) == 1 else f"{job.path.name} ({number} of {len(jobs)})"
         try:
             with progress_bar(title) as progress:
-                analysis = analyzer.analyze(job.path, job.transcript, progress)
-            _deliver(analysis, out, job.stem, report, as_json)
+                found = analyzer.observe(Recording.open(job.path, transcript=job.transcript), progress)
+            if adapt == "collection":  # nobody can be answered before everybody is heard
+                waiting.append((job, found))
+                continue
+            (own,) = adapted_analyzers(analyzer, [found], [""], adapt)
+            deliver(own.answer(found), job.stem)
         except AffuseError as error:
             if len(jobs) == 1:
                 raise
             failures.append(error)
+    found_all = [found for _, found in waiting]
+    analyzers = adapted_analyzers(analyzer, found_all, [""] * len(waiting), adapt) if waiting else []
+    for (job, found), own in zip(waiting, analyzers, strict=True):
+        deliver(own.answer(found), job.stem)
     return failures
 
 
-def _deliver(analysis: Analysis, out: Path | None, stem: str, report: Path | None, as_json: bool) -> None:
+def _deliver(analysis: Analysis, stem: str, out: Path | None, report: Path | None, as_json: bool) -> None:
     if out is not None:
         from affuse.report.files import write_results
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsrModel", "Bundle", "Context", "Fuser", "PriorOption", "Transcribe"]
+__all__ = ["Adapt", "AsrModel", "Bundle", "Context", "Fuser", "PriorOption", "Transcribe"]
 
 Bundle = Annotated[
     Path | None, typer.Option(help="Use the experts and the fuser of this folder, which affuse export wrote.")
@@ -22,6 +22,14 @@ PriorOption = Annotated[
     ),
 ]
 Context = Annotated[str | None, typer.Option(help="Context of the recordings, where the prior knows some.")]
+Adapt = Annotated[
+    str,
+    typer.Option(
+        "--adapt",
+        help="Take out, without labels, what shifts the answers: none, person (each recording's, or the column person "
+        "of a manifest) or collection (what all recordings share, then each person's; they must show mixed emotions).",
+    ),
+]
 Transcribe = Annotated[
     bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
 ]

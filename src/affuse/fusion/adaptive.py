@@ -85,17 +85,17 @@ class AdaptiveFuser(Fuser):
         moved = self.effects_.move(np.asarray(P, dtype=float), self.shift_)
         return np.asarray((1 - self.trust_) * plain + self.trust_ * self.freed_.partial_proba(moved, keep))
 
-    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, collection: bool = False) -> Self:
+    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, of: str = "person") -> Self:
         """The fuser for the person whose rows P (n, m, k), without labels, are; as `RandomEffectsFusion.adapt`."""
         check_fitted(self)
         P = check_probabilities(P, self.n_modalities_, len(self.classes_))
         other = copy(self)
-        if collection:  # what persons share is in the fuser already: it was learned from this source
+        if of == "collection":  # what persons share is in the fuser already: it was learned from this source
             return other
         spoken = present(P).any(axis=1)
         counts = np.ones(len(P)) if weights is None else np.asarray(weights, dtype=float)
         answers = self.plain_.predict_proba(P[spoken])
-        other.trust_ = trust(answers, counts[spoken], self.prior_)
+        other.trust_ = trust(answers, counts[spoken], self.prior_, of)
         other.adapted_ = {"n": int(spoken.sum()), "trust": other.trust_, "known": 0.0}
         if other.trust_ > 0:
             found = self.effects_.shifted(P[spoken], counts[spoken], 1.0)
@@ -122,7 +122,7 @@ def adapt_rows(
     P: probabilities (n, m, k), NaN where a modality has no evidence.
     persons: who each row is about (n,).
     weights: how many independent rows each counts for (n,); 1 where None.
-    collection: adapt to what all rows share first.
+    collection: adapt to what all rows share first; their labels are known to be mixed.
 
     Raises
     ------
@@ -132,11 +132,12 @@ def adapt_rows(
         raise DataError(f"{type(fuser).__name__} does not adapt to persons; wrap it: AdaptiveFuser({fuser!r})")
     P, persons = np.asarray(P, dtype=float), np.asarray(persons)
     counts = np.ones(len(P)) if weights is None else np.asarray(weights, dtype=float)
-    shared = fuser.adapt(P, counts * design_effect(persons), collection=True) if collection else fuser
+    shared = fuser.adapt(P, counts * design_effect(persons), of="collection") if collection else fuser
+    member = "member" if collection else "person"
     answers = np.full((len(P), P.shape[2]), np.nan)
     for person in np.unique(persons):
         rows = persons == person
-        answers[rows] = shared.adapt(P[rows], counts[rows]).predict_proba(P[rows])
+        answers[rows] = shared.adapt(P[rows], counts[rows], of=member).predict_proba(P[rows])
     return answers
 
 

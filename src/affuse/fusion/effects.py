@@ -24,6 +24,7 @@ _SHRINKAGE = 10.0  # rows that pull the covariance within a label towards a sphe
 _USUAL_PERSON_SHARE = 0.25
 # Bounds of `trust`: below the first number nothing is taken over, above the second everything.
 _EVEN = (0.9, 0.97)  # 1 less the divergence of the mean answer from the prior, as a share of log k
+_EVEN_MEMBER = (0.6, 0.85)
 _DIVERSE = (0.2, 0.3)  # divergence of the answers from their mean, of at most 1
 _DIVERSE_COLLECTION = (0.2, 0.4)
 _TRUSTED_ROWS = 10.0  # rows of which half the shift is taken over
@@ -116,7 +117,7 @@ class RandomEffectsFusion(Fuser):
         fused = _softmax(scores)
         return fused if self.separate == 0 else self._give_way(P, here, scores, fused)
 
-    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, collection: bool = False) -> Self:
+    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, of: str = "person") -> Self:
         """The fuser for the person (or, with ``collection``, the set of recordings) whose rows P (n, m, k) are.
 
         No labels are needed: where the answers show the labels about as often as the prior says, the mean of the rows
@@ -128,7 +129,8 @@ class RandomEffectsFusion(Fuser):
         ----------
         P: probabilities (n, m, k) without labels, NaN where a modality has no evidence.
         weights: how many independent rows each counts for (n,), at most 1 each; 1 where None.
-        collection: the rows are from several persons; only what they share is learned.
+        of: "person"; "member", a person of whom it is known that the labels are mixed; or "collection", several persons
+            with mixed labels, of whom only what they share is learned.
 
         Returns
         -------
@@ -147,23 +149,23 @@ class RandomEffectsFusion(Fuser):
         P = check_probabilities(P, self.n_modalities_, len(self.classes_))
         spoken = present(P).any(axis=1)
         counts = np.ones(len(P)) if weights is None else np.asarray(weights, dtype=float)
-        taken = trust(self.predict_proba(P[spoken]), counts[spoken], self.prior_, collection)
-        return self.shifted(P[spoken], counts[spoken], taken, collection)
+        taken = trust(self.predict_proba(P[spoken]), counts[spoken], self.prior_, of)
+        return self.shifted(P[spoken], counts[spoken], taken, of)
 
-    def shifted(self, P: Array, counts: Array, taken: float, collection: bool = False) -> Self:
+    def shifted(self, P: Array, counts: Array, taken: float, of: str = "person") -> Self:
         """`adapt` with the share ``taken`` (0…1) of the shift; rows P (n, m, k) count for ``counts`` (n,) each."""
-        before = self.common_ if collection else self.common_ + self.person_
+        before = self.common_ if of == "collection" else self.common_ + self.person_
         other = copy(self)
         other.adapted_ = {"n": len(P), "trust": taken, "known": 0.0}
         if taken == 0 or not before.any():
             return other
-        noise = self.within_ + self.person_ if collection else self.within_
+        noise = self.within_ + self.person_ if of == "collection" else self.within_
         mean, after = _predicted_shift(
             coordinates(P, self.floor) - self.shift_, counts, self.prior_ @ self.means_, noise, before
         )
         other.shift_ = self.shift_ + taken * mean
         left = (1 - taken) * before + taken * after
-        if collection:
+        if of == "collection":
             other.common_ = left
         else:
             other.common_, other.person_ = np.zeros_like(left), left
@@ -211,21 +213,21 @@ class RandomEffectsFusion(Fuser):
         return np.asarray((1 - share) * fused + share * alone.sum(axis=1) / np.maximum(count, 1)[:, None])
 
 
-def trust(answers: Array, counts: Array, prior: Array, collection: bool = False) -> float:
+def trust(answers: Array, counts: Array, prior: Array, of: str = "person") -> float:
     """How far rows look as if their labels were spread like the prior, from answers (n, k) that know no shift: 0…1.
 
     Three things are asked: many rows (n / (n + 10)); rows that differ, so that the mean answer is even because the
     labels are, and not because every answer is unsure (the generalised Jensen-Shannon divergence of the answers); and,
-    for a person, a mean answer close to the prior (Kullback-Leibler divergence). Of a collection, which a user says is
-    mixed, the last is not asked. The bounds were chosen on CREMA-D votes, actors apart, by what persons of one label
-    or mostly one label lose; see docs/adaptation.md.
+    for a person, a mean answer close to the prior (Kullback-Leibler divergence). Where it is known that the labels are
+    mixed, less is asked for the last, and of a collection nothing. The bounds were chosen on CREMA-D votes, actors
+    apart, by what persons of one label or mostly one label lose; see docs/adaptation.md.
 
     Parameters
     ----------
     answers: probabilities (n, k).
     counts: how many independent rows each counts for (n,).
     prior: label frequencies (k,) that the rows are taken to have.
-    collection: rows of several persons.
+    of: as in `RandomEffectsFusion.adapt`.
 
     Examples
     --------
@@ -243,10 +245,10 @@ def trust(answers: Array, counts: Array, prior: Array, collection: bool = False)
     mean = counts @ answers / n
     most = np.log(answers.shape[1])
     diversity = float(_entropy(mean) - counts @ _entropy(answers) / n) / most
-    taken = _ramp(diversity, *(_DIVERSE_COLLECTION if collection else _DIVERSE))
-    if not collection:
+    taken = _ramp(diversity, *(_DIVERSE_COLLECTION if of == "collection" else _DIVERSE))
+    if of != "collection":
         away = float((mean * np.log(np.maximum(mean, 1e-12) / np.maximum(prior, 1e-3))).sum()) / most
-        taken *= _ramp(1 - away, *_EVEN)
+        taken *= _ramp(1 - away, *(_EVEN_MEMBER if of == "member" else _EVEN))
     return float(n / (n + _TRUSTED_ROWS) * taken)
 
 

@@ -199,11 +199,11 @@ class NamedFuser:
         return dict(getattr(self.fuser, "adapted_", {}))
 
     def adapt(
-        self, P: ArrayLike, modalities: Sequence[str], weights: ArrayLike | None = None, collection: bool = False
+        self, P: ArrayLike, modalities: Sequence[str], weights: ArrayLike | None = None, of: str = "person"
     ) -> NamedFuser:
         """The fuser for the person (or collection) whose rows P (n, m', k), without labels, are.
 
-        ``weights`` and ``collection`` as in `RandomEffectsFusion.adapt`. Raises ConfigError where the fuser does not
+        ``weights`` and ``of`` as in `RandomEffectsFusion.adapt`. Raises ConfigError where the fuser does not
         adapt.
         """
         if not self.adapts:
@@ -211,7 +211,7 @@ class NamedFuser:
                 f"the fuser {self.method or type(self.fuser).__name__!r} does not adapt; fit one that does with "
                 "affuse fuse --adapt person --save, or use the shipped one"
             )
-        return replace(self, fuser=self.fuser.adapt(self.place(P, modalities), weights, collection))
+        return replace(self, fuser=self.fuser.adapt(self.place(P, modalities), weights, of))
 
     def _columns(self, modalities: Sequence[str]) -> NDArray[np.intp]:
         return np.array([self.modalities.index(name) for name in modalities], dtype=np.intp)

@@ -58,10 +58,10 @@ class Relabelled(Fuser):
         own = self._own(np.asarray(P, dtype=float))
         return np.asarray(partial_answer(self.fuser, own, np.asarray(keep, dtype=bool)) @ np.asarray(self.transfer))
 
-    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, collection: bool = False) -> Self:
+    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, of: str = "person") -> Self:
         """The fuser adapted to the rows P (n, m, k), seen through the same labels."""
         own = self._own(np.asarray(P, dtype=float))
-        adapted = self.fuser.adapt(own, weights, collection)
+        adapted = self.fuser.adapt(own, weights, of)
         return type(self)(adapted, self.m, self.transfer, self.prior)
 
     @property
@@ -109,9 +109,9 @@ class Widened(Fuser):
         further = P[:, self.m] if kept[self.m] else np.full_like(P[:, self.m], np.nan)
         return self._joined(partial_answer(self.fuser, P[:, : self.m], kept[: self.m]), further)
 
-    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, collection: bool = False) -> Self:
+    def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, of: str = "person") -> Self:
         """The fuser adapted to the rows P (n, m + 1, k); the further modality stays as it is."""
-        adapted = self.fuser.adapt(np.asarray(P, dtype=float)[:, : self.m], weights, collection)
+        adapted = self.fuser.adapt(np.asarray(P, dtype=float)[:, : self.m], weights, of)
         return type(self)(adapted, self.m, self.prior)
 
     @property
