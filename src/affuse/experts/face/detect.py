@@ -19,6 +19,8 @@ __all__ = ["Detections", "FaceDetector", "HaarDetector", "YuNetDetector", "check
 
 # On pictures with a side of 32 pixels or less `cv2.FaceDetectorYN` answers with uninitialised memory (OpenCV 4.14).
 _YUNET_LEAST = 64
+_YUNET_SIDE = 480
+_LARGEST_ZOOM = 4.0  # beyond that a picture has nothing more to show
 
 
 @dataclass(frozen=True)
@@ -60,35 +62,49 @@ class FaceDetector(Protocol):
 class YuNetDetector:
     """YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y) by `cv2.FaceDetectorYN`, with five landmarks.
 
-    ``side``: pictures are reduced to this length of their longer side in pixels; the smallest face found is about 10
-    pixels wide after that. Raises AssetError where ``path`` holds no such network.
+    Faces in real clips score about 0.94; the threshold 0.5 keeps blurred ones and those that fill the picture.
+
+    Parameters
+    ----------
+    path: the network. Raises AssetError where it is none.
+    side: pictures are reduced to this length of their longer side in pixels; the smallest face found is about 10 pixels
+        wide after that.
+    thorough: for stills. Smaller pictures are enlarged to ``side``, at most four times, and all are searched a second
+        time at 480, where large faces are seen better: of faces of FER+ as pictures of 320 pixels, 98 % are found
+        instead of 95.
     """
 
     name = "yunet"
     framing = YUNET_FRAMING
 
-    def __init__(self, path: Path, side: int = 480) -> None:
+    def __init__(self, path: Path, side: int = _YUNET_SIDE, thorough: bool = False) -> None:
         self.path = path
         self.side = side
+        self.thorough = thorough
         self._lock = Lock()  # the network is told the size of a picture before it sees it
         try:
-            # Faces in real clips score about 0.94; 0.6 keeps blurred ones. Boxes of an IoU above 0.3 are one face.
-            self._network = cv2.FaceDetectorYN.create(str(path), "", (side, side), 0.6, 0.3, 200)
+            # Boxes of an IoU above 0.3 are one face.
+            self._network = cv2.FaceDetectorYN.create(str(path), "", (side, side), 0.5, 0.3, 200)
         except cv2.error as error:
             raise AssetError(f"{path} cannot be loaded as the face detector YuNet") from error
 
     def detect(self, image: np.ndarray) -> Detections:
         """Find the faces in an RGB uint8 picture (h, w, 3)."""
-        small, scale = _reduced(image, self.side)
-        small = _padded(small, _YUNET_LEAST)
+        faces = self._search(_resized(image, self.side, self.side if self.thorough else 0))
+        if self.thorough:
+            faces = np.concatenate([faces, self._search(_resized(image, _YUNET_SIDE, _YUNET_SIDE))])
+        return suppress(Detections(faces[:, :4], faces[:, 4:14].reshape(-1, 5, 2), faces[:, 14]))
+
+    def _search(self, resized: tuple[np.ndarray, float]) -> np.ndarray:
+        """Faces (n, 15) in a resized picture: box, landmarks and score, in pixels of the original."""
+        image, scale = resized
+        image = _padded(image, _YUNET_LEAST)
         with self._lock:
-            self._network.setInputSize((small.shape[1], small.shape[0]))
-            _, faces = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+            self._network.setInputSize((image.shape[1], image.shape[0]))
+            _, faces = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         if faces is None:
-            return Detections.none()
-        faces = np.asarray(faces, dtype=float)
-        found = Detections(faces[:, :4] / scale, faces[:, 4:14].reshape(-1, 5, 2) / scale, faces[:, 14])
-        return suppress(found)
+            return np.empty((0, 15))
+        return np.asarray(faces, dtype=float) / np.append(np.full(14, scale), 1.0)
 
 
 class HaarDetector:
@@ -113,7 +129,7 @@ class HaarDetector:
 
     def detect(self, image: np.ndarray) -> Detections:
         """Find the faces in an RGB uint8 picture (h, w, 3)."""
-        small, scale = _reduced(image, self.side)
+        small, scale = _resized(image, self.side)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         with self._lock:
             boxes, _, sums = self._cascade.detectMultiScale3(
@@ -130,10 +146,13 @@ class HaarDetector:
 def default_detector(detail: float = 1.0) -> FaceDetector:
     """YuNet where its weights are at hand, else the Haar cascade.
 
-    ``detail`` multiplies the size at which pictures are searched. Raises AssetError where YuNet's weights are wrong.
+    ``detail`` multiplies the size at which pictures are searched; above 1, YuNet searches thoroughly.
+    Raises AssetError where YuNet's weights are wrong.
     """
     path = weights.find("yunet")
-    return YuNetDetector(path, round(480 * detail)) if path else HaarDetector(round(320 * detail))
+    if path is None:
+        return HaarDetector(round(320 * detail))
+    return YuNetDetector(path, round(_YUNET_SIDE * detail), thorough=detail > 1)
 
 
 def checksums(detector: FaceDetector) -> dict[str, str]:
@@ -167,10 +186,11 @@ def _padded(image: np.ndarray, least: int) -> np.ndarray:
     return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT) if below or right else image
 
 
-def _reduced(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """The picture with its longer side at most ``side`` pixels, and the factor by which it shrank."""
-    scale = side / max(image.shape[:2])
-    if scale >= 1:
+def _resized(image: np.ndarray, most: int, least: int = 0) -> tuple[np.ndarray, float]:
+    """The picture with ``least`` to ``most`` pixels on its longer side, and the factor by which it grew."""
+    longer = max(image.shape[:2])
+    scale = min(float(np.clip(longer, least, most)) / longer, _LARGEST_ZOOM)
+    if scale == 1:
         return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), scale
