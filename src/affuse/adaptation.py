@@ -78,15 +78,9 @@ def adapted_analyzers(
 
 def rows_of(analyzer: Analyzer, observation: Observation) -> np.ndarray:
     """What the experts say about the person seen most, a row for every `STRETCH` of the recording: (n, m, 7)."""
+    from affuse.pipeline import mean_of_windows
+
     P, _ = analyzer.evidence(observation.people()[0])
     starts = observation.timeline.starts
     stretch = ((starts - starts[0]) // STRETCH).astype(int)
-    return np.concatenate([_mean(P[stretch == number]) for number in np.unique(stretch)])
-
-
-def _mean(P: np.ndarray) -> np.ndarray:
-    """Mean over the rows with evidence, (1, m, k) from P (n, m, k); NaN where a modality has none."""
-    here = ~np.isnan(P)
-    count = here.sum(axis=0)
-    total = np.where(here, P, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(P.shape[1:], np.nan), where=count > 0)[None]
+    return np.concatenate([mean_of_windows(P[stretch == number]) for number in np.unique(stretch)])

@@ -34,6 +34,7 @@ __all__ = [
     "load_experts",
     "load_system",
     "make_analyzer",
+    "mean_of_windows",
     "shipped_for",
     "shipped_fuser",
 ]
@@ -281,7 +282,7 @@ class Analyzer:
         whole = Segment(timeline[0].start, max(s.end for s in timeline))
         reasons = [(_most_common(given),) for given in self._judge.reasons(readings)]
         about = About([whole], reasons, _person(readings), [words], whole.duration)
-        (summary,) = self.verdicts(_mean(P), _mean(S), about)
+        (summary,) = self.verdicts(mean_of_windows(P), mean_of_windows(S), about)
         return summary
 
     def evidence(self, readings: Mapping[str, Reading]) -> tuple[np.ndarray, np.ndarray]:
@@ -466,7 +467,7 @@ class _Answer:
         )
 
 
-def _mean(P: np.ndarray) -> np.ndarray:
+def mean_of_windows(P: np.ndarray) -> np.ndarray:
     """Mean over the windows with evidence, (1, m, k) from P (n, m, k); NaN where a modality never has any."""
     here = ~np.isnan(P)
     total, count = np.where(here, P, 0.0).sum(axis=0), here.sum(axis=0)

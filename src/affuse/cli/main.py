@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from affuse import __version__
-from affuse.cli import analyze, bench, compare, evaluate, export, features, fuse, models, serve, train, tune
+from affuse.cli import adapt, analyze, bench, compare, evaluate, export, features, fuse, models, serve, train, tune
 from affuse.errors import AffuseError
 
 __all__ = ["app", "main"]
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("adapt")(adapt.adapt)
 app.command("analyze")(analyze.analyze)
 app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)

@@ -1,0 +1,316 @@
+"""A fitted fuser learns from a few labelled rows of somebody's own, and stays as it was where they do not help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from affuse.errors import DataError
+from affuse.fusion.adaptive import AdaptiveFuser, adapt_rows
+from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, present
+from affuse.fusion.estimator import Fuser
+from affuse.fusion.named import NamedFuser
+from affuse.fusion.relabel import partial_answer
+
+__all__ = ["FEWEST", "ExtendedFuser", "Recalibrated", "Transfer", "transfer"]
+
+FEWEST = 5
+"""Labelled rows of each label below which what is learned of it is hardly more than chance."""
+
+_FLOOR = 0.003  # of probabilities where labels correct an expert that is sure of the wrong thing
+_FOLDS = 5
+_KEPT_LOSS = 0.02  # nats by which the log loss must fall for the fuser to be changed at all
+
+
+class ExtendedFuser(Fuser):
+    """A fuser that reads the modalities and, as one more modality, what a fitted fuser answers to them.
+
+    What the fitted fuser knows is kept where own rows are few, and corrected class by class where they are many.
+    Gaps: those of both fusers. Ties: those of ``head``.
+
+    Parameters
+    ----------
+    base: a fitted fuser; it does not learn.
+    head: an unfitted fuser that learns from the modalities and the answer of ``base``.
+
+    Examples
+    --------
+    >>> from affuse.fusion import ProductRule, Stacking
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> P = rng.dirichlet([1, 1], size=(60, 2)) / 2 + np.eye(2)[y][:, None] / 2
+    >>> base = ProductRule().fit(P, y)
+    >>> bool(ExtendedFuser(base, Stacking()).fit(P, y).score(P, y) > 0.9)
+    True
+    """
+
+    def __init__(self, base: Any, head: Any) -> None:
+        self.base = base
+        self.head = head
+
+    def __sklearn_clone__(self) -> ExtendedFuser:
+        from sklearn.base import clone
+
+        return ExtendedFuser(self.base, clone(self.head))
+
+    def learn(self, P: Array, y: Columns, groups: Groups) -> None:
+        """Fit a clone of the head to the modalities and the answer of the base."""
+        from sklearn.base import clone
+
+        spoken = present(P).any(axis=1)
+        own = None if groups is None else groups[spoken]
+        self.head_ = clone(self.head).fit(self._extended(P[spoken]), y[spoken], own)
+        self.prior_ = self.head_.prior_
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """The head's answer (n, k) to P (n, m, k) and the base's answer."""
+        return np.asarray(self.head_.predict_proba(self._extended(P)))
+
+    def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
+        """As `Fuser.partial_proba`; the base's answer is that to the modalities kept."""
+        P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
+        answer = partial_answer(self.base, P, kept)
+        masked = np.where(kept[:, None], P, np.nan)
+        return np.asarray(self.head_.predict_proba(np.concatenate([masked, answer[:, None]], axis=1)))
+
+    def _extended(self, P: Array) -> Array:
+        return np.concatenate([P, np.asarray(self.base.predict_proba(P))[:, None]], axis=1)
+
+
+class Recalibrated(Fuser):
+    """A fitted fuser whose answers get one slope and one offset a label: for rows too few to learn more from.
+
+    Gaps and ties: those of the base.
+
+    Parameters
+    ----------
+    base: a fitted fuser; it does not learn.
+    penalty: pull of the slopes towards 1 and of the offsets towards 0, in rows.
+
+    References
+    ----------
+    Guo et al. (2017), On calibration of modern neural networks (vector scaling). arXiv:1706.04599
+    """
+
+    def __init__(self, base: Any, penalty: float = 5.0) -> None:
+        self.base = base
+        self.penalty = penalty
+
+    def __sklearn_clone__(self) -> Recalibrated:
+        return Recalibrated(self.base, self.penalty)
+
+    def learn(self, P: Array, y: Columns, groups: Groups) -> None:
+        """Fit slopes and offsets to the base's answers."""
+        from affuse.fusion.trust.calibration import VectorScaling
+
+        spoken = present(P).any(axis=1)
+        answers = np.asarray(self.base.predict_proba(P[spoken]))[:, None]
+        self.scaling_ = VectorScaling(self.penalty).fit(answers, y[spoken])
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        """The base's answer (n, k), scaled."""
+        answers = np.asarray(self.base.predict_proba(P))
+        return np.asarray(self.scaling_.transform(answers[:, None])[:, 0])
+
+    def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
+        """The base's partial answer, scaled."""
+        answers = partial_answer(self.base, np.asarray(P, dtype=float), np.asarray(keep, dtype=bool))
+        return np.asarray(self.scaling_.transform(answers[:, None])[:, 0])
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What `transfer` came to.
+
+    ``fuser`` is the one to use, ``chosen`` its name among those tried ("unchanged" for the fuser as it was), and
+    ``facts`` what cross-validation said: by name, "accuracy" and "log_loss", with "adapted" for persons whose other
+    rows are known; "rows", "rows_by_label", "folds"; "gain" in accuracy; "per_doubling", what twice as many rows add.
+    """
+
+    fuser: NamedFuser
+    chosen: str
+    facts: Mapping[str, Any]
+
+
+def transfer(
+    base: NamedFuser,
+    P: ArrayLike,
+    y: ArrayLike,
+    modalities: Sequence[str],
+    persons: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+) -> Transfer:
+    """Let a fitted fuser learn from labelled rows; unchanged unless cross-validation says that it answers better.
+
+    Tried are slopes and offsets of its answers (`Recalibrated`), and fusers that read the modalities beside its answer
+    (`ExtendedFuser`): stacking, and the class-wise pool; with persons, made to adapt to them (`AdaptiveFuser`).
+
+    Parameters
+    ----------
+    base : NamedFuser
+        The fuser to start from, over the labels of ``y``.
+    P : array of shape (n, m, k)
+        What the experts say, NaN where a modality has no evidence.
+    y : array of shape (n,)
+        Columns of P.
+    modalities : sequence of m str
+        Names of the modalities of P.
+    persons : sequence of n str, optional
+        Who each row is about; what is learned must hold for others, so no person is on both sides of a fold.
+    groups : sequence of n str, optional
+        What else must not be split; the persons where None.
+
+    Raises
+    ------
+    DataError
+        With fewer than two labels, or none of them `FEWEST` times.
+    """
+    P, columns = check_probabilities(base.place(P, modalities)), np.asarray(y, dtype=np.intp)
+    counts = np.bincount(columns, minlength=P.shape[2])
+    _check(counts, base.labels)
+    people = None if persons is None else np.asarray(persons)
+    units = people if groups is None else np.asarray(groups)
+    splits = _splits(columns, units)
+    tried = _candidates(base.fuser, people)
+    outcomes = {name: _cross_validated(make, P, columns, people, splits) for name, make in tried.items()}
+    chosen = _choose(outcomes)
+    fitted = tried[chosen]().fit(P, columns, people)
+    facts = {
+        "rows": len(P),
+        "rows_by_label": dict(zip(base.labels, counts.tolist(), strict=True)),
+        "folds": len(splits),
+        "tried": {name: found.facts() for name, found in outcomes.items()},
+        "gain": outcomes[chosen].accuracy - outcomes["unchanged"].accuracy,
+        "per_doubling": _per_doubling(tried, outcomes, P, columns, people, splits),
+    }
+    if chosen == "unchanged":
+        return Transfer(base, chosen, facts)
+    notes = {key: value for key, value in base.notes.items() if key not in ("prior", "conflict_thresholds")}
+    named = replace(base, fuser=fitted, method=chosen, notes=notes, sha256="")
+    return Transfer(named, chosen, facts)
+
+
+class _Unchanged(Fuser):
+    """The base as it is, among fusers that are fitted."""
+
+    def __init__(self, base: Any) -> None:
+        self.base = base
+
+    def learn(self, P: Array, y: Columns, groups: Groups) -> None:
+        self.prior_ = np.asarray(self.base.prior_)
+
+    def combine(self, P: Array, here: Mask) -> Array:
+        return np.asarray(self.base.predict_proba(P))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    P: Array
+    y: Columns
+    adapted: Array | None = None
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.P.argmax(axis=1) == self.y).mean())
+
+    @property
+    def log_loss(self) -> float:
+        return float(-np.log(np.maximum(self.P[np.arange(len(self.y)), self.y], 1e-6)).mean())
+
+    def facts(self) -> dict[str, float]:
+        facts = {"accuracy": self.accuracy, "log_loss": self.log_loss}
+        if self.adapted is not None:
+            facts["adapted"] = float((self.adapted.argmax(axis=1) == self.y).mean())
+        return facts
+
+
+Make = Callable[[], Any]
+
+
+def _check(counts: Columns, labels: Sequence[str]) -> None:
+    if (counts > 0).sum() < 2:
+        raise DataError("adapting needs labelled rows of at least two emotions")
+    if counts.max() < FEWEST:
+        told = ", ".join(f"{label} {n}" for label, n in zip(labels, counts.tolist(), strict=True) if n)
+        raise DataError(f"adapting needs at least {FEWEST} rows of an emotion; got {told}")
+
+
+def _candidates(base: Any, people: Groups) -> dict[str, Make]:
+    from affuse.fusion.learned import Stacking
+    from affuse.fusion.reliability import ClasswisePool
+
+    def extended(head: Any) -> Any:
+        fuser = ExtendedFuser(base, head)
+        return fuser if people is None else AdaptiveFuser(fuser, _FLOOR)
+
+    return {
+        "unchanged": lambda: _Unchanged(base),
+        "recalibrated": lambda: Recalibrated(base),
+        "stacking": lambda: extended(Stacking()),
+        "classwise": lambda: extended(ClasswisePool()),
+    }
+
+
+def _splits(y: Columns, units: Groups) -> list[tuple[Array, Array]]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    rows = np.zeros(len(y))
+    if units is not None and len(np.unique(units)) > 1:
+        splitter: Any = StratifiedGroupKFold(min(_FOLDS, len(np.unique(units))))
+    else:
+        units, splitter = None, StratifiedKFold(max(2, min(_FOLDS, int(np.bincount(y)[np.unique(y)].min()))))
+    return [(fit, test) for fit, test in splitter.split(rows, y, units) if len(fit) and len(np.unique(y[fit])) > 1]
+
+
+def _cross_validated(
+    make: Make, P: Array, y: Columns, people: Groups, splits: Sequence[tuple[Array, Array]], share: float = 1.0
+) -> _Outcome:
+    answers, adapted, truth = [], [], []
+    for fit, test in splits:
+        kept = _thinned(fit, y, share)
+        fuser = make().fit(P[kept], y[kept], None if people is None else people[kept])
+        fallback = np.broadcast_to(fuser.prior_, (len(test), P.shape[2]))
+        said = fuser.predict_proba(P[test])
+        answers.append(np.where(np.isnan(said), fallback, said))
+        truth.append(y[test])
+        if people is not None and fuser.adapts:
+            moved = adapt_rows(fuser, P[test], people[test], collection=True)
+            adapted.append(np.where(np.isnan(moved), fallback, moved))
+    return _Outcome(np.concatenate(answers), np.concatenate(truth), np.concatenate(adapted) if adapted else None)
+
+
+def _thinned(rows: Array, y: Columns, share: float) -> Array:
+    """A share of the rows of every label, spread evenly over them."""
+    if share == 1:
+        return rows
+    parts = [rows[y[rows] == label] for label in np.unique(y[rows])]
+    return np.sort(np.concatenate([part[:: round(1 / share)] for part in parts]))
+
+
+def _choose(outcomes: Mapping[str, _Outcome]) -> str:
+    """The one of least log loss that is right at least as often as the fuser as it was; else that one."""
+    base = outcomes["unchanged"]
+    better = {
+        name: found.log_loss
+        for name, found in outcomes.items()
+        if found.accuracy >= base.accuracy and found.log_loss < base.log_loss - _KEPT_LOSS
+    }
+    return min(better, key=lambda name: better[name]) if better else "unchanged"
+
+
+def _per_doubling(
+    tried: Mapping[str, Make],
+    outcomes: Mapping[str, _Outcome],
+    P: Array,
+    y: Columns,
+    people: Groups,
+    splits: Sequence[tuple[Array, Array]],
+) -> float:
+    """What the best of the learners gained in accuracy when it got twice as many rows."""
+    best = min((name for name in outcomes if name != "unchanged"), key=lambda name: outcomes[name].log_loss)
+    half = _cross_validated(tried[best], P, y, people, splits, share=0.5)
+    return outcomes[best].accuracy - half.accuracy
