@@ -93,3 +93,31 @@ def test_without_the_extra_the_command_to_install_it_is_named(
 @pytest.mark.parametrize(("option", "value"), [("--port", "0"), ("--max-queue", "0"), ("--job-memory", "10")])
 def test_numbers_out_of_range(serve: Run, option: str, value: str) -> None:
     assert serve(option, value).code == 2
+
+
+def test_fusers_and_priors_that_are_none_are_told_before_it_listens(serve: Run, tmp_path: Path) -> None:
+    code, _, err = serve("--folder", tmp_path / "f", "--fuser", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "holds no fuser: No such file or directory (fuser.json)" in err
+    code, _, err = serve("--folder", tmp_path / "f", "--prior", "sunny")
+    assert code == 2
+    assert "the prior 'sunny' is neither a file nor one of dialogue, uniform, tempered" in err
+
+
+def test_jobs_and_streams_are_answered_by_the_fuser_and_the_prior_of_the_service(tmp_path: Path) -> None:
+    pytest.importorskip("websockets", reason="live streams need the extra serve")
+    import numpy as np
+
+    from affuse.fusion import NamedFuser, ProductRule
+    from affuse.labels import EKMAN
+    from affuse.service.runner import Order, _analyzer
+    from affuse.service.stream import LiveExperts
+
+    P = np.full((7, 3, 7), 1 / 7)
+    fuser = NamedFuser(ProductRule().fit(P, np.arange(7)), ("text", "voice", "face"), EKMAN.labels, "own")
+    fuser.write(tmp_path / "own")
+    order = Order("a", "b", "c", fuser=str(tmp_path / "own"), prior="uniform")
+    live = LiveExperts(fuser=str(tmp_path / "own"), prior="uniform").analyzer("en")
+    for analyzer in (_analyzer(order, {}), live):
+        assert (analyzer.fuser.method, analyzer.prior.name) == ("own", "uniform")
+        assert list(analyzer.experts) == ["face", "voice", "text"]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from affuse.fusion.networks import NetworkFuser
     from affuse.fusion.persistence import load, save
     from affuse.fusion.registry import find, make, names
+    from affuse.fusion.reliability import ClasswisePool
     from affuse.fusion.rules import (
         BordaCount,
         ConfidenceWeightedVote,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         WeightedVote,
     )
     from affuse.fusion.trust import (
+        AutoFusion,
         ConfidenceRise,
         ConformalSets,
         IsotonicScaling,
@@ -47,9 +49,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AutoFusion",
     "BordaCount",
     "CCAFusion",
     "CalibratedLogPool",
+    "ClasswisePool",
     "CommonCausePool",
     "Concatenation",
     "ConfidenceRise",
@@ -102,7 +106,7 @@ __all__ = [
     "stack",
 ]
 
-# Estimators need scikit-learn, which takes most of a second to import; an analysis only uses a learned pool.
+# Some of these need scikit-learn, which takes seconds to import; a fitted fuser of probabilities predicts without it.
 _HOMES = {
     "affuse.fusion.calibrated": ["CalibratedLogPool"],
     "affuse.fusion.causes": ["CommonCausePool"],
@@ -115,6 +119,7 @@ _HOMES = {
     "affuse.fusion.networks": ["NetworkFuser"],
     "affuse.fusion.persistence": ["load", "save"],
     "affuse.fusion.registry": ["find", "make", "names"],
+    "affuse.fusion.reliability": ["ClasswisePool"],
     "affuse.fusion.rules": [
         "BordaCount",
         "ConfidenceWeightedVote",
@@ -130,6 +135,7 @@ _HOMES = {
         "WeightedVote",
     ],
     "affuse.fusion.trust": [
+        "AutoFusion",
         "ConfidenceRise",
         "ConformalSets",
         "IsotonicScaling",
