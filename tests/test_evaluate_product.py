@@ -466,6 +466,14 @@ def test_a_row_that_fails_is_reported_and_counts_nowhere(tmp_path: Path) -> None
         )
 
 
+@pytest.mark.parametrize("adapt", ["none", "collection"])
+def test_nothing_that_can_be_read_is_told_however_it_is_adapted(tmp_path: Path, adapt: str) -> None:
+    (tmp_path / "broken.wav").write_bytes(b"no sound at all")
+    rows = read_manifest(table(tmp_path, "path,label\nbroken.wav,joy\n"))
+    with pytest.raises(DataError, match="no row could be analysed"):
+        evaluate_product(rows, analyzer(voice={"happiness": 0.9}), adapt=adapt)
+
+
 def test_unknown_ways_to_adapt_are_told() -> None:
     with pytest.raises(ConfigError, match="unknown adaptation 'world'; known: none, person, collection"):
         evaluate_product(texts(["fear"]), analyzer(text={"fear": 0.9}), adapt="world")

@@ -195,6 +195,8 @@ def _analyses(
             yield row, analyzer.answer(found)
         else:
             heard[row] = found
+    if not heard:
+        return
     persons = [clips[row].person for row in heard]
     for row, own in zip(heard, adapted_analyzers(analyzer, list(heard.values()), persons, adapt), strict=True):
         yield row, own.answer(heard[row])
