@@ -47,7 +47,7 @@ class CommonCausePool(CalibratedLogPool):
     >>> clash = np.array([[[0.95, 0.05], [0.05, 0.95]], [[0.95, 0.05], [0.95, 0.05]]])
     >>> fuser = CommonCausePool(separate=0.2).fit(P, y)
     >>> against, agree = fuser.predict_proba(clash).max(axis=1)
-    >>> against < agree
+    >>> bool(against < agree)
     True
     """
 

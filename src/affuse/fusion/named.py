@@ -298,8 +298,9 @@ def _read_pool(path: Path) -> NamedFuser:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         own = values["pool"]
-        numbers = (own[name] for name in ("temperatures", "weights", "priors", "prior"))
-        pool = CommonCausePool.of(*numbers, separate=float(own["separate"]))
+        pool = CommonCausePool.of(
+            own["temperatures"], own["weights"], own["priors"], own["prior"], float(own["separate"])
+        )
         notes = {
             "priors": dict(zip(own["modalities"], own["priors"], strict=True)),
             "prior": {"name": "dialogue", "frequencies": own["prior"]},
