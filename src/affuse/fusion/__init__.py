@@ -8,10 +8,12 @@ from affuse.fusion.explain import conflict, conflict_in_words, shapley_shares
 from affuse.fusion.pooling import common_cause_pool, log_pool, soften
 
 if TYPE_CHECKING:
+    from affuse.fusion.adaptive import AdaptiveFuser, adapt_rows
     from affuse.fusion.calibrated import CalibratedLogPool
     from affuse.fusion.causes import CommonCausePool
     from affuse.fusion.dynamic import DiscountedBeliefFusion, EnergyWeighted, PredictiveDynamicFusion
     from affuse.fusion.early import CCAFusion, Concatenation, ProductFusion, SumFusion, WeightedConcatenation
+    from affuse.fusion.effects import RandomEffectsFusion
     from affuse.fusion.estimator import Fuser
     from affuse.fusion.evidence import DempsterShafer
     from affuse.fusion.learned import GatedFusion, OptimizedWeights, Stacking
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AdaptiveFuser",
     "AutoFusion",
     "BordaCount",
     "CCAFusion",
@@ -79,6 +82,7 @@ __all__ = [
     "PredictiveDynamicFusion",
     "ProductFusion",
     "ProductRule",
+    "RandomEffectsFusion",
     "SafeFusion",
     "Stacking",
     "SumFusion",
@@ -87,6 +91,7 @@ __all__ = [
     "WeightedConcatenation",
     "WeightedMeanRule",
     "WeightedVote",
+    "adapt_rows",
     "check_probabilities",
     "common_cause_pool",
     "confidence_rise",
@@ -108,6 +113,8 @@ __all__ = [
 
 # Some of these need scikit-learn, which takes seconds to import; a fitted fuser of probabilities predicts without it.
 _HOMES = {
+    "affuse.fusion.adaptive": ["AdaptiveFuser", "adapt_rows"],
+    "affuse.fusion.effects": ["RandomEffectsFusion"],
     "affuse.fusion.calibrated": ["CalibratedLogPool"],
     "affuse.fusion.causes": ["CommonCausePool"],
     "affuse.fusion.dynamic": ["DiscountedBeliefFusion", "EnergyWeighted", "PredictiveDynamicFusion"],

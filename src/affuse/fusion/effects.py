@@ -194,7 +194,8 @@ class RandomEffectsFusion(Fuser):
         slopes = np.linalg.solve(covariance, means.T)  # (d, k)
         offset = np.log(self.prior_) - ((means / 2 + self.shift_[own]) * slopes.T).sum(axis=1)
         basis = np.kron(np.eye(int(modalities.sum())), helmert(k))
-        L = np.log(np.maximum(P[:, modalities] if not modalities.all() else P, self.floor)).reshape(len(P), -1)
+        L = np.log(np.maximum(P if modalities.all() else P[:, modalities], self.floor))
+        L = L.reshape(len(P), int(modalities.sum()) * k)
         return np.asarray(L @ (basis @ slopes) + offset)
 
     def _give_way(self, P: Array, here: Mask, scores: Array, fused: Array) -> Array:

@@ -362,7 +362,7 @@ def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
 
 
 def measure(data: Path, out: Path, config: VoiceConfig, members: int, resume: bool) -> None:
-    """Cross-fit the recipe over the speakers of train and valid; leaves report.json and held_out.npz in ``out``.
+    """Cross-fit the recipe over the speakers of train and valid; leaves report.json, held_out.npz and unseen.npz in ``out``.
 
     Nothing of it is shipped. ``members`` runs, which differ by seed, are averaged besides being reported one by one.
     """
@@ -377,11 +377,13 @@ def measure(data: Path, out: Path, config: VoiceConfig, members: int, resume: bo
     scores[f"mean of {members}"] = total
     masks = _masks(rows.corpus).numpy()
     temperature = fit_temperature(total + masks, rows.targets)
+    about = {name: getattr(rows, name) for name in _ABOUT}
+    write_held_out(out / "unseen.npz", probabilities=softmax(total / temperature, axis=1), folds=fitted.folds, **about)
     write_held_out(
         out / "held_out.npz",
         probabilities=softmax((total + masks) / temperature, axis=1),
         folds=fitted.folds,
-        **{name: getattr(rows, name) for name in _ABOUT},
+        **about,
     )
     report = {
         "config": asdict(config),
