@@ -86,7 +86,7 @@ def test_a_named_prior_follows_the_labels_it_is_asked_for() -> None:
 
 def test_dialogue_knows_what_people_call_its_labels() -> None:
     np.testing.assert_allclose(Prior.named("dialogue", ["happy", "angry"]).frequencies, [1744 / 2854, 1110 / 2854])
-    assert Prior.find(None, ["happy", "angry"]).name == "dialogue"
+    assert Prior.find(None, ["happy", "angry"]).name == "tempered"
     assert Prior.find(None, ["mad", "angry"]).name == "uniform"
     with pytest.raises(ConfigError, match="two of the labels mad, angry mean the same"):
         Prior.named("dialogue", ["mad", "angry"])

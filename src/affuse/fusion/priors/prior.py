@@ -106,7 +106,7 @@ class Prior:
         Examples
         --------
         >>> Prior.named("tempered").frequencies.round(2)
-        array([0.14, 0.07, 0.07, 0.18, 0.11, 0.15, 0.29])
+        array([0.15, 0.1 , 0.1 , 0.16, 0.13, 0.15, 0.21])
         """
         return cls(tuple(labels), named_frequencies(name, labels), name)
 
