@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Collection, Mapping
 from importlib import import_module
@@ -33,7 +34,9 @@ FORMAT = 2
 _TRIED = 16  # modalities that a fuser is asked about by themselves when it is read
 _FIRST_FORMAT = 1  # the whole fuser in a file of skops; read, no longer written
 
-# Classes of affuse that are parts of fusers, without being registered as one.
+# Our own fusers, registered or not: what is found under such a name must be an estimator of affuse.
+_OURS = re.compile(r"affuse\.fusion(\.[a-z_]+)+\.[A-Za-z]\w*")
+# Classes of affuse that are parts of fusers, and estimators of scikit-learn's own kind.
 _PARTS = (
     "affuse.fusion.early.correlated.CCAFusion",
     "affuse.fusion.early.joined.Concatenation",
@@ -84,8 +87,7 @@ def save(fuser: Any, folder: str | Path, notes: Mapping[str, Any] | None = None)
     import affuse
     from affuse.fusion.estimator import Parameters
 
-    own = _own_classes()
-    encoder = Encoder(lambda value: isinstance(value, Parameters) or class_name(type(value)) in own)
+    encoder = Encoder(lambda value: isinstance(value, Parameters) or class_name(type(value)) in _PARTS)
     state = encoder.encode(fuser)
     files: dict[str, bytes] = {}
     if encoder.arrays:
@@ -121,8 +123,7 @@ def load(folder: str | Path, trusted: Collection[str] = ()) -> Any:
     where a file is missing, was changed, does not hold what it should, or holds such a type.
     """
     card, files = _read(folder)
-    own = _own_classes()
-    unknown = sorted(_foreign_types(folder, card, files) - own - set(trusted))
+    unknown = sorted(_foreign_types(folder, card, files) - set(trusted))
     if unknown:
         place = MODEL if MODEL in files else CARD
         raise AssetError(
@@ -130,7 +131,7 @@ def load(folder: str | Path, trusted: Collection[str] = ()) -> Any:
             f"know where the file comes from, name them: load(folder, trusted={unknown})"
         )
     try:
-        fuser: Any = _built(card, files, own | set(trusted))
+        fuser: Any = _built(card, files, trusted)
         _try_out(fuser)
     except Exception as error:  # whatever an estimator of another version trips over
         raise AssetError(
@@ -152,7 +153,7 @@ def read_notes(folder: str | Path) -> dict[str, Any]:
 
 def untrusted_types(folder: str | Path) -> list[str]:
     """Types in a saved fuser that `load` refuses unless they are named. Raises AssetError as `load`."""
-    return sorted(_foreign_types(folder, *_read(folder)) - _own_classes())
+    return sorted(_foreign_types(folder, *_read(folder)))
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def _missing(folder: Path, error: OSError) -> AssetError:
     return AssetError(f"{folder} holds no fuser: {error.strerror or error} ({Path(error.filename or '').name})")
 
 
-def _built(card: dict[str, Any], files: dict[str, bytes], allowed: Collection[str]) -> Any:
+def _built(card: dict[str, Any], files: dict[str, bytes], trusted: Collection[str]) -> Any:
     foreign: Any = {}
     if MODEL in files:
         foreign = _skops().loads(files[MODEL], trusted=_skops().get_untrusted_types(data=files[MODEL]))
@@ -211,16 +212,7 @@ def _built(card: dict[str, Any], files: dict[str, bytes], allowed: Collection[st
         return foreign
     arrays = _unpacked(files[ARRAYS]) if ARRAYS in files else {}
 
-    def find(name: str) -> type:
-        if name not in allowed:
-            raise ValueError(f"{name} is not one of the types that may be built")
-        module, _, attribute = name.rpartition(".")
-        found = getattr(import_module(module), attribute)
-        if not isinstance(found, type):
-            raise TypeError(f"{name} is no class")
-        return found
-
-    return Decoder(arrays, foreign, find).decode(card["state"])
+    return Decoder(arrays, foreign, lambda name: _class_named(name, trusted)).decode(card["state"])
 
 
 def _try_out(fuser: Any) -> None:
@@ -240,14 +232,16 @@ def _try_out(fuser: Any) -> None:
 
 
 def _foreign_types(folder: str | Path, card: dict[str, Any], files: dict[str, bytes]) -> set[str]:
-    """Types in a saved fuser that neither Python, NumPy nor scikit-learn vouches for."""
-    types = set() if card["format"] == _FIRST_FORMAT else _named_classes(card["state"])
-    if MODEL in files:
-        try:
-            types |= set(_skops().get_untrusted_types(data=files[MODEL]))
-        except Exception as error:  # skops names neither its own errors nor those of the zip inside
-            raise AssetError(f"{Path(folder) / MODEL} is not a file of skops: {_reason(error)}") from error
-    return types - set(_TRUSTED)
+    """Types in a saved fuser that neither Python, NumPy, scikit-learn nor affuse vouches for."""
+    named = set() if card["format"] == _FIRST_FORMAT else _named_classes(card["state"])
+    foreign = {name for name in named if not _may_be_built(name)}
+    if MODEL not in files:
+        return foreign
+    try:
+        inside = set(_skops().get_untrusted_types(data=files[MODEL]))
+    except Exception as error:  # skops names neither its own errors nor those of the zip inside
+        raise AssetError(f"{Path(folder) / MODEL} is not a file of skops: {_reason(error)}") from error
+    return foreign | (inside - set(_TRUSTED) - set(_PARTS) - _registered())
 
 
 def _named_classes(state: Any) -> set[str]:
@@ -263,12 +257,29 @@ def _named_classes(state: Any) -> set[str]:
     return found | {str(content[0])} if isinstance(content, list) and content else found
 
 
-def _own_classes() -> set[str]:
-    """Classes, as "module.Class", that may be built without being named by the user."""
+def _may_be_built(name: str) -> bool:
+    """Whether a class, as "module.Class", may be built without being named by the user."""
+    return name in _PARTS or _OURS.fullmatch(name) is not None or name in _registered()
+
+
+def _registered() -> set[str]:
     from affuse.fusion import registry
 
     third_party = {f"{point.module}.{point.attr}" for point in registry.third_party().values()}
-    return {place.replace(":", ".") for place in registry.BUILT_IN.values()} | third_party | set(_PARTS)
+    return {place.replace(":", ".") for place in registry.BUILT_IN.values()} | third_party
+
+
+def _class_named(name: str, trusted: Collection[str]) -> type:
+    from affuse.fusion.estimator import Parameters
+
+    if not (name in trusted or _may_be_built(name)):
+        raise ValueError(f"{name} is not one of the types that may be built")
+    module, _, attribute = name.rpartition(".")
+    found = getattr(import_module(module), attribute)
+    foreign = name not in trusted and name not in _PARTS
+    if not isinstance(found, type) or (foreign and not issubclass(found, Parameters) and _OURS.fullmatch(name)):
+        raise TypeError(f"{name} is no class of a fuser")
+    return found
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

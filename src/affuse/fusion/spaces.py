@@ -46,8 +46,8 @@ def common_emotions(P: Array, labels: LabelSpace, own: Array, common: Array) -> 
 def common_sentiment(P: Array, labels: LabelSpace, own: Array, common: Array) -> Array:
     """Probabilities (n, 3) over `SENTIMENT` of an expert that `judges_sentiment`; as `common_emotions`."""
     known = map_probabilities(np.ones(len(labels)), labels, SENTIMENT) > 0
-    moved = (map_probabilities(values, labels, SENTIMENT) for values in (P, own))
-    return under_common_prior(*moved, common, known)
+    moved, before = map_probabilities(P, labels, SENTIMENT), map_probabilities(own, labels, SENTIMENT)
+    return under_common_prior(moved, before, common, known)
 
 
 def under_common_prior(P: Array, own: Array, common: Array, known: np.ndarray) -> Array:
