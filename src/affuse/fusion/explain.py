@@ -14,7 +14,17 @@ from affuse.fusion.base import Array, Columns, Mask, present
 if TYPE_CHECKING:
     from affuse.fusion.estimator import Fuser
 
-__all__ = ["conflict", "conflict_in_words", "log_odds", "shapley_shares", "shares_of"]
+__all__ = [
+    "SURE",
+    "conflict",
+    "conflict_in_words",
+    "contradicting",
+    "contradiction",
+    "contradictory",
+    "log_odds",
+    "shapley_shares",
+    "shares_of",
+]
 
 
 def conflict(P: Array) -> Array:
@@ -37,17 +47,94 @@ def _entropy(P: Array) -> Array:
     return np.asarray(-(P * np.log2(np.where(P > 0, P, 1.0))).sum(axis=-1))
 
 
-def conflict_in_words(P: Array, modalities: Sequence[str], labels: Sequence[str]) -> str:
-    """Who says what in one row P (m, k), for example "face says happiness, voice and text say anger".
+SURE = 0.6
+"""Probability from which a modality is sure of its own emotion, so that it can contradict another.
 
-    Empty where all modalities with evidence agree on the label.
+Where it cannot be a contradiction, few are called one: of moments that ten people who hear and see agree on (CREMA-D),
+calibrated judgements of people who only hear and only see contradict in 4.0 % (10.3 % at 0.4, 2.3 % at 0.7); of
+RAVDESS, two models of voice and face in 6.1 %. Where voice and face are of different moments, 28 and 38 % of the true
+contradictions are still found.
+"""
+
+_WITHOUT_EMOTION = ("neutral", "calm", "boredom")
+# Surprise takes either valence: one is gladly surprised, or starts with fright. Sentiment labels follow their sign.
+_COMPATIBLE = (
+    frozenset(("surprise", "happiness")),
+    frozenset(("surprise", "fear")),
+    frozenset(("surprise", "positive")),
+    frozenset(("surprise", "negative")),
+    frozenset(("happiness", "positive")),
+    *(frozenset((label, "negative")) for label in ("anger", "disgust", "fear", "sadness", "contempt")),
+    frozenset(("disgust", "contempt")),
+)
+
+
+def contradictory(labels: Sequence[str]) -> Mask:
+    """Which pairs of ``labels`` contradict each other: (k, k), symmetric.
+
+    Two different emotions do, whether of opposite valence or not; but neutral, calm and boredom contradict nothing, and
+    surprise goes with happiness as with fear.
+
+    Examples
+    --------
+    >>> contradictory(("happiness", "anger", "neutral"))[0]
+    array([False,  True, False])
+    """
+    pairs = np.ones((len(labels), len(labels)), dtype=bool)
+    for i, one in enumerate(labels):
+        for j, other in enumerate(labels):
+            peaceful = one == other or one in _WITHOUT_EMOTION or other in _WITHOUT_EMOTION
+            pairs[i, j] = not peaceful and frozenset((one, other)) not in _COMPATIBLE
+    return pairs
+
+
+def contradicting(P: Array, labels: Sequence[str], sure: float = SURE) -> Mask:
+    """Which modalities contradict another one: (n, m); see `contradiction`."""
+    P = np.asarray(P, dtype=float)
+    filled = np.where(np.isnan(P), 0.0, P)
+    winners = filled.argmax(axis=2)
+    certain = present(P) & (filled.max(axis=2) >= sure)
+    opposed = contradictory(labels)[winners[:, :, None], winners[:, None, :]]
+    return np.asarray((opposed & certain[:, :, None] & certain[:, None, :]).any(axis=2))
+
+
+def contradiction(P: Array, labels: Sequence[str], sure: float = SURE) -> Mask:
+    """Whether two modalities are each sure of emotions that contradict each other.
+
+    Parameters
+    ----------
+    P : array of shape (n, m, k)
+        Each modality's own calibrated probabilities; NaN where it says nothing.
+    labels : sequence of str
+        Names of the k classes.
+    sure : float
+        Least probability of a modality's own winner; see `SURE`.
+
+    Returns
+    -------
+    array of bool of shape (n,)
+
+    Examples
+    --------
+    A smiling face over an angry voice is a contradiction, a neutral face is not:
+
+    >>> labels = ("happiness", "anger", "neutral")
+    >>> P = np.array([[[0.8, 0.1, 0.1], [0.1, 0.9, 0.0]], [[0.1, 0.1, 0.8], [0.1, 0.9, 0.0]]])
+    >>> contradiction(P, labels)
+    array([ True, False])
+    """
+    return np.asarray(contradicting(P, labels, sure).any(axis=1))
+
+
+def conflict_in_words(P: Array, modalities: Sequence[str], labels: Sequence[str], sure: float = SURE) -> str:
+    """Who contradicts whom in one row P (m, k), for example "face says happiness, voice and text say anger".
+
+    Empty where no modalities contradict each other, as `contradiction` has it; the others are not named.
     """
     speakers: dict[str, list[str]] = {}
-    for modality, row in zip(modalities, P, strict=True):
-        if not np.isnan(row).any():
+    for modality, row, contradicts in zip(modalities, P, contradicting(P[None], labels, sure)[0], strict=True):
+        if contradicts:
             speakers.setdefault(labels[int(row.argmax())], []).append(modality)
-    if len(speakers) < 2:
-        return ""
     return ", ".join(
         f"{' and '.join(names)} {'says' if len(names) == 1 else 'say'} {label}" for label, names in speakers.items()
     )
