@@ -172,4 +172,4 @@ def test_rows_are_answered_by_themselves() -> None:
     together = agree(q, judged)
     for i in range(6):
         for whole, row in zip(together, agree(q[i : i + 1], judged[i : i + 1]), strict=True):
-            np.testing.assert_array_equal(whole[i], row[0])
+            np.testing.assert_allclose(whole[i], row[0])
