@@ -165,8 +165,15 @@ def test_a_sentiment_bundle_judges_sentiment_only(tmp_path: Path) -> None:
     both, without = (
         Analyzer(e).analyze_text("great great great").summary for e in ({"voice": angry, **experts}, {"voice": angry})
     )
-    np.testing.assert_allclose(both.fused, without.fused)  # no emotion comes from it
+    # Emotion and sentiment are of one answer: a glad judgement speaks against anger, and has its share in that.
     assert both.sentiment > without.sentiment
+    happiness, anger = EKMAN.index("happiness"), EKMAN.index("anger")
+    assert both.fused[happiness] / both.fused[anger] > without.fused[happiness] / without.fused[anger]
+    assert both.label == "anger"
+    assert both.evidence["text"].probabilities is None
+    assert both.evidence["text"].share < 0
+    gain = np.log(both.confidence / (1 - both.confidence)) - both.prior
+    assert both.evidence["text"].share + both.evidence["voice"].share == pytest.approx(gain)
     jsonschema = pytest.importorskip("jsonschema", reason="the schema is checked by jsonschema (extra dev)")
     jsonschema.validate(alone.to_dict(), schema())
 

@@ -320,7 +320,7 @@ def test_any_fitted_fuser_of_emotions_serves(run: Run, tmp_path: Path) -> None:
     assert summary["label"] == "happiness"
     assert summary["fused"]["disgust"] == 0, "a label that the fuser lacks is never answered"
     shares = summary["prior"] + summary["evidence"]["text"]["share"]
-    assert shares == pytest.approx(np.log(summary["confidence"] / (1 - summary["confidence"])), abs=1e-4)
+    assert 1 / (1 + np.exp(-shares)) == pytest.approx(summary["confidence"], abs=2e-6)
     sure = run("analyze", "--text", "Well.", "--fuser", tmp_path / "own", "--prior", "dialogue", "--json")
     assert json.loads(sure.out)["settings"]["prior"]["name"] == "dialogue"
     wrong = run("analyze", "--text", "Well.", "--fuser", tmp_path / "own", "--experts", "face")

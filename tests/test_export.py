@@ -112,7 +112,7 @@ def test_an_exported_system_answers_as_the_shipped_one(system: Path, clip: Path)
 def test_the_fuser_is_the_one_in_the_folder(system: Path, tmp_path: Path, clip: Path) -> None:
     other = shutil.copytree(system, tmp_path / "other")
     learned = NamedFuser.read(other / "fuser")
-    notes = {**learned.notes, "conflict_thresholds": {"2": 0.125}}
+    notes = {**learned.notes, "prior": "uniform"}
     replace(learned, notes=notes).write(other / "fuser")
     with pytest.raises(AssetError, match=r"fuser\.json has the wrong checksum"):
         Analyzer.from_bundle(other)
@@ -120,8 +120,8 @@ def test_the_fuser_is_the_one_in_the_folder(system: Path, tmp_path: Path, clip: 
     told["files"]["fuser/fuser.json"] = weights.sha256_of(other / "fuser" / "fuser.json")
     (other / "bundle.json").write_text(json.dumps(told), encoding="utf-8")
     analyzer = Analyzer.from_bundle(other)
-    assert analyzer.conflict_thresholds[2] == 0.125
-    assert analyzer.analyze(clip).settings["conflict_thresholds"]["2"] == 0.125
+    assert analyzer.prior.name == "uniform"
+    assert analyzer.analyze(clip).settings["prior"]["name"] == "uniform"
 
 
 def test_a_system_of_the_first_version_is_read(system: Path, tmp_path: Path, clip: Path) -> None:
@@ -133,8 +133,7 @@ def test_a_system_of_the_first_version_is_read(system: Path, tmp_path: Path, cli
     }
     pool |= {"modalities": learned.modalities, "labels": learned.labels, "separate": learned.fuser.separate}
     shutil.rmtree(old / "fuser")
-    thresholds = learned.notes["conflict_thresholds"]
-    (old / "fuser.json").write_text(json.dumps({"pool": pool, "conflict_thresholds": thresholds}), encoding="utf-8")
+    (old / "fuser.json").write_text(json.dumps({"pool": pool, "conflict_thresholds": {"2": 0.5}}), encoding="utf-8")
     told = json.loads((old / "bundle.json").read_text(encoding="utf-8"))
     files = {name: digest for name, digest in told["files"].items() if not name.startswith("fuser/")}
     _tell(old, files={**files, "fuser.json": weights.sha256_of(old / "fuser.json")})

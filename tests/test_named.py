@@ -172,14 +172,13 @@ def test_one_more_modality_counts_by_bayes() -> None:
 @pytest.mark.parametrize("fuser", [CommonCausePool(), SafeFusion(), Stacking(), MeanRule()], ids=repr)
 def test_folders_come_back_as_they_were(tmp_path: Path, fuser: Fuser) -> None:
     P, y = simulated()
-    notes = {"prior": {"name": "even", "frequencies": [1, 1, 1]}, "conflict_thresholds": {"2": 0.5}}
+    notes = {"prior": {"name": "even", "frequencies": [1, 1, 1]}, "measured": {"accuracy": 0.5}}
     named = NamedFuser(fuser.fit(P, y), THREE, ABC, "own", notes)
     named.write(tmp_path)
     again = NamedFuser.read(tmp_path)
     assert (again.modalities, again.labels, again.method, again.notes) == (THREE, ABC, "own", notes)
     assert len(again.sha256) == 64
     np.testing.assert_array_equal(again.fuse(P, THREE), named.fuse(P, THREE))
-    assert again.conflict_thresholds == {2: 0.5}
     np.testing.assert_allclose(again.default_prior.frequencies, np.full(3, 1 / 3))
     assert again.default_prior.name == "even"
 
@@ -209,8 +208,6 @@ def test_folders_without_names_or_with_notes_that_do_not_fit_are_one_sentence(tm
     for wrong in (3, "x", [1], {"name": "x"}, {"name": "x", "frequencies": [1, 2]}, {"name": "x", "frequencies": "y"}):
         with pytest.raises(AssetError, match="note of its prior does not hold together"):
             _ = NamedFuser(fuser, THREE, ABC, notes={"prior": wrong}).default_prior
-        with pytest.raises(AssetError, match="note of conflict thresholds"):
-            _ = NamedFuser(fuser, THREE, ABC, notes={"conflict_thresholds": [wrong]}).conflict_thresholds
         with pytest.raises(AssetError, match="note of the prior of face"):
             NamedFuser(fuser, THREE, ABC, notes={"priors": {"face": wrong}}).prior_of("face")
 

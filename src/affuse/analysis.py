@@ -32,7 +32,8 @@ class Evidence:
 
     ``probabilities`` has shape (7,) or is None; ``reason`` is empty exactly where there are probabilities.
     ``share`` is the modality's Shapley share in the fused answer (signed; the shares of a verdict add up to the
-    gain in the log-odds of its label over the prior), None where the modality is absent.
+    gain in the log-odds of its label over the prior), None where the modality is absent. An expert that judges
+    sentiment only has a share without probabilities.
     """
 
     probabilities: np.ndarray | None

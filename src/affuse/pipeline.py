@@ -19,6 +19,7 @@ from affuse.experts.base import NO_WORDS, Expert, Reading
 from affuse.experts.bundle.columns import KEYS, FeatureTable
 from affuse.experts.bundle.system import read_system
 from affuse.experts.transcribe import Transcriber
+from affuse.fusion.explain import SURE
 from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior
 from affuse.media import Frame, Recording
@@ -180,7 +181,6 @@ class Analyzer:
         self.prior = self._judge.prior
         self.context = context
         self.adaptations: tuple[Mapping[str, Any], ...] = ()
-        self.conflict_thresholds = self._judge.conflict_thresholds
 
     @classmethod
     def from_bundle(
@@ -450,7 +450,7 @@ class _Answer:
             "fuser": {"name": self.analyzer.fuser.method, "weights": {"fuser": self.analyzer.fuser.sha256}},
             "prior": self.analyzer.prior.describe(self.analyzer.context),
             "adaptation": [dict(found) for found in self.analyzer.adaptations],
-            "conflict_thresholds": {str(n): t for n, t in self.analyzer.conflict_thresholds.items()},
+            "conflict": {"sure": SURE},
         }
 
     def _notes(self, verdicts: Sequence[Verdict], n_people: int) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from affuse.experts.base import Expert, Reading
 from affuse.fusion import conflict, conflict_in_words, present
 from affuse.fusion.explain import log_odds, shares_of
 from affuse.fusion.named import NamedFuser
-from affuse.fusion.pooling import FLOOR
 from affuse.fusion.priors import Prior, Windows
+from affuse.fusion.sentiment import agree, sentiment_score
 from affuse.fusion.spaces import check_emotions, common_emotions, common_sentiment, judges_sentiment
 from affuse.labels import EKMAN, SENTIMENT, merge_emotions, to_sentiment
 from affuse.timeline import Segment
@@ -71,7 +71,6 @@ class Judge:
         self.fuser = _fuser_for(experts, fuser.over_emotions())
         self.prior = self.fuser.default_prior if prior is None else prior
         self.context = context
-        self.conflict_thresholds = fuser.conflict_thresholds
         self.prior.check_context(context)
 
     def with_fuser(self, fuser: NamedFuser) -> Judge:
@@ -127,13 +126,31 @@ class Judge:
     def verdicts(self, P: np.ndarray, S: np.ndarray, about: About) -> list[Verdict]:
         """One verdict a row of P (n, m, 7) and S (n, m, 3), which `evidence` collects."""
         prior = self._priors(P, about)
-        alone = self.fuser.alone(P, self.modalities, prior)
+        by_themselves = self.fuser.alone(P, self.modalities, prior)
         everyone = np.ones(len(self.modalities), dtype=bool)
-        fused = self._fused(P, everyone, prior)
-        sentiment = _sentiment(S, alone, prior)
+
+        def answer(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            emotions = self.fuser.partial(P, self.modalities, keep, prior)
+            return agree(emotions, np.where(keep[:, None], S, np.nan), by_themselves, prior)
+
+        fused, sentiment = answer(everyone)
+        alone = [
+            agree(by_themselves[:, j], S[:, [j]], by_themselves[:, [j]], prior)[0] for j in range(len(self.modalities))
+        ]
         columns = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
-        shares = shares_of(lambda keep: self._fused(P, keep, prior), present(P), prior, columns)
+        shares = shares_of(lambda keep: answer(keep)[0], present(P) | present(S), prior, columns)
         before = log_odds(prior[np.arange(len(P)), columns])
+        return self._told(about, np.stack(alone, axis=1), fused, sentiment_score(sentiment), shares, before)
+
+    def _told(
+        self,
+        about: About,
+        alone: np.ndarray,
+        fused: np.ndarray,
+        sentiment: np.ndarray,
+        shares: np.ndarray,
+        before: np.ndarray,
+    ) -> list[Verdict]:
         divergence = conflict(alone)
         return [
             self._verdict(
@@ -149,9 +166,6 @@ class Judge:
             )
             for i, segment in enumerate(about.segments)
         ]
-
-    def _fused(self, P: np.ndarray, keep: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        return self.fuser.partial(P, self.modalities, keep, prior)
 
     def _priors(self, P: np.ndarray, about: About) -> np.ndarray:
         """Label frequencies (n, 7) before anything is seen of each row, with what lexicon and rules add to them."""
@@ -183,18 +197,14 @@ class Judge:
         shares: np.ndarray,
         before: float,
     ) -> Verdict:
-        silent = np.isnan(alone).any(axis=1)
+        answered = not np.isnan(fused).any()
         evidence = {
-            modality: Evidence(None, reasons[i] or _NOT_UNDERSTOOD)
-            if silent[i]
-            else Evidence(alone[i], share=float(shares[i]))
+            modality: _evidence(alone[i], reasons[i], float(shares[i]) if answered else np.nan)
             for i, modality in enumerate(self.modalities)
         }
         heard = None if np.isnan(sentiment) else float(sentiment)
-        if np.isnan(fused).any():
+        if not answered:
             return Verdict(segment, person, evidence, None, None, None, heard)
-        # With a single modality the divergence is NaN, which is not remarkable.
-        remarkable = divergence >= self.conflict_thresholds.get(int((~silent).sum()), 1.0)
         return Verdict(
             segment=segment,
             person=person,
@@ -204,9 +214,20 @@ class Judge:
             confidence=float(fused.max()),
             sentiment=heard,
             conflict=None if np.isnan(divergence) else float(divergence),
-            conflict_text=conflict_in_words(alone, self.modalities, EKMAN.labels) if remarkable else "",
+            conflict_text=conflict_in_words(alone, self.modalities, EKMAN.labels),
             prior=float(before),
         )
+
+
+def _evidence(alone: np.ndarray, reason: str, share: float) -> Evidence:
+    """What one modality said: its own answer (7,), NaN where it has none, and its share, NaN likewise.
+
+    An expert that judges sentiment only has a share as well: sentiment and emotion are of one answer.
+    """
+    known = None if np.isnan(share) else share
+    if np.isnan(alone).any():
+        return Evidence(None, reason or _NOT_UNDERSTOOD, known)
+    return Evidence(alone, share=known)
 
 
 def _check_experts(experts: Mapping[str, Expert]) -> None:
@@ -242,18 +263,3 @@ def _own_prior(expert: Expert) -> np.ndarray | None:
     """Label frequencies (k,) under which an expert says that its answers are calibrated; None where it says nothing."""
     prior: np.ndarray | None = getattr(expert, "prior", None)
     return prior
-
-
-def _sentiment(S: np.ndarray, alone: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Sentiment in -1…1 (n,): that of the product of what the modalities judge or, where they do not, imply.
-
-    S (n, m, 3) as in `Judge.evidence`; alone (n, m, 7) is what every modality would be answered as; prior (n, 7).
-    """
-    common = np.log(to_sentiment(prior))
-    own = np.where(np.isnan(S), to_sentiment(alone), S)
-    ratios = np.log(np.maximum(own, FLOOR)) - common[:, None]
-    L = common + np.where(np.isnan(ratios), 0.0, ratios).sum(axis=1)
-    Q = np.exp(L - L.max(axis=1, keepdims=True))
-    Q /= Q.sum(axis=1, keepdims=True)
-    Q[~present(own).any(axis=1)] = np.nan
-    return np.asarray(Q[:, SENTIMENT.index("positive")] - Q[:, SENTIMENT.index("negative")])

@@ -40,8 +40,7 @@ class NamedFuser:
     notes : mapping
         Whatever JSON can hold. "prior" is the prior of an answer where nobody chooses one: a name that
         `affuse.fusion.priors.Prior.named` knows, or {"name", "frequencies"}; "priors" the label frequencies under
-        which each modality was calibrated, by modality; "conflict_thresholds" the conflict that is worth a word, by
-        the number of modalities that speak.
+        which each modality was calibrated, by modality.
     sha256 : str
         Checksum of the card in the folder that it was read from, "" before.
 
@@ -278,18 +277,6 @@ class NamedFuser:
         except (TypeError, ValueError) as error:
             raise AssetError(f"the fuser's note of the prior of {modality} does not hold together: {error}") from error
 
-    @property
-    def conflict_thresholds(self) -> dict[int, float]:
-        """Conflict that is worth a word, by the number of modalities that speak; empty where it is not noted.
-
-        Raises AssetError where the notes hold something else.
-        """
-        noted = self.notes.get("conflict_thresholds") or {}
-        try:
-            return {int(n): float(value) for n, value in noted.items()}
-        except (AttributeError, TypeError, ValueError) as error:
-            raise AssetError(f"the fuser's note of conflict thresholds does not hold together: {error}") from error
-
 
 def _read_pool(path: Path) -> NamedFuser:
     """The pool of a system that was exported when a fuser was a single file of numbers."""
@@ -304,7 +291,6 @@ def _read_pool(path: Path) -> NamedFuser:
         notes = {
             "priors": dict(zip(own["modalities"], own["priors"], strict=True)),
             "prior": {"name": "dialogue", "frequencies": own["prior"]},
-            "conflict_thresholds": values["conflict_thresholds"],
         }
         names = tuple(own["modalities"]), tuple(own["labels"])
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -66,10 +66,12 @@ def _print_shares(analysis: Analysis, summary: Verdict, console: Console) -> Non
     line = Text() if summary.prior is None else Text(f"{strings()['share.prior']} {summary.prior:+.2f}")
     for modality in analysis.modalities:
         label, share = _label(summary, modality), summary.evidence[modality].share
-        if label is None:
+        if label is None and share is None:
             continue
-        line.append(", " if line else "").append_text(_plain(name_of("modality", modality))).append(" ")
-        line.append(label, style=_style(label)).append("" if share is None else f" {share:+.2f}")
+        line.append(", " if line else "").append_text(_plain(name_of("modality", modality)))
+        if label is not None:
+            line.append(" ").append(label, style=_style(label))
+        line.append("" if share is None else f" {share:+.2f}")
     before, after = strings()["shares.line"].split("{shares}")
     console.print(Text(before).append_text(line).append(after))
 
