@@ -109,7 +109,7 @@ class Judge:
         """Sentiment (n, 3) of an expert that judges it; NaN for others."""
         expert = self.experts[modality]
         if judges_sentiment(expert.labels):
-            common = to_sentiment(self.fuser.prior)
+            common = to_sentiment(self.prior.frequencies_in(self.context))
             own = _own_prior(expert)
             return common_sentiment(reading.probabilities, expert.labels, common if own is None else own, common)
         if reading.sentiment is not None:
