@@ -35,8 +35,7 @@ import sys
 import numpy as np
 from affuse.fusion import registry
 for name in registry.names():
-    if name != "auto":
-        registry.find(name)
+    registry.find(name)
 P = np.full((3, 2, 3), 1 / 3)
 for name in ("mean", "product", "vote", "dempster_shafer"):
     registry.make(name).fit(P, [0, 1, 2]).predict(P)

@@ -226,3 +226,16 @@ print([name for name in ("pandas", "scipy.optimize", "skops", "sklearn") if name
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_the_safe_fuser_explains_a_row_by_what_answers_it() -> None:
+    P, y = simulated()
+    for level, alone in ((1e-12, True), (0.5, False)):
+        named = NamedFuser(SafeFusion(level=level).fit(P, y), THREE, ABC)
+        assert named.fuser.falls_back == alone
+        fused = named.fuse(P, THREE)
+        answers = fused.argmax(axis=1)
+        shares = named.shares(P, THREE, answers)
+        gain = log_odds(fused[np.arange(len(P)), answers]) - log_odds(named.prior[answers])
+        np.testing.assert_allclose(shares.sum(axis=1), gain, atol=1e-9)
+        assert ((shares == 0).all(axis=0).sum() == 2) == alone

@@ -7,15 +7,14 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
-from sklearn.base import clone
-from sklearn.model_selection import GroupKFold, KFold
+from numpy.typing import ArrayLike
 
 from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.calibrated import CalibratedLogPool, fit_temperature
-from affuse.fusion.estimator import Fuser
+from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.pooling import soften
+from affuse.fusion.relabel import partial_answer
 
 __all__ = ["SafeFusion", "better_by_more_than_chance"]
 
@@ -78,6 +77,25 @@ class SafeFusion(Fuser):
                 )
         return answers
 
+    def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
+        """Answers (n, k) when of P (n, m, k) only ``keep`` (m,) speak, by the fuser or modality of each whole row.
+
+        Where a single modality answers the row, the others change nothing: without it there is no answer.
+        """
+        check_fitted(self)
+        P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
+        here = present(P)
+        answers = np.full((len(P), P.shape[2]), np.nan)
+        calibrated = soften(P, self.temperatures_)
+        for members in np.unique(here, axis=0):
+            rows = (here == members).all(axis=1)
+            fuser = self._fuser_for(members)
+            if fuser is not None:
+                answers[rows] = partial_answer(fuser, P[rows], kept)
+            elif members.any() and kept[self._best_of(members)]:
+                answers[rows] = calibrated[rows, self._best_of(members)]
+        return answers
+
     @property
     def falls_back(self) -> bool:
         """Whether a row in which all modalities speak is answered by the best of them alone."""
@@ -92,6 +110,8 @@ class SafeFusion(Fuser):
 
     def _try(self, members: Mask, P: Array, y: Columns, clusters: Columns) -> tuple[Any, float]:
         """The fuser of one set where it is shown better, else None; and by how much it was right more often."""
+        from sklearn.base import clone  # takes seconds, and only learning needs it
+
         P = np.where(members[:, None], P, np.nan)
         here = present(P)
         judged = (here == members).all(axis=1)
@@ -118,6 +138,8 @@ def better_by_more_than_chance(gain: Array, clusters: Columns, level: float) -> 
     Rows of one cluster (speaker, video) may depend on each other; the variance is that of the sums of the clusters
     (Liang & Zeger 1986, doi:10.1093/biomet/73.1.13), with one degree of freedom less than there are clusters.
     """
+    from scipy.stats import t as student_t
+
     _, index = np.unique(clusters, return_inverse=True)
     count = index.max() + 1
     if count < 2:
@@ -146,6 +168,8 @@ def _sets_to_try(here: Mask) -> Mask:
 
 def _folds(clusters: Columns, folds: int) -> Iterator[tuple[Mask, Mask]]:
     """Masks (n,) of the rows learned from and held out, fold by fold; clusters are never split."""
+    from sklearn.model_selection import GroupKFold, KFold
+
     count = len(np.unique(clusters))
     rows = np.zeros((len(clusters), 1))
     if count == len(clusters):  # every row by itself: shuffled, since files are often sorted by label
