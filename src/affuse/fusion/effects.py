@@ -25,8 +25,8 @@ _USUAL_PERSON_SHARE = 0.25
 # Bounds of `trust`: below the first number nothing is taken over, above the second everything.
 _EVEN = (0.9, 0.97)  # 1 less the divergence of the mean answer from the prior, as a share of log k
 _EVEN_MEMBER = (0.6, 0.85)
-_DIVERSE = (0.2, 0.3)  # divergence of the answers from their mean, of at most 1
-_DIVERSE_COLLECTION = (0.2, 0.4)
+_DIVERSE = (0.25, 0.35)  # divergence of the answers from their mean, of at most 1
+_DIVERSE_COLLECTION = (0.37, 0.47)
 _TRUSTED_ROWS = 10.0  # rows of which half the shift is taken over
 
 
@@ -45,7 +45,8 @@ class RandomEffectsFusion(Fuser):
     Parameters
     ----------
     floor: probability below which an expert is not taken at its word (0 to 1 / k).
-    domain: variance of the shift of a collection, in squared nats; 0 where the rows to come are from the same source.
+    domain: variance of the shift of a collection, in squared nats, one for all modalities or one each (m,); 0 where the
+        rows to come are from the same source.
     separate: probability, before anything is seen, that the modalities of a row express different emotions, at least
         0 and below 1: with it, contradiction costs confidence as in `CommonCausePool`.
     prior: label frequencies (k,) of the answer; those of ``y`` where None.
@@ -77,7 +78,7 @@ class RandomEffectsFusion(Fuser):
     def __init__(
         self,
         floor: float = 0.01,
-        domain: float = 0.0,
+        domain: ArrayLike = 0.0,
         separate: float = 0.0,
         prior: ArrayLike | None = None,
     ) -> None:
@@ -91,10 +92,11 @@ class RandomEffectsFusion(Fuser):
         k = P.shape[2]
         if not 0 < self.floor < 1 / k:
             raise ConfigError(f"floor must lie between 0 and 1 / {k}; got {self.floor}")
-        if not (self.domain >= 0 and 0 <= self.separate < 1):
-            raise ConfigError(
-                f"domain must be at least 0 and separate from 0 to below 1; got {self.domain} and {self.separate}"
-            )
+        domain = np.asarray(self.domain, dtype=float)
+        if domain.shape not in {(), (P.shape[1],)} or not (domain >= 0).all():
+            raise ConfigError(f"domain must be at least 0, one for each of {P.shape[1]} modalities; got {self.domain}")
+        if not 0 <= self.separate < 1:
+            raise ConfigError(f"separate must be from 0 to below 1; got {self.separate}")
         if self.prior is not None:
             prior = np.maximum(check_vector(self.prior, k, "prior", "classes"), 1e-6)
             self.prior_ = prior / prior.sum()
@@ -105,7 +107,7 @@ class RandomEffectsFusion(Fuser):
         X = coordinates(P[spoken], self.floor)
         self.means_, self.within_, self.person_ = _fit(X, y[spoken], people, P.shape[1], k)
         d = X.shape[1]
-        self.common_ = self.domain * np.eye(d)
+        self.common_ = np.diag(np.repeat(np.broadcast_to(domain, P.shape[1]), k - 1))
         self.shift_ = np.zeros(d)
         self.adapted_: dict[str, Any] = {}
 
@@ -323,7 +325,8 @@ def _fit(X: Array, y: Columns, people: Columns | None, m: int, k: int) -> tuple[
     here = ~np.isnan(X)
     filled = np.where(here, X, 0.0)
     counts = np.bincount(y, minlength=k)
-    weights = (len(y) / (max(1, (counts > 0).sum()) * np.maximum(counts, 1)))[y]  # every label counts alike
+    # Halfway between rows and labels counting alike: rare labels matter, without a few rows of them deciding.
+    weights = np.sqrt(len(y) / (max(1, (counts > 0).sum()) * np.maximum(counts, 1)))[y]
     means = _means(filled, here, y, k)
     within = _within(filled - means[y], here, weights, np.zeros((1, X.shape[1], X.shape[1])), None, m)
     person = _USUAL_PERSON_SHARE * _spheres(within, m)
