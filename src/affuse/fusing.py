@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,8 @@ def fitted_without_labels(name: str, n_modalities: int, n_classes: int) -> Any:
 class Fused:
     """A fitted fuser, and what it answers for the rows of ``predictions``: probabilities (n, k).
 
-    ``prior`` is the one that the answers were put under (`under_prior`), None for that of the labels of `fit`.
+    ``prior`` is the one that the answers were put under (`under_prior`), None for that of the labels of `fit`;
+    ``persons`` the rows of every person with the fuser that is adapted to them (`adapted`), None where nobody asked.
     """
 
     fuser: Any
@@ -85,6 +87,7 @@ class Fused:
     predictions: Predictions
     P: np.ndarray
     prior: Prior | None = None
+    persons: Sequence[tuple[np.ndarray, Any]] | None = None
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -98,7 +101,9 @@ class Fused:
         """Answers (n, k) under ``prior`` when of P (n, m, k) only ``keep`` (m,) speak; see `Fuser.partial_proba`."""
         from affuse.fusion.relabel import partial_answer
 
-        Q = partial_answer(self.fuser, P, keep)
+        Q = np.full((len(P), self.P.shape[1]), np.nan)
+        for rows, fuser in self.persons or [(np.arange(len(P)), self.fuser)]:
+            Q[rows] = partial_answer(fuser, P[rows], keep)
         return Q if self.prior is None else _reweighted(Q, self.fuser, self.prior)
 
 
@@ -118,7 +123,8 @@ def fuse(predictions: Predictions, method: str | None = None, adapt: bool = Fals
         name = method or AUTO
         fuser = adaptive(make(name)) if adapt else make(name)
         fuser.fit(labelled.P, labelled.targets, groups=labelled.groups)
-    return Fused(fuser, name, predictions, answers(fuser, predictions, adapt))
+    fused = Fused(fuser, name, predictions, fuser.predict_proba(predictions.P))
+    return adapted(fused) if adapt else fused
 
 
 def adaptive(fuser: Any) -> Any:
@@ -128,13 +134,17 @@ def adaptive(fuser: Any) -> Any:
     return AdaptiveFuser(fuser)
 
 
-def answers(fuser: Any, predictions: Predictions, adapt: bool) -> np.ndarray:
-    """Probabilities (n, k) of a fitted fuser; with ``adapt`` each group's by the fuser for that person."""
-    if not adapt:
-        return np.asarray(fuser.predict_proba(predictions.P))
-    from affuse.fusion.adaptive import adapt_rows
-
-    return adapt_rows(fuser, predictions.P, predictions.groups)
+def adapted(fused: Fused) -> Fused:
+    """The same rows, each group's answered by the fuser for that person. Raises DataError where it does not adapt."""
+    if not getattr(fused.fuser, "adapts", False):
+        raise DataError(f"the fuser {fused.method!r} does not adapt; fit one with affuse fuse --adapt person --save")
+    P, groups = fused.predictions.P, fused.predictions.groups
+    rows = [np.flatnonzero(groups == person) for person in np.unique(groups)]
+    persons = [(own, fused.fuser.adapt(P[own])) for own in rows]
+    answers = np.full_like(fused.P, np.nan)
+    for own, fuser in persons:
+        answers[own] = fuser.predict_proba(P[own])
+    return replace(fused, P=answers, persons=persons)
 
 
 def under_prior(fused: Fused, prior: str | Prior) -> Fused:
@@ -146,7 +156,8 @@ def under_prior(fused: Fused, prior: str | Prior) -> Fused:
     from affuse.fusion.priors import Prior
 
     found = Prior.find(prior, fused.predictions.labels)
-    P = fused.fuser.predict_proba(fused.predictions.P)
+    plain = replace(fused, prior=None)
+    P = plain.partial(fused.predictions.P, np.ones(len(fused.predictions.modalities), dtype=bool))
     return replace(fused, P=_reweighted(P, fused.fuser, found), prior=found)
 
 
@@ -204,6 +215,7 @@ def facts(fused: Fused) -> dict[str, Any]:
     prior = {} if fused.prior is None else {"prior": fused.prior.describe()}
     return {
         **prior,
+        **({} if fused.persons is None else {"adapted_to": len(fused.persons)}),
         "method": fused.method,
         "chosen": choice_of(fused.fuser, predictions.modalities) or fused.method,
         "rows": len(predictions),

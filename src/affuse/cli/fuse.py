@@ -11,6 +11,7 @@ import typer
 
 from affuse import fusing
 from affuse.cli.methods import Inputs, refuse_inputs
+from affuse.cli.options import PriorOption
 from affuse.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def fuse(
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Folder to keep the fitted fuser in.")] = None,
     load: Annotated[Path | None, typer.Option(help="Folder of a fuser that --save kept.")] = None,
+    adapt: Annotated[
+        str,
+        typer.Option(help="none, or person: --group names persons, and each one's shift is taken out without labels."),
+    ] = "none",
+    prior: PriorOption = None,
     id_column: Annotated[
         str | None, typer.Option("--id", help="Column that names the rows (default: the first named id, clip or name).")
     ] = None,
@@ -51,8 +57,15 @@ def fuse(
     """Fuse predictions of several models, joined by id; an id that a file lacks is missing evidence."""
     inputs = Inputs(files, labels, group, id_column, logits, label_map)
     _check_options(inputs, out, method, save, load)
+    _check_adapt(adapt, group)
     predictions = inputs.read()
-    fused = _loaded(load, predictions) if load is not None else fusing.fuse(predictions, method)
+    if load is None:
+        fused = fusing.fuse(predictions, method, adapt == "person")
+    else:
+        fused = _loaded(load, predictions)
+        fused = fusing.adapted(fused) if adapt == "person" else fused
+    if prior is not None:
+        fused = fusing.under_prior(fused, prior)
     table = fusing.fused_table(fused)
     if len(predictions.modalities) > fusing.MOST_EXPLAINED:
         typer.echo(f"shares are left out; they are computed for up to {fusing.MOST_EXPLAINED} modalities", err=True)
@@ -75,6 +88,13 @@ def _check_options(inputs: Inputs, out: Path | None, method: str | None, save: P
         raise ConfigError("--save keeps what was learned; give --labels to learn from")
     refuse_inputs(out, inputs)
     refuse_inputs(save, inputs)
+
+
+def _check_adapt(adapt: str, group: str | None) -> None:
+    if adapt not in ("none", "person"):
+        raise ConfigError(f"unknown --adapt {adapt!r}; known: none, person")
+    if adapt == "person" and group is None:
+        raise ConfigError("--adapt person needs to know who each row is about; name the column by --group")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -141,6 +161,8 @@ def _report(facts: dict[str, Any], table: pd.DataFrame, out: Path | None, as_jso
 def _sentences(facts: dict[str, Any]) -> list[str]:
     gaps = ", ".join(f"{name} {n}" for name, n in facts["modalities"].items())
     lines = [f"{facts['rows']} rows fused by {facts['chosen']}; rows with evidence: {gaps}"]
+    if "adapted_to" in facts:
+        lines.append(f"adapted to {facts['adapted_to']} persons, without their labels")
     if facts["without_evidence"]:
         lines.append(f"{facts['without_evidence']} rows have no evidence at all and no answer")
     if facts["out"]:

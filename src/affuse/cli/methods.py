@@ -12,7 +12,7 @@ import numpy as np
 from affuse.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
-    from affuse.datasets.predictions import Predictions
+    from affuse.datasets.predictions import ModalityTable, Predictions
 
 __all__ = ["Inputs", "refuse_inputs"]
 
@@ -32,15 +32,25 @@ class Inputs:
         """All files joined by id; without ``labels`` no row has a true one. Raises DataError if a file does not fit."""
         from affuse.datasets.predictions import join, read_label_map, read_predictions, read_targets
 
-        if self.group is not None and self.labels is None:
-            raise ConfigError("--group names a column of the table of --labels; give both")
         renames = None if self.label_map is None else read_label_map(self.label_map)
         how: dict[str, Any] = {"id_column": self.id_column, "group_column": self.group, "label_map": renames}
         tables = [read_predictions(path, logits=self.logits, **how) for path in self.files]
         if self.labels is not None:
             return join(tables, read_targets(self.labels, **how))
         joined = join([replace(table, targets=None) for table in tables])
-        return replace(joined, targets=np.full(len(joined), -1))
+        unlabelled = replace(joined, targets=np.full(len(joined), -1))
+        return unlabelled if self.group is None else replace(unlabelled, groups=self._groups(tables, joined.ids))
+
+    def _groups(self, tables: Sequence[ModalityTable], ids: Sequence[str]) -> np.ndarray:
+        """The group of every id, from the files themselves."""
+        known: dict[str, str] = {}
+        for table in tables:
+            known |= dict(zip(table.ids, table.groups or (), strict=False))
+        if not known:
+            raise ConfigError(
+                f"--group names a column of the table of --labels, or of the files; no file has {self.group!r}"
+            )
+        return np.array([known.get(name, f"row {number}") for number, name in enumerate(ids, start=1)])
 
     @property
     def paths(self) -> list[Path]:

@@ -94,7 +94,9 @@ class RandomEffectsFusion(Fuser):
             raise ConfigError(f"floor must lie between 0 and 1 / {k}; got {self.floor}")
         domain = np.asarray(self.domain, dtype=float)
         if domain.shape not in {(), (P.shape[1],)} or not (domain >= 0).all():
-            raise ConfigError(f"domain must be at least 0, one for each of {P.shape[1]} modalities; got {self.domain}")
+            raise ConfigError(
+                f"domain must be at least 0, one for each of {P.shape[1]} modalities; got {domain.tolist()}"
+            )
         if not 0 <= self.separate < 1:
             raise ConfigError(f"separate must be from 0 to below 1; got {self.separate}")
         if self.prior is not None:
