@@ -30,7 +30,7 @@ from affuse.fusion import NamedFuser, RandomEffectsFusion
 from affuse.fusion.effects import coordinates
 from affuse.labels import EKMAN, VOICE, LabelSpace, merge_emotions, to_emotions
 
-__all__ = ["DOMAIN", "Rows", "learn", "spread_of_persons"]
+__all__ = ["DOMAIN", "Rows", "columns_of_emotions", "learn", "spread_of_persons"]
 
 FLOOR = 0.01
 """Probability below which an expert is not taken at its word."""
@@ -110,14 +110,16 @@ def face_rows(data: Path) -> Rows:
 
     expert, rows = load_expert("face"), load("ferplus", data, "valid")
     P = merge_emotions(expert.classify(np.asarray(rows.inputs)), expert.labels)
-    return Rows(P, _columns(rows.labels)[rows.targets], np.arange(len(P)))
+    return Rows(P, columns_of_emotions(rows.labels)[rows.targets], np.arange(len(P)))
 
 
 def voice_rows(path: Path) -> Rows:
     """What ``python -m affuse.training.voice`` wrote about speakers that its networks never heard."""
     with np.load(path, allow_pickle=False) as arrays:
         return Rows(
-            merge_emotions(arrays["probabilities"], VOICE), _columns(VOICE)[arrays["targets"]], arrays["groups"]
+            merge_emotions(arrays["probabilities"], VOICE),
+            columns_of_emotions(VOICE)[arrays["targets"]],
+            arrays["groups"],
         )
 
 
@@ -132,7 +134,7 @@ def text_rows(data: Path) -> Rows:
         rows = load(name, data, "valid")
         P = expert.in_language(rows.language).classify(list(rows.inputs))
         persons = np.array([f"{name}/{i}" for i in range(len(P))])
-        parts.append(Rows(merge_emotions(P, expert.labels), _columns(rows.labels)[rows.targets], persons))
+        parts.append(Rows(merge_emotions(P, expert.labels), columns_of_emotions(rows.labels)[rows.targets], persons))
     return Rows(*(np.concatenate([getattr(part, field) for part in parts]) for field in ("P", "y", "persons")))
 
 
@@ -153,7 +155,7 @@ def orl_faces(data: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.array(P), np.array(persons)
 
 
-def _columns(labels: LabelSpace) -> np.ndarray:
+def columns_of_emotions(labels: LabelSpace) -> np.ndarray:
     """Column of `EKMAN` for every label."""
     return np.asarray(to_emotions(np.eye(len(labels)), labels).argmax(axis=1))
 

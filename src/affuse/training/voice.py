@@ -362,7 +362,9 @@ def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
 
 
 def measure(data: Path, out: Path, config: VoiceConfig, members: int, resume: bool) -> None:
-    """Cross-fit the recipe over the speakers of train and valid; leaves report.json, held_out.npz and unseen.npz in ``out``.
+    """Cross-fit the recipe over the speakers of train and valid.
+
+    Leaves report.json, held_out.npz, unseen.npz and what the first run says of a fold as fold0.onnx, … in ``out``.
 
     Nothing of it is shipped. ``members`` runs, which differ by seed, are averaged besides being reported one by one.
     """
@@ -374,11 +376,20 @@ def measure(data: Path, out: Path, config: VoiceConfig, members: int, resume: bo
         fitted = _cross_fit(rows, out / f"member{member}", own, resume)
         scores |= {f"{name}, seed {own.seed}": value for name, value in fitted.by_kind.items()}
         total += fitted.logits / members
+        if member == 0:
+            first = fitted
     scores[f"mean of {members}"] = total
     masks = _masks(rows.corpus).numpy()
     temperature = fit_temperature(total + masks, rows.targets)
     about = {name: getattr(rows, name) for name in _ABOUT}
     write_held_out(out / "unseen.npz", probabilities=softmax(total / temperature, axis=1), folds=fitted.folds, **about)
+    for k in range(config.folds):
+        single = VoiceEnsemble([first.networks[k]], [first.perceptrons[k]], config.n_mels, temperature)
+        learned = np.flatnonzero(fitted.folds != k).tolist()
+        single.fit_projection(
+            torch.cat([_embeddings(single.networks, first.features, row) for row in learned]), config.embedding
+        )
+        export(single, out / f"fold{k}.onnx")
     write_held_out(
         out / "held_out.npz",
         probabilities=softmax((total + masks) / temperature, axis=1),
