@@ -1,0 +1,68 @@
+"""Group-wise folds without scikit-learn: what fusers split their own rows by while they learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from affuse.fusion.base import Array, Columns, Groups, Mask
+
+__all__ = ["clustered_error", "clusters_of", "group_folds"]
+
+
+def clusters_of(groups: Groups, n: int) -> Columns:
+    """Number of the group of each of n rows (n,); every row is its own where ``groups`` is None."""
+    if groups is None:
+        return np.arange(n)
+    return np.asarray(np.unique(groups, return_inverse=True)[1], dtype=np.intp)
+
+
+def group_folds(clusters: Columns, folds: int) -> Iterator[tuple[Mask, Mask]]:
+    """Masks (n,) of the rows learned from and held out, fold by fold.
+
+    Parameters
+    ----------
+    clusters: number of the group of every row (n,); no group is on both sides.
+    folds: number of folds; as many as there are groups where those are fewer.
+
+    Yields
+    ------
+    pairs of masks. Groups go, largest first, to the fold with the fewest rows, as in scikit-learn's GroupKFold; groups
+    of one size are shuffled (always in the same way), since files are often sorted by label.
+
+    Examples
+    --------
+    >>> [np.flatnonzero(held_out).tolist() for _, held_out in group_folds(np.array([0, 0, 1, 1, 1, 2]), 2)]
+    [[2, 3, 4], [0, 1, 5]]
+    """
+    sizes = np.bincount(np.unique(clusters, return_inverse=True)[1])
+    index = np.unique(clusters, return_inverse=True)[1]
+    folds = min(folds, len(sizes))
+    shuffled = np.random.default_rng(0).permutation(len(sizes))
+    filled = np.zeros(folds, dtype=np.intp)
+    fold_of = np.empty(len(sizes), dtype=np.intp)
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        fold_of[group] = filled.argmin()
+        filled[fold_of[group]] += sizes[group]
+    for fold in range(folds):
+        held_out = fold_of[index] == fold
+        yield ~held_out, held_out
+
+
+def clustered_error(values: Array, clusters: Columns) -> float:
+    """Standard error of the mean of ``values`` (n,), rows of one cluster depending on each other; inf for one cluster.
+
+    The variance is that of the sums of the clusters (Liang & Zeger 1986, doi:10.1093/biomet/73.1.13).
+
+    Examples
+    --------
+    >>> clustered_error(np.array([1.0, 1.0, -1.0, -1.0]), np.array([0, 0, 1, 1]))
+    1.0
+    """
+    _, index = np.unique(clusters, return_inverse=True)
+    count = int(index.max()) + 1
+    if count < 2:
+        return float("inf")
+    deviations = np.bincount(index, weights=values - values.mean())
+    return float(np.sqrt(count / (count - 1) * (deviations**2).sum()) / len(values))
