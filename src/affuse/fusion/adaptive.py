@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, present
-from affuse.fusion.effects import RandomEffectsFusion, trust
+from affuse.fusion.effects import RandomEffectsFusion, check_unit, counts_of, trust
 from affuse.fusion.estimator import Fuser, check_fitted
 
 __all__ = ["AdaptiveFuser", "adapt_rows"]
@@ -89,11 +89,12 @@ class AdaptiveFuser(Fuser):
         """The fuser for the person whose rows P (n, m, k), without labels, are; as `RandomEffectsFusion.adapt`."""
         check_fitted(self)
         P = check_probabilities(P, self.n_modalities_, len(self.classes_))
+        spoken, counts = present(P).any(axis=1), counts_of(weights, len(P))
+        check_unit(of)
         other = copy(self)
         if of == "collection":  # what persons share is in the fuser already: it was learned from this source
+            other.adapted_ = {"n": int(spoken.sum()), "trust": 0.0, "known": 0.0}
             return other
-        spoken = present(P).any(axis=1)
-        counts = np.ones(len(P)) if weights is None else np.asarray(weights, dtype=float)
         answers = self.plain_.predict_proba(P[spoken])
         other.trust_ = trust(answers, counts[spoken], self.prior_, of)
         other.adapted_ = {"n": int(spoken.sum()), "trust": other.trust_, "known": 0.0}
@@ -131,7 +132,9 @@ def adapt_rows(
     if not getattr(fuser, "adapts", False):
         raise DataError(f"{type(fuser).__name__} does not adapt to persons; wrap it: AdaptiveFuser({fuser!r})")
     P, persons = np.asarray(P, dtype=float), np.asarray(persons)
-    counts = np.ones(len(P)) if weights is None else np.asarray(weights, dtype=float)
+    if persons.shape != (len(P),):
+        raise DataError(f"P has {len(P)} rows, but persons has the shape {persons.shape}")
+    counts = counts_of(weights, len(P))
     shared = fuser.adapt(P, counts * design_effect(persons), of="collection") if collection else fuser
     member = "member" if collection else "person"
     answers = np.full((len(P), P.shape[2]), np.nan)

@@ -13,7 +13,10 @@ from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, present
 from affuse.fusion.estimator import Fuser, check_fitted, check_vector
 
-__all__ = ["RandomEffectsFusion", "coordinates", "helmert", "trust"]
+__all__ = ["UNITS", "RandomEffectsFusion", "check_unit", "coordinates", "counts_of", "helmert", "trust"]
+
+UNITS = ("person", "member", "collection")
+"""What a fuser can adapt to; see `RandomEffectsFusion.adapt`."""
 
 _ITERATIONS = 12
 _FEWEST_PAIRS = 30  # rows that show two modalities together, below which their errors count as independent
@@ -143,7 +146,7 @@ class RandomEffectsFusion(Fuser):
 
         Raises
         ------
-        DataError: shapes do not fit.
+        DataError: shapes do not fit, or weights are negative. ConfigError: ``of`` is unknown.
 
         References
         ----------
@@ -151,8 +154,8 @@ class RandomEffectsFusion(Fuser):
         """
         check_fitted(self)
         P = check_probabilities(P, self.n_modalities_, len(self.classes_))
-        spoken = present(P).any(axis=1)
-        counts = np.ones(len(P)) if weights is None else np.asarray(weights, dtype=float)
+        spoken, counts = present(P).any(axis=1), counts_of(weights, len(P))
+        check_unit(of)
         taken = trust(self.predict_proba(P[spoken]), counts[spoken], self.prior_, of)
         return self.shifted(P[spoken], counts[spoken], taken, of)
 
@@ -216,6 +219,25 @@ class RandomEffectsFusion(Fuser):
         odds = self.separate / (1 - self.separate) * np.exp(np.clip(-together, -500, 500))
         share = np.where(count > 1, odds / (1 + odds), 0.0)[:, None]
         return np.asarray((1 - share) * fused + share * alone.sum(axis=1) / np.maximum(count, 1)[:, None])
+
+
+def check_unit(of: str) -> None:
+    """Raise ConfigError where ``of`` is nothing that a fuser adapts to."""
+    if of not in UNITS:
+        raise ConfigError(f"a fuser cannot adapt to {of!r}; known: {', '.join(UNITS)}")
+
+
+def counts_of(weights: ArrayLike | None, n: int) -> Array:
+    """How many independent rows each of n rows counts for (n,); one each where None.
+
+    Raises DataError where there is not one number, at least 0, for every row.
+    """
+    counts = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    if counts.shape != (n,):
+        raise DataError(f"P has {n} rows, but weights has the shape {counts.shape}")
+    if not (np.isfinite(counts).all() and (counts >= 0).all()):
+        raise DataError(f"weights must be at least 0; the least is {counts.min():g}")
+    return counts
 
 
 def trust(answers: Array, counts: Array, prior: Array, of: str = "person") -> float:
