@@ -214,15 +214,15 @@ def test_copies_of_valid_are_found_byte_for_byte(face: Any, corpus: Path) -> Non
     assert np.flatnonzero(face._copies(train, valid)).tolist() == [7]
 
 
-def held_out(sharpness: float, seed: int) -> Any:
-    from affuse.training.fuser import HeldOut
-
+def unseen(fuser: Any, sharpness: float, seed: int, spread: float = 0.5) -> Any:
+    """What an expert of a certain skill says about 40 persons, each off by a vector of its own."""
     rng = np.random.default_rng(seed)
-    y = rng.integers(7, size=1400)
-    L = rng.normal(size=(1400, 7))
+    persons = np.repeat(np.arange(40), 35)
+    y = np.arange(1400) % 7
+    L = rng.normal(size=(1400, 7)) + spread * rng.normal(size=(40, 7))[persons]
     L[np.arange(1400), y] += sharpness
     P = np.exp(L)
-    return HeldOut(P / P.sum(axis=1, keepdims=True), y, np.arange(1400) % 2 == 0)
+    return fuser.Rows(P / P.sum(axis=1, keepdims=True), y, persons)
 
 
 @pytest.fixture(scope="module")
@@ -233,32 +233,65 @@ def fuser() -> Any:
     return fuser
 
 
-def test_pairs_share_a_label_and_follow_the_frequencies_asked_for(fuser: Any) -> None:
-    one_hot = np.eye(7)[np.arange(140) % 7]
-    halves = {name: (one_hot, np.arange(140) % 7) for name in ("face", "voice")}
-    prior = np.array([0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
-    P, y = fuser.pair_by_label(halves, prior, 5000, np.random.default_rng(0))
-    spoken = ~np.isnan(P).any(axis=2)
-    assert spoken.any(axis=1).all()
-    assert 0.2 < 1 - spoken.mean() < 0.4
-    for j in range(2):
-        assert (P[spoken[:, j], j].argmax(axis=1) == y[spoken[:, j]]).all()
-    assert (y == 0).mean() == pytest.approx(0.4, abs=0.03)
+def test_the_fuser_is_learned_modality_by_modality(fuser: Any) -> None:
+    rows = {"face": unseen(fuser, 2.0, 0), "voice": unseen(fuser, 1.5, 1)}
+    rows["voice"].P[::7] = np.nan  # neither these rows nor their label count for anything
+    both, face = fuser.learn(rows), fuser.learn({"face": rows["face"]})
+    own = np.arange(12) < 6
+    np.testing.assert_allclose(both.fuser.means_[:, own], face.fuser.means_, atol=1e-8)
+    np.testing.assert_allclose(both.fuser.person_[np.ix_(own, own)], face.fuser.person_, rtol=0.1, atol=0.01)
+    for covariance in (both.fuser.within_, both.fuser.person_, both.fuser.common_):
+        assert np.abs(covariance[np.ix_(own, ~own)]).max() < 0.01, "nothing links modalities never seen together"
+    assert np.diag(both.fuser.common_).tolist() == [fuser.DOMAIN["face"]] * 6 + [fuser.DOMAIN["voice"]] * 6
+    np.testing.assert_allclose(both.prior, 1 / 7)
+    assert both.notes["priors"]["face"] == pytest.approx([1 / 7] * 7)
+    assert both.notes["priors"]["voice"] == pytest.approx([1 / 7] * 7)
+
+
+def test_persons_of_faces_spread_as_far_as_told(fuser: Any) -> None:
+    rows = {"voice": unseen(fuser, 1.5, 1), "face": unseen(fuser, 2.0, 0)}
+    plain, told = fuser.learn(rows).fuser, fuser.learn(rows, face_spread=0.8).fuser
+    face = np.arange(12) >= 6
+    np.testing.assert_allclose(told.person_[np.ix_(face, face)], 0.4 * np.eye(6))
+    assert not told.person_[np.ix_(face, ~face)].any()
+    assert not told.person_[np.ix_(~face, face)].any()
+    np.testing.assert_array_equal(told.person_[np.ix_(~face, ~face)], plain.person_[np.ix_(~face, ~face)])
+
+
+def test_spread_of_persons_is_that_of_their_means_less_its_error(fuser: Any) -> None:
+    rng = np.random.default_rng(0)
+    persons = np.repeat(np.arange(300), 8)
+
+    def said(spread: float) -> np.ndarray:
+        L = 0.7 * rng.normal(size=(2400, 7)) + spread * rng.normal(size=(300, 7))[persons]
+        return np.exp(L) / np.exp(L).sum(axis=1, keepdims=True)
+
+    assert fuser.spread_of_persons(said(0.6), persons) == pytest.approx(0.36, rel=0.1)
+    assert fuser.spread_of_persons(said(0.0), persons) == pytest.approx(0.0, abs=0.01)
+    # By hand: with one contrast of six apart, two persons without any noise; -log 3 / 2 and log 3 / 2 on (1, -1)/√2.
+    P = np.full((4, 7), 1 / 7)
+    P[:2, :2], P[2:, :2] = [3 / 14, 1 / 14], [1 / 14, 3 / 14]
+    assert fuser.spread_of_persons(P, np.array([0, 0, 1, 1])) == pytest.approx(2 * np.log(3) ** 2 / 2 / 6)
 
 
 def test_learned_fuser_beats_every_expert_and_survives_the_way_to_disk(fuser: Any, tmp_path: Path) -> None:
     from affuse.fusion import NamedFuser
 
-    experts = {"face": held_out(2.0, 0), "voice": held_out(1.5, 1), "text": held_out(1.0, 2)}
-    fuser.learn(experts, np.full(len(EKMAN), 1 / 7)).write(tmp_path)
-    learnt = NamedFuser.read(tmp_path)
-    measured = learnt.notes["measured"]
-    assert measured["fused"]["accuracy"] > max(measured[name]["accuracy"] for name in experts)
-    assert measured["fused"]["ece"] < 0.1
-    assert all(0 < w <= 1 for w in learnt.fuser.weights_)
-    assert 0 < learnt.conflict_thresholds[3] < 1
-    assert learnt.default_prior.name == "dialogue"
-    assert learnt.prior_of("voice") is not None
+    rows = {name: unseen(fuser, 2.0 - j / 2, j) for j, name in enumerate(("face", "voice", "text"))}
+    learnt = fuser.learn(rows)
+    learnt.write(tmp_path)
+    read = NamedFuser.read(tmp_path)
+    assert (read.modalities, read.labels, read.method) == (tuple(rows), EKMAN.labels, "random_effects")
+    assert read.default_prior.name == fuser.PRIOR
+    # Persons of collections that differ as much as the recipe assumes.
+    spread = {name: np.sqrt(0.25 + fuser.DOMAIN[name]) for name in rows}
+    fresh = {name: unseen(fuser, 2.0 - j / 2, j + 10, spread[name]) for j, name in enumerate(rows)}
+    P, y = np.stack([own.P for own in fresh.values()], axis=1), fresh["face"].y
+    answers = read.fuse(P, tuple(rows))
+    np.testing.assert_array_equal(answers, learnt.fuse(P, tuple(rows)))
+    fused = (answers.argmax(axis=1) == y).mean()
+    assert fused > max((own.P.argmax(axis=1) == y).mean() for own in fresh.values()) + 0.05
+    assert answers.max(axis=1).mean() == pytest.approx(fused, abs=0.08), "sure about as often as right"
 
 
 def test_ship_enters_size_and_checksum(fuser: Any, tmp_path: Path) -> None:
