@@ -351,9 +351,7 @@ def test_adapting_to_balanced_persons_answers_better() -> None:
 def test_a_person_of_one_label_keeps_the_answers() -> None:
     fuser = five_labels()
     P, _ = simulated(fuser, of_one_label(40, 30, 1.0, 0), seed=2)
-    for own in P:
-        adapted = fuser.adapt(own)
-        assert adapted.adapted_["trust"] == pytest.approx(0, abs=0.02)
+    assert max(fuser.adapt(own).adapted_["trust"] for own in P) < 0.02
     plain, adapted = accuracies(fuser, P, of_one_label(40, 30, 1.0, 0))
     assert adapted >= plain - 0.002
 

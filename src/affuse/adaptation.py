@@ -64,7 +64,10 @@ def adapted_analyzers(
     if adapt == "collection":
         owners = np.repeat(names, [len(part) for part in rows])
         analyzer = analyzer.adapted(
-            np.concatenate(rows), design_effect(owners), of="collection", to=f"collection of {len(rows)} recordings"
+            np.concatenate(rows),
+            design_effect(owners),
+            of="collection",
+            to=f"collection of {len(rows)} recording{'s' * (len(rows) != 1)}",
         )
     member = "member" if adapt == "collection" else "person"
     own = {
