@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -141,8 +142,8 @@ def transfer(
     P: ArrayLike,
     y: ArrayLike,
     modalities: Sequence[str],
-    persons: Sequence[str] | None = None,
-    groups: Sequence[str] | None = None,
+    persons: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> Transfer:
     """Let a fitted fuser learn from labelled rows; unchanged unless cross-validation says that it answers better.
 
@@ -159,21 +160,23 @@ def transfer(
         Columns of P.
     modalities : sequence of m str
         Names of the modalities of P.
-    persons : sequence of n str, optional
+    persons : array of shape (n,), optional
         Who each row is about; what is learned must hold for others, so no person is on both sides of a fold.
-    groups : sequence of n str, optional
+    groups : array of shape (n,), optional
         What else must not be split; the persons where None.
 
     Raises
     ------
     DataError
-        With fewer than two labels, or none of them `FEWEST` times.
+        With fewer than two labels, or none of them `FEWEST` times; where no person can be left out without all
+        labels but one; where shapes do not fit.
     """
-    P, columns = check_probabilities(base.place(P, modalities)), np.asarray(y, dtype=np.intp)
+    P = check_probabilities(base.place(P, modalities))
+    columns = _columns(y, *P.shape[::2])
     counts = np.bincount(columns, minlength=P.shape[2])
     _check(counts, base.labels)
-    people = None if persons is None else np.asarray(persons)
-    units = people if groups is None else np.asarray(groups)
+    people, units = _names(persons, "persons", len(P)), _names(groups, "groups", len(P))
+    units = people if units is None else units
     splits = _splits(columns, units)
     tried = _candidates(base.fuser, people)
     outcomes = {name: _cross_validated(make, P, columns, people, splits) for name, make in tried.items()}
@@ -239,6 +242,22 @@ def _check(counts: Columns, labels: Sequence[str]) -> None:
         raise DataError(f"adapting needs at least {FEWEST} rows of an emotion; got {told}")
 
 
+def _columns(y: ArrayLike, n: int, k: int) -> Columns:
+    found = np.asarray(y)
+    if found.shape != (n,):
+        raise DataError(f"P has {n} rows, but y has the shape {found.shape}")
+    if n and (found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= k):
+        raise DataError(f"y must hold columns of P, from 0 to {k - 1}")
+    return found.astype(np.intp)
+
+
+def _names(names: ArrayLike | None, what: str, n: int) -> Groups:
+    found = None if names is None else np.asarray(names)
+    if found is not None and found.shape != (n,):
+        raise DataError(f"P has {n} rows, but {what} has the shape {found.shape}")
+    return found
+
+
 def _candidates(base: Any, people: Groups) -> dict[str, Make]:
     from affuse.fusion.learned import Stacking
     from affuse.fusion.reliability import ClasswisePool
@@ -258,12 +277,15 @@ def _candidates(base: Any, people: Groups) -> dict[str, Make]:
 def _splits(y: Columns, units: Groups) -> list[tuple[Array, Array]]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    rows = np.zeros(len(y))
-    if units is not None and len(np.unique(units)) > 1:
-        splitter: Any = StratifiedGroupKFold(min(_FOLDS, len(np.unique(units))))
-    else:
-        units, splitter = None, StratifiedKFold(max(2, min(_FOLDS, int(np.bincount(y)[np.unique(y)].min()))))
-    return [(fit, test) for fit, test in splitter.split(rows, y, units) if len(fit) and len(np.unique(y[fit])) > 1]
+    count = 1 if units is None else len(np.unique(units))
+    splitter: Any = StratifiedKFold(_FOLDS) if count == 1 else StratifiedGroupKFold(min(_FOLDS, count))
+    with warnings.catch_warnings():  # a label of fewer rows than folds is left out of some folds, and that is all right
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        splits = list(splitter.split(np.zeros(len(y)), y, None if count == 1 else units))
+    splits = [(fit, test) for fit, test in splits if len(test) and len(np.unique(y[fit])) > 1]
+    if not splits:
+        raise DataError("whoever is left out, the others show one emotion only; label several emotions of every person")
+    return splits
 
 
 def _cross_validated(
