@@ -99,6 +99,9 @@ def _print(found: Adapted, out: Path) -> None:
     console.print(f"on clips not learned from ({facts['folds']} folds, no person on both sides):")
     console.print(table)
     console.print(f"chosen: {chosen}, {_CHOICES[chosen]} ({100 * facts['gain']:+.1f} points)")
+    unseen = [label for label, n in facts["rows_by_label"].items() if n == 0]
+    if unseen and chosen != "unchanged":
+        console.print(f"no clip shows {', '.join(unseen)}, which this fuser will hardly ever answer")
     console.print(_advice(facts))
     if found.failures:
         console.print(f"{len(found.failures)} clips could not be used:")

@@ -129,7 +129,8 @@ class Transfer:
 
     ``fuser`` is the one to use, ``chosen`` its name among those tried ("unchanged" for the fuser as it was), and
     ``facts`` what cross-validation said: by name, "accuracy" and "log_loss", with "adapted" for persons whose other
-    rows are known; "rows", "rows_by_label", "folds"; "gain" in accuracy; "per_doubling", what twice as many rows add.
+    rows are known; "chance", the log loss of who knows only how frequent the labels are; "rows", "rows_by_label",
+    "folds"; "gain" in accuracy; "per_doubling", what twice as many rows add.
     """
 
     fuser: NamedFuser
@@ -146,6 +147,8 @@ def transfer(
     groups: ArrayLike | None = None,
 ) -> Transfer:
     """Let a fitted fuser learn from labelled rows; unchanged unless cross-validation says that it answers better.
+
+    Labels without a row are hardly ever answered by what is learned: their frequency is part of it.
 
     Tried are slopes and offsets of its answers (`Recalibrated`), and fusers that read the modalities beside its answer
     (`ExtendedFuser`): stacking, and the class-wise pool; with persons, made to adapt to them (`AdaptiveFuser`).
@@ -180,12 +183,14 @@ def transfer(
     splits = _splits(columns, units)
     tried = _candidates(base.fuser, people)
     outcomes = {name: _cross_validated(make, P, columns, people, splits) for name, make in tried.items()}
-    chosen = _choose(outcomes)
+    chance = _chance(columns)
+    chosen = _choose(outcomes, chance)
     fitted = tried[chosen]().fit(P, columns, people)
     facts = {
         "rows": len(P),
         "rows_by_label": dict(zip(base.labels, counts.tolist(), strict=True)),
         "folds": len(splits),
+        "chance": chance,
         "tried": {name: found.facts() for name, found in outcomes.items()},
         "gain": outcomes[chosen].accuracy - outcomes["unchanged"].accuracy,
         "per_doubling": _per_doubling(tried, outcomes, P, columns, people, splits),
@@ -313,13 +318,23 @@ def _thinned(rows: Array, y: Columns, share: float) -> Array:
     return np.sort(np.concatenate([part[:: round(1 / share)] for part in parts]))
 
 
-def _choose(outcomes: Mapping[str, _Outcome]) -> str:
-    """The one of least log loss that is right at least as often as the fuser as it was; else that one."""
+def _chance(y: Columns) -> float:
+    """Log loss in nats of answering every row by how frequent the labels are: the entropy of the labels."""
+    shares = np.bincount(y)[np.unique(y)] / len(y)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _choose(outcomes: Mapping[str, _Outcome], chance: float) -> str:
+    """The one of least log loss that is right at least as often as the fuser as it was; else that one.
+
+    One that knows no more than how frequent the labels are has only learned to be unsure.
+    """
     base = outcomes["unchanged"]
+    bound = min(base.log_loss, chance) - _KEPT_LOSS
     better = {
         name: found.log_loss
         for name, found in outcomes.items()
-        if found.accuracy >= base.accuracy and found.log_loss < base.log_loss - _KEPT_LOSS
+        if found.accuracy >= base.accuracy and found.log_loss < bound
     }
     return min(better, key=lambda name: better[name]) if better else "unchanged"
 
