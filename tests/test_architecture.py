@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "features": GROUND | {"media", "experts"},  # embeddings are those of the experts
     "datasets": GROUND | {"media"},
     "evaluation": {"errors", "labels", "fusion"},
-    "training": INFERENCE | {"loop", "evaluating"},  # what a recipe reports is read as the command reads it
+    "training": INFERENCE | {"loop", "evaluating", "pipeline"},  # what a recipe reports is read as the command reads it
     "verdicts": INFERENCE,
     "pipeline": INFERENCE | {"verdicts"},
     "adaptation": INFERENCE | {"pipeline"},

@@ -189,7 +189,10 @@ def _run(
     found_all = [found for _, found in waiting]
     analyzers = adapted_analyzers(analyzer, found_all, [""] * len(waiting), adapt) if waiting else []
     for (job, found), own in zip(waiting, analyzers, strict=True):
-        deliver(own.answer(found), job.stem)
+        try:
+            deliver(own.answer(found), job.stem)
+        except AffuseError as error:
+            failures.append(error)
     return failures
 
 
