@@ -126,7 +126,7 @@ def test_a_fuser_is_replaced_as_a_whole_and_leaves_nothing_behind(tmp_path: Path
         save(fuser.fit(P, y), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [ARRAYS, CARD]
     assert isinstance(load(tmp_path), CalibratedLogPool)
-    save(Stacking().fit(P, y), tmp_path)
+    save(Stacking(GaussianNB()).fit(P, y), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [ARRAYS, CARD, MODEL]
     save(MeanRule().fit(P, y), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [ARRAYS, CARD]
@@ -304,7 +304,7 @@ def _with_file(folder: Path, name: str, content: bytes) -> None:
 
 def test_a_pickle_is_not_read(tmp_path: Path) -> None:
     P, y = simulated()
-    save(Stacking().fit(P, y), tmp_path)
+    save(Stacking(GaussianNB()).fit(P, y), tmp_path)
     _with_file(tmp_path, MODEL, pickle.dumps({"anything": 1}))
     with pytest.raises(AssetError, match=r"fuser.skops is not a file of skops"):
         load(tmp_path)

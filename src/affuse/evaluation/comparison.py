@@ -278,7 +278,7 @@ def _asked(fuser: Any, P: np.ndarray, persons: np.ndarray) -> np.ndarray:
 
 
 def choice_of(fuser: Any, modalities: Sequence[str]) -> str | None:
-    """What a fitted `SafeFusion` answers with where all modalities speak; None for fusers that do not choose."""
+    """What a fitted `AutoFusion` or `SafeFusion` answers with where all modalities speak; None for other fusers."""
     from affuse.fusion import registry
     from affuse.fusion.calibrated import CalibratedLogPool
 
@@ -288,6 +288,8 @@ def choice_of(fuser: Any, modalities: Sequence[str]) -> str | None:
         return None
     if fuser.falls_back:
         return f"only {modalities[int(np.argmax(fuser.accuracies_))]}"
+    if hasattr(fuser, "choice"):
+        return str(fuser.choice)
     kind = CalibratedLogPool if fuser.fuser is None else type(fuser.fuser)
     return next(
         (name for name, place in registry.BUILT_IN.items() if place.endswith(f":{kind.__name__}")), kind.__name__

@@ -49,12 +49,35 @@ class Stacking(Fuser):
         if not hasattr(model, "predict_proba"):
             model = CalibratedClassifierCV(model, ensemble=False)
         self.classifier_ = model.fit(_stacked_features(P[spoken]), y[spoken])
+        if type(model) is LogisticRegression:
+            # Two arrays say all; with them, nothing of scikit-learn is needed to predict or to be written to disk.
+            self.classifier_ = None
+            self.labels_, self.slopes_, self.offsets_ = model.classes_, model.coef_, model.intercept_
+            if len(model.classes_) == 2:  # one row of logits, against 0
+                self.slopes_, self.offsets_ = (np.concatenate([-a, a]) / 2 for a in (model.coef_, model.intercept_))
 
     def combine(self, P: Array, here: Mask) -> Array:
         """Probabilities (n, k) that the classifier gives to the features of P (n, m, k)."""
         answers = np.zeros((len(P), P.shape[2]))
-        answers[:, self.classifier_.classes_] = self.classifier_.predict_proba(_stacked_features(P))
+        if self.classifier_ is not None:
+            answers[:, self.classifier_.classes_] = self.classifier_.predict_proba(_stacked_features(P))
+            return answers
+        found = self._logits(P, here)
+        found -= found.max(axis=1, keepdims=True)
+        np.exp(found, out=found)
+        found /= (found @ np.ones(found.shape[1]))[:, None]
+        if len(self.labels_) == P.shape[2]:
+            return found
+        answers[:, self.labels_] = found
         return answers
+
+    def _logits(self, P: Array, here: Mask) -> Array:
+        if not here.all():
+            return np.asarray(_stacked_features(P) @ self.slopes_.T + self.offsets_)
+        n, m, k = P.shape
+        slopes = self.slopes_[:, : m * k].reshape(-1, m, k)
+        slopes = (slopes - slopes.mean(axis=2, keepdims=True)).reshape(-1, m * k)  # instead of centring every row
+        return np.asarray(np.log(np.maximum(P, FLOOR)).reshape(n, m * k) @ slopes.T + self.offsets_)
 
 
 def _stacked_features(P: Array) -> Array:

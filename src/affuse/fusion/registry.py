@@ -20,8 +20,9 @@ GROUP = "affuse.fusers"
 
 # Classes are imported when they are asked for: scikit-learn takes most of a second.
 BUILT_IN = {
-    "auto": "affuse.fusion.trust.safe:SafeFusion",
+    "auto": "affuse.fusion.trust.auto:AutoFusion",
     "borda": "affuse.fusion.rules.voting:BordaCount",
+    "classwise": "affuse.fusion.reliability:ClasswisePool",
     "common_cause": "affuse.fusion.causes:CommonCausePool",
     "confidence_vote": "affuse.fusion.rules.voting:ConfidenceWeightedVote",
     "dempster_shafer": "affuse.fusion.evidence:DempsterShafer",
@@ -38,6 +39,8 @@ BUILT_IN = {
     "pdf": "affuse.fusion.dynamic:PredictiveDynamicFusion",
     "performance": "affuse.fusion.rules.averaging:PerformanceWeighted",
     "product": "affuse.fusion.rules.product:ProductRule",
+    "safe": "affuse.fusion.trust.safe:SafeFusion",
+    "random_effects": "affuse.fusion.effects:RandomEffectsFusion",
     "stacking": "affuse.fusion.learned:Stacking",
     "vote": "affuse.fusion.rules.voting:MajorityVote",
     "weighted": "affuse.fusion.rules.averaging:WeightedMeanRule",

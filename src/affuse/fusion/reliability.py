@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -13,17 +13,21 @@ from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.estimator import Fuser
 from affuse.fusion.folds import clustered_error, clusters_of, group_folds
 
-__all__ = ["ClasswisePool", "sets_of"]
+__all__ = ["ClasswisePool", "patterns_of", "sets_of"]
 
 Loss = Callable[[Array], tuple[float, Array]]
 
 # With more modalities than this, not all sets of them get a map, only those that occur and those where one is missing.
 ALL_SETS_UP_TO = 4
+MOST_SETS = 32  # of those that occur, the most frequent
+# Every product costs time in every prediction.
+MOST_PRODUCTS = 64
+_BITS = 62  # modalities whose sets a whole number can stand for
 
 # What cross-validation chooses from: from an expert's zeros being next to certain to their being worth little, and
 # from one weight for all classes to a map of its own for each.
 FLOORS = (1e-5, 1e-3, 1e-2, 0.05, 0.15, 0.35)
-SHRINKAGES = (np.inf, 3000.0, 1000.0, 300.0, 100.0, 30.0)
+SHRINKAGES = (np.inf, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0)
 _PROBE = 300.0  # shrinkage at which floors are compared, besides infinity
 _SEARCH_ROWS = 6000  # more rows than this tell the same about floor and shrinkage, and cost time
 
@@ -68,11 +72,12 @@ class ClasswisePool(Fuser):
     The logits are ``b + Σ_m (W_m log p_m + V_m p_m)``: Dirichlet calibration with off-diagonal and intercept
     regularisation (ODIR; Kull et al. 2019, arXiv:1910.12656) of all modalities together, with the probabilities
     beside their logarithms. Ridge penalties pull ``W_m`` and ``V_m`` to ``w_m I`` and ``v_m I``, and b to the log
-    prior as often as the pool lacks it: the pool with two numbers a modality, which is learned first, itself pulled
-    to the geometric mean of the probabilities. Squares of the probabilities and products of those of two modalities
-    ("the voice is angry and the face smiles") are added where held-out rows are read better with them. How much of the uniform distribution
-    is mixed into the probabilities (zeros of a vote are not certainties) and the strength of the pull are chosen by
-    cross-validation on log loss; the pool itself is kept where nothing is better by more than a standard error.
+    prior as often as the pool lacks it. That is the pool with two numbers a modality, which is learned first, itself
+    pulled to the geometric mean of the probabilities. Squares of the probabilities and products of those of two
+    modalities ("the voice is angry and the face smiles") are added where there are few and held-out rows are read
+    better with them. How much of the uniform distribution is mixed into the probabilities (zeros of a vote are not
+    certainties) and the strength of the pull are chosen by cross-validation on log loss; the pool itself is kept
+    where nothing is better by more than a standard error.
 
     Every set of modalities has a map of its own (with more than four modalities, those sets that occur or lack one of
     all), learned on all rows in which the set speaks, so a missing modality is not replaced by anything. What was
@@ -144,9 +149,8 @@ class ClasswisePool(Fuser):
         if here.all():
             return self._answer(P, np.ones(P.shape[1], dtype=bool))
         answers = np.full((len(P), P.shape[2]), np.nan)
-        for members in np.unique(here, axis=0):
+        for members, rows in patterns_of(here):
             if members.any():
-                rows = (here == members).all(axis=1)
                 answers[rows] = self._answer(P[rows][:, members], members)
         return answers
 
@@ -181,6 +185,27 @@ class ClasswisePool(Fuser):
         return _answers(P, known, self.floor_)
 
 
+def patterns_of(here: Mask) -> Iterator[tuple[Mask, Columns]]:
+    """Each set (m,) of modalities that speaks in a row of ``here`` (n, m) and nobody else, and those rows.
+
+    Examples
+    --------
+    >>> here = np.array([[True, False], [True, True], [True, False]])
+    >>> [(members.tolist(), rows.tolist()) for members, rows in patterns_of(here)]
+    [([True, False], [0, 2]), ([True, True], [1])]
+    """
+    m = here.shape[1]
+    if m > _BITS:
+        sets, index = np.unique(here, axis=0, return_inverse=True)
+        yield from ((members, np.flatnonzero(index.ravel() == i)) for i, members in enumerate(sets))
+        return
+    # Numbers are told apart many times faster than rows.
+    codes = here @ (1 << np.arange(m))
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        yield here[rows[0]], rows
+
+
 def sets_of(here: Mask) -> Mask:
     """Sets (s, m) of modalities that get a map of their own, from which modality speaks where (n, m)."""
     m = here.shape[1]
@@ -188,7 +213,9 @@ def sets_of(here: Mask) -> Mask:
         sets: Mask = np.array(list(product([False, True], repeat=m)))
     else:
         whole, single = np.ones((1, m), dtype=bool), np.eye(m, dtype=bool)
-        sets = np.unique(np.vstack([here, whole, ~single, single]), axis=0)
+        patterns, counts = np.unique(here, axis=0, return_counts=True)
+        common = patterns[np.argsort(-counts, kind="stable")[:MOST_SETS]]
+        sets = np.unique(np.vstack([common, whole, ~single, single]), axis=0)
     return sets[sets.any(axis=1)]
 
 
@@ -241,7 +268,7 @@ class _Search:
         if shrinkages[0] == np.inf and self._within_error(ladder[0], ladder[chosen]):
             chosen = 0  # one weight for all classes, unless more of them are better by more than a standard error
         found = _Settings(floor, shrinkages[chosen], bool(products))
-        if products is None and found.shrinkage < np.inf:
+        if products is None and found.shrinkage < np.inf and _count_products(*self.P.shape[1:]) <= MOST_PRODUCTS:
             more = replace(found, products=True)
             return more if self._losses(more).mean() < ladder[chosen].mean() else found
         return found
@@ -338,11 +365,15 @@ def _design(P: Array, floor: float, products: bool) -> tuple[Array, Array]:
     return np.hstack(parts), np.repeat(shares, [part.shape[1] for part in parts])
 
 
+def _count_products(s: int, k: int) -> int:
+    return s * k + s * (s - 1) // 2 * k * k
+
+
 def _products(P: Array) -> Array:
     """Squares of the probabilities (n, s k), then products of those of every two modalities (n, pairs k k)."""
     n, s, k = P.shape
     pairs = list(combinations(range(s), 2))
-    found = np.empty((n, s * k + len(pairs) * k * k))
+    found = np.empty((n, _count_products(s, k)))
     np.square(P, out=found[:, : s * k].reshape(n, s, k))
     crossed = found[:, s * k :].reshape(n, len(pairs), k, k)
     for i, (a, b) in enumerate(pairs):

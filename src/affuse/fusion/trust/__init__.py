@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from affuse.fusion.trust.auto import AutoFusion
     from affuse.fusion.trust.calibration import IsotonicScaling, TemperatureScaling, VectorScaling
     from affuse.fusion.trust.confidence import ConfidenceRise, confidence_rise
     from affuse.fusion.trust.conformal import ConformalSets
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from affuse.fusion.trust.safe import SafeFusion
 
 __all__ = [
+    "AutoFusion",
     "ConfidenceRise",
     "ConformalSets",
     "IsotonicScaling",
@@ -26,8 +28,9 @@ __all__ = [
     "leak_alarm_features",
 ]
 
-# Most of these need scikit-learn, which takes seconds to import; a fitted `SafeFusion` predicts without it.
+# Most of these need scikit-learn, which takes seconds to import; fitted, `AutoFusion` and `SafeFusion` predict without.
 _HOMES = {
+    "AutoFusion": "auto",
     "ConfidenceRise": "confidence",
     "ConformalSets": "conformal",
     "IsotonicScaling": "calibration",
