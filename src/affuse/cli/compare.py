@@ -32,7 +32,7 @@ _WIDTH = 140  # characters, where there is no terminal to ask
 
 
 def compare(
-    dataset: Annotated[str | None, typer.Option(help="ravdess_posteriors or mosi.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="ravdess_posteriors, mosi, cremad_votes or emotiontalk.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder that holds the data sets.", envvar="AFFUSE_DATA")] = None,
     manifest: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""Ways to measure that ``affuse compare`` knows: published outputs by fold, CMU-MOSI, and anybody's own predictions."""
+"""Ways to measure that ``affuse compare`` knows: published outputs, CMU-MOSI, what people judged, your own files."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DATASETS", "Measurement", "from_dataset", "from_manifest"]
 
 LABELS_ROW = "labels"
+_GROUP_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[i
     from affuse.cli.mosi import read_held_out
     from affuse.evaluation.protocol import Fold, Protocol, Rows, group_folds
 
-    if folds is not None:
-        raise ConfigError("mosi has no numbered folds; leave out --folds")
+    _refuse_folds("mosi", folds)
     asked = read_held_out(data, split)
     rows = Rows(asked.P, asked.y, asked.groups)
     if split == "test":
@@ -115,9 +115,51 @@ def _alarms_of_features(data: Path, split: str) -> list[str]:
     return [f"leak alarm, train features, cross-validated: {leak}" for leak in found]
 
 
+def _cremad_votes(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+    from affuse.datasets.predictions import read_cremad_votes
+    from affuse.evaluation.protocol import Fold, Protocol, group_folds
+
+    _refuse_folds("cremad_votes", folds)
+    known = read_cremad_votes(data, "open")
+    rows = rows_of(known)
+    if split == "test":
+        parts: tuple[Fold, ...] = (Fold("test", rows, rows_of(_same_labels(read_cremad_votes(data, "test"), known))),)
+        note = "the votes on the test actors are fused by what is learned on all others; groups are actors"
+    else:
+        n_splits = min(_GROUP_FOLDS, len(np.unique(rows.groups)))
+        parts = group_folds(rows, n_splits, seeds)
+        note = f"{n_splits} folds of actors, {len(seeds)} times; labels are what the actors meant, groups are actors"
+    return Measurement(Protocol(f"cremad_votes, {split}", known.modalities, known.labels, parts, note))
+
+
+def _emotiontalk(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+    from affuse.datasets.predictions import read_emotiontalk
+    from affuse.evaluation.protocol import Fold, Protocol
+
+    _refuse_folds("emotiontalk", folds)
+    known = read_emotiontalk(data, "train")
+    asked = read_emotiontalk(data, split)
+    parts = (Fold(split, rows_of(known), rows_of(asked)),)
+    note = "verdicts of single people are fused by what is learned on the train dialogues; groups are pairs of speakers"
+    return Measurement(Protocol(f"emotiontalk, {split}", known.modalities, known.labels, parts, note))
+
+
+def _refuse_folds(name: str, folds: Sequence[int] | None) -> None:
+    if folds is not None:
+        raise ConfigError(f"{name} has no numbered folds; leave out --folds")
+
+
+def _same_labels(predictions: Predictions, known: Predictions) -> Predictions:
+    from affuse.datasets.predictions import align
+
+    return align(predictions, known.modalities, known.labels)
+
+
 DATASETS: dict[str, Callable[[Path, Sequence[int] | None, str, Sequence[int]], Measurement]] = {
     "ravdess_posteriors": _ravdess_posteriors,
     "mosi": _mosi,
+    "cremad_votes": _cremad_votes,
+    "emotiontalk": _emotiontalk,
 }
 
 

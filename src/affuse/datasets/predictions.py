@@ -23,12 +23,18 @@ __all__ = [
     "Targets",
     "align",
     "join",
+    "read_cremad_votes",
+    "read_emotiontalk",
     "read_label_map",
     "read_predictions",
     "read_ravdess_folds",
     "read_table",
     "read_targets",
 ]
+
+CREMAD_MODALITIES = ("voice", "face")
+EMOTIONTALK_MODALITIES = ("words", "voice", "face")
+EMOTIONTALK_LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
 
 ID_COLUMNS = ("id", "clip", "name")
 LABEL_COLUMNS = ("label", "target", "emotion", "sentiment")
@@ -461,3 +467,97 @@ def _read_fold(folder: Path, part: str) -> Predictions:
     joined = join([read_predictions(path, modality=path.stem.removeprefix(f"{part}_")) for path in paths])
     actors = np.array([clip.rsplit("-", 1)[-1] for clip in joined.ids])
     return replace(joined, groups=actors)
+
+
+def read_cremad_votes(data: Path, part: str = "open") -> Predictions:
+    """What about ten people each heard and saw in clips of CREMA-D: shares of votes of the modalities voice and face.
+
+    The label is what the actor meant; groups are the actors. A label that nobody named has the probability 0.
+
+    Parameters
+    ----------
+    data: folder that holds ``cremad_votes/votes_open.csv`` and ``votes_test.csv``, or that folder itself.
+    part: "open" or "test", actors of which none is in both.
+
+    Raises
+    ------
+    DataError: the file is missing or does not fit.
+
+    References
+    ----------
+    Cao et al. (2014), CREMA-D: crowd-sourced emotional multimodal actors dataset. doi:10.1109/TAFFC.2014.2336244
+    """
+    path = _place_of(data, "cremad_votes", f"votes_{part}.csv")
+    table = read_table(path, ["speaker"])
+    first = f"{CREMAD_MODALITIES[0]}_"
+    labels = tuple(str(c).removeprefix(first) for c in table.columns if str(c).startswith(first))
+    columns = [f"{modality}_{label}" for modality in CREMAD_MODALITIES for label in labels]
+    _refuse_missing(table, ["speaker", "label", *(columns or [f"{first}*"])], path)
+    counts = _numbers(table, columns, path).reshape(len(table), len(CREMAD_MODALITIES), len(labels))
+    wrong = ~(counts >= 0).all(axis=(1, 2))
+    if wrong.any():
+        raise DataError(f"{path}, row {int(np.flatnonzero(wrong)[0]) + 1}: votes are counts of at least 0")
+    total = counts.sum(axis=2, keepdims=True)
+    P = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    return _own_table(table, path, CREMAD_MODALITIES, labels, P, table["speaker"].astype(str).to_numpy())
+
+
+def read_emotiontalk(data: Path, part: str = "valid") -> Predictions:
+    """What people judged who had only the words, the voice or the face of Mandarin dialogue: probabilities of 0 or 1.
+
+    The label is the verdict on everything together; groups are the pairs of speakers.
+
+    Parameters
+    ----------
+    data: folder that holds ``emotiontalk/labels_open.csv`` and ``labels_test.csv``, or that folder itself.
+    part: "train", "valid" or "test".
+
+    Raises
+    ------
+    DataError: the file is missing or does not fit.
+    """
+    path = _place_of(data, "emotiontalk", "labels_test.csv" if part == "test" else "labels_open.csv")
+    table = read_table(path, ["dialogue", "split", *EMOTIONTALK_MODALITIES])
+    _refuse_missing(table, ["dialogue", "label", *EMOTIONTALK_MODALITIES], path)
+    if part != "test":
+        _refuse_missing(table, ["split"], path)
+        table = table[table["split"] == part].reset_index(drop=True)
+        if table.empty:
+            raise DataError(f"{path} holds no row whose split is {part!r}")
+    verdicts = table[list(EMOTIONTALK_MODALITIES)].to_numpy(dtype=str)
+    labels = EMOTIONTALK_LABELS
+    unknown = sorted({*verdicts.ravel(), *table["label"].astype(str)} - {*labels, *_GAPS})
+    if unknown:
+        raise DataError(f"{path}: {str(unknown[0])!r} is none of the labels {', '.join(labels)}")
+    P = (verdicts[:, :, None] == np.array(labels)).astype(float)
+    P[np.isin(verdicts, _GAPS)] = np.nan
+    pairs = table["dialogue"].astype(str).str.split("/").str[0].to_numpy()
+    return _own_table(table, path, EMOTIONTALK_MODALITIES, labels, P, pairs)
+
+
+def _place_of(data: Path, folder: str, name: str) -> Path:
+    found = next((path for path in (data / folder / name, data / name) if path.is_file()), None)
+    if found is None:
+        raise DataError(f"{data / folder / name} is missing")
+    return found
+
+
+def _refuse_missing(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise DataError(f"{path} has no column {missing[0]!r}; its columns: {_listed(table.columns)}")
+
+
+def _own_table(
+    table: pd.DataFrame,
+    path: Path,
+    modalities: tuple[str, ...],
+    labels: tuple[str, ...],
+    P: np.ndarray,
+    groups: np.ndarray,
+) -> Predictions:
+    """Predictions of one table that holds all modalities, ids, labels and groups."""
+    ids = tuple(_ids(table, path, None))
+    truth = Targets(path, dict(zip(ids, table["label"].astype(str), strict=True)), dict(zip(ids, groups, strict=True)))
+    y, _ = _columns_of(truth, ids, labels)
+    return Predictions(ids, modalities, labels, P, y, np.asarray(groups))
