@@ -385,6 +385,8 @@ def test_a_share_of_what_is_drawn_is_damaged(torch, share: float, copies: set[st
     assert {"clean" if band < 20 else "damaged" for band in loudest} == copies
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter, whose graphs are quicker
+@pytest.mark.filterwarnings("ignore:.*ONNX.*:UserWarning")
 def test_folds_over_all_judge_every_speaker_by_networks_that_never_heard_them(  # type: ignore[no-untyped-def]
     torch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +426,9 @@ def test_folds_over_all_judge_every_speaker_by_networks_that_never_heard_them(  
     )  # fmt: skip
     voice.measure(tmp_path, tmp_path / "run", config, members=2, resume=False)
     assert asked == [("train", "valid")]
+    assert all((tmp_path / "run" / f"fold{k}.onnx").is_file() for k in range(2))
+    with np.load(tmp_path / "run" / "unseen.npz", allow_pickle=False) as unseen:
+        np.testing.assert_allclose(unseen["probabilities"].sum(axis=1), 1.0, atol=1e-6)
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     with np.load(tmp_path / "run" / "held_out.npz", allow_pickle=False) as held:
         P, folds = held["probabilities"], held["folds"]
