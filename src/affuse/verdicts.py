@@ -15,7 +15,7 @@ from affuse.fusion import conflict, conflict_in_words, present
 from affuse.fusion.explain import log_odds, shares_of
 from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior, Windows
-from affuse.fusion.sentiment import agree, sentiment_score
+from affuse.fusion.sentiment import agree, sentiment_score, trust_that_agrees
 from affuse.fusion.spaces import check_emotions, common_emotions, common_sentiment, judges_sentiment
 from affuse.labels import EKMAN, SENTIMENT, merge_emotions, to_sentiment
 from affuse.timeline import Segment
@@ -129,13 +129,16 @@ class Judge:
         by_themselves = self.fuser.alone(P, self.modalities, prior)
         everyone = np.ones(len(self.modalities), dtype=bool)
 
+        trust = trust_that_agrees(self.fuser.partial(P, self.modalities, everyone, prior), S, by_themselves, prior)
+
         def answer(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             emotions = self.fuser.partial(P, self.modalities, keep, prior)
-            return agree(emotions, np.where(keep[:, None], S, np.nan), by_themselves, prior)
+            return agree(emotions, np.where(keep[:, None], S, np.nan), by_themselves, prior, trust)
 
         fused, sentiment = answer(everyone)
         alone = [
-            agree(by_themselves[:, j], S[:, [j]], by_themselves[:, [j]], prior)[0] for j in range(len(self.modalities))
+            agree(by_themselves[:, j], S[:, [j]], by_themselves[:, [j]], prior, trust)[0]
+            for j in range(len(self.modalities))
         ]
         columns = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
         shares = shares_of(lambda keep: answer(keep)[0], present(P) | present(S), prior, columns)

@@ -7,7 +7,7 @@ import numpy as np
 from affuse.fusion.base import Array, present
 from affuse.labels import EKMAN, SENTIMENT
 
-__all__ = ["COMPATIBILITY", "TRUST", "agree", "sentiment_score"]
+__all__ = ["COMPATIBILITY", "TRUST", "agree", "contradicts", "sentiment_score", "trust_that_agrees"]
 
 _FLOOR = 1e-6
 
@@ -32,6 +32,8 @@ def _compatibility(elsewhere: float) -> Array:
 COMPATIBILITY: Array = _compatibility(_ELSEWHERE)
 """How probable each of `labels.SENTIMENT` is where somebody feels each of `labels.EKMAN`: (7, 3), rows sum to 1."""
 
+_SIGNS = np.array([-1, -1, -1, 1, -1, 0, 0])  # of the emotions of `EKMAN`
+
 TRUST = 0.9
 """How far a sentiment that an expert judges replaces the one that its own emotions imply: 0 not at all, 1 entirely."""
 
@@ -41,7 +43,7 @@ def agree(
     judged: Array,
     alone: Array | None = None,
     prior: Array | None = None,
-    trust: float = TRUST,
+    trust: float | Array = TRUST,
 ) -> tuple[Array, Array]:
     """Make emotions and sentiment two views of one distribution, so that they cannot contradict each other.
 
@@ -64,7 +66,7 @@ def agree(
     prior : array of shape (7,) or (n, 7), optional
         Frequencies of emotions before anything is seen, of which a judge without emotions starts; equal ones where
         None.
-    trust : float
+    trust : float or array of shape (n,)
         See `TRUST`.
 
     Returns
@@ -90,7 +92,7 @@ def agree(
     by_themselves = np.broadcast_to(emotions[:, None], (n, judged.shape[1], k)) if alone is None else np.asarray(alone)
     own = np.where(np.isnan(by_themselves), start[:, None], by_themselves)
     # A judge whose emotions nobody heard replaces nothing: all that it says counts.
-    trusts = np.where(told[:, None] & present(by_themselves), trust, 1.0)
+    trusts = np.where(told[:, None] & present(by_themselves), np.broadcast_to(trust, n)[:, None], 1.0)
     ratios = np.log(np.maximum(judged, _FLOOR)) - np.log(np.maximum(own @ COMPATIBILITY, _FLOOR))
     L = np.where(judging[:, :, None], ratios * trusts[:, :, None], 0.0).sum(axis=1)
     base = np.where(told[:, None], emotions, start)
@@ -101,6 +103,35 @@ def agree(
     moved = base * (tilt @ COMPATIBILITY.T) / total
     heard = told | judging.any(axis=1)
     return np.where(told[:, None], moved, np.nan), np.where(heard[:, None], sentiment / total, np.nan)
+
+
+def contradicts(emotions: Array, sentiment: Array) -> Array:
+    """Whether the likeliest emotion and the sign of the sentiment contradict each other: (n,) bool.
+
+    Anger, disgust, fear and sadness want a sentiment below 0, happiness one above; surprise and neutral any.
+
+    Examples
+    --------
+    >>> happy = np.array([[0.1, 0.0, 0.1, 0.4, 0.2, 0.1, 0.1]])
+    >>> contradicts(happy, np.array([[0.6, 0.2, 0.2]])), contradicts(happy, np.array([[0.2, 0.2, 0.6]]))
+    (array([ True]), array([False]))
+    """
+    told = ~np.isnan(emotions).any(axis=1)
+    signs = np.where(told, _SIGNS[np.nan_to_num(emotions).argmax(axis=1)], 0)
+    return np.asarray((signs != 0) & (signs * sentiment_score(sentiment) <= 0))
+
+
+def trust_that_agrees(emotions: Array, judged: Array, alone: Array, prior: Array) -> Array:
+    """How far judged sentiments are trusted in each row (n,), so that label and sentiment do not contradict each other.
+
+    Several emotions of one sign may outweigh the likeliest one of the other sign; together with a judge who is sure of
+    the wrong thing, an answer "happiness, sentiment -0.3" comes out. In such rows the judge counts half, or else not at
+    all. Arguments as of `agree`.
+    """
+    trusts = np.full(len(emotions), TRUST)
+    for less in (TRUST / 2, 0.0):
+        trusts = np.where(contradicts(*agree(emotions, judged, alone, prior, trusts)), less, trusts)
+    return trusts
 
 
 def sentiment_score(sentiment: Array) -> Array:

@@ -227,13 +227,22 @@ class _Outcome:
 
     @property
     def log_loss(self) -> float:
-        return float(-np.log(np.maximum(self.P[np.arange(len(self.y)), self.y], 1e-6)).mean())
+        return _loss(self.P, self.y)
+
+    @property
+    def judged(self) -> float:
+        """Log loss by which candidates are compared: that of the persons adapted to, where persons are known."""
+        return self.log_loss if self.adapted is None else _loss(self.adapted, self.y)
 
     def facts(self) -> dict[str, float]:
         facts = {"accuracy": self.accuracy, "log_loss": self.log_loss}
         if self.adapted is not None:
             facts["adapted"] = float((self.adapted.argmax(axis=1) == self.y).mean())
         return facts
+
+
+def _loss(P: Array, y: Columns) -> float:
+    return float(-np.log(np.maximum(P[np.arange(len(y)), y], 1e-6)).mean())
 
 
 Make = Callable[[], Any]
@@ -327,12 +336,13 @@ def _chance(y: Columns) -> float:
 def _choose(outcomes: Mapping[str, _Outcome], chance: float) -> str:
     """The one of least log loss that is right at least as often as the fuser as it was; else that one.
 
-    One that knows no more than how frequent the labels are has only learned to be unsure.
+    Those that can adapt to the persons of the rows are compared as they answer when they do. One that knows no more
+    than how frequent the labels are has only learned to be unsure.
     """
     base = outcomes["unchanged"]
     bound = min(base.log_loss, chance) - _KEPT_LOSS
     better = {
-        name: found.log_loss
+        name: found.judged
         for name, found in outcomes.items()
         if found.accuracy >= base.accuracy and found.log_loss < bound
     }
@@ -348,6 +358,6 @@ def _per_doubling(
     splits: Sequence[tuple[Array, Array]],
 ) -> float:
     """What the best of the learners gained in accuracy when it got twice as many rows."""
-    best = min((name for name in outcomes if name != "unchanged"), key=lambda name: outcomes[name].log_loss)
+    best = min((name for name in outcomes if name != "unchanged"), key=lambda name: outcomes[name].judged)
     half = _cross_validated(tried[best], P, y, people, splits, share=0.5)
     return outcomes[best].accuracy - half.accuracy
