@@ -1,4 +1,4 @@
-"""Plain sentences with one obvious emotion each, written before anybody looked at answers, through the whole product."""
+"""Plain sentences with one obvious emotion each, written before anybody saw answers, through the whole product."""
 
 from __future__ import annotations
 
