@@ -67,13 +67,16 @@ class AutoFusion(Fuser):
 
     Examples
     --------
+    A face that reads the first label well and a voice that reads the second:
+
     >>> rng = np.random.default_rng(0)
-    >>> y = rng.integers(3, size=600)
-    >>> L = rng.normal(size=(600, 2, 3))
-    >>> L[np.arange(600), :, y] += 1.5
+    >>> y = rng.integers(3, size=900)
+    >>> L = rng.normal(size=(900, 2, 3))
+    >>> L[np.arange(900), 0, y] += np.array([3.0, 0.0, 1.0])[y]
+    >>> L[np.arange(900), 1, y] += np.array([0.0, 3.0, 1.0])[y]
     >>> P = np.exp(L) / np.exp(L).sum(axis=2, keepdims=True)
     >>> AutoFusion().fit(P, y).choice
-    'pool'
+    'classwise'
     """
 
     def __init__(self, families: Sequence[str] | None = None, level: float = 0.01, folds: int = 5) -> None:
