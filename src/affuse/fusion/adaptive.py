@@ -27,7 +27,7 @@ class AdaptiveFuser(Fuser):
 
     Parameters
     ----------
-    fuser: an unfitted fuser, `SafeFusion` where None.
+    fuser: an unfitted fuser, `AutoFusion` where None.
     floor: probability below which an expert is not taken at its word.
 
     Attributes
@@ -107,9 +107,9 @@ class AdaptiveFuser(Fuser):
     def _model(self) -> Any:
         from sklearn.base import clone
 
-        from affuse.fusion.trust.safe import SafeFusion
+        from affuse.fusion.trust.auto import AutoFusion
 
-        return SafeFusion() if self.fuser is None else clone(self.fuser)
+        return AutoFusion() if self.fuser is None else clone(self.fuser)
 
 
 def adapt_rows(
