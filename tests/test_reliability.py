@@ -180,18 +180,18 @@ def test_one_row_and_one_label_are_enough_to_answer() -> None:
 
 def test_a_set_of_modalities_has_the_map_that_it_alone_would_have() -> None:
     P, y = simulated(800, skill=((3, 0, 1, 1), (0, 3, 1, 1), (1, 1, 1, 1)))
-    fuser = ClasswisePool(shrinkage=100, floor=0.01).fit(P, y)
+    fuser = ClasswisePool(shrinkage=100, floor=0.01, products=False).fit(P, y)
     less = P.copy()
     less[:, 1] = np.nan
-    pair = ClasswisePool(shrinkage=100, floor=0.01).fit(P[:, [0, 2]], y)
+    pair = ClasswisePool(shrinkage=100, floor=0.01, products=False).fit(P[:, [0, 2]], y)
     np.testing.assert_allclose(fuser.predict_proba(less), pair.predict_proba(P[:, [0, 2]]), atol=1e-12)
 
 
 def test_rows_that_lack_a_modality_teach_the_sets_that_they_have() -> None:
     P, y = simulated(800)
     P[:400, 1] = np.nan
-    fuser = ClasswisePool(shrinkage=100, floor=0.01).fit(P, y)
-    alone = ClasswisePool(shrinkage=100, floor=0.01).fit(P[:, :1], y)
+    fuser = ClasswisePool(shrinkage=100, floor=0.01, products=False).fit(P, y)
+    alone = ClasswisePool(shrinkage=100, floor=0.01, products=False).fit(P[:, :1], y)
     P[:, 1] = np.nan
     np.testing.assert_allclose(fuser.predict_proba(P), alone.predict_proba(P[:, :1]), atol=1e-12)
 
