@@ -274,3 +274,14 @@ def test_contract_catches_a_fuser_that_guesses_without_evidence() -> None:
 
     with pytest.raises(AssertionError, match="not a guess"):
         check_fuser(Guesser())
+
+
+def test_a_temperature_of_four_rows_that_happen_to_be_right_stays_moderate() -> None:
+    from affuse.fusion.calibrated import fit_temperature
+
+    P = np.full((4, 3), 0.2)
+    P[np.arange(4), [0, 1, 2, 0]] = 0.6
+    few = fit_temperature(P, np.array([0, 1, 2, 0]))
+    many = fit_temperature(np.tile(P, (500, 1)), np.tile([0, 1, 2, 0], 500))
+    assert 0.5 < few < 1
+    assert many < few / 2
