@@ -20,11 +20,24 @@ from affuse.datasets import load
 from affuse.errors import AssetError
 from affuse.evaluation import classification_report
 from affuse.experts import weights
-from affuse.experts.text.chinese import Alphabet, ChineseText, gram_hashes, look_up, normalise
+from affuse.experts.text.chinese import (
+    Alphabet,
+    ChineseText,
+    gram_hashes,
+    look_up,
+    normalise,
+)
 from affuse.experts.text.chinese_words import Words
-from affuse.labels import SENTIMENT, SMP2020, restrict
+from affuse.labels import EKMAN, SENTIMENT, SMP2020, restrict
 
-EVERYDAY = ["我今天很开心！", "气死我了，什么垃圾服务", "我好害怕", "今天星期三", "太难过了，眼泪止不住", "真没想到！"]
+EVERYDAY = [
+    "我今天很开心！",
+    "气死我了，什么垃圾服务",
+    "我好害怕",
+    "今天星期三",
+    "太难过了，眼泪止不住",
+    "真没想到！",
+]
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +126,23 @@ def dictionary() -> Words:
     """结婚 and 和尚 cost little, 尚未 less than 和尚; 结婚 carries the tags 0 and 2, 未 the tag 1."""
     costs = {"结婚": 5.0, "和": 3.0, "和尚": 9.0, "尚未": 7.0, "未": 6.0}
     ends = np.array([0, 2, 2, 2, 2, 3])
-    return Words(list(costs), np.array(list(costs.values())), ends, np.array([0, 2, 1], dtype=np.int16))
+    return Words(
+        list(costs),
+        np.array(list(costs.values())),
+        ends,
+        np.array([0, 2, 1], dtype=np.int16),
+    )
 
 
 def test_the_cheapest_cut_wins(dictionary: Words) -> None:
-    assert dictionary.cut("结婚的和尚未结婚的") == ["结婚", "的", "和", "尚未", "结婚", "的"]
+    assert dictionary.cut("结婚的和尚未结婚的") == [
+        "结婚",
+        "的",
+        "和",
+        "尚未",
+        "结婚",
+        "的",
+    ]
     assert dictionary.cut("") == []
 
 
@@ -128,7 +153,12 @@ def test_every_character_knows_its_word(dictionary: Words) -> None:
 
 def test_words_and_tags_become_hashes(dictionary: Words) -> None:
     tags = [zlib.crc32(f"\x01{kind}".encode()) for kind in range(3)]
-    assert dictionary.hashes(["结婚", "吗", "未"]).tolist() == [zlib.crc32("结婚".encode()), tags[0], tags[2], tags[1]]
+    assert dictionary.hashes(["结婚", "吗", "未"]).tolist() == [
+        zlib.crc32("结婚".encode()),
+        tags[0],
+        tags[2],
+        tags[1],
+    ]
     assert dictionary.hashes(["吗"]).dtype == np.uint32
 
 
@@ -147,7 +177,7 @@ def test_traditional_characters_are_read_as_simplified_ones(
 
 def test_answers_are_distributions(network: ChineseText) -> None:
     emotions, sentiment = network.probabilities(EVERYDAY), network.sentiment(EVERYDAY)
-    assert emotions.shape == (6, len(SMP2020))
+    assert emotions.shape == (6, len(EKMAN))
     assert sentiment.shape == (6, len(SENTIMENT))
     np.testing.assert_allclose(emotions.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(sentiment.sum(axis=1), 1, atol=1e-5)
@@ -155,9 +185,11 @@ def test_answers_are_distributions(network: ChineseText) -> None:
     assert (sentiment >= 0).all()
 
 
-def test_neutral_sentiment_is_the_mass_of_neutral_and_surprise(network: ChineseText) -> None:
+def test_neutral_sentiment_is_the_mass_of_neutral_and_surprise(
+    network: ChineseText,
+) -> None:
     emotions, sentiment = network.probabilities(EVERYDAY), network.sentiment(EVERYDAY)
-    expected = emotions[:, SMP2020.index("neutral")] + emotions[:, SMP2020.index("surprise")]
+    expected = emotions[:, EKMAN.index("neutral")] + emotions[:, EKMAN.index("surprise")]
     np.testing.assert_allclose(sentiment[:, SENTIMENT.index("neutral")], expected, atol=1e-6)
 
 
@@ -176,7 +208,7 @@ def test_odd_texts_get_finite_answers(network: ChineseText, text: str) -> None:
 
 
 def test_no_texts_give_no_rows(network: ChineseText) -> None:
-    assert network.probabilities([]).shape == (0, 6)
+    assert network.probabilities([]).shape == (0, 7)
     assert network.sentiment([]).shape == (0, 3)
 
 
@@ -186,25 +218,49 @@ def test_plain_sentences_have_the_right_sign(network: ChineseText) -> None:
     assert (np.sign(difference) == [1, -1, -1, -1]).all()
 
 
+def test_it_says_under_which_frequencies_it_answers(network: ChineseText) -> None:
+    assert network.prior.shape == (7,)
+    assert network.prior.sum() == pytest.approx(1, abs=1e-5)
+    assert network.prior[EKMAN.index("disgust")] == pytest.approx(
+        0.016, abs=1e-6
+    )  # which no microblog is labelled with
+
+
+def test_disgust_is_known(network: ChineseText) -> None:
+    evidence = np.log(network.probabilities(["真恶心，我要吐了", "会议三点开始"])) - np.log(network.prior)
+    assert evidence[0].argmax() in (EKMAN.index("disgust"), EKMAN.index("anger"))
+    assert evidence[0, EKMAN.index("disgust")] > evidence[1, EKMAN.index("disgust")] + 1
+    assert evidence[1].argmax() == EKMAN.index("neutral")
+
+
 def test_another_models_file_is_refused(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx, of the extra train, makes the wrong file")
     helper = onnx.helper
     value = [helper.make_tensor_value_info(name, 1, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", value[:1], value[1:])
     path = tmp_path / "other.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
-    with pytest.raises(AssetError, match=r"other\.onnx does not hold the Chinese text network.*characters"):
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        str(path),
+    )
+    with pytest.raises(
+        AssetError,
+        match=r"other\.onnx does not hold the Chinese text network.*characters",
+    ):
         ChineseText(path)
 
 
 @pytest.fixture(scope="module")
 def macro_f1_on_microblogs(network: ChineseText, data: Path) -> float:
     rows = load("smp2020_ewect", data, "valid")
-    return classification_report(network.probabilities(rows.inputs), rows.targets, SMP2020.labels)["macro_f1"]
+    P = restrict(network.probabilities(rows.inputs), EKMAN, SMP2020.labels)
+    return classification_report(P, rows.targets, SMP2020.labels)["macro_f1"]
 
 
 @pytest.mark.data
-def test_microblogs_are_read_as_well_as_the_card_says(macro_f1_on_microblogs: float) -> None:
+def test_microblogs_are_read_as_well_as_the_card_says(
+    macro_f1_on_microblogs: float,
+) -> None:
     assert macro_f1_on_microblogs == pytest.approx(0.601, abs=0.005)
 
 
@@ -256,18 +312,102 @@ def test_copies_share_a_fold(recipe: Any) -> None:
 
 def test_copies_are_found_whole_or_by_half(recipe: Any) -> None:
     train = ["这家酒店的早餐很丰富服务也很好下次还会再来住", "悲壮"]
-    texts = ["悲壮!!", "这家酒店的早餐很丰富服务也很好,不错", "这家酒店的早餐一般,房间又小又旧,不推荐大家来住", "壮"]
+    texts = [
+        "悲壮!!",
+        "这家酒店的早餐很丰富服务也很好,不错",
+        "这家酒店的早餐一般,房间又小又旧,不推荐大家来住",
+        "壮",
+    ]
     assert recipe.copied(texts, train).tolist() == [True, True, False, False]
 
 
 def test_emotions_imply_polarity(recipe: Any) -> None:
     implied = dict(zip(SMP2020.labels, recipe.polarity_of(np.arange(6)).tolist(), strict=True))
-    assert implied == {"anger": 0, "fear": 0, "happiness": 1, "neutral": -100, "sadness": 0, "surprise": -100}
+    assert implied == {
+        "anger": 0,
+        "fear": 0,
+        "happiness": 1,
+        "neutral": -100,
+        "sadness": 0,
+        "surprise": -100,
+    }
 
 
 def test_sentiment_by_hand(recipe: Any) -> None:
-    emotions = np.array([[0.1, 0.1, 0.3, 0.2, 0.1, 0.2]])
+    emotions = np.array([[0.1, 0.05, 0.05, 0.3, 0.1, 0.2, 0.2]])
     np.testing.assert_allclose(recipe.sentiment_of(emotions, np.array([0.75])), [[0.15, 0.4, 0.45]])
+
+
+def _blend(recipe: Any) -> Any:
+    return recipe.blend_of(np.array([0] * 4 + [1] * 2 + [2] * 8 + [3, 3, 3, 4, 4, 5]), np.zeros(6), 0.5)
+
+
+def test_the_blend_adds_evidence_to_what_is_frequent(recipe: Any) -> None:
+    blend = _blend(recipe)
+    np.testing.assert_allclose(blend.shares, np.array([4, 2, 8, 3, 2, 1]) / 20)
+    assert blend.prior.sum() == pytest.approx(1)
+    np.testing.assert_allclose(blend.prior[EKMAN.index("happiness")], 0.984 * 8 / 20)
+    none = np.zeros((1, 8))
+    # A stack that answers by its frequencies alone tells nothing, and neither does no evidence.
+    np.testing.assert_allclose(blend.emotions(np.log(blend.shares)[None], none)[0], blend.prior)
+    # By hand: the stack doubles the odds of anger (its first label), at half a weight; evidence of e^1 for disgust.
+    logits, evidence = np.log(blend.shares)[None].copy(), none.copy()
+    logits[0, 0] += np.log(2)
+    logits -= np.log(np.exp(logits).sum())
+    evidence[0, EKMAN.index("disgust")] = 1.0
+    expected = blend.prior.copy()
+    for i, label in enumerate(SMP2020.labels):
+        expected[EKMAN.index(label)] *= np.sqrt(np.exp(logits[0, i]) / blend.shares[i])
+    expected[EKMAN.index("disgust")] *= np.e
+    np.testing.assert_allclose(blend.emotions(logits, evidence)[0], expected / expected.sum())
+
+
+def test_lifts_are_part_of_the_frequencies(recipe: Any) -> None:
+    blend = recipe.blend_of(np.array([0, 0, 0, 1, 2, 3, 4, 5]), np.log([1.0, 3, 3, 3, 3, 3]), 1.0)
+    np.testing.assert_allclose(blend.shares, np.full(6, 1 / 6))
+
+
+def test_everyday_emotions_count_for_polarity_unless_it_is_a_review(
+    recipe: Any,
+) -> None:
+    evidence = np.zeros((2, 8))
+    evidence[:, EKMAN.index("happiness")] = 2.0
+    evidence[:, -1] = -50, 50  # a person who talks, and a review
+    np.testing.assert_allclose(
+        recipe.polarity_with_evidence(np.array([-1.0, -1.0]), evidence),
+        [0.0, -1.0],
+        atol=1e-9,
+    )
+
+
+def test_the_graph_blends_as_numpy_does(recipe: Any) -> None:
+    import torch
+
+    rng = np.random.default_rng(0)
+    logits, evidence = rng.normal(size=(1, 6)) * 5, rng.normal(size=(1, 8))
+    output = recipe.BlendGraph(_blend(recipe))(*(torch.from_numpy(z).float() for z in (logits, evidence)))
+    np.testing.assert_allclose(output.numpy(), _blend(recipe).emotions(logits, evidence), rtol=1e-4)
+
+
+def test_the_everyday_head_counts_every_emotion_the_same(recipe: Any) -> None:
+    """Each emotion has a word of its own, one of them in nine of ten rows; reviews have another."""
+    import torch
+    from scipy import sparse
+
+    from affuse.training.text_zh_everyday import fit_everyday
+
+    emotions = np.array([6] * 90 + [0] * 3 + [1] * 3 + [3] * 4 + [-100] * 20)
+    reviews = emotions < 0
+    columns = np.where(reviews, 7, emotions)
+    X = sparse.csr_matrix((np.ones(120), (np.arange(120), columns)), shape=(120, 8))
+    head = fit_everyday(X, np.ones(8), emotions, reviews, 10.0)
+    evidence = head.evidence(X)
+    assert (evidence[~reviews][:, [0, 1, 3, 6]].argmax(axis=1) == np.searchsorted([0, 1, 3, 6], emotions[:100])).all()
+    nothing = head.evidence(sparse.csr_matrix((1, 8)))[0]
+    assert np.ptp(nothing[[0, 1, 3]]) < 0.7  # no label is taken for likely because it is frequent
+    assert ((evidence[:, -1] > 0) == reviews).all()
+    graph = recipe.EverydayGraph(head)(torch.tensor([3]), torch.tensor([2.0]))
+    np.testing.assert_allclose(graph.numpy()[0], evidence[97], atol=0.1)  # INT8
 
 
 def test_a_row_does_not_depend_on_its_neighbours(recipe: Any) -> None:
@@ -323,7 +463,10 @@ def test_characters_in_the_same_company_have_like_vectors(recipe: Any) -> None:
 
     from affuse.training.text_zh_vectors import neighbour_vectors
 
-    counts = np.array([[9, 8, 1, 0], [8, 9, 0, 1], [0, 1, 9, 8], [1, 0, 8, 9], [0, 0, 0, 0]], dtype=np.float32)
+    counts = np.array(
+        [[9, 8, 1, 0], [8, 9, 0, 1], [0, 1, 9, 8], [1, 0, 8, 9], [0, 0, 0, 0]],
+        dtype=np.float32,
+    )
     vectors = neighbour_vectors(sparse.csr_matrix(counts), width=2)
     assert np.isnan(vectors[4]).all()
     known = vectors[:4] / np.linalg.norm(vectors[:4], axis=1, keepdims=True)
@@ -344,7 +487,10 @@ def test_networks_start_from_the_vectors_that_are_known(recipe: Any) -> None:
 
 
 def test_traditional_characters_have_simplified_forms(recipe: Any) -> None:
-    pytest.importorskip("opencc", reason="opencc-python-reimplemented, of the extra train, carries the table")
+    pytest.importorskip(
+        "opencc",
+        reason="opencc-python-reimplemented, of the extra train, carries the table",
+    )
     traditional, simplified = recipe.traditional_characters()
     assert len(traditional) == len(simplified) > 3000
     table = str.maketrans(traditional, simplified)
@@ -356,7 +502,10 @@ def test_the_stack_prefers_the_part_that_knows(recipe: Any) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, size=400)
     sign = (2.0 * y - 1)[:, None]
-    parts = {"tfidf": rng.normal(size=(400, 1)), "network": 3 * sign + rng.normal(size=(400, 1))}
+    parts = {
+        "tfidf": rng.normal(size=(400, 1)),
+        "network": 3 * sign + rng.normal(size=(400, 1)),
+    }
     stack = recipe.fit_stack(parts, y, 1.0)
     assert ((stack.logits(parts)[:, 0] > 0) == y).mean() > 0.97
     assert abs(stack.weights["tfidf"][0, 0]) < 0.2 * stack.weights["network"][0, 0]
@@ -402,15 +551,54 @@ def test_rare_classes_are_lifted_where_that_helps(recipe: Any) -> None:
 
 def write_tiny_corpora(folder: Path) -> None:
     """Corpora in the layout of the real ones, where every label has a word of its own."""
-    words = {"angry": "气死", "fear": "害怕", "happy": "开心", "neutral": "通报", "sad": "难过", "surprise": "竟然"}
+    words = {
+        "angry": "气死",
+        "fear": "害怕",
+        "happy": "开心",
+        "neutral": "通报",
+        "sad": "难过",
+        "surprise": "竟然",
+    }
     (folder / "smp2020_ewect").mkdir()
-    for file, n in (("virus_train.txt", 20), ("virus_eval_labeled.txt", 3), ("usual_eval_labeled.txt", 2)):
+    for file, n in (
+        ("virus_train.txt", 20),
+        ("virus_eval_labeled.txt", 3),
+        ("usual_eval_labeled.txt", 2),
+    ):
         rows = [
             {"content": f"{word}了{chr(0x5000 + i)}{file[6]}", "label": label}
             for label, word in words.items()
             for i in range(n)
         ]
         (folder / "smp2020_ewect" / file).write_text(json.dumps(rows), encoding="utf-8")
+    talk = {
+        "angry": "发火",
+        "disgusted": "恶心",
+        "fearful": "吓人",
+        "happy": "高兴",
+        "neutral": "开会",
+        "sad": "哭了",
+    }
+    (folder / "emotiontalk").mkdir()
+    lines = [
+        f"{label}{i},{'valid' if i == 9 else 'train'},d{i},{word}{chr(0x5100 + i)},{label}"
+        for label, word in (talk | {"surprised": "想不到"}).items()
+        for i in range(10)
+    ]
+    (folder / "emotiontalk" / "labels_open.csv").write_text(
+        "\n".join(["id,split,dialogue,text,words", *lines]), "utf-8"
+    )
+    (folder / "cped").mkdir()
+    lines = [
+        f"{tv},{label},{word}了" for tv in range(4) for label, word in (("worried", "担心"), ("astonished", "啊呀"))
+    ]
+    lines.append("3,negative-other,不知道")
+    (folder / "cped" / "dialogues_open.csv").write_text("\n".join(["TV_ID,Emotion,Utterance", *lines]), "utf-8")
+    for part in ("train", "dev"):
+        (folder / "brighter" / part).mkdir(parents=True)
+        lines = ["1,太好,0,0,0,1,0,0", "2,又气又怕,1,0,1,0,0,0", "3,通知,0,0,0,0,0,0"]
+        table = "\n".join(["id,text,anger,disgust,fear,joy,sadness,surprise", *lines])
+        (folder / "brighter" / part / "chn.csv").write_text(table, "utf-8")
     (folder / "chnsenticorp").mkdir()
     for file, start, n in (("train.csv", 0, 40), ("validation.csv", 40, 10)):
         lines = [f"{i % 2},房间{'很好' if i % 2 else '太差'}{chr(0x6000 + i)}" for i in range(start, start + n)]
@@ -464,7 +652,11 @@ def test_the_word_table_holds_what_is_known(recipe: Any, tmp_path: Path) -> None
 
     sources = tiny_sources(tmp_path)
     table = table_of(["房间很好", "房间太差"], sources, 3)
-    assert table.words.words == ["开心", "房间", "气死"]  # seen, then the most frequent; by code point
+    assert table.words.words == [
+        "开心",
+        "房间",
+        "气死",
+    ]  # seen, then the most frequent; by code point
     assert table.numbers.shape[0] == 4
     assert not table.numbers[0].any()
     assert (table.numbers[1:, -1] == 1).all()
@@ -480,11 +672,36 @@ def test_the_word_table_holds_what_is_known(recipe: Any, tmp_path: Path) -> None
 def test_categories_that_overlap_with_the_test_part_stay_away(recipe: Any, tmp_path: Path) -> None:
     write_tiny_corpora(tmp_path)
     rows = recipe.gather(tmp_path, recipe.ZhConfig())
-    assert Counter(rows.corpora.tolist()) == {"blogs": 120, "everyday": 12, "reviews": 40, "delivery": 10, "shop": 4}
+    assert Counter(rows.corpora.tolist()) == {
+        "blogs": 120,
+        "everyday": 12,
+        "reviews": 40,
+        "delivery": 10,
+        "shop": 4,
+    }
     assert not any(word in text for text in rows.texts for word in ("书籍", "酒店", "计算机"))
     assert (rows.folds[rows.corpora == "shop"] == -1).all()
     assert set(rows.folds[rows.corpora == "blogs"]) == set(range(recipe.ZhConfig().folds))
     assert (rows.folds[rows.corpora == "everyday"] == -1).all()  # they help, and nothing is measured by them
+
+
+def test_everyday_corpora_are_read_by_their_own_rules(recipe: Any, tmp_path: Path) -> None:
+    write_tiny_corpora(tmp_path)
+    label = EKMAN.labels.__getitem__
+    talk = load("emotiontalk_words", tmp_path, "train")
+    assert (len(talk), len(load("emotiontalk_words", tmp_path, "valid"))) == (63, 7)
+    assert dict(zip(talk.inputs[::9], map(label, talk.targets[::9]), strict=True))["恶心\u5100"] == "disgust"
+    series = load("cped", tmp_path, "train")  # the first two series are valid; an emotion that has no place is left out
+    assert series.groups.tolist() == [2, 2, 3, 3]
+    assert [label(y) for y in series.targets] == ["fear", "surprise"] * 2
+    posts = load("brighter_chn", tmp_path, "train")  # several emotions in one post teach nothing
+    assert list(zip(posts.inputs, map(label, posts.targets), strict=True)) == [
+        ("太好", "happiness"),
+        ("通知", "neutral"),
+    ]
+    assert len(load("brighter_chn", tmp_path, "valid")) == 2
+    texts, targets = recipe.read_everyday(tmp_path)
+    assert len(texts) == len(targets) == 63 + 4 + 2
 
 
 @pytest.mark.slow
@@ -493,18 +710,34 @@ def test_the_recipe_learns_exports_and_measures(recipe: Any, tmp_path: Path) -> 
     out = tmp_path / "run"
     # In a process of its own: torch's exporter warns of itself.
     vectors = str(write_tiny_sources(tmp_path))
-    options = {"--data": str(tmp_path), "--word-vectors": vectors, "--out": str(out), "--epochs": "12"}
-    command = [sys.executable, "-m", "affuse.training.text_zh", *(word for pair in options.items() for word in pair)]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    options = {
+        "--data": str(tmp_path),
+        "--word-vectors": vectors,
+        "--out": str(out),
+        "--epochs": "12",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "affuse.training.text_zh",
+        *(word for pair in options.items() for word in pair),
+    ]
+    subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     card = json.loads((out / "card.json").read_text(encoding="utf-8"))
     assert card["sha256"] == weights.sha256_of(out / "text_zh.onnx")
     assert card["valid"]["smp2020_ewect"]["accuracy"] > 0.8
     assert card["valid"]["chnsenticorp"]["accuracy"] > 0.8
     model = ChineseText(out / "text_zh.onnx")
-    assert model.probabilities(["好开心"])[0].argmax() == SMP2020.index("happiness")
+    assert model.probabilities(["好开心"])[0].argmax() == EKMAN.index("happiness")
+    assert (np.log(model.probabilities(["真恶心"])[0]) - np.log(model.prior)).argmax() == EKMAN.index("disgust")
     np.testing.assert_array_equal(model.probabilities(["好開心"]), model.probabilities(["好开心"]))
     with np.load(out / "held_out.npz", allow_pickle=False) as arrays:
-        assert arrays["emotion_probabilities"].shape == (120, 6)
+        assert arrays["emotion_probabilities"].shape == (120, 7)
         assert arrays["emotion_targets"].shape == (120,)
         assert set(arrays["sentiment_targets"].tolist()) == {0, 2}
         assert len(arrays["sentiment_probabilities"]) == 40 + 80  # reviews, and the microblogs of a polar emotion

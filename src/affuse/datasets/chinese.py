@@ -1,4 +1,4 @@
-"""Chinese microblogs and reviews: SMP2020-EWECT, ChnSentiCorp, and two collections of shop reviews for training."""
+"""Chinese words: microblogs, dialogues and posts for emotions, ChnSentiCorp and shop reviews for polarity."""
 
 from __future__ import annotations
 
@@ -12,12 +12,47 @@ import pandas as pd
 from affuse.datasets.base import Dataset, find_folder, register
 from affuse.datasets.sst2 import POLARITY
 from affuse.errors import DataError
-from affuse.labels import SMP2020
+from affuse.labels import EKMAN, SMP2020
 
-__all__ = ["read_chnsenticorp", "read_online_shopping", "read_smp2020", "read_smp2020_usual", "read_waimai"]
+__all__ = [
+    "read_brighter",
+    "read_chnsenticorp",
+    "read_cped",
+    "read_emotiontalk_words",
+    "read_online_shopping",
+    "read_smp2020",
+    "read_smp2020_usual",
+    "read_waimai",
+]
 
 _SMP_FILES = {"train": "virus_train.txt", "valid": "virus_eval_labeled.txt", "test": "virus_test_labeled.txt"}
 _SMP_NAMES = {"angry": "anger", "happy": "happiness", "sad": "sadness"}
+# CPED's finer labels by the common one that is nearest; "negative-other" and "positive-other" have none.
+_CPED_NAMES = {
+    "anger": "anger",
+    "astonished": "surprise",
+    "depress": "sadness",
+    "disgust": "disgust",
+    "fear": "fear",
+    "grateful": "happiness",
+    "happy": "happiness",
+    "neutral": "neutral",
+    "relaxed": "happiness",
+    "sadness": "sadness",
+    "worried": "fear",
+}
+_TALK_NAMES = {
+    "angry": "anger",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happy": "happiness",
+    "neutral": "neutral",
+    "sad": "sadness",
+    "surprised": "surprise",
+}
+_BRIGHTER_NAMES = {name: "happiness" if name == "joy" else name for name in ("anger", "disgust", "fear", "joy")}
+_BRIGHTER_NAMES |= {"sadness": "sadness", "surprise": "surprise"}
+_VALID_SERIES = 2  # of those that are open, by number
 _CHN_FILES = {"train": "train.csv", "valid": "validation.csv", "test": "test.csv"}
 
 
@@ -46,6 +81,57 @@ def _microblogs(name: str, data: Path, file: str) -> Dataset:
         inputs=[row["content"] for row in rows],
         targets=np.array([SMP2020.index(_SMP_NAMES.get(row["label"], row["label"])) for row in rows], dtype=int),
         groups=np.arange(len(rows)),
+        language="zh",
+    )
+
+
+@register("emotiontalk_words")
+def read_emotiontalk_words(data: Path, split: str) -> Dataset:
+    """Read the words of EmotionTalk's Mandarin dialogues, with the emotion that people gave to the words alone."""
+    folder = find_folder(data, "emotiontalk", "labels_*.csv")
+    table = _table(folder, "labels_test.csv" if split == "test" else "labels_open.csv")
+    table = table[(table["split"] == split) & table["text"].notna() & table["words"].isin(list(_TALK_NAMES))]
+    return _emotions("emotiontalk_words", table["text"], table["words"].map(_TALK_NAMES), table["dialogue"])
+
+
+@register("cped")
+def read_cped(data: Path, split: str) -> Dataset:
+    """Read the utterances of CPED (Chen et al. 2022, arXiv:2205.14727) whose emotion is among the common."""
+    folder = find_folder(data, "cped", "dialogues_*.csv")
+    table = _table(folder, "dialogues_test.csv" if split == "test" else "dialogues_open.csv")
+    if split != "test":
+        valid = table["TV_ID"].isin(sorted(table["TV_ID"].unique())[:_VALID_SERIES])
+        table = table[valid if split == "valid" else ~valid]
+    table = table[table["Utterance"].notna() & table["Emotion"].isin(list(_CPED_NAMES))]
+    return _emotions("cped", table["Utterance"], table["Emotion"].map(_CPED_NAMES), table["TV_ID"])
+
+
+@register("brighter_chn")
+def read_brighter(data: Path, split: str) -> Dataset:
+    """Read BRIGHTER's Chinese posts (Muhammad et al. 2025, arXiv:2502.11926) of a single emotion, or of none."""
+    folder = find_folder(data, "brighter", "*/chn.csv")
+    table = _table(folder, f"{'dev' if split == 'valid' else split}/chn.csv")
+    marks = table[list(_BRIGHTER_NAMES)].to_numpy()
+    single = marks.sum(axis=1) <= 1
+    names = np.array([*_BRIGHTER_NAMES.values(), "neutral"])
+    labels = names[np.where(marks.any(axis=1), marks.argmax(axis=1), len(_BRIGHTER_NAMES))]
+    return _emotions("brighter_chn", table["text"][single], pd.Series(labels[single]), table["id"][single])
+
+
+def _table(folder: Path, file: str) -> pd.DataFrame:
+    if not (folder / file).is_file():
+        raise DataError(f"{folder / file} is missing")
+    return pd.read_csv(folder / file)
+
+
+def _emotions(name: str, texts: pd.Series, labels: pd.Series, groups: pd.Series) -> Dataset:
+    return Dataset(
+        name=name,
+        modality="text",
+        labels=EKMAN,
+        inputs=texts.astype(str).tolist(),
+        targets=np.array([EKMAN.index(label) for label in labels], dtype=int),
+        groups=groups.to_numpy(),
         language="zh",
     )
 

@@ -20,12 +20,16 @@ networks read emotions: their characters start from vectors that the plain texts
 (`text_zh_vectors`), what is known of words stays as it came. They are those of several folds, so that every training
 row has an answer from models that never saw it; how the parts are weighed (stacking: Wolpert 1992,
 doi:10.1016/S0893-6080(05)80023-1) and the lift of rare emotions are learned from these answers.
+
+All that tells what microblogs feel in the days of an epidemic, which know no disgust. The evidence of a second head,
+that learned from dialogues and posts of all kinds (`text_zh_everyday`), is added to that of the stack.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -36,7 +40,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.special import expit, softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -46,9 +50,9 @@ from torch.nn import functional as F
 
 from affuse.datasets import load
 from affuse.errors import MissingExtraError
-from affuse.experts.text.chinese import Alphabet, ChineseText, clip_and_pad, gram_hashes, look_up, normalise
+from affuse.experts.text.chinese import HEADS, Alphabet, ChineseText, clip_and_pad, gram_hashes, look_up, normalise
 from affuse.experts.text.chinese_words import Words
-from affuse.labels import SENTIMENT, SMP2020, restrict
+from affuse.labels import EKMAN, SENTIMENT, SMP2020, restrict
 from affuse.training.common import (
     class_offsets,
     one_cycle,
@@ -57,6 +61,7 @@ from affuse.training.common import (
     write_card,
     write_held_out,
 )
+from affuse.training.text_zh_everyday import EverydayHead, fit_everyday, read_everyday
 from affuse.training.text_zh_vectors import co_occurrence, neighbour_vectors
 from affuse.training.text_zh_words import WordTable, read_sources, table_of, word_vectors
 
@@ -68,12 +73,25 @@ _NO_LABEL = -100
 _NO_FOLD = -1
 _LEAVE_NOTHING_OUT = -2
 _KINDS = ("tfidf", "bayes")
+_GOODS = ("reviews", "delivery")
 _LIFTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # powers of the priors that rare emotions may be lifted by
+# How frequent disgust is held to be, which the microblogs' labels do not know: its share among English training rows.
+_DISGUST_SHARE = 0.016
+_ONTO = [EKMAN.index(label) for label in SMP2020.labels]
+# The polarity model reads the same words as the everyday head, whose evidence for a glad text therefore counts half.
+_SHARED = 0.5
+_LEAST = -9.0  # log-probability: the stack's certainties are worth no more than e^9
+_DISGUST, _HAPPINESS = EKMAN.index("disgust"), EKMAN.index("happiness")
+_NEGATIVE = [EKMAN.index(label) for label in ("anger", "disgust", "fear", "sadness")]
+_NEITHER = [EKMAN.index(label) for label in ("neutral", "surprise")]
 
 
 @dataclass(frozen=True)
 class ZhConfig:
-    """Everything that shapes a run."""
+    """Everything that shapes a run.
+
+    ``microblog_weight`` is that of the stack's evidence beside the everyday head's.
+    """
 
     folds: int = 8
     epochs: int = 5
@@ -87,6 +105,8 @@ class ZhConfig:
     stack_strength: float = 0.1
     class_weight_power: float = 0.5
     other_weight: float = 0.1
+    everyday_strength: float = 1.0
+    microblog_weight: float = 0.7
     seed: int = 1
     threads: int = 1
 
@@ -181,13 +201,18 @@ def polarity_of(emotions: np.ndarray) -> np.ndarray:
     return np.array([implied.get(label, _NO_LABEL) for label in SMP2020.labels])[emotions]
 
 
+@dataclass(frozen=True)
 class Grams:
     """N-grams, words and tags of all rows, counted once: hashes and counts, and matrices over any vocabulary."""
 
-    def __init__(self, texts: list[str], cuts: list[list[str]], words: Words) -> None:
-        found = [gram_hashes(text, words.hashes(cut)) for text, cut in zip(texts, cuts, strict=True)]
-        self.hashes = [hashes for hashes, _ in found]
-        self.counts = [counts for _, counts in found]
+    hashes: list[np.ndarray]
+    counts: list[np.ndarray]
+
+    @classmethod
+    def of(cls, texts: list[str], words: Words) -> Grams:
+        """Those of normalised texts."""
+        found = [gram_hashes(text, words.hashes(words.cut(text))) for text in texts]
+        return cls([hashes for hashes, _ in found], [counts for _, counts in found])
 
     def vocabulary(self, rows: np.ndarray, least: int) -> np.ndarray:
         """Hashes (v,), ascending, that at least ``least`` of ``rows`` hold."""
@@ -421,8 +446,11 @@ def cross_stacked(parts: dict[str, np.ndarray], targets: np.ndarray, folds: np.n
 
 
 def sentiment_of(emotions: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Sentiment (n, 3): neutral has the mass of neutral and surprise, the rest is split by ``positive`` (n,)."""
-    neutral = emotions[:, [SMP2020.index("neutral"), SMP2020.index("surprise")]].sum(axis=1)
+    """Sentiment (n, 3): neutral has the mass of neutral and surprise, the rest is split by ``positive`` (n,).
+
+    ``emotions`` (n, 7) over `EKMAN`.
+    """
+    neutral = emotions[:, _NEITHER].sum(axis=1)
     return np.stack([(1 - neutral) * (1 - positive), neutral, (1 - neutral) * positive], axis=1)
 
 
@@ -458,6 +486,69 @@ class LinearGraph(nn.Module):
         return plain.unsqueeze(0), bayes.unsqueeze(0)
 
 
+@dataclass(frozen=True)
+class Blend:
+    """How the stack's answer and the everyday head's evidence become one answer.
+
+    ``shares`` (6,) over `SMP2020` are the frequencies under which the stack answers, ``prior`` (7,) over `EKMAN` those
+    of the blend; ``weight`` is that of the stack's evidence.
+    """
+
+    shares: np.ndarray
+    prior: np.ndarray
+    weight: float
+
+    def emotions(self, logits: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+        """Emotions (n, 7) from the stack's logits (n, 6), lifts included, and evidence (n, 8)."""
+        told = np.full((len(logits), len(EKMAN)), 0.0)  # of disgust the stack says nothing, for or against
+        told[:, _ONTO] = np.maximum(log_softmax(logits, axis=1), _LEAST) - np.log(self.shares)
+        return np.asarray(softmax(self.weight * told + evidence[:, :-1] + np.log(self.prior), axis=1))
+
+
+def blend_of(emotions: np.ndarray, offsets: np.ndarray, weight: float) -> Blend:
+    """The blend for a stack that was fitted on labels ``emotions`` (n,) and lifted by ``offsets`` (6,)."""
+    shares = np.bincount(emotions, minlength=len(SMP2020)) / len(emotions) * np.exp(offsets)
+    shares /= shares.sum()
+    prior = np.empty(len(EKMAN))
+    prior[_ONTO], prior[_DISGUST] = shares * (1 - _DISGUST_SHARE), _DISGUST_SHARE
+    return Blend(shares, prior, weight)
+
+
+def polarity_with_evidence(polarity: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+    """Log-odds (n,) of positive: the polarity model's, and what everyday emotions add where the text is no review."""
+    glad = evidence[:, _HAPPINESS] - logsumexp(evidence[:, _NEGATIVE], axis=1) + np.log(len(_NEGATIVE))
+    return np.asarray(polarity + _SHARED * expit(-evidence[:, -1]) * glad)
+
+
+class EverydayGraph(nn.Module):
+    """`EverydayHead` for one text: known n-grams (m,) and counts (m,) in, evidence (1, 8) out."""
+
+    def __init__(self, head: EverydayHead) -> None:
+        super().__init__()
+        self.idf, self.weights = QuantisedTable(head.idf[:, None]), QuantisedTable(head.weights)
+        self.register_buffer("bias", torch.from_numpy(head.bias).float())
+
+    def forward(self, ids: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        weighted = (1 + torch.log(counts)).unsqueeze(1) * self.idf(ids)
+        norm = (weighted * weighted).sum().sqrt().clamp(min=1e-12)
+        return ((self.weights(ids) * weighted).sum(dim=0) / norm + self.bias).unsqueeze(0)
+
+
+class BlendGraph(nn.Module):
+    """`Blend` for one text: the stack's logits (1, 6) and evidence (1, 8) in, emotions (1, 7) out."""
+
+    def __init__(self, blend: Blend) -> None:
+        super().__init__()
+        onto = np.zeros((len(SMP2020), len(EKMAN)))
+        onto[np.arange(len(SMP2020)), _ONTO] = blend.weight
+        for name, values in (("shares", np.log(blend.shares)), ("prior", np.log(blend.prior)), ("onto", onto)):
+            self.register_buffer(name, torch.from_numpy(values).float())
+
+    def forward(self, logits: torch.Tensor, evidence: torch.Tensor) -> torch.Tensor:
+        told = (torch.log_softmax(logits, dim=1).clamp(min=_LEAST) - self.shares) @ self.onto
+        return torch.softmax(told + evidence[:, :-1] + self.prior, dim=1)
+
+
 class StackGraph(nn.Module):
     """`Stack` for one text: the parts' decision values in the stack's order in, logits (1, k) out."""
 
@@ -481,6 +572,8 @@ class Graph(nn.Module):
         numbers: np.ndarray,
         stacks: dict[str, Stack],
         offsets: np.ndarray,
+        everyday: EverydayHead,
+        blend: Blend,
     ) -> None:
         super().__init__()
         self.emotion, self.sentiment = LinearGraph(linear["emotion"]), LinearGraph(linear["sentiment"])
@@ -488,16 +581,29 @@ class Graph(nn.Module):
         self.networks = nn.ModuleList([_quantised(network) for network in networks])
         self.emotion_stack, self.sentiment_stack = StackGraph(stacks["emotion"]), StackGraph(stacks["sentiment"])
         self.register_buffer("offsets", torch.from_numpy(offsets).float())
+        self.everyday, self.blend = EverydayGraph(everyday), BlendGraph(blend)
 
-    def forward(self, characters, words, emotion_grams, emotion_counts, sentiment_grams, sentiment_counts):  # type: ignore[no-untyped-def]
+    def forward(  # type: ignore[no-untyped-def]
+        self,
+        characters,
+        words,
+        emotion_grams,
+        emotion_counts,
+        sentiment_grams,
+        sentiment_counts,
+        everyday_grams,
+        everyday_counts,
+    ):
         numbers = self.numbers(words)
         outputs = [network(characters, numbers) for network in self.networks]
         mean = sum(logits for logits, _ in outputs) / len(outputs)
         logits = self.emotion_stack(*self.emotion(emotion_grams, emotion_counts), mean)
-        emotions = torch.softmax(logits + self.offsets, dim=1)
-        positive = torch.sigmoid(self.sentiment_stack(*self.sentiment(sentiment_grams, sentiment_counts)))
-        neutral = emotions[:, SMP2020.index("neutral")] + emotions[:, SMP2020.index("surprise")]
-        neutral = neutral.unsqueeze(1)
+        evidence = self.everyday(everyday_grams, everyday_counts)
+        emotions = self.blend(logits + self.offsets, evidence)
+        polarity = self.sentiment_stack(*self.sentiment(sentiment_grams, sentiment_counts))
+        glad = evidence[:, _HAPPINESS] - torch.logsumexp(evidence[:, _NEGATIVE], dim=1) + math.log(len(_NEGATIVE))
+        positive = torch.sigmoid(polarity + (_SHARED * torch.sigmoid(-evidence[:, -1]) * glad).unsqueeze(1))
+        neutral = emotions[:, _NEITHER].sum(dim=1, keepdim=True)
         sentiment = torch.cat([(1 - neutral) * (1 - positive), neutral, (1 - neutral) * positive], dim=1)
         return emotions, sentiment, outputs[0][1]
 
@@ -520,10 +626,53 @@ def linear_models(rows: Rows, matrices: dict[str, Any], fold: int, config: ZhCon
     }
 
 
+@dataclass(frozen=True)
+class Everyday:
+    """What the everyday head learns from: TF-IDF X (n, v) of all rows, its ``idf`` (v,), and what is known of each row.
+
+    First come the rows of `Rows`, then those that the everyday corpora add. ``emotions`` (n,) over `EKMAN`, -100
+    unknown; ``reviews`` (n,) marks; ``folds`` (n,) as in `Rows`.
+    """
+
+    X: sparse.csr_matrix
+    idf: np.ndarray
+    vocabulary: np.ndarray
+    emotions: np.ndarray
+    reviews: np.ndarray
+    folds: np.ndarray
+
+    def fit(self, fold: int, config: ZhConfig) -> EverydayHead:
+        """The head, fitted on all rows but those of ``fold``; a fold that no row has leaves nothing out."""
+        kept = np.flatnonzero((self.folds != fold) & ((self.emotions >= 0) | self.reviews))
+        parts = (self.emotions[kept], self.reviews[kept])
+        return fit_everyday(self.X[kept], self.idf, *parts, config.everyday_strength)
+
+
+def everyday_of(rows: Rows, grams: Grams, others: Grams, targets: np.ndarray) -> Everyday:
+    """Rows of the everyday head: those of `Rows` with ``grams``, and ``others`` with ``targets`` over `EKMAN`."""
+    own = np.full(len(rows.emotions), _NO_LABEL)
+    told = rows.emotions >= 0
+    own[told] = np.array(_ONTO)[rows.emotions[told]]
+    emotions = np.concatenate([own, targets])
+    everything = Grams(grams.hashes + others.hashes, grams.counts + others.counts)
+    vocabulary = everything.vocabulary(np.flatnonzero(emotions >= 0), 3)
+    counts = everything.matrix(np.arange(len(emotions)), vocabulary)
+    idf = inverse_document_frequency(counts[emotions >= 0])
+    added = len(targets)
+    return Everyday(
+        X=tfidf(counts, idf),
+        idf=idf,
+        vocabulary=vocabulary,
+        emotions=emotions,
+        reviews=np.concatenate([np.isin(rows.corpora, _GOODS), np.zeros(added, dtype=bool)]),
+        folds=np.concatenate([rows.folds, np.full(added, _NO_FOLD)]),
+    )
+
+
 def cross_fit(
-    rows: Rows, matrices: dict[str, Any], reading: Reading, config: ZhConfig
+    rows: Rows, matrices: dict[str, Any], reading: Reading, everyday: Everyday, config: ZhConfig
 ) -> tuple[list[Network], np.ndarray, dict[str, dict[str, np.ndarray]]]:
-    """The networks of all folds, and both heads' parts' answers on the rows (n,) that every fold left out."""
+    """The networks of all folds, and all heads' parts' answers on the rows (n,) that every fold left out."""
     networks, places, found = [], [], []
     for fold in range(config.folds):
         started = time.monotonic()
@@ -532,6 +681,7 @@ def cross_fit(
         left_out = np.flatnonzero(rows.folds == fold)
         parts = {head: model.decide(matrices[head][left_out]) for head, model in linear.items()}
         parts["emotion"]["network"] = answers(networks[-1], reading, left_out)
+        parts["everyday"] = {"evidence": everyday.fit(fold, config).evidence(everyday.X[left_out])}
         places.append(left_out)
         found.append(parts)
         print(f"fold {fold + 1}/{config.folds} {time.monotonic() - started:.0f} s", flush=True)
@@ -557,25 +707,34 @@ def train(data: Path, vectors_file: Path, out: Path, config: ZhConfig) -> None:
     rows = gather(data, config)
     table = table_of(rows.texts, sources, config.n_words)
     cuts = [table.words.cut(text) for text in rows.texts]
-    grams = Grams(rows.texts, cuts, table.words)
+    grams = Grams.of(rows.texts, table.words)
     vocabularies = vocabularies_of(rows, grams)
     everything = np.arange(len(rows.texts))
     matrices = {head: grams.matrix(everything, hashes) for head, hashes in vocabularies.items()}
     alphabet = alphabet_of(rows.texts)
     reading = reading_of(rows.texts, cuts, alphabet, table, config)
-    networks, places, parts = cross_fit(rows, matrices, reading, config)
-    stacks, offsets, held_out = stack_held_out(rows, places, parts, config)
+    talk, targets = read_everyday(data)
+    simplified = str.maketrans(*traditional_characters())
+    others = Grams.of([normalise(text).translate(simplified) for text in talk], table.words)
+    everyday = everyday_of(rows, grams, others, targets)
+    networks, places, parts = cross_fit(rows, matrices, reading, everyday, config)
+    stacks, offsets, blend, held_out = stack_held_out(rows, places, parts, config)
     linear = linear_models(rows, matrices, _LEAVE_NOTHING_OUT, config)
+    head = everyday.fit(_LEAVE_NOTHING_OUT, config)
     weights = out / "text_zh.onnx"
-    export(Graph(linear, networks, table.numbers, stacks, offsets).eval(), alphabet, table.words, vocabularies, weights)
+    graph = Graph(linear, networks, table.numbers, stacks, offsets, head, blend).eval()
+    export(graph, alphabet, table.words, vocabularies | {"everyday": everyday.vocabulary}, blend.prior, weights)
     write_held_out(out / "held_out.npz", **held_out)
     facts = {
         "config": asdict(config),
-        "rows": {corpus: int((rows.corpora == corpus).sum()) for corpus in np.unique(rows.corpora).tolist()},
-        "vocabularies": {head: len(hashes) for head, hashes in vocabularies.items()},
+        "rows": {corpus: int((rows.corpora == corpus).sum()) for corpus in np.unique(rows.corpora).tolist()}
+        | {"talk": len(talk)},
+        "vocabularies": {name: len(hashes) for name, hashes in vocabularies.items()}
+        | {"everyday": len(everyday.vocabulary)},
         "characters": alphabet.n_characters,
         "words": len(table.words.words),
         "offsets": dict(zip(SMP2020.labels, offsets.tolist(), strict=True)),
+        "prior": dict(zip(EKMAN.labels, blend.prior.tolist(), strict=True)),
         "held_out": _scores_held_out(held_out),
         "valid": measure(ChineseText(weights), data),
     }
@@ -605,8 +764,8 @@ def reading_of(
 
 def stack_held_out(
     rows: Rows, places: np.ndarray, parts: dict[str, dict[str, np.ndarray]], config: ZhConfig
-) -> tuple[dict[str, Stack], np.ndarray, dict[str, np.ndarray]]:
-    """Stack and emotions' offsets that ship, learned on the parts' answers on the rows ``places`` (n,).
+) -> tuple[dict[str, Stack], np.ndarray, Blend, dict[str, np.ndarray]]:
+    """Stack, emotions' offsets and blend that ship, learned on the parts' answers on the rows ``places`` (n,).
 
     Also the arrays of held_out.npz: there every row's answer is from a stack that never saw its fold.
     """
@@ -622,21 +781,25 @@ def stack_held_out(
     logits = stacks["emotion"].logits(parts["emotion"])
     logits[blogs] = cross_stacked(emotion, emotions[blogs], folds[blogs], strength)
     offsets = class_offsets(logits[blogs], emotions[blogs], _LIFTS)
-    evidence = stacks["sentiment"].logits(parts["sentiment"])
-    evidence[reviews] = cross_stacked(sentiment, polarity[reviews], folds[reviews], strength)
-    probabilities = softmax(logits + offsets, axis=1)
+    polarities = stacks["sentiment"].logits(parts["sentiment"])
+    polarities[reviews] = cross_stacked(sentiment, polarity[reviews], folds[reviews], strength)
+    everyday = parts["everyday"]["evidence"]
+    blend = blend_of(emotions[blogs], offsets, config.microblog_weight)
+    probabilities = blend.emotions(logits + offsets, everyday)
+    positive = expit(polarity_with_evidence(polarities[:, 0], everyday))
     held_out = {
         "emotion_probabilities": probabilities[blogs],
-        "emotion_targets": emotions[blogs],
-        "sentiment_probabilities": sentiment_of(probabilities, expit(evidence)[:, 0])[polar],
+        "emotion_targets": np.array(_ONTO)[emotions[blogs]],
+        "sentiment_probabilities": sentiment_of(probabilities, positive)[polar],
         "sentiment_targets": polarity[polar] * 2,
         "sentiment_corpus": rows.corpora[places][polar],
     }
-    return stacks, offsets, held_out
+    return stacks, offsets, blend, held_out
 
 
 def _scores_held_out(arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    answered, y = arrays["emotion_probabilities"].argmax(axis=1), arrays["emotion_targets"]
+    answered = restrict(arrays["emotion_probabilities"], EKMAN, SMP2020.labels).argmax(axis=1)
+    y = np.array([_ONTO.index(label) for label in arrays["emotion_targets"]])
     reviews = arrays["sentiment_corpus"] == "reviews"
     polarity = restrict(arrays["sentiment_probabilities"], SENTIMENT, ("negative", "positive")).argmax(axis=1) * 2
     right = polarity == arrays["sentiment_targets"]
@@ -648,21 +811,23 @@ def _scores_held_out(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def export(graph: Graph, alphabet: Alphabet, words: Words, vocabularies: dict[str, np.ndarray], path: Path) -> None:
+def export(
+    graph: Graph, alphabet: Alphabet, words: Words, vocabularies: dict[str, np.ndarray], prior: np.ndarray, path: Path
+) -> None:
     """Write the graph for one text at a time; alphabet and dictionary travel in the file.
 
-    Inputs "characters" and "words" (1, t) int64, and for either head its known n-grams (m,) int64 and their
-    counts (m,) float32; outputs "probabilities" (1, 6), "sentiment" (1, 3), "embedding" (1, d), both vocabularies, and
-    the dictionary's costs, ends and tags, as `Words` has them.
+    Inputs "characters" and "words" (1, t) int64, and for every head its known n-grams (m,) int64 and their
+    counts (m,) float32; outputs "probabilities" (1, 7), "sentiment" (1, 3), "embedding" (1, d), all vocabularies, the
+    dictionary's costs, ends and tags, as `Words` has them, and the "prior" (7,) under which the probabilities are.
     """
     import onnx
 
-    names = ["characters", "words", "emotion_grams", "emotion_counts", "sentiment_grams", "sentiment_counts"]
+    names = ["characters", "words", *(f"{head}_{what}" for head in HEADS for what in ("grams", "counts"))]
     ids, counts = torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 1.0])
     letters = torch.ones(1, 9, dtype=torch.int64)
-    example = (letters, letters.clone(), ids, counts, ids[:2], counts[:2])
+    example = (letters, letters.clone(), ids, counts, ids[:2], counts[:2], ids[1:], counts[1:])
     axes = {name: {1: "t"} for name in names[:2]} | {
-        f"{head}_{what}": {0: head[0]} for head in ("emotion", "sentiment") for what in ("grams", "counts")
+        f"{head}_{what}": {0: f"{head}_n"} for head in HEADS for what in ("grams", "counts")
     }
     plain = path.with_suffix(".part.onnx")
     torch.onnx.export(
@@ -678,6 +843,7 @@ def export(graph: Graph, alphabet: Alphabet, words: Words, vocabularies: dict[st
     model = onnx.load(str(plain))
     constants = {f"{head}_vocabulary": hashes for head, hashes in vocabularies.items()}
     constants |= {"word_costs": words.costs, "word_ends": words.ends, "word_tags": words.tags}
+    constants["prior"] = prior.astype(np.float32)
     for name, values in constants.items():
         _add_constant(model, name, values)
     facts = {"characters": "".join(chr(code) for code in alphabet.codes)}
@@ -703,7 +869,7 @@ def _add_constant(model: Any, name: str, values: np.ndarray) -> None:
 def measure(model: ChineseText, data: Path) -> dict[str, dict[str, float]]:
     """Scores of the exported model on the valid parts: on all rows, and on those without a copy in train."""
     blogs, reviews = load("smp2020_ewect", data, "valid"), load("chnsenticorp", data, "valid")
-    answered = model.probabilities(blogs.inputs).argmax(axis=1)
+    answered = restrict(model.probabilities(blogs.inputs), EKMAN, SMP2020.labels).argmax(axis=1)
     fresh = ~copied(blogs.inputs, load("smp2020_ewect", data, "train").inputs)
     polarity = restrict(model.sentiment(reviews.inputs), SENTIMENT, reviews.labels.labels).argmax(axis=1)
     unseen = ~copied(reviews.inputs, load("chnsenticorp", data, "train").inputs)

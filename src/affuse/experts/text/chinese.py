@@ -14,9 +14,9 @@ import numpy as np
 from affuse.errors import AssetError
 from affuse.experts import weights
 from affuse.experts.text.chinese_words import Words
-from affuse.labels import SMP2020, LabelSpace
+from affuse.labels import EKMAN, LabelSpace
 
-__all__ = ["Alphabet", "ChineseText", "clip_and_pad", "gram_hashes", "look_up", "normalise"]
+__all__ = ["HEADS", "Alphabet", "ChineseText", "clip_and_pad", "gram_hashes", "look_up", "normalise"]
 
 _LINK = re.compile(r"https?://[\w./?=&%#+~-]+")
 _MENTION = re.compile(r"@[\w·-]{1,30}:?")
@@ -29,6 +29,9 @@ _SPACE = re.compile(r"\s+")
 _LINK_MARK, _MENTION_MARK = "\ue000", "\ue001"
 _FIRST_EMOTICON, _N_EMOTICONS = 0xF0000, 0xFFFD
 _START, _END = "\x02", "\x03"
+
+HEADS = ("emotion", "sentiment", "everyday")
+"""Parts of the network that read n-grams, each with a vocabulary of its own."""
 
 _LONGEST_GRAM = 4
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
@@ -113,10 +116,11 @@ class ChineseText:
     """Linear models over n-grams and words and small convolutional networks, stacked; runs one text at a time.
 
     The vocabularies, the dictionary and the table of traditional characters travel in the ONNX file, under the same
-    checksum as the weights. Raises AssetError where ``path`` is another model's file.
+    checksum as the weights. ``prior`` (7,) holds the frequencies of emotions under which it answers. Raises AssetError
+    where ``path`` is another model's file.
     """
 
-    labels: LabelSpace = SMP2020
+    labels: LabelSpace = EKMAN
 
     def __init__(self, path: Path) -> None:
         self._session = weights.session(path)
@@ -128,24 +132,26 @@ class ChineseText:
             words = facts["words"].split("\n")
         except (KeyError, ValueError) as error:
             raise AssetError(f"{path} does not hold the Chinese text network: no {error} in its metadata") from error
-        costs, ends, tags, *vocabularies = self._constants()
+        costs, ends, tags, prior, *vocabularies = self._constants(path)
+        self.prior: np.ndarray = np.asarray(prior, dtype=float)
         self._words = Words(words, costs, ends, tags)
         self._vocabularies: list[np.ndarray] = vocabularies
 
     def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Emotions (6,), sentiment (3,) and embedding (d,) of one text."""
+        """Emotions (7,), sentiment (3,) and embedding (d,) of one text."""
         outputs = self._session.run(["probabilities", "sentiment", "embedding"], self._inputs(text))
         emotions, sentiment, embedding = (np.asarray(output[0], dtype=float) for output in outputs)
         return emotions, sentiment, embedding
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Emotions (n, 6) over `SMP2020`."""
+        """Emotions (n, 7) over `EKMAN`."""
         return np.array([self.read(text)[0] for text in texts]).reshape(-1, len(self.labels))
 
     def sentiment(self, texts: Sequence[str]) -> np.ndarray:
         """Sentiment (n, 3) over `labels.SENTIMENT`.
 
-        Positive and negative share what the emotions neutral and surprise leave, in the polarity model's ratio.
+        Positive and negative share what the emotions neutral and surprise leave, in the polarity model's ratio; where
+        the text is no review, the evidence of its emotions counts for the ratio too.
         """
         return np.array([self.read(text)[1] for text in texts]).reshape(-1, 3)
 
@@ -153,14 +159,18 @@ class ChineseText:
         """Embeddings (n, d): the pooled features of the first convolutional network."""
         return np.array([self.read(text)[2] for text in texts])
 
-    def _constants(self) -> list[np.ndarray]:
-        """The dictionary's costs, ends and tags, and the vocabularies: outputs that are the same whatever comes in."""
+    def _constants(self, path: Path) -> list[np.ndarray]:
+        """The dictionary's costs, ends and tags, the prior and the vocabularies, which are outputs of every input."""
         ids, counts = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
         letters = np.zeros((1, _PADDING), dtype=np.int64)
         inputs: dict[str, np.ndarray] = {"characters": letters, "words": letters}
-        for head in ("emotion", "sentiment"):
+        for head in HEADS:
             inputs |= {f"{head}_grams": ids, f"{head}_counts": counts}
-        names = ["word_costs", "word_ends", "word_tags", "emotion_vocabulary", "sentiment_vocabulary"]
+        names = ["word_costs", "word_ends", "word_tags", "prior", *(f"{head}_vocabulary" for head in HEADS)]
+        outputs = {output.name for output in self._session.get_outputs()}
+        lost = [name for name in names if name not in outputs]
+        if lost:
+            raise AssetError(f"{path} does not hold this version's Chinese text network: it lacks {', '.join(lost)}")
         return list(self._session.run(names, inputs))
 
     def _inputs(self, text: str) -> dict[str, np.ndarray]:
@@ -169,6 +179,6 @@ class ChineseText:
         characters, words = self._alphabet.encode(clean), clip_and_pad(self._words.ids(cut))
         inputs = {"characters": characters[None], "words": words[None]}
         hashes, counts = gram_hashes(clean, self._words.hashes(cut))
-        for head, vocabulary in zip(("emotion", "sentiment"), self._vocabularies, strict=True):
+        for head, vocabulary in zip(HEADS, self._vocabularies, strict=True):
             inputs[f"{head}_grams"], inputs[f"{head}_counts"] = look_up(hashes, counts, vocabulary)
         return inputs

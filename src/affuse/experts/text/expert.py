@@ -39,10 +39,6 @@ _ENGLISH_WORDS = frozenset(
     )
 )
 
-# The Chinese corpus does not know disgust. Giving it the share that it has among the English training rows says "no
-# evidence either way" where 0 would veto it.
-_DISGUST_SHARE = 0.016
-
 
 class TextExpert:
     """Emotion and sentiment of words, in English and Chinese.
@@ -124,8 +120,7 @@ class TextExpert:
             if language == "en":
                 emotions[i], sentiments[i], _ = self._english.read(text)
             elif language == "zh":
-                emotions[i] = _onto_seven(self._chinese.probabilities([text])[0], self._chinese.labels)
-                sentiments[i] = self._chinese.sentiment([text])[0]
+                emotions[i], sentiments[i], _ = self._chinese.read(text)
         return emotions, sentiments
 
     def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
@@ -158,14 +153,6 @@ class TextExpert:
             return np.full((len(timeline), width), np.nan)
         shared = timeline.overlaps([cue.segment for cue in cues])
         return average(shared, self._english.embed([cue.text for cue in cues]))
-
-
-def _onto_seven(P: np.ndarray, labels: LabelSpace) -> np.ndarray:
-    full = np.zeros(len(EKMAN))
-    for label, p in zip(labels.labels, P, strict=True):
-        full[EKMAN.index(label)] = p * (1 - _DISGUST_SHARE)
-    full[EKMAN.index("disgust")] = _DISGUST_SHARE
-    return full
 
 
 def average(shared: np.ndarray, values: np.ndarray) -> np.ndarray:
