@@ -25,7 +25,9 @@ _SHRINKAGE = 10.0  # rows that pull the covariance within a label towards a sphe
 # Spread of persons, as a share of the spread of one person's clips, where the rows do not say who is who. On CREMA-D
 # votes, RAVDESS and EMO-DB it was between 0.1 and 0.4.
 _USUAL_PERSON_SHARE = 0.25
-# Bounds of `trust`: below the first number nothing is taken over, above the second everything.
+# Bounds of `trust`: below the first number nothing is taken over, above the second everything. They were chosen by
+# hand: the first two by CREMA-D votes, RAVDESS, EMO-DB and Urdu, those of members and collections also by the accuracies
+# on Urdu and on the open Javanese clips.
 _EVEN = (0.9, 0.97)  # 1 less the divergence of the mean answer from the prior, as a share of log k
 _EVEN_MEMBER = (0.6, 0.85)
 _DIVERSE = (0.25, 0.35)  # divergence of the answers from their mean, of at most 1
@@ -246,8 +248,9 @@ def trust(answers: Array, counts: Array, prior: Array, of: str = "person") -> fl
     Three things are asked: many rows (n / (n + 10)); rows that differ, so that the mean answer is even because the
     labels are, and not because every answer is unsure (the generalised Jensen-Shannon divergence of the answers); and,
     for a person, a mean answer close to the prior (Kullback-Leibler divergence). Where it is known that the labels are
-    mixed, less is asked for the last, and of a collection nothing. The bounds were chosen on CREMA-D votes, actors
-    apart, by what persons of one label or mostly one label lose; see docs/adaptation.md.
+    mixed, less is asked for the last, and of a collection nothing. The bounds were chosen by hand, by what simulated
+    persons of one label or mostly one label lose and by what adapting gains on labelled sets; docs/adaptation.md names
+    them.
 
     Parameters
     ----------
