@@ -129,10 +129,11 @@ class Judge:
         by_themselves = self.fuser.alone(P, self.modalities, prior)
         everyone = np.ones(len(self.modalities), dtype=bool)
 
-        trust = trust_that_agrees(self.fuser.partial(P, self.modalities, everyone, prior), S, by_themselves, prior)
+        whole = self.fuser.partial(P, self.modalities, everyone, prior)
+        trust = trust_that_agrees(whole, S, by_themselves, prior)
 
         def answer(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            emotions = self.fuser.partial(P, self.modalities, keep, prior)
+            emotions = whole if keep.all() else self.fuser.partial(P, self.modalities, keep, prior)
             return agree(emotions, np.where(keep[:, None], S, np.nan), by_themselves, prior, trust)
 
         fused, sentiment = answer(everyone)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from affuse.cli.methods import refuse_others
 from affuse.cli.options import AsrModel, Fuser, Transcribe
-from affuse.errors import ConfigError, OutputError
+from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from affuse.evaluating import Adapted
@@ -50,7 +51,7 @@ def adapt(
 
     affuse analyze clip.mp4 --fuser my.fuser
     """
-    from affuse.cli.analyze import parse_experts
+    from affuse.cli.analyze import parse_experts, recognise_words
     from affuse.cli.progress import progress_bar
     from affuse.evaluating import adapt_fuser, read_manifest
     from affuse.pipeline import make_analyzer
@@ -58,10 +59,7 @@ def adapt(
     _check_place(out)
     rows = read_manifest(manifest)
     analyzer = make_analyzer(None, parse_experts(experts), window, hop, language, fuser=fuser)
-    if transcribe or asr_model is not None:
-        from affuse.experts.transcribe import Transcriber
-
-        analyzer.transcriber = Transcriber(asr_model, language)
+    recognise_words(analyzer, transcribe, asr_model, language)
     with progress_bar(manifest.name) as bar:
         found = adapt_fuser(rows, analyzer, None if bar is None else (lambda share: bar("clips", share)))
     found.transfer.fuser.write(out)
@@ -72,10 +70,7 @@ def adapt(
 
 
 def _check_place(out: Path) -> None:
-    from affuse.fusion.persistence import holds_fuser
-
-    if out.exists() and not holds_fuser(out) and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists and holds no fuser of affuse; choose another folder for --out")
+    refuse_others(out, "--out")
     if out.suffix in {".csv", ".json"}:
         raise ConfigError(f"--out names a folder; got {out}")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from affuse.analysis import Analysis
     from affuse.pipeline import Analyzer, Observation
 
-__all__ = ["analyze"]
+__all__ = ["analyze", "parse_experts", "recognise_words"]
 
 # Looked for beside the recordings of a folder. Not JSON: that may be our own results of an earlier run.
 _TRANSCRIPTS = (".srt", ".vtt", ".txt")
@@ -84,10 +84,7 @@ def analyze(
     check_adaptation(adapt)
     chosen = parse_experts(experts)
     analyzer = make_analyzer(bundle, chosen, window, hop, language, features, fuser=fuser, prior=prior, context=context)
-    if transcribe or asr_model is not None:
-        from affuse.experts.transcribe import Transcriber
-
-        analyzer.transcriber = Transcriber(asr_model, language)
+    recognise_words(analyzer, transcribe, asr_model, language)
     if text is not None:
         _deliver(analyzer.analyze_text(text), "text", out, report, as_json)
         return
@@ -97,6 +94,14 @@ def analyze(
         typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
     if failures:
         _report_failures(failures, len(jobs))
+
+
+def recognise_words(analyzer: Analyzer, transcribe: bool, asr_model: Path | None, language: str | None) -> None:
+    """Let an analyzer recognise the words of recordings that come without, where the options ask for it."""
+    if transcribe or asr_model is not None:
+        from affuse.experts.transcribe import Transcriber
+
+        analyzer.transcriber = Transcriber(asr_model, language)
 
 
 def _check_lengths(window: float | None, hop: float | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affuse.cli.options import AsrModel, Bundle, Transcribe
+from affuse.cli.options import Adapt, AsrModel, Bundle, Context, Fuser, PriorOption, Transcribe
 from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,16 +49,10 @@ def evaluate(
     experts: Annotated[
         str | None, typer.Option(help="Which experts the product asks, as for affuse analyze (default: all).")
     ] = None,
-    fuser: Annotated[Path | None, typer.Option(help="Folder of a fitted fuser; the shipped one by default.")] = None,
-    prior: Annotated[
-        str | None, typer.Option(help="How frequent emotions are taken to be: a name or a file, as for analyze.")
-    ] = None,
-    context: Annotated[
-        str | None, typer.Option(help="Where the prior has frequencies or rules by context, the one that holds.")
-    ] = None,
-    adapt: Annotated[
-        str, typer.Option(help="Adapt to each person, or to the collection and its persons, without labels.")
-    ] = "none",
+    fuser: Fuser = None,
+    prior: PriorOption = None,
+    context: Context = None,
+    adapt: Adapt = "none",
     window: Annotated[float | None, typer.Option(help="Length of a window in seconds (default 3).")] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next (default 1).")] = None,
     language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
@@ -86,12 +80,14 @@ def evaluate(
         raise ConfigError("--expert is measured on a --dataset; with --manifest, name it by --experts MODALITY=EXPERT")
     # Rows are checked before anything heavy is loaded.
     rows = _rows(manifest, dataset, data, split, by or [])
-    lengths = {"window": window, "hop": hop}
-    analyzer = _analyzer(bundle, experts, fuser, language, lengths | {"prior": prior, "context": context})
-    if transcribe or asr_model is not None:
-        from affuse.experts.transcribe import Transcriber
+    if bundle is not None and (experts is not None or fuser is not None):
+        raise ConfigError("give either --bundle, or --experts and --fuser; a bundle has experts and a fuser")
+    from affuse.cli.analyze import parse_experts, recognise_words
+    from affuse.pipeline import make_analyzer
 
-        analyzer.transcriber = Transcriber(asr_model, language)
+    chosen = parse_experts(experts)
+    analyzer = make_analyzer(bundle, chosen, window, hop, language, fuser=fuser, prior=prior, context=context)
+    recognise_words(analyzer, transcribe, asr_model, language)
     found = _evaluate(rows, analyzer, by or [], adapt)
     view = "restricted" if restrict else "as_answered"
     if report is not None:
@@ -127,22 +123,6 @@ def _folder(data: Path | None) -> Path:
     if data is None:
         raise ConfigError("--dataset needs the folder that holds the data sets: --data DIR or AFFUSE_DATA")
     return data
-
-
-def _analyzer(
-    bundle: Path | None, experts: str | None, fuser: Path | None, language: str | None, options: Mapping[str, Any]
-) -> Analyzer:
-    from affuse.cli.analyze import parse_experts
-    from affuse.pipeline import Analyzer, load_experts
-
-    if bundle is not None:
-        if experts is not None or fuser is not None:
-            raise ConfigError("give either --bundle, or --experts and --fuser; a bundle has experts and a fuser")
-        return Analyzer.from_bundle(bundle, language=language, **options)
-    # A fuser that knows some modalities only is asked with the experts for these.
-    own = fuser is not None and experts is None and language is None
-    asked = None if own else load_experts(parse_experts(experts), language)
-    return Analyzer(asked, fuser=fuser, **options)
 
 
 def _evaluate(rows: Manifest, analyzer: Analyzer, by: Sequence[str], adapt: str) -> ProductEvaluation:

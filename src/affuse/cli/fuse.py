@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from affuse import fusing
-from affuse.cli.methods import Inputs, refuse_inputs
+from affuse.cli.methods import Inputs, refuse_inputs, refuse_others
 from affuse.cli.options import PriorOption
-from affuse.errors import ConfigError, OutputError
+from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,10 +124,8 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 def save_fuser(fused: Fused, folder: Path) -> None:
     """Keep a fuser and the names of its modalities and labels. Raises OutputError where the folder is not ours."""
     from affuse.fusion.named import NamedFuser
-    from affuse.fusion.persistence import holds_fuser
 
-    if folder.exists() and not holds_fuser(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and holds no fuser of affuse; choose another folder for --save")
+    refuse_others(folder, "--save")
     predictions = fused.predictions
     NamedFuser(fused.fuser, predictions.modalities, predictions.labels, fused.method).write(folder)
 

@@ -1,4 +1,4 @@
-"""What ``fuse`` and ``tune`` share: reading predictions from files."""
+"""What commands over fusers share: reading predictions from files, and where results may go."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from affuse.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from affuse.datasets.predictions import ModalityTable, Predictions
 
-__all__ = ["Inputs", "refuse_inputs"]
+__all__ = ["Inputs", "refuse_inputs", "refuse_others"]
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,11 @@ def refuse_inputs(out: Path | None, inputs: Inputs) -> None:
         for path in inputs.paths:
             if path.exists() and path.samefile(out):
                 raise OutputError(f"{out} is one of the inputs; choose another place for the output")
+
+
+def refuse_others(folder: Path, option: str) -> None:
+    """Raise OutputError where the place for a fuser holds something else; ``option`` is the one that names it."""
+    from affuse.fusion.persistence import holds_fuser
+
+    if folder.exists() and not holds_fuser(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and holds no fuser of affuse; choose another folder for {option}")

@@ -26,8 +26,8 @@ _SHRINKAGE = 10.0  # rows that pull the covariance within a label towards a sphe
 # votes, RAVDESS and EMO-DB it was between 0.1 and 0.4.
 _USUAL_PERSON_SHARE = 0.25
 # Bounds of `trust`: below the first number nothing is taken over, above the second everything. They were chosen by
-# hand: the first two by CREMA-D votes, RAVDESS, EMO-DB and Urdu, those of members and collections also by the accuracies
-# on Urdu and on the open Javanese clips.
+# hand: those of a person by CREMA-D votes, RAVDESS, EMO-DB and Urdu, those of members and collections also by the
+# accuracies on Urdu and on the open Javanese clips.
 _EVEN = (0.9, 0.97)  # 1 less the divergence of the mean answer from the prior, as a share of log k
 _EVEN_MEMBER = (0.6, 0.85)
 _DIVERSE = (0.25, 0.35)  # divergence of the answers from their mean, of at most 1

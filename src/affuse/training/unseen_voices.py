@@ -18,9 +18,9 @@ import numpy as np
 from affuse.evaluating import Manifest, evaluate_product, known_set
 from affuse.evaluation.product import product_report
 from affuse.experts.voice import VoiceExpert
-from affuse.labels import EKMAN, VOICE, merge_emotions
+from affuse.labels import EKMAN
 from affuse.pipeline import Analyzer
-from affuse.training.fuser import Rows, columns_of_emotions, learn
+from affuse.training.fuser import Rows, learn, voice_rows
 
 __all__ = ["measure"]
 
@@ -30,9 +30,8 @@ CORPORA = ("ravdess", "emodb")
 def measure(data: Path, runs: Path, adapt: str = "none") -> dict[str, Any]:
     """Reports (`product_report`) by corpus, and the accuracy of the bare network among the seven emotions."""
     with np.load(runs / "unseen.npz", allow_pickle=False) as arrays:
-        unseen = {name: arrays[name] for name in arrays.files}
-    emotions = columns_of_emotions(VOICE)[unseen["targets"]]
-    rows = Rows(merge_emotions(unseen["probabilities"], VOICE), emotions, unseen["groups"])
+        unseen = {name: arrays[name] for name in ("clips", "corpus", "folds")}
+    rows = voice_rows(runs / "unseen.npz")
     analyzers = [
         _analyzer(rows, unseen["folds"] == k, runs / f"fold{k}.onnx") for k in range(unseen["folds"].max() + 1)
     ]
