@@ -4,7 +4,7 @@
 
 Persons are simulated from those at hand, none of whom the fuser has met: as they are, with one emotion only, with 60 or
 80 % of one emotion, and with 3 clips. CREMA-D votes are fused by ``--method``, learned on other actors in five folds;
-``--voices`` is what ``python -m affuse.training.voice --folds-over-all`` left, read by a fuser of other speakers.
+``--voices`` is what ``python -m recipes.voice --folds-over-all`` left, read by a fuser of other speakers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def measure(P: np.ndarray, y: np.ndarray, persons: np.ndarray, learn: Callable[[
 
 def votes(data: Path, method: str) -> dict[str, Any]:
     """CREMA-D votes: what people heard and what they saw."""
-    from affuse.datasets.predictions import read_cremad_votes
+    from affuse.data.predictions import read_cremad_votes
     from affuse.fusion import AdaptiveFuser, make
 
     table = read_cremad_votes(data, "open")
@@ -61,7 +61,7 @@ def votes(data: Path, method: str) -> dict[str, Any]:
 
 def voices(path: Path) -> dict[str, Any]:
     """RAVDESS through the shipped kind of fuser, by networks and a fuser that never heard the speaker."""
-    from affuse.training.fuser import Rows, learn, voice_rows
+    from recipes.fuser import Rows, learn, voice_rows
 
     with np.load(path, allow_pickle=False) as arrays:
         own = arrays["corpus"] == "ravdess"
@@ -81,7 +81,7 @@ def main() -> None:
     """Print what each case gains or loses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
-    parser.add_argument("--voices", type=Path, help="unseen.npz of a run of affuse.training.voice")
+    parser.add_argument("--voices", type=Path, help="unseen.npz of a run of recipes.voice")
     parser.add_argument("--method", default="classwise", help="how the votes are fused")
     options = parser.parse_args()
     show(f"CREMA-D votes, {options.method}", votes(options.data, options.method))

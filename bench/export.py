@@ -11,10 +11,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from affuse.atomic import replacing
-from affuse.benchmark import Request, measure
+from affuse.evaluation.speed import Request, measure
 from affuse.exporting import Order, export
 from affuse.exporting.parity import markdown
+from affuse.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "export.md"

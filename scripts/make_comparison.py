@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.cli.protocols import from_dataset
 from affuse.evaluation.comparison import compare
+from affuse.evaluation.prediction_sets import from_dataset
 from affuse.fusion import registry
 
 PAGE = """\

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from affuse.atomic import replacing
+from affuse.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "src" / "affuse" / "assets"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.analysis import Analysis, Cue, Evidence, Person, Source, Verdict
 from affuse.labels import EKMAN
+from affuse.results import Analysis, Cue, Evidence, Person, Source, Verdict
 from affuse.timeline import Segment, Timeline
 
 __all__ = ["audio_only", "long_video", "one_person", "picture", "silent_nobody", "text_only", "two_persons"]

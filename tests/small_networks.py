@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affuse.experts.bundle import BundleDescription
 from affuse.experts.face import Detections, Framing
 from affuse.labels import LabelSpace
 from affuse.media import SAMPLE_RATE, Frame, Recording
+from affuse.packages import BundleDescription
 from affuse.timeline import Timeline
 
 onnx = pytest.importorskip("onnx", reason="the small networks of these tests are built by onnx (extra train)")

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 import affuse.fusion.transfer as module
+from affuse.analyzer.analyzer import Analyzer, shipped_fuser
 from affuse.cli.adapt import _advice
 from affuse.errors import DataError
-from affuse.evaluating import Clip, Manifest, adapt_fuser, read_manifest
-from affuse.experts.base import Reading
+from affuse.evaluation.adapting import adapt_fuser
+from affuse.evaluation.manifest import Clip, Manifest, read_manifest
+from affuse.experts.base import ExpertOutput
 from affuse.fusion import NamedFuser, ProductRule
 from affuse.fusion.transfer import transfer
 from affuse.labels import EKMAN
 from affuse.media import Recording
-from affuse.pipeline import Analyzer, shipped_fuser
 from affuse.testing import FakeExpert
 from affuse.timeline import Timeline
 from command import Run, caller
@@ -182,13 +183,13 @@ class Echo:
 
     name, modality, labels = "echo", "text", EKMAN
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
+    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
         word = recording.cues[0].text.split()[0]
         if word == "silence":
-            return [Reading(np.full((len(timeline), 7), np.nan), ("nothing said",) * len(timeline))]
+            return [ExpertOutput(np.full((len(timeline), 7), np.nan), ("nothing said",) * len(timeline))]
         P = np.full((len(timeline), 7), 0.05)
         P[:, (EKMAN.index(word) + 1) % 7] = 0.7
-        return [Reading(P, ("",) * len(timeline))]
+        return [ExpertOutput(P, ("",) * len(timeline))]
 
     def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         return self.read(recording, timeline)[0].probabilities

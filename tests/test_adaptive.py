@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from affuse.adaptation import adapted_analyzers, rows_of
+from affuse.analyzer.adaptation import adapted_analyzers, rows_of
+from affuse.analyzer.analyzer import Analyzer, Observation
 from affuse.errors import ConfigError, DataError
-from affuse.experts.base import Reading
+from affuse.experts.base import ExpertOutput
 from affuse.fusion import AdaptiveFuser, MeanRule, NamedFuser, ProductRule, RandomEffectsFusion, Stacking, adapt_rows
 from affuse.fusion.adaptive import design_effect
 from affuse.fusion.effects import trust
 from affuse.labels import EKMAN
 from affuse.media import Recording
-from affuse.pipeline import Analyzer, Observation
 from affuse.report.schema import schema
 from affuse.testing import FakeExpert
 from affuse.timeline import Segment, Timeline
@@ -252,11 +252,11 @@ class Wandering:
     def __init__(self, held: float = 10.0, leaning: str = "anger", by: float = 1.0, sure: float = 2.5) -> None:
         self.held, self.leaning, self.by, self.sure = held, leaning, by, sure
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
+    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
         shown = (timeline.starts // self.held).astype(int) % 7
         L = self.sure * np.eye(7)[shown]
         L[:, EKMAN.index(self.leaning)] += self.by
-        return [Reading(np.exp(L) / np.exp(L).sum(axis=1, keepdims=True), ("",) * len(timeline))]
+        return [ExpertOutput(np.exp(L) / np.exp(L).sum(axis=1, keepdims=True), ("",) * len(timeline))]
 
     def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         return self.read(recording, timeline)[0].probabilities

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from affuse import weights
 from affuse.errors import AssetError, ConfigError, DataError, OutputError
-from affuse.experts import load_expert, weights
-from affuse.experts.bundle import BundleDescription, load_bundle, read_bundle, write_bundle
-from affuse.experts.bundle.tokens import Tokens
 from affuse.experts.face import FaceExpert
 from affuse.experts.voice import VoiceExpert
 from affuse.labels import EKMAN, FERPLUS, VOICE, LabelSpace
 from affuse.media import Recording
+from affuse.packages import BundleDescription, load_bundle, load_expert, read_bundle, write_bundle
+from affuse.packages.tokens import Tokens
 from affuse.testing import check_expert
 from affuse.timeline import Segment, Timeline
 from small_networks import (

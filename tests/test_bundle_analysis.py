@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from affuse import weights
+from affuse.analyzer.analyzer import Analyzer, load_experts, shipped_fuser
 from affuse.errors import ConfigError, DataError
-from affuse.experts import weights
-from affuse.experts.bundle import load_bundle, write_bundle
-from affuse.experts.bundle.columns import FeatureTable
 from affuse.experts.voice import VoiceExpert
 from affuse.fusion import NamedFuser, ProductRule
 from affuse.fusion.spaces import (
@@ -25,7 +24,8 @@ from affuse.fusion.spaces import (
 )
 from affuse.labels import EKMAN, SENTIMENT, VOICE, LabelSpace, to_sentiment
 from affuse.media import Recording
-from affuse.pipeline import Analyzer, load_experts, shipped_fuser
+from affuse.packages import load_bundle, write_bundle
+from affuse.packages.columns import FeatureTable
 from affuse.report.schema import schema
 from affuse.testing import FakeExpert, check_expert
 from affuse.timeline import Segment, Timeline
@@ -365,8 +365,8 @@ def test_analyze_says_what_is_wrong_with_experts(tmp_path: Path, run: Run) -> No
 
 
 def test_evaluate_measures_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    from affuse.datasets import Dataset
-    from affuse.evaluating import evaluate_expert
+    from affuse.data.corpora import Dataset
+    from affuse.evaluation.experts import evaluate_expert
 
     clips = [sound(tmp_path / f"{i}.wav", level, level) for i, level in enumerate((0.02, 0.9))]
     rows = Dataset("own", "voice", TWO, clips, np.array([0, 1]), np.array(["a", "b"]))

@@ -17,9 +17,10 @@ pytest.importorskip("lightning", reason="training needs the extra train (lightni
 
 from affuse import features  # noqa: E402
 from affuse.errors import AssetError, DataError  # noqa: E402
-from affuse.training import compare_methods, networks  # noqa: E402
-from affuse.training.compare_methods import PROBLEMS, Table, main, table, write  # noqa: E402
-from affuse.training.measure_methods import (  # noqa: E402
+from affuse.training import networks  # noqa: E402
+from research import compare_methods  # noqa: E402
+from research.compare_methods import PROBLEMS, Table, main, table, write  # noqa: E402
+from research.measure_methods import (  # noqa: E402
     ByFeatures,
     ByNetwork,
     Frames,

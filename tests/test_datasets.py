@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affuse import datasets
-from affuse.datasets import emodb, ravdess
+from affuse.data import corpora
+from affuse.data.corpora import emodb, ravdess
 from affuse.errors import ConfigError, DataError
 
 DATA = os.environ.get("AFFUSE_DATA")
@@ -17,13 +17,13 @@ needs_data = pytest.mark.skipif(not DATA, reason="AFFUSE_DATA does not name the 
 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="known: brighter_chn, chnsenticorp, cped, emodb"):
-        datasets.load("fer", tmp_path, "train")
+        corpora.load("fer", tmp_path, "train")
     with pytest.raises(ConfigError, match="known: train, valid, test"):
-        datasets.load("emodb", tmp_path, "dev")
+        corpora.load("emodb", tmp_path, "dev")
     with pytest.raises(DataError, match="does not hold"):
-        datasets.load("emodb", tmp_path, "train")
+        corpora.load("emodb", tmp_path, "train")
     with pytest.raises(DataError, match="is not a folder"):
-        datasets.load("emodb", tmp_path / "missing", "train")
+        corpora.load("emodb", tmp_path / "missing", "train")
 
 
 def test_ravdess_splits_by_actor(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_ravdess_splits_by_actor(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / f"03-01-05-02-01-01-{actor:02d}.flac").touch()
         (folder / f"03-02-05-02-01-01-{actor:02d}.flac").touch()  # song, which is no speech
-    parts = {split: datasets.load("ravdess", tmp_path, split) for split in datasets.SPLITS}
+    parts = {split: corpora.load("ravdess", tmp_path, split) for split in corpora.SPLITS}
     actors = {split: set(part.groups.tolist()) for split, part in parts.items()}
     assert actors["test"] == ravdess.TEST_ACTORS
     assert actors["valid"] == ravdess.VALID_ACTORS
@@ -44,7 +44,7 @@ def test_ravdess_splits_by_actor(tmp_path: Path) -> None:
 def test_emodb_reads_letters_and_splits_by_speaker(tmp_path: Path) -> None:
     for name in ("03a01Wa", "10a01Lb", "14a01Ec", "08a01Ad", "09a01Fa", "11a01Ta", "12a01Na"):
         (tmp_path / f"{name}.wav").touch()
-    parts = {split: datasets.load("emodb", tmp_path, split) for split in datasets.SPLITS}
+    parts = {split: corpora.load("emodb", tmp_path, split) for split in corpora.SPLITS}
     labels = {split: [part.labels.labels[t] for t in part.targets] for split, part in parts.items()}
     assert labels["test"] == ["anger"]
     assert labels["valid"] == ["boredom", "disgust"]
@@ -70,7 +70,7 @@ def test_ferplus_takes_most_votes_and_drops_unknown(tmp_path: Path) -> None:
     votes[1, [0, 8]] = [4, 6]  # unknown wins: left out
     votes[2, [4, 9]] = [9, 1]
     images = save_ferplus(tmp_path / "test.npz", votes)
-    part = datasets.load("ferplus", tmp_path, "test")
+    part = corpora.load("ferplus", tmp_path, "test")
     assert [part.labels.labels[t] for t in part.targets] == ["happiness", "anger"]
     assert part.votes is not None
     assert np.allclose(part.votes[0, :2], [3 / 9, 6 / 9])
@@ -86,7 +86,7 @@ def test_ferplus_majority_is_half_of_what_single_votes_leave(tmp_path: Path) -> 
     votes[4, :9] = 1  # nothing but single votes
     votes[5, [7, 9]] = [6, 4]
     save_ferplus(tmp_path / "test.npz", votes)
-    part = datasets.load("ferplus_majority", tmp_path, "test")
+    part = corpora.load("ferplus_majority", tmp_path, "test")
     assert [part.labels.labels[t] for t in part.targets] == ["neutral", "contempt"]
     assert part.groups.tolist() == [0, 5]
 
@@ -95,7 +95,7 @@ def test_goemotions_keeps_rows_with_one_label_and_needs_no_list(tmp_path: Path) 
     folder = tmp_path / "goemotions" / "ekman"
     folder.mkdir(parents=True)
     (folder / "test.tsv").write_text('So "sad"\t5\ta\nboth\t3,4\tb\nyay\t3\tc\n', encoding="utf-8")
-    part = datasets.load("goemotions", tmp_path, "test")
+    part = corpora.load("goemotions", tmp_path, "test")
     assert list(part.inputs) == ['So "sad"', "yay"]
     assert [part.labels.labels[t] for t in part.targets] == ["sadness", "happiness"]
 
@@ -104,16 +104,16 @@ def test_meld_mends_broken_punctuation(tmp_path: Path) -> None:
     header = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
     row = '1,"It\x92s, well",Joey,joy,positive,0,0\n'
     (tmp_path / "test_sent_emo.csv").write_text(header + row, encoding="utf-8")
-    part = datasets.load("meld", tmp_path, "test")
+    part = corpora.load("meld", tmp_path, "test")
     assert part.inputs[0] == "It’s, well"
     assert part.labels.labels[part.targets[0]] == "happiness"
-    assert datasets.load("meld_sentiment", tmp_path, "test").targets.tolist() == [2]
+    assert corpora.load("meld_sentiment", tmp_path, "test").targets.tolist() == [2]
 
 
 def test_smp2020_reads_the_test_file(tmp_path: Path) -> None:
     rows = [{"id": 1, "content": "天使", "label": "happy"}, {"id": 2, "content": "怕", "label": "fear"}]
     (tmp_path / "virus_test_labeled.txt").write_text(json.dumps(rows), encoding="utf-8")
-    part = datasets.load("smp2020_ewect", tmp_path, "test")
+    part = corpora.load("smp2020_ewect", tmp_path, "test")
     assert [part.labels.labels[t] for t in part.targets] == ["happiness", "fear"]
 
 
@@ -130,7 +130,7 @@ def test_smp2020_reads_the_test_file(tmp_path: Path) -> None:
     ],
 )
 def test_real_splits_share_no_group(name: str, train: int, valid: int) -> None:
-    parts = [datasets.load(name, str(DATA), split) for split in ("train", "valid")]
+    parts = [corpora.load(name, str(DATA), split) for split in ("train", "valid")]
     assert [len(part) for part in parts] == [train, valid]
     if not name.startswith(
         ("ferplus", "meld")

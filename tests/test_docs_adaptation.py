@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from affuse.adaptation import ADAPTATIONS
+from affuse.analyzer.adaptation import ADAPTATIONS
 from affuse.cli.main import app
 
 PAGE = Path(__file__).parent.parent / "docs" / "adaptation.md"

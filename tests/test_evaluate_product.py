@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affuse.datasets import load
+from affuse.analyzer.analyzer import Analyzer
+from affuse.data.corpora import load
 from affuse.errors import ConfigError, DataError, MediaError, OutputError
-from affuse.evaluating import Clip, Manifest, evaluate_product, known_set, read_manifest
-from affuse.evaluating.sets import framed
 from affuse.evaluation import classification_report
+from affuse.evaluation.collections import framed, known_set
 from affuse.evaluation.intervals import cluster_bootstrap
+from affuse.evaluation.manifest import Clip, Manifest, read_manifest
 from affuse.evaluation.product import (
     answers_report,
     break_down,
@@ -31,8 +32,8 @@ from affuse.evaluation.product import (
     product_report,
     reliability,
 )
+from affuse.evaluation.recordings import evaluate_product
 from affuse.media import Excerpt, Picture, Recording
-from affuse.pipeline import Analyzer
 from affuse.report.evaluation import write_evaluation
 from affuse.testing import FakeExpert
 from affuse.timeline import Segment, Timeline
@@ -647,7 +648,7 @@ def test_real_clips_go_the_way_of_analyze(run: Run, data: Path, tmp_path: Path) 
 def test_faces_without_a_picture_become_pictures(data: Path) -> None:
     if not os.environ.get("AFFUSE_MODELS"):
         pytest.skip("finding nearly every face needs YuNet")
-    from affuse.pipeline import load_experts
+    from affuse.analyzer.analyzer import load_experts
 
     found = known_set("ferplus", data)
     few = Manifest(found.name, found.clips[:40])

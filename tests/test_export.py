@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affuse import probes
-from affuse.benchmark import Request, measure, timed
+from affuse import weights
+from affuse.analyzer.analyzer import Analyzer, load_experts
 from affuse.errors import AssetError, ConfigError, OutputError
-from affuse.experts import weights
-from affuse.experts.bundle import load_bundle, read_bundle, read_system, write_bundle
-from affuse.experts.bundle.system import SystemDescription
+from affuse.evaluation.speed import Request, measure, timed
 from affuse.experts.face import FaceExpert, HaarDetector
 from affuse.experts.voice import VoiceExpert, why_not
 from affuse.exporting import Order, export, run
-from affuse.exporting.asking import evenly, feeds_for, watched
+from affuse.exporting.inference import evenly, feeds_for, watched
 from affuse.exporting.licences import licences
 from affuse.exporting.parity import compare
 from affuse.exporting.quantisation import is_quantised, quantise
 from affuse.fusion import CommonCausePool, NamedFuser, ProductRule
 from affuse.labels import EKMAN
 from affuse.media import Recording
-from affuse.pipeline import Analyzer, load_experts
+from affuse.packages import load_bundle, read_bundle, read_system, write_bundle
+from affuse.packages.system import SystemDescription
+from affuse.testing import synthetic
 from command import Run, caller
 
 onnx = pytest.importorskip("onnx", reason="networks are quantised by onnx (extra export)")
@@ -38,7 +38,7 @@ from small_networks import TWO, column, description, loudness, network  # noqa: 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return probes.write_clip(tmp_path_factory.mktemp("clip") / "drawn.mp4", seconds=3.0)
+    return synthetic.write_clip(tmp_path_factory.mktemp("clip") / "drawn.mp4", seconds=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_a_difference_is_what_it_is(clip: Path) -> None:
 
     a, b = Told(np.array([[0.6, 0.4], [0.9, 0.1]])), Told(np.array([[0.45, 0.55], [0.9, 0.1]]))
     difference = compare(a, b, clip)  # type: ignore[arg-type]
-    assert difference.n == len(probes.pictures())
+    assert difference.n == len(synthetic.pictures())
     assert difference.max_difference == pytest.approx(0.15)
     assert difference.same_answers == 0.5
     silent = Told(np.array([[np.nan, np.nan], [0.9, 0.1]]))
@@ -376,8 +376,8 @@ def test_a_point_may_be_lost_and_a_single_row(n: int, after: float, too_much: bo
 def test_networks_are_watched_and_left_as_they_were(clip: Path) -> None:
     expert = VoiceExpert()
     feeds = feeds_for(expert, clip, None)
-    assert len(feeds) == len(probes.waveforms())
-    np.testing.assert_array_equal(feeds[0]["waveform"][0], probes.waveforms()[0])
+    assert len(feeds) == len(synthetic.waveforms())
+    np.testing.assert_array_equal(feeds[0]["waveform"][0], synthetic.waveforms()[0])
     with watched(expert) as (watch,):
         assert expert._session is watch
         expert.classify(np.zeros(16_000))
@@ -386,7 +386,7 @@ def test_networks_are_watched_and_left_as_they_were(clip: Path) -> None:
 
 
 def test_rows_are_spread_evenly() -> None:
-    from affuse.datasets import Dataset
+    from affuse.data.corpora import Dataset
     from affuse.labels import EKMAN
 
     rows = Dataset("x", "text", EKMAN, list("abcdefghi"), np.arange(9) % 7, np.arange(9))
@@ -551,9 +551,9 @@ def test_a_benchmark_measures_every_stage(system: Path) -> None:
 
 
 def test_the_drawn_face_is_found_and_its_speech_is_heard() -> None:
-    (box,) = HaarDetector().detect(probes.drawn_face()).boxes
+    (box,) = HaarDetector().detect(synthetic.drawn_face()).boxes
     assert abs(box[0] + box[2] / 2 - 240) < 20  # in the middle
-    assert why_not(probes.speech(3.0, 140)) == ""
+    assert why_not(synthetic.speech(3.0, 140)) == ""
 
 
 def test_the_drawn_clip_has_pictures_and_sound(clip: Path) -> None:

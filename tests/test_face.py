@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
+from affuse import weights
 from affuse.errors import AssetError, ConfigError, DataError
-from affuse.experts import weights
-from affuse.experts.base import Expert, Reading
+from affuse.experts.base import Expert, ExpertOutput
 from affuse.experts.face import Detections, FaceDetector, FaceExpert, Framing, HaarDetector, YuNetDetector
 from affuse.experts.face.crop import crop_face, face_square, roll_of
 from affuse.experts.face.detect import default_detector, suppress
@@ -466,7 +466,7 @@ def _detector(name: str, detail: float = 1.0) -> FaceDetector:
     return YuNetDetector(path, round(480 * detail), thorough=detail > 1)
 
 
-def _read(name: str, detector: FaceDetector) -> list[Reading]:
+def _read(name: str, detector: FaceDetector) -> list[ExpertOutput]:
     recording = Recording.open(_clip(name))
     span = Segment(0.0, recording.duration or 1.0)
     timeline = Timeline.windows(span.duration, min(3.0, span.duration), min(1.0, span.duration))

@@ -15,8 +15,8 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from affuse import weights
 from affuse.errors import AssetError, ConfigError, DataError, MissingExtraError
-from affuse.experts import weights
 from affuse.experts.face import FaceExpert
 from affuse.experts.voice import VoiceExpert
 from affuse.features import Clip, FeatureStore, make, names

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from affuse.cli.blocks import FeatureData, compare_features
-from affuse.datasets.predictions import read_table
+from affuse.data.predictions import read_table
 from affuse.errors import ConfigError
+from affuse.evaluation.feature_comparison import FeatureData, compare_features
 from affuse.features import Measured, make
 from affuse.fusion.early import Concatenation
 from affuse.fusion.late import LateFusion

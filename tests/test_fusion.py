@@ -19,8 +19,8 @@ from affuse.fusion import (
     conflict_in_words,
     log_pool,
     shapley_shares,
-    soften,
     stack,
+    temperature_scale,
 )
 from affuse.testing import check_fuser
 
@@ -118,7 +118,7 @@ def test_contradiction_of_certain_experts_costs_confidence() -> None:
 
 def test_soften_by_hand() -> None:
     # At temperature 2 odds of 9 to 1 become 3 to 1.
-    assert np.allclose(soften(np.array([[[0.9, 0.1]]]), np.array([2.0])), [[[0.75, 0.25]]])
+    assert np.allclose(temperature_scale(np.array([[[0.9, 0.1]]]), np.array([2.0])), [[[0.75, 0.25]]])
 
 
 def test_order_of_modalities_does_not_matter() -> None:
@@ -141,7 +141,9 @@ def test_learned_pool_beats_every_expert_and_is_calibrated_on_new_rows() -> None
 def test_weights_of_noise_go_to_zero_and_shrink_to_one_without_data() -> None:
     P, y = simulated(4000, sharpness=(2.0, 0.0))
     fitted = CalibratedLogPool(shrinkage=1.0).fit(P, y)
-    assert np.abs(fitted.weights_[1] * np.log(soften(P, fitted.temperatures_)[:, 1]).std(axis=1)).mean() < 0.05
+    assert (
+        np.abs(fitted.weights_[1] * np.log(temperature_scale(P, fitted.temperatures_)[:, 1]).std(axis=1)).mean() < 0.05
+    )
     shrunk = CalibratedLogPool(shrinkage=1e9).fit(P, y)
     assert np.allclose(shrunk.weights_, 1.0, atol=1e-3)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affuse.cli.protocols import from_dataset
-from affuse.datasets.predictions import EMOTIONTALK_LABELS, read_cremad_votes, read_emotiontalk
+from affuse.data.predictions import EMOTIONTALK_LABELS, read_cremad_votes, read_emotiontalk
 from affuse.errors import ConfigError, DataError
+from affuse.evaluation.prediction_sets import from_dataset
 from command import Run, caller
 
 VOTES = """\

@@ -16,32 +16,40 @@ load_file = pytest.importorskip("safetensors.torch", reason="weights are safeten
 pytest.importorskip("lightning", reason="the loop needs Lightning")
 pytest.importorskip("onnx", reason="bundles are exported by way of onnx")
 
+from affuse.data.own import DataOptions, Sample, read  # noqa: E402
 from affuse.errors import ConfigError, DataError  # noqa: E402
-from affuse.experts.bundle import Bundle, BundleDescription, read_bundle, write_bundle  # noqa: E402
 from affuse.labels import LabelSpace  # noqa: E402
+from affuse.packages import Bundle, BundleDescription, read_bundle, write_bundle  # noqa: E402
 from affuse.training import networks  # noqa: E402
 from affuse.training.augment import PictureAugmentation  # noqa: E402
 from affuse.training.config import DataConfig, NetworkConfig, TrainConfig, TrainingConfig, resolve  # noqa: E402
-from affuse.training.data import DataOptions, Sample, read  # noqa: E402
 from affuse.training.inputs import Draw, Pictures, Store  # noqa: E402
-from affuse.training.little import measure, pseudo  # noqa: E402
-from affuse.training.little import pretrain as pretraining  # noqa: E402
-from affuse.training.little.active import choose_next, suggest, write_suggestions  # noqa: E402
-from affuse.training.little.asking import ask  # noqa: E402
-from affuse.training.little.measure import Problem, Table, augmentation_table, few_labels_table  # noqa: E402
-from affuse.training.little.pretrain import PretrainOptions, nt_xent, pretrain, pretrain_from, save_start, views_of  # noqa: E402
-from affuse.training.little.pseudo import (  # noqa: E402
+from affuse.training.low_resource import pretrain as pretraining  # noqa: E402
+from affuse.training.low_resource import pseudo  # noqa: E402
+from affuse.training.low_resource.active import choose_next, suggest, write_suggestions  # noqa: E402
+from affuse.training.low_resource.inference import ask  # noqa: E402
+from affuse.training.low_resource.pretrain import (  # noqa: E402
+    PretrainOptions,
+    nt_xent,
+    pretrain,
+    pretrain_from,
+    save_start,
+    views_of,
+)
+from affuse.training.low_resource.pseudo import (  # noqa: E402
     PseudoOptions,
     confident_rows,
     in_rounds,
     pseudo_label,
     write_manifest,
 )
-from affuse.training.little.transfer import layers, parameter_groups  # noqa: E402
+from affuse.training.low_resource.transfer import layers, parameter_groups  # noqa: E402
 from affuse.training.networks import tokenizers  # noqa: E402
 from affuse.training.networks.base import Network, Output  # noqa: E402
 from affuse.training.networks.export import export  # noqa: E402
 from affuse.training.task import prepare  # noqa: E402
+from research import low_resource as measure  # noqa: E402
+from research.low_resource import Problem, Table, augmentation_table, few_labels_table  # noqa: E402
 
 MOODS = LabelSpace("moods", ("anger", "happiness", "sadness"))
 

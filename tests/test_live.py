@@ -30,6 +30,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from affuse import Analyzer
+from affuse.analyzer.analyzer import load_experts
 from affuse.errors import AssetError, DataError, MediaError
 from affuse.experts.face import Detections, FaceExpert, FaceWatch
 from affuse.experts.face.crop import YUNET_FRAMING
@@ -38,7 +39,6 @@ from affuse.experts.transcribe import Transcriber
 from affuse.labels import EKMAN, VOICE, merge_emotions
 from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.pictures import decode_picture
-from affuse.pipeline import load_experts
 from affuse.service import live
 from affuse.service.app import create_app
 from affuse.service.security import SUBPROTOCOL

@@ -509,7 +509,7 @@ def test_every_public_name_leads_somewhere_and_names_its_paper() -> None:
 
 
 def tiny_setting() -> Any:
-    from affuse.training.compare_networks import Setting, Task
+    from research.compare_networks import Setting, Task
 
     X, y, groups = simulated()
     task = Task(np.arange(160), np.arange(160, 240))
@@ -518,7 +518,7 @@ def tiny_setting() -> Any:
 
 def test_comparison_measures_every_family_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     from affuse.fusion.early import Concatenation
-    from affuse.training import compare_networks
+    from research import compare_networks
 
     setting = tiny_setting()
     families = {name: family for name, (family, _) in compare_networks._methods(setting).items()}
@@ -538,7 +538,7 @@ def test_comparison_measures_every_family_on_the_same_rows(monkeypatch: pytest.M
 
 
 def test_shares_are_whole_groups() -> None:
-    from affuse.training.compare_networks import _share_of
+    from research.compare_networks import _share_of
 
     groups = np.repeat(np.arange(20), 3)
     drawn = _share_of(np.arange(60), groups, 0.25, seed=0)
@@ -550,7 +550,7 @@ def test_shares_are_whole_groups() -> None:
 def test_utterances_of_mosi_are_read_in_the_order_of_time(data: Path) -> None:
     import pandas as pd
 
-    from affuse.training.compare_networks import mosi
+    from research.compare_networks import mosi
 
     setting = mosi(data, "words")
     (task,) = setting.tasks(0)

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 import affuse
-from affuse.analysis import Analysis
+from affuse.analyzer.analyzer import Analyzer, load_experts, shipped_fuser
 from affuse.errors import ConfigError, DataError, MediaError
 from affuse.fusion.sentiment import COMPATIBILITY
 from affuse.labels import EKMAN
 from affuse.media import Recording
-from affuse.pipeline import Analyzer, load_experts, shipped_fuser
+from affuse.results import Analysis
 from affuse.testing import FakeExpert, check_expert
 from affuse.timeline import Timeline
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affuse.datasets.predictions import (
+from affuse.data.predictions import (
     Predictions,
     align,
     join,

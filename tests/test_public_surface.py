@@ -25,7 +25,9 @@ PUBLIC = {
     "Timeline",
     "__version__",
     "analyze",
+    "plot_timeline",
     "stack",
+    "write_report",
 }
 
 

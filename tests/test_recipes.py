@@ -13,7 +13,7 @@ from affuse.labels import EKMAN, FERPLUS
 @pytest.fixture(scope="module")
 def face() -> Any:
     pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
-    from affuse.training import face
+    from recipes import face
 
     return face
 
@@ -34,7 +34,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def weights_of(face: Any, folder: Path) -> dict[str, Any]:
-    from affuse.training.checkpoints import load_checkpoint
+    from recipes.checkpoints import load_checkpoint
 
     return load_checkpoint(folder / "checkpoint.safetensors")[0]["average"]
 
@@ -155,7 +155,7 @@ def test_augmentation_keeps_shape_and_range_and_repeats_by_seed(face: Any) -> No
 def test_teacher_and_votes_are_mixed_on_the_rows_to_learn_only(
     face: Any, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from affuse.datasets import load
+    from affuse.data.corpora import load
 
     rows = load("ferplus", corpus, "train")
     asked = []
@@ -178,7 +178,7 @@ def test_teacher_and_votes_are_mixed_on_the_rows_to_learn_only(
 def test_pictures_of_rare_labels_are_shown_twice(face: Any, corpus: Path) -> None:
     from dataclasses import replace
 
-    from affuse.datasets import load
+    from affuse.data.corpora import load
 
     rows = load("ferplus", corpus, "train")
     targets = np.array([0] * 100 + [1] * 56 + [5] * 4)
@@ -207,7 +207,7 @@ def test_an_epoch_reads_pictures_of_the_side_that_the_schedule_names(face: Any, 
 
 
 def test_copies_of_valid_are_found_byte_for_byte(face: Any, corpus: Path) -> None:
-    from affuse.datasets import load
+    from affuse.data.corpora import load
 
     train, valid = load("ferplus", corpus, "train"), load("ferplus", corpus, "valid")
     train.inputs[7] = valid.inputs[2]  # type: ignore[index]
@@ -228,7 +228,7 @@ def unseen(fuser: Any, sharpness: float, seed: int, spread: float = 0.5) -> Any:
 @pytest.fixture(scope="module")
 def fuser() -> Any:
     pytest.importorskip("torch", reason="torch, of the extra train, is a neighbour of the recipe")
-    from affuse.training import fuser
+    from recipes import fuser
 
     return fuser
 
@@ -295,8 +295,8 @@ def test_learned_fuser_beats_every_expert_and_survives_the_way_to_disk(fuser: An
 
 
 def test_ship_enters_size_and_checksum(fuser: Any, tmp_path: Path) -> None:
-    from affuse.experts.weights import manifest, shipped
-    from affuse.training.ship import ship
+    from affuse.weights import manifest, shipped
+    from recipes.ship import ship
 
     assets = tmp_path / "assets"
     assets.mkdir()

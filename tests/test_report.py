@@ -21,7 +21,6 @@ from jsonschema import Draft202012Validator, ValidationError
 from rich.console import Console
 
 import samples
-from affuse.analysis import Analysis, Cue
 from affuse.errors import ConfigError, MissingExtraError, OutputError
 from affuse.labels import EKMAN
 from affuse.report import (
@@ -36,6 +35,7 @@ from affuse.report import (
 from affuse.report import media as report_media
 from affuse.report.palette import COLOURS, INKS, LETTERS, STACK
 from affuse.report.words import STRINGS, absences, windows_of
+from affuse.results import Analysis, Cue
 from affuse.timeline import Segment
 
 MAKERS = [
@@ -547,7 +547,7 @@ def test_figure_draws_the_numbers() -> None:
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_figure_can_be_saved(make: Any, tmp_path: Path) -> None:
-    make().plot().savefig(tmp_path / "figure.png", dpi=30)
+    plot_timeline(make()).savefig(tmp_path / "figure.png", dpi=30)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import samples
-from affuse.analysis import Analysis, Cue
 from affuse.report import headline, media, write_report
 from affuse.report.palette import palette
+from affuse.results import Analysis, Cue
 from affuse.timeline import Segment
 from chromium import CHROMIUM, MARKS, QUIET, sync_api
 

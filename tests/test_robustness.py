@@ -59,7 +59,7 @@ def test_answers_that_do_not_fit_the_rows_are_told() -> None:
 @pytest.fixture(scope="module")
 def robustness() -> Any:
     pytest.importorskip("torch", reason="torch, of the extra train, changes the pictures")
-    from affuse.training import robustness
+    from research import robustness
 
     return robustness
 
@@ -171,7 +171,7 @@ def write_ravdess(folder: Path, actors: Sequence[str]) -> Path:
 @pytest.fixture
 def fusion() -> Any:
     pytest.importorskip("torch", reason="torch, of the extra train, is a neighbour of the recipe")
-    from affuse.training import ravdess_fusion
+    from research import ravdess_fusion
 
     return ravdess_fusion
 

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the service needs the extra serve")
 pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (extra dev)")
 
-from affuse import fusing
-from affuse.datasets.predictions import join, read_predictions, read_targets
+from affuse.data.predictions import join, read_predictions, read_targets
+from affuse.evaluation import fused_tables
 from serving import Desk
 
 LABELS = ["anger", "happiness", "neutral"]
@@ -69,7 +69,7 @@ def test_files_give_what_the_functions_give(desk: Desk, tmp_path: Any) -> None:
         [read_predictions(tmp_path / f"{name}.csv", modality=name) for name in ("face", "voice")],
         read_targets(tmp_path / "truth.csv"),
     )
-    expected = fusing.fused_table(fusing.fuse(predictions, "mean"))
+    expected = fused_tables.fused_table(fused_tables.fuse(predictions, "mean"))
     answer = _upload(desk, tables, ["face", "voice"], method="mean")
     assert answer.status_code == 200, answer.text
     got = pd.DataFrame(answer.json()["rows"])
@@ -100,7 +100,7 @@ def test_a_comparison_ranks_every_rule_beside_every_modality(desk: Desk) -> None
     answer = _upload(desk, _tables(), ["face", "voice"], method="product", compare="true")
     assert answer.status_code == 200, answer.text
     compared = answer.json()["compared"]
-    assert {row["method"] for row in compared if row["method"]} == {*fusing.rules(), fusing.AUTO}
+    assert {row["method"] for row in compared if row["method"]} == {*fused_tables.rules(), fused_tables.AUTO}
     assert {row["modality"] for row in compared if row["modality"]} == {"face", "voice"}
     accuracies = [row["accuracy"] for row in compared]
     assert accuracies == sorted(accuracies, reverse=True)

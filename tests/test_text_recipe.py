@@ -34,7 +34,7 @@ PIECES = (
 def recipe() -> Any:
     pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
     pytest.importorskip("lightning", reason="Lightning, of the extra train, runs the recipe")
-    from affuse.training import text_en
+    from recipes import text_en
 
     return text_en
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affuse.datasets import load
+from affuse import weights
+from affuse.data.corpora import load
 from affuse.errors import AssetError
 from affuse.evaluation import classification_report
-from affuse.experts import weights
 from affuse.experts.text.chinese import (
     Alphabet,
     ChineseText,
@@ -277,7 +277,7 @@ def test_reviews_reach_the_first_bar(network: ChineseText, data: Path) -> None:
 @pytest.fixture(scope="module")
 def recipe() -> Any:
     pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
-    from affuse.training import text_zh
+    from recipes import text_zh
 
     return text_zh
 
@@ -394,7 +394,7 @@ def test_the_everyday_head_counts_every_emotion_the_same(recipe: Any) -> None:
     import torch
     from scipy import sparse
 
-    from affuse.training.text_zh_everyday import fit_everyday
+    from recipes.text_zh_everyday import fit_everyday
 
     emotions = np.array([6] * 90 + [0] * 3 + [1] * 3 + [3] * 4 + [-100] * 20)
     reviews = emotions < 0
@@ -448,7 +448,7 @@ def test_the_graph_decides_as_the_linear_model_does(recipe: Any) -> None:
 
 
 def test_neighbours_count_by_their_distance(recipe: Any) -> None:
-    from affuse.training.text_zh_vectors import co_occurrence
+    from recipes.text_zh_vectors import co_occurrence
 
     counts = co_occurrence([np.array([2, 3, 4, 0]), np.array([2, 1, 0])], n_characters=5, window=2).toarray()
     expected = np.zeros((5, 5))
@@ -461,7 +461,7 @@ def test_neighbours_count_by_their_distance(recipe: Any) -> None:
 def test_characters_in_the_same_company_have_like_vectors(recipe: Any) -> None:
     from scipy import sparse
 
-    from affuse.training.text_zh_vectors import neighbour_vectors
+    from recipes.text_zh_vectors import neighbour_vectors
 
     counts = np.array(
         [[9, 8, 1, 0], [8, 9, 0, 1], [0, 1, 9, 8], [1, 0, 8, 9], [0, 0, 0, 0]],
@@ -627,7 +627,7 @@ def write_tiny_sources(folder: Path) -> Path:
 
 
 def tiny_sources(folder: Path) -> Any:
-    from affuse.training.text_zh_words import read_sources
+    from recipes.text_zh_words import read_sources
 
     return read_sources(write_tiny_sources(folder), str.maketrans("開", "开"))
 
@@ -641,14 +641,14 @@ def test_sources_are_read_as_their_package_writes_them(recipe: Any, tmp_path: Pa
 
 
 def test_missing_sources_are_named_with_the_command(recipe: Any, tmp_path: Path) -> None:
-    from affuse.training.text_zh_words import read_sources
+    from recipes.text_zh_words import read_sources
 
     with pytest.raises(AssetError, match=r"pip install.*synonyms"):
         read_sources(tmp_path / "words.vector", {})
 
 
 def test_the_word_table_holds_what_is_known(recipe: Any, tmp_path: Path) -> None:
-    from affuse.training.text_zh_words import table_of
+    from recipes.text_zh_words import table_of
 
     sources = tiny_sources(tmp_path)
     table = table_of(["房间很好", "房间太差"], sources, 3)
@@ -719,7 +719,7 @@ def test_the_recipe_learns_exports_and_measures(recipe: Any, tmp_path: Path) -> 
     command = [
         sys.executable,
         "-m",
-        "affuse.training.text_zh",
+        "recipes.text_zh",
         *(word for pair in options.items() for word in pair),
     ]
     subprocess.run(

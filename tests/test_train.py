@@ -27,12 +27,12 @@ torch = pytest.importorskip("torch", reason="training needs the extra train (tor
 pytest.importorskip("lightning", reason="training needs the extra train (lightning)")
 tomli_w = pytest.importorskip("tomli_w", reason="training needs the extra train (tomli-w)")
 
+from affuse.data.own import DataOptions, read  # noqa: E402
 from affuse.errors import AssetError, ConfigError, DataError  # noqa: E402
-from affuse.experts.bundle import load_bundle, read_bundle  # noqa: E402
+from affuse.packages import load_bundle, read_bundle  # noqa: E402
 from affuse.training import config as configs  # noqa: E402
 from affuse.training import record, run  # noqa: E402
 from affuse.training.config import TrainConfig, TrainingConfig, build, read_config, resolve  # noqa: E402
-from affuse.training.data import DataOptions, read  # noqa: E402
 from affuse.training.inputs import Augmentation, Draw, SpectrumAugmentation, Store, Waveforms  # noqa: E402
 from affuse.training.module import Batches, Classification, Part, class_weights, rate_at  # noqa: E402
 from affuse.training.progress import duration  # noqa: E402
@@ -127,7 +127,7 @@ def test_the_curves_hold_every_epoch(trained: run.Run) -> None:
 
 
 def test_the_bundle_is_an_expert_that_agrees_with_the_held_out_answers(trained: run.Run, tones: Path) -> None:
-    from affuse.training.data import waveform
+    from affuse.data.own import waveform
 
     expert: Any = load_bundle(trained.bundle)
     samples = read(tones, "voice").part("valid")
@@ -142,7 +142,7 @@ def test_the_bundle_is_an_expert_that_agrees_with_the_held_out_answers(trained: 
 
 
 def test_a_run_leaves_predictions_that_fuse_reads(trained: run.Run, tmp_path: Path, affuse: Run) -> None:
-    from affuse.datasets.predictions import read_predictions
+    from affuse.data.predictions import read_predictions
     from affuse.fusion import NamedFuser
 
     place = trained.folder / "predictions" / "valid" / "voice.csv"
@@ -164,7 +164,7 @@ def test_a_run_leaves_predictions_that_fuse_reads(trained: run.Run, tmp_path: Pa
 
 
 def test_ids_are_those_of_the_recording_whatever_the_modality() -> None:
-    from affuse.training.data import Sample
+    from affuse.data.own import Sample
     from affuse.training.record import ids_of
 
     sounds = [Sample("x", Path(f"/d/wav/{name}.wav"), start, end) for name, start, end in _MOMENTS]
@@ -443,8 +443,6 @@ def test_wrong_commands_are_one_sentence(trained: run.Run, tones: Path, tmp_path
         (("train", "--resume"), "--resume needs --out"),
         (("train", "--resume", "--out", out), "holds no run to go on with"),
         (("train", "--resume", "--out", trained.folder, "--epochs", "9"), "leave out what else was given"),
-        (("train", "--recipe", "smell"), "unknown recipe 'smell'; known: face, voice, text_en, text_zh"),
-        (("train", "--recipe", "face"), "--recipe needs --data"),
         (
             ("train", "--data", tones, "--modality", "voice", "--network", "landmark-graph", "--out", out),
             "reads landmarks",
@@ -721,18 +719,6 @@ def test_rows_to_label_next(trained: run.Run, tones: Path, tmp_path: Path, affus
     assert all(row["reason"] and row["label"] == "" for row in suggested)
     unlabelled = {path for i, path in enumerate(files) if not i % 2}
     assert {(tmp_path / row["path"]).resolve() for row in suggested} <= {path.resolve() for path in unlabelled}
-
-
-def test_a_recipe_is_run_with_its_options(tmp_path: Path, affuse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import runpy
-
-    ran: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(runpy, "run_module", lambda name, **_: ran.append((name, sys.argv[1:])))
-    for recipe, resumed in (("face", ["--resume"]), ("text_en", [])):
-        arguments = ("--data", tmp_path, "--out", tmp_path / "out", "--epochs", "2", "--resume")
-        assert affuse("train", "--recipe", recipe, *arguments).code == 0
-        given = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--epochs=2", *resumed]
-        assert ran.pop() == (f"affuse.training.{recipe}", given)
 
 
 # --- searched ---

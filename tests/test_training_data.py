@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from affuse.datasets import load
+from affuse.data.corpora import load
+from affuse.data.own import DataOptions, Sample, TrainingData, clip, picture, read, waveform
+from affuse.data.own.splits import set_aside
 from affuse.errors import ConfigError, DataError, MediaError
 from affuse.experts.face.crop import crop_face
 from affuse.experts.face.detect import default_detector
 from affuse.labels import CANONICAL, EKMAN, FERPLUS, RAVDESS, SENTIMENT, SYNONYMS, recognise
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Segment, Timeline
-from affuse.training.data import DataOptions, Sample, TrainingData, clip, picture, read, waveform
-from affuse.training.data.splits import set_aside
 
 SKIP = DataOptions(bad_rows="skip")
 KEEP = DataOptions(unlabelled="keep")

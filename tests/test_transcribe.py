@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from affuse.analyzer.analyzer import Analyzer
 from affuse.errors import AssetError
 from affuse.experts.transcribe import Transcriber
 from affuse.media import Recording
-from affuse.pipeline import Analyzer
 from affuse.testing import FakeExpert
 from serving import write_sound
 
@@ -45,7 +45,7 @@ def sound(tmp_path: Path) -> Path:
 
 
 def _experts() -> dict[str, Any]:
-    from affuse.pipeline import load_experts
+    from affuse.analyzer.analyzer import load_experts
 
     return {"text": load_experts({"text": "text"})["text"]}
 

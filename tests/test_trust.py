@@ -31,7 +31,7 @@ from affuse.fusion import (
     confidence_rise,
     leak_alarm,
     leak_alarm_features,
-    soften,
+    temperature_scale,
 )
 from affuse.fusion.trust.conformal import _conformal_quantile
 from affuse.fusion.trust.safe import _sets_to_try, better_by_more_than_chance
@@ -141,14 +141,14 @@ def test_fusion_that_loses_is_not_used() -> None:
 def test_what_answers_alone_is_calibrated() -> None:
     P, y = simulated(2000, skill=(2.5, 0.0), sharpness=3.0)
     fuser = SafeFusion(MaxRule()).fit(P, y)
-    np.testing.assert_allclose(fuser.predict_proba(P), soften(P, fuser.temperatures_)[:, 0])
+    np.testing.assert_allclose(fuser.predict_proba(P), temperature_scale(P, fuser.temperatures_)[:, 0])
     assert expected_calibration_error(fuser.predict_proba(P), y) < 0.03
 
 
 def test_every_set_of_modalities_has_its_own_answer() -> None:
     # The third modality is a worse copy of the second: the first with either of them wins, those two together do not.
     P, y = simulated(1500, skill=(1.5, 1.5))
-    P = np.concatenate([P, soften(P[:, 1:], np.array([3.0]))], axis=1)
+    P = np.concatenate([P, temperature_scale(P[:, 1:], np.array([3.0]))], axis=1)
     fuser = SafeFusion().fit(P, y)
     sets = {tuple(np.flatnonzero(s)): f is not None for s, f in zip(fuser.sets_, fuser.fusers_, strict=True)}
     assert sets == {(1, 2): False, (0, 2): True, (0, 1): True, (0, 1, 2): True}

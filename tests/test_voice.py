@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
+from affuse import weights
 from affuse.errors import AssetError, DataError
-from affuse.experts import weights
 from affuse.experts.base import Expert
 from affuse.experts.voice import MIN_SPEECH, SILENCE, VoiceExpert, level, speech_seconds
 from affuse.labels import EMODB, RAVDESS, VOICE, LabelSpace, restrict
@@ -208,7 +208,7 @@ def test_wrong_input_is_named(expert: VoiceExpert) -> None:
 def test_accuracy_on_speakers_that_training_never_heard(
     expert: VoiceExpert, data: Path, corpus: str, labels: LabelSpace, bar: float
 ) -> None:
-    from affuse.datasets import load
+    from affuse.data.corpora import load
 
     rows = load(corpus, data, "valid")
     clips = [Recording.open(path) for path in rows.inputs]
@@ -226,7 +226,7 @@ def torch():  # type: ignore[no-untyped-def]  # the module itself, or a skip
 
 
 def test_log_mel_is_that_of_a_plain_fourier_transform(torch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice_networks import HOP, WINDOW, MelBands, Spectrum, mel_filterbank, normalise
+    from affuse.training.networks.voice_layers import HOP, WINDOW, MelBands, Spectrum, mel_filterbank, normalise
 
     samples = vowels(0.7) + hiss(0.7, 0.01)
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(float), WINDOW)[::HOP]
@@ -240,7 +240,7 @@ def test_log_mel_is_that_of_a_plain_fourier_transform(torch) -> None:  # type: i
 
 
 def test_mel_triangles_share_every_frequency_between_neighbours(torch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice_networks import mel_filterbank
+    from affuse.training.networks.voice_layers import mel_filterbank
 
     bank = mel_filterbank(40).numpy()
     assert bank.shape == (513, 40)
@@ -253,7 +253,7 @@ def test_mel_triangles_share_every_frequency_between_neighbours(torch) -> None: 
 
 @pytest.mark.parametrize("pitch", [80.0, 130.0, 240.0, 450.0])
 def test_pitch_of_a_harmonic_sound(torch, pitch: float) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice_networks import PitchSalience, Spectrum
+    from affuse.training.networks.voice_layers import PitchSalience, Spectrum
 
     sound = sum(tone(1.0, pitch * k, 0.3 / k) for k in range(1, 12))
     octave, periodicity = PitchSalience()(Spectrum()(torch.from_numpy(sound)[None]))
@@ -264,7 +264,7 @@ def test_pitch_of_a_harmonic_sound(torch, pitch: float) -> None:  # type: ignore
 
 
 def test_functionals_do_not_depend_on_the_level(torch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice_networks import Functionals, Spectrum
+    from affuse.training.networks.voice_layers import Functionals, Spectrum
 
     sound = torch.from_numpy(vowels(1.0) + hiss(1.0, 0.003))[None]
     plain, loud = (Functionals()(Spectrum()(gain * sound)) for gain in (1.0, 8.0))
@@ -273,7 +273,7 @@ def test_functionals_do_not_depend_on_the_level(torch) -> None:  # type: ignore[
 
 
 def test_folds_never_split_a_speaker_and_hold_both_corpora(torch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice import assign_folds
+    from recipes.voice import assign_folds
 
     groups = np.array([f"ravdess/{a:02d}" for a in range(1, 16)] * 4 + [f"emodb/{s:02d}" for s in range(3, 9)] * 3)
     folds = assign_folds(groups, 5)
@@ -286,7 +286,7 @@ def test_folds_never_split_a_speaker_and_hold_both_corpora(torch) -> None:  # ty
 
 
 def test_loss_leaves_alone_the_labels_that_a_corpus_does_not_have(torch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice import _masks, _smoothed_loss
+    from recipes.voice import _masks, _smoothed_loss
 
     logits = torch.zeros(2, len(VOICE), requires_grad=True)
     targets = torch.tensor([VOICE.index("anger")] * 2)
@@ -301,7 +301,7 @@ def test_loss_leaves_alone_the_labels_that_a_corpus_does_not_have(torch) -> None
 
 
 def test_augmentation_repeats_and_keeps_its_shape(torch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice import augment
+    from recipes.voice import augment
 
     log_power = torch.randn(6, 170, 80, generator=torch.Generator().manual_seed(0))
     first, again, other = (augment(log_power.clone(), torch.Generator().manual_seed(s)) for s in (3, 3, 4))
@@ -313,8 +313,8 @@ def test_augmentation_repeats_and_keeps_its_shape(torch) -> None:  # type: ignor
 
 def test_exported_graph_answers_like_the_networks(torch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     pytest.importorskip("onnx", reason="the recipe needs onnx")
-    from affuse.training.voice import export
-    from affuse.training.voice_networks import FunctionalsNetwork, VoiceEnsemble, VoiceNetwork
+    from affuse.training.networks.voice_layers import FunctionalsNetwork, VoiceEnsemble, VoiceNetwork
+    from recipes.voice import export
 
     torch.manual_seed(0)
     networks = [VoiceNetwork(80, (4, 6, 8, 10), len(VOICE), 0.3) for _ in range(2)]
@@ -335,7 +335,7 @@ def test_exported_graph_answers_like_the_networks(torch, tmp_path: Path) -> None
 
 
 def test_projection_gives_uncorrelated_parts_of_unit_variance(torch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice_networks import VoiceEnsemble, VoiceNetwork
+    from affuse.training.networks.voice_layers import VoiceEnsemble, VoiceNetwork
 
     ensemble = VoiceEnsemble([VoiceNetwork(80, (4, 4, 4, 4), 9, 0.0, joined=6)], [], 80, 1.0)
     cloud = torch.randn(400, 12, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.arange(1.0, 13.0))
@@ -346,7 +346,7 @@ def test_projection_gives_uncorrelated_parts_of_unit_variance(torch) -> None:  #
 
 def few_clips(n: int = 8) -> Any:
     """Clips of four speakers, two in either fold."""
-    from affuse.training.voice import Rows
+    from recipes.voice import Rows
 
     groups = np.array([f"emodb/{i % 4:02d}" for i in range(n)])
     waveforms = [np.full(4000, i, dtype=np.float32) for i in range(n)]
@@ -354,7 +354,7 @@ def few_clips(n: int = 8) -> Any:
 
 
 def test_voices_behind_a_clip_are_others_of_its_fold(torch, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training import voice
+    from recipes import voice
 
     rows = few_clips()
     folds = np.array([int(group[-1]) % 2 for group in rows.groups])
@@ -376,7 +376,7 @@ def test_voices_behind_a_clip_are_others_of_its_fold(torch, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("share", "copies"), [(0.0, {"clean"}), (1.0, {"damaged"}), (0.5, {"clean", "damaged"})])
 def test_a_share_of_what_is_drawn_is_damaged(torch, share: float, copies: set[str]) -> None:  # type: ignore[no-untyped-def]
-    from affuse.training.voice import Features
+    from recipes.voice import Features
 
     low, high = (np.sin(2 * np.pi * f * np.arange(16000) / 16000).astype(np.float32) for f in (300, 3000))
     features = Features([low], [[high]], (1.0,), 40, share)
@@ -392,7 +392,7 @@ def test_folds_over_all_judge_every_speaker_by_networks_that_never_heard_them(  
 ) -> None:
     import json
 
-    from affuse.training import voice
+    from recipes import voice
 
     rng = np.random.default_rng(0)
     n, corpora = 24, {"ravdess": RAVDESS, "emodb": EMODB}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from affuse import weights
 from affuse.errors import AssetError, ConfigError
-from affuse.experts import weights
 
 PAYLOAD = bytes(range(256)) * 2000  # 512 kB: more than fits one read of a socket
 

@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from affuse.analysis import Analysis
+    from affuse.analyzer import Analyzer, analyze
     from affuse.errors import AffuseError
     from affuse.fusion import stack
     from affuse.labels import EKMAN, SENTIMENT, LabelSpace
     from affuse.media import Recording
-    from affuse.pipeline import Analyzer, analyze
+    from affuse.report import plot_timeline, write_report
+    from affuse.results import Analysis
     from affuse.timeline import Segment, Timeline
 
 __version__ = "0.1.0"
@@ -28,7 +29,9 @@ __all__ = [
     "Timeline",
     "__version__",
     "analyze",
+    "plot_timeline",
     "stack",
+    "write_report",
 ]
 
 # Where every public name lives. It is imported at first use (PEP 562), because the decoders and networks
@@ -37,14 +40,16 @@ _HOMES = {
     "EKMAN": "affuse.labels",
     "SENTIMENT": "affuse.labels",
     "AffuseError": "affuse.errors",
-    "Analysis": "affuse.analysis",
-    "Analyzer": "affuse.pipeline",
+    "Analysis": "affuse.results",
+    "Analyzer": "affuse.analyzer",
     "LabelSpace": "affuse.labels",
     "Recording": "affuse.media",
     "Segment": "affuse.timeline",
     "Timeline": "affuse.timeline",
-    "analyze": "affuse.pipeline",
+    "analyze": "affuse.analyzer",
+    "plot_timeline": "affuse.report",
     "stack": "affuse.fusion",
+    "write_report": "affuse.report",
 }
 
 

@@ -13,7 +13,7 @@
 
     LeakWarning                 a warning, not an error: outputs that are too good on the rows to learn from
 
-Inner functions raise short truths; the outer layer (`affuse.pipeline`) adds file, time and modality once.
+Inner functions raise short truths; the outer layer (`affuse.analyzer`) adds file, time and modality once.
 """
 
 __all__ = [

@@ -14,7 +14,7 @@ from affuse.cli.options import AsrModel, Fuser, Transcribe
 from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from affuse.evaluating import Adapted
+    from affuse.evaluation.adapting import Adapted
 
 __all__ = ["adapt"]
 
@@ -51,10 +51,11 @@ def adapt(
 
     affuse analyze clip.mp4 --fuser my.fuser
     """
+    from affuse.analyzer.analyzer import make_analyzer
     from affuse.cli.analyze import parse_experts, recognise_words
     from affuse.cli.progress import progress_bar
-    from affuse.evaluating import adapt_fuser, read_manifest
-    from affuse.pipeline import make_analyzer
+    from affuse.evaluation.adapting import adapt_fuser
+    from affuse.evaluation.manifest import read_manifest
 
     _check_place(out)
     rows = read_manifest(manifest)

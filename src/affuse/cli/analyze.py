@@ -18,8 +18,8 @@ from affuse.errors import AffuseError, ConfigError, MediaError
 from affuse.timeline import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
-    from affuse.analysis import Analysis
-    from affuse.pipeline import Analyzer, Observation
+    from affuse.analyzer.analyzer import Analyzer, Observation
+    from affuse.results import Analysis
 
 __all__ = ["analyze", "parse_experts", "recognise_words"]
 
@@ -78,8 +78,8 @@ def analyze(
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
     if bundle is not None and experts is not None:
         raise ConfigError("give either --bundle or --experts; a bundle says itself which experts it has")
-    from affuse.adaptation import check_adaptation
-    from affuse.pipeline import make_analyzer  # brings the decoders and networks, which --help does without
+    from affuse.analyzer.adaptation import check_adaptation
+    from affuse.analyzer.analyzer import make_analyzer  # brings the decoders and networks, which --help does without
 
     check_adaptation(adapt)
     chosen = parse_experts(experts)
@@ -172,7 +172,7 @@ def _transcript_of(recording: Path) -> Path | None:
 def _run(
     analyzer: Analyzer, jobs: Sequence[Job], adapt: str, deliver: Callable[[Analysis, str], None]
 ) -> list[AffuseError]:
-    from affuse.adaptation import adapted_analyzers
+    from affuse.analyzer.adaptation import adapted_analyzers
     from affuse.media import Recording
 
     failures: list[AffuseError] = []

@@ -33,7 +33,7 @@ def bench(
             raise MediaError(f"{path} is not a file; give a recording that is there")
     if transcript is not None and clip is None:
         raise ConfigError("--transcript holds the words of --clip; give both")
-    from affuse.benchmark import Request, measure
+    from affuse.evaluation.speed import Request, measure
 
     folder, recording, words = (None if p is None else str(p.resolve()) for p in (bundle, clip, transcript))
     request = Request(folder, recording, words, times, analyses)
@@ -56,7 +56,7 @@ def _print(figures: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from affuse.benchmark import BARS
+    from affuse.evaluation.speed import BARS
 
     clip, threads = figures["clip"], figures["threads"]
     title = f"milliseconds with {threads} thread{'s' if threads > 1 else ''}"

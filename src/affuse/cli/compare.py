@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from affuse.errors import ConfigError
-from affuse.fusing import AUTO
+from affuse.evaluation.fused_tables import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.table import Table
 
-    from affuse.cli.protocols import Measurement
+    from affuse.evaluation.prediction_sets import Measurement
     from affuse.evaluation.protocol import Protocol
 
 __all__ = ["compare", "parse_folds"]
@@ -102,7 +102,7 @@ def compare(
 
 
 def _compare_features(manifest: Path, names: str, columns: str | None, seeds: Sequence[int], as_json: bool) -> None:
-    from affuse.cli.blocks import compare_features, print_features, read_features
+    from affuse.evaluation.feature_comparison import compare_features, print_features, read_features
     from affuse.features import FeatureStore
 
     patterns = [part.strip() for part in columns.split(",")] if columns else []
@@ -138,7 +138,7 @@ def _measurement(
     group: str | None,
     seeds: Sequence[int],
 ) -> Measurement:
-    from affuse.cli.protocols import from_dataset, from_manifest
+    from affuse.evaluation.prediction_sets import from_dataset, from_manifest
 
     if manifest is not None:
         return from_manifest(manifest, id_column, group, seeds)
@@ -164,7 +164,7 @@ def parse_folds(option: str | None) -> list[int] | None:
 def measure(protocol: Protocol, methods: str | None, seeds: Sequence[int], adapt: bool = False) -> dict[str, Any]:
     """All measures of the ``methods`` (names with commas, None for all) and of the automatic choice."""
     from affuse.evaluation.comparison import compare as run
-    from affuse.fusing import make, method_names
+    from affuse.evaluation.fused_tables import make, method_names
 
     names = [name.strip() for name in methods.split(",")] if methods else method_names()
     fusers = {name: make(name) for name in dict.fromkeys([*names, AUTO])}

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from affuse.evaluating import Manifest, ProductEvaluation
-    from affuse.pipeline import Analyzer
+    from affuse.analyzer.analyzer import Analyzer
+    from affuse.evaluation.manifest import Manifest
+    from affuse.evaluation.recordings import ProductEvaluation
 
 __all__ = ["evaluate"]
 
@@ -82,8 +83,8 @@ def evaluate(
     rows = _rows(manifest, dataset, data, split, by or [])
     if bundle is not None and (experts is not None or fuser is not None):
         raise ConfigError("give either --bundle, or --experts and --fuser; a bundle has experts and a fuser")
+    from affuse.analyzer.analyzer import make_analyzer
     from affuse.cli.analyze import parse_experts, recognise_words
-    from affuse.pipeline import make_analyzer
 
     chosen = parse_experts(experts)
     analyzer = make_analyzer(bundle, chosen, window, hop, language, fuser=fuser, prior=prior, context=context)
@@ -108,7 +109,8 @@ def evaluate(
 
 
 def _rows(manifest: Path | None, dataset: str | None, data: Path | None, split: str, by: Sequence[str]) -> Manifest:
-    from affuse.evaluating import known_set, read_manifest
+    from affuse.evaluation.collections import known_set
+    from affuse.evaluation.manifest import read_manifest
 
     if manifest is not None:
         return read_manifest(manifest, by)
@@ -127,7 +129,7 @@ def _folder(data: Path | None) -> Path:
 
 def _evaluate(rows: Manifest, analyzer: Analyzer, by: Sequence[str], adapt: str) -> ProductEvaluation:
     from affuse.cli.progress import progress_bar
-    from affuse.evaluating import evaluate_product
+    from affuse.evaluation.recordings import evaluate_product
 
     with progress_bar(rows.name) as bar:
         report = None if bar is None else (lambda share: bar("clips", share))
@@ -272,8 +274,8 @@ def _print_reliability(bins: Sequence[Mapping[str, float]], console: Console) ->
 def _evaluate_expert(
     dataset: str, data: Path, expert: str | None, bundle: Path | None, split: str, as_json: bool
 ) -> None:
-    from affuse.datasets import load
-    from affuse.evaluating import evaluate_expert
+    from affuse.data.corpora import load
+    from affuse.evaluation.experts import evaluate_expert
 
     rows = load(dataset, data, split)
     report = evaluate_expert(_of_bundle(bundle, rows.modality) if bundle else _named(str(expert)), rows)
@@ -284,13 +286,13 @@ def _evaluate_expert(
 
 
 def _named(name: str) -> Any:
-    from affuse.experts import load_expert
+    from affuse.packages import load_expert
 
     return load_expert(name)
 
 
 def _of_bundle(folder: Path, modality: str) -> Any:
-    from affuse.experts.bundle import read_system
+    from affuse.packages import read_system
 
     experts = read_system(folder).experts()
     if modality not in experts:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affuse import fusing
 from affuse.cli.methods import Inputs, refuse_inputs, refuse_others
 from affuse.cli.options import PriorOption
 from affuse.errors import ConfigError
+from affuse.evaluation import fused_tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from affuse.datasets.predictions import Predictions
-    from affuse.fusing import Fused
+    from affuse.data.predictions import Predictions
+    from affuse.evaluation.fused_tables import Fused
 
 __all__ = ["fuse", "write_table"]
 
@@ -60,17 +60,19 @@ def fuse(
     _check_adapt(adapt, group)
     predictions = inputs.read()
     if load is None:
-        fused = fusing.fuse(predictions, method, adapt == "person")
+        fused = fused_tables.fuse(predictions, method, adapt == "person")
     else:
         fused = _loaded(load, predictions)
-        fused = fusing.adapted(fused) if adapt == "person" else fused
+        fused = fused_tables.adapted(fused) if adapt == "person" else fused
     if prior is not None:
-        fused = fusing.under_prior(fused, prior)
-    table = fusing.fused_table(fused)
-    if len(predictions.modalities) > fusing.MOST_EXPLAINED:
-        typer.echo(f"shares are left out; they are computed for up to {fusing.MOST_EXPLAINED} modalities", err=True)
-    facts = fusing.facts(fused) | {"out": None if out is None else str(out)}
-    facts |= {} if load is not None or labels is None else fusing.measured(fused)
+        fused = fused_tables.under_prior(fused, prior)
+    table = fused_tables.fused_table(fused)
+    if len(predictions.modalities) > fused_tables.MOST_EXPLAINED:
+        typer.echo(
+            f"shares are left out; they are computed for up to {fused_tables.MOST_EXPLAINED} modalities", err=True
+        )
+    facts = fused_tables.facts(fused) | {"out": None if out is None else str(out)}
+    facts |= {} if load is not None or labels is None else fused_tables.measured(fused)
     if save is not None:
         save_fuser(fused, save)
         facts["saved"] = str(save)
@@ -99,7 +101,7 @@ def _check_adapt(adapt: str, group: str | None) -> None:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as its suffix says, atomically. Raises OutputError where the place cannot be written."""
-    from affuse.atomic import replacing
+    from affuse.files import replacing
 
     with replacing(path) as (part,):
         if path.suffix.lower() == ".parquet":
@@ -131,12 +133,12 @@ def save_fuser(fused: Fused, folder: Path) -> None:
 
 
 def _loaded(folder: Path, predictions: Predictions) -> Fused:
-    from affuse.datasets.predictions import align
+    from affuse.data.predictions import align
     from affuse.fusion.named import NamedFuser
 
     named = NamedFuser.read(folder)
     aligned = align(predictions, named.modalities, named.labels)
-    return fusing.Fused(named.fuser, named.method, aligned, named.fuser.predict_proba(aligned.P))
+    return fused_tables.Fused(named.fuser, named.method, aligned, named.fuser.predict_proba(aligned.P))
 
 
 def _report(facts: dict[str, Any], table: pd.DataFrame, out: Path | None, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from affuse.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
-    from affuse.datasets.predictions import ModalityTable, Predictions
+    from affuse.data.predictions import ModalityTable, Predictions
 
 __all__ = ["Inputs", "refuse_inputs", "refuse_others"]
 
@@ -30,7 +30,7 @@ class Inputs:
 
     def read(self) -> Predictions:
         """All files joined by id; without ``labels`` no row has a true one. Raises DataError if a file does not fit."""
-        from affuse.datasets.predictions import join, read_label_map, read_predictions, read_targets
+        from affuse.data.predictions import join, read_label_map, read_predictions, read_targets
 
         renames = None if self.label_map is None else read_label_map(self.label_map)
         how: dict[str, Any] = {"id_column": self.id_column, "group_column": self.group, "label_map": renames}

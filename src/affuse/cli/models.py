@@ -21,7 +21,7 @@ def list_models() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from affuse.experts import weights
+    from affuse import weights
 
     table = Table("name", "kind", "bytes", "licence", "place")
     for name, entry in sorted(weights.manifest().items()):
@@ -35,7 +35,7 @@ def list_models() -> None:
 @app.command()
 def verify() -> None:
     """Check every file against its SHA-256; exit code 2 where one is wrong."""
-    from affuse.experts import weights
+    from affuse import weights
 
     failures = []
     for name in sorted(weights.manifest()):
@@ -62,7 +62,7 @@ def download(
     everything: Annotated[bool, typer.Option("--all", help="Download all optional weights.")] = False,
 ) -> None:
     """Download optional weights into the cache; each is checked before it is used."""
-    from affuse.experts import weights
+    from affuse import weights
 
     if bool(names) == everything:
         raise ConfigError(
@@ -75,7 +75,7 @@ def download(
 @app.command()
 def licences() -> None:
     """Print the licence of every file of weights."""
-    from affuse.experts import weights
+    from affuse import weights
 
     for name, entry in sorted(weights.manifest().items()):
         typer.echo(f"{name}: {entry.licence}")

@@ -91,7 +91,7 @@ def serve(
 
 def _checked(bundle: Path) -> str:
     """The bundle's place, whose files are the right ones; told now, and not by every job."""
-    from affuse.experts.bundle import read_system
+    from affuse.packages import read_system
 
     return str(read_system(bundle).folder.absolute())
 

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from affuse.training.config import TrainConfig
     from affuse.training.run import Run
 
-__all__ = ["RECIPES", "configuration", "train", "training_extra"]
-
-RECIPES = {"face": ["--resume"], "voice": ["--resume"], "text_en": [], "text_zh": []}
-"""Recipes of the shipped experts, in `affuse.training`, with what makes them go on; the others do so of themselves."""
+__all__ = ["configuration", "train", "training_extra"]
 
 _SHOWN = 10  # suggestions
 
@@ -62,9 +59,6 @@ def train(
     nodes: Annotated[int | None, typer.Option(help="Machines, each of which starts this command.", min=1)] = None,
     strategy: Annotated[str | None, typer.Option(help="How devices share the work, such as ddp.")] = None,
     precision: Annotated[str | None, typer.Option(help="Such as bf16-mixed (default: 32-true).")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help=f"Train a shipped expert anew: {', '.join(RECIPES)}; with --data and --out.")
-    ] = None,
     suggest: Annotated[
         int | None, typer.Option(help="Do not train: name this many unlabelled rows to label next.", min=1)
     ] = None,
@@ -72,9 +66,6 @@ def train(
 ) -> None:
     """Train an expert or a joint model on your own data; leaves a bundle for analyze, evaluate and fuse."""
     asked = Asked(manifest, data, corpus, modality)
-    if recipe is not None:
-        _run_recipe(recipe, data, out, resume, _pair("--epochs", epochs))
-        return
     own = [
         *_pair("network.name", network),
         *_pair("training.epochs", epochs),
@@ -210,25 +201,11 @@ def _tell(run: Run | None) -> None:
     sys.stdout.flush()
 
 
-def _run_recipe(recipe: str, data: Path | None, out: Path | None, resume: bool, further: Sequence[str]) -> None:
-    """Run the recipe of a shipped expert as ``python -m affuse.training.RECIPE`` would."""
-    import runpy
-    from unittest import mock
-
-    if recipe not in RECIPES:
-        raise ConfigError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
-    if data is None or out is None:
-        raise ConfigError("--recipe needs --data, the folder that holds the corpora, and --out, the folder of the run")
-    arguments = ["--data", str(data), "--out", str(out), *further, *(RECIPES[recipe] if resume else [])]
-    with training_extra(), mock.patch.object(sys, "argv", [recipe, *arguments]):
-        runpy.run_module(f"affuse.training.{recipe}", run_name="__main__", alter_sys=False)
-
-
 def _suggest(config: TrainConfig, place: Path | None, count: int, out: Path | None) -> None:
     """Name the unlabelled rows to label next, as a table that becomes a manifest when it is filled in."""
-    from affuse.experts.bundle import read_bundle
-    from affuse.training.data import read
-    from affuse.training.little.active import suggest, write_suggestions
+    from affuse.data.own import read
+    from affuse.packages import read_bundle
+    from affuse.training.low_resource.active import suggest, write_suggestions
 
     if place is None:
         raise ConfigError("--suggest needs --bundle, the expert that is asked what it does not know")

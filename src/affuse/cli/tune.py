@@ -15,7 +15,7 @@ import typer
 
 from affuse.cli.methods import Inputs, refuse_inputs
 from affuse.errors import ConfigError, DataError, MissingExtraError
-from affuse.fusing import make
+from affuse.evaluation.fused_tables import make
 
 if TYPE_CHECKING:
     from affuse.evaluation.protocol import Fold
@@ -142,7 +142,7 @@ def _optuna() -> Any:
 
 
 def _names(methods: str | None) -> tuple[str, ...]:
-    from affuse.fusing import AUTO, method_names
+    from affuse.evaluation.fused_tables import AUTO, method_names
 
     if methods is None:
         # The automatic choice is no setting but a choice among settings.
@@ -154,8 +154,8 @@ def _names(methods: str | None) -> tuple[str, ...]:
 
 
 def _search(predictions: Any, folds: int, metric: str, methods: tuple[str, ...], seed: int) -> Search:
+    from affuse.evaluation.fused_tables import rows_of
     from affuse.evaluation.protocol import group_folds
-    from affuse.fusing import rows_of
 
     rows = rows_of(predictions)
     return Search(group_folds(rows, folds), metric, methods, seed, len(predictions.modalities))
@@ -287,7 +287,7 @@ def _untuned(search: Search, name: str) -> float:
 
 def _keep_best(search: Search, study: Any, predictions: Any, folder: Path) -> None:
     from affuse.cli.fuse import save_fuser
-    from affuse.fusing import Fused
+    from affuse.evaluation.fused_tables import Fused
 
     labelled = predictions.labelled
     method = _method_of(study.best_trial)
@@ -297,7 +297,7 @@ def _keep_best(search: Search, study: Any, predictions: Any, folder: Path) -> No
 
 
 def _write_json(facts: dict[str, Any], path: Path) -> None:
-    from affuse.atomic import replacing
+    from affuse.files import replacing
 
     with replacing(path) as (part,):
         part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from affuse.errors import ConfigError
 
-__all__ = ["DEFAULT_EXPERTS", "expert_names", "load_expert"]
+__all__ = ["DEFAULT_EXPERTS", "expert_names", "make_expert"]
 
 DEFAULT_EXPERTS = {"face": "face", "voice": "voice", "text": "text"}
 """Name of the expert that reads each modality unless told otherwise."""
@@ -21,16 +20,9 @@ def expert_names() -> list[str]:
     return sorted(entry_points(group=_GROUP).names)
 
 
-def load_expert(name: str, **options: Any) -> Any:
-    """Make the expert registered under ``name``, or that of the bundle in the folder ``name``, with ``options``.
-
-    Raises ConfigError for an unknown one, and what `affuse.experts.bundle.load_bundle` raises.
-    """
+def make_expert(name: str, **options: Any) -> Any:
+    """Make the expert registered under ``name`` with ``options``. Raises ConfigError for an unknown one."""
     found = entry_points(group=_GROUP, name=name)
-    if not found and Path(name).is_dir():
-        from affuse.experts.bundle import load_bundle
-
-        return load_bundle(name, **options)
     if not found:
         raise ConfigError(
             f"unknown expert {name!r}; installed: {', '.join(expert_names())}, or give the folder of a trained one"

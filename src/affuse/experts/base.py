@@ -11,14 +11,14 @@ from affuse.labels import LabelSpace
 from affuse.media import Recording
 from affuse.timeline import Timeline
 
-__all__ = ["NO_WORDS", "Expert", "Reading"]
+__all__ = ["NO_WORDS", "Expert", "ExpertOutput"]
 
 NO_WORDS = "no words"
 """Why the words say nothing where there are none in a whole recording."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class ExpertOutput:
     """What an expert found: probabilities per window, for one person or for a whole scene.
 
     ``probabilities`` (n, k) over the expert's labels, NaN rows where there is no evidence; ``reasons`` has n entries,
@@ -40,7 +40,7 @@ class Reading:
 class Expert(Protocol):
     """Reads one modality of a recording.
 
-    ``read`` returns one `Reading` a person, the person seen most first, and never an empty list: where nobody is
+    ``read`` returns one `ExpertOutput` a person, the person seen most first, and never an empty list: where nobody is
     seen, a single reading without evidence says why. ``predict`` is its first reading's probabilities (n, k): rows
     sum to 1 or are NaN.
     """
@@ -49,6 +49,6 @@ class Expert(Protocol):
     modality: str
     labels: LabelSpace
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[Reading]: ...
+    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]: ...
 
     def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray: ...

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from affuse import weights
 from affuse.errors import AffuseError, AssetError, MissingExtraError
-from affuse.experts import weights
 from affuse.media import Recording, Words
 from affuse.timeline import Segment, Timeline
 

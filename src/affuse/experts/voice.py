@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from affuse import weights
 from affuse.errors import DataError
-from affuse.experts import weights
-from affuse.experts.base import Reading
+from affuse.experts.base import ExpertOutput
 from affuse.labels import VOICE, LabelSpace
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
@@ -39,7 +39,7 @@ class VoiceExpert:
     """Reads emotion from 16 kHz sound with a network whose log-mel front end is part of its ONNX graph.
 
     Probabilities are over `labels.VOICE`, calibrated on speakers that training did not see. Source: own recipe,
-    `affuse.training.voice`. ``path`` replaces the shipped weights.
+    `recipes.voice`. ``path`` replaces the shipped weights.
     """
 
     name = "voice"
@@ -62,15 +62,15 @@ class VoiceExpert:
         """Checksum of the weights in use, by name. Raises AssetError where they are missing or not the right ones."""
         return {"voice": weights.sha256_of(self._weights)}
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
+    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
         """Judge every window; exactly one reading, for a voice does not tell whose face it belongs to.
 
         Windows without sound, without anything loud or with less than `MIN_SPEECH` of speech are NaN with the reason.
         """
         if not recording.has_sound:
-            return [Reading(np.full((len(timeline), len(self.labels)), np.nan), ("no sound",) * len(timeline))]
+            return [ExpertOutput(np.full((len(timeline), len(self.labels)), np.nan), ("no sound",) * len(timeline))]
         answers = [self._judge(samples) for samples in recording.sound(timeline)]
-        return [Reading(np.array([p for p, _ in answers]), tuple(reason for _, reason in answers))]
+        return [ExpertOutput(np.array([p for p, _ in answers]), tuple(reason for _, reason in answers))]
 
     def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         """Probabilities (n, 9) over `labels.VOICE`; rows sum to 1, or are NaN where there is no evidence."""

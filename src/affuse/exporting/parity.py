@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affuse.exporting.asking import answers, datasets_for, evenly
+from affuse.exporting.inference import answers, datasets_for, evenly
 
 if TYPE_CHECKING:
     from affuse.experts.base import Expert
@@ -48,7 +48,7 @@ def held_out(
 
     Experts are given by modality; those that are not ``changed`` are asked once.
     """
-    from affuse.evaluating import evaluate_expert
+    from affuse.evaluation.experts import evaluate_expert
 
     table = []
     for modality, expert in source.items():

@@ -11,21 +11,23 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from affuse import benchmark, probes
+from affuse import weights
+from affuse.analyzer.analyzer import Analyzer, load_experts, shipped_for
 from affuse.errors import AssetError, ConfigError
-from affuse.experts import DEFAULT_EXPERTS, weights
+from affuse.evaluation import speed
+from affuse.experts import DEFAULT_EXPERTS
 from affuse.experts.base import Expert
-from affuse.experts.bundle import Bundle, is_bundle, is_system, load_bundle, read_bundle, read_system, write_bundle
-from affuse.experts.bundle.description import MODEL
-from affuse.experts.bundle.folder import replacing_bundle
-from affuse.experts.bundle.system import FUSER, NAMES, OwnWeights, System, seal
 from affuse.exporting import licences, parity
-from affuse.exporting.asking import answers, feeds_for, watched
+from affuse.exporting.inference import answers, feeds_for, watched
 from affuse.exporting.quantisation import is_quantised, quantise
 from affuse.fusion import persistence
 from affuse.fusion.named import NamedFuser
 from affuse.media import Recording
-from affuse.pipeline import Analyzer, load_experts, shipped_for
+from affuse.packages import Bundle, is_bundle, is_system, load_bundle, read_bundle, read_system, write_bundle
+from affuse.packages.description import MODEL
+from affuse.packages.folder import replacing_bundle
+from affuse.packages.system import FUSER, NAMES, OwnWeights, System, seal
+from affuse.testing import synthetic
 
 __all__ = ["SHIPPED", "TARGETS", "Order", "export"]
 
@@ -102,7 +104,7 @@ def export(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if order.clip is None:
-            order = replace(order, clip=probes.write_clip(scratch / "drawn.mp4"), transcript=_words(scratch))
+            order = replace(order, clip=synthetic.write_clip(scratch / "drawn.mp4"), transcript=_words(scratch))
         if source == SHIPPED:
             return _system(_Shipped(experts, fuser), order, scratch)
         if experts is not None:
@@ -346,7 +348,7 @@ def _milliseconds(expert: Expert, order: Order, n: int) -> float:
     """Processor time for one of the fixed inputs."""
     assert order.clip is not None
     clip = order.clip
-    return benchmark.timed(lambda: answers(expert, clip), order.times, 1 / max(1, n))["cpu"]
+    return speed.timed(lambda: answers(expert, clip), order.times, 1 / max(1, n))["cpu"]
 
 
 def _time(before: Analyzer, after: Analyzer, networks: Sequence[_Network], order: Order, facts: _Facts) -> None:
@@ -354,7 +356,7 @@ def _time(before: Analyzer, after: Analyzer, networks: Sequence[_Network], order
     assert order.clip is not None
     clip, words = order.clip, order.transcript
     changed = [n for n in networks if weights.sha256_of(n.source) != weights.sha256_of(n.target)]
-    figures = [benchmark.timed(lambda a=a: a.analyze(clip, words), order.times)["cpu"] for a in (before, after)]  # type: ignore[misc]
+    figures = [speed.timed(lambda a=a: a.analyze(clip, words), order.times)["cpu"] for a in (before, after)]  # type: ignore[misc]
     facts.analysis = {
         "clip": clip.name,
         "seconds": round(Recording.open(clip).duration, 2),
@@ -408,5 +410,5 @@ def _copy_card(card: Path, target: Path) -> None:
 
 def _words(folder: Path) -> Path:
     path = folder / "words.srt"
-    path.write_text(f"1\n00:00:00,500 --> 00:00:03,000\n{probes.SENTENCES['en'][0]}\n", encoding="utf-8")
+    path.write_text(f"1\n00:00:00,500 --> 00:00:03,000\n{synthetic.SENTENCES['en'][0]}\n", encoding="utf-8")
     return path

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.experts import weights
+from affuse import weights
 from affuse.features.base import Clip, Item, Measured
 
 __all__ = ["FeatureStore", "content_of"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from affuse import weights
 from affuse.errors import AssetError
-from affuse.experts import weights
 from affuse.experts.text.chinese import ChineseText
 from affuse.experts.text.english import EnglishText
 from affuse.features.base import Array, Extractor, Item, NoEvidenceError, one_of

@@ -11,8 +11,8 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from affuse import weights
 from affuse.errors import DataError
-from affuse.experts import weights
 from affuse.experts.face import Detections, FaceDetector, Framing, YuNetDetector, crop_face, default_detector
 from affuse.experts.face.crop import HAAR_FRAMING, LARGEST_CROP, face_square
 from affuse.experts.face.expert import STILL_DETAIL

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from affuse import weights
 from affuse.errors import AssetError, MissingExtraError
-from affuse.experts import weights
 from affuse.features.base import Array, Item, NoEvidenceError, library
 from affuse.features.faces import Face, FaceExtractor, faces_of
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from affuse.fusion.base import check_probabilities, present, stack
 from affuse.fusion.explain import conflict, conflict_in_words, shapley_shares
-from affuse.fusion.pooling import common_cause_pool, log_pool, soften
+from affuse.fusion.pooling import common_cause_pool, log_pool, temperature_scale
 
 if TYPE_CHECKING:
     from affuse.fusion.adaptive import AdaptiveFuser, adapt_rows
@@ -107,8 +107,8 @@ __all__ = [
     "present",
     "save",
     "shapley_shares",
-    "soften",
     "stack",
+    "temperature_scale",
 ]
 
 # Some of these need scikit-learn, which takes seconds to import; a fitted fuser of probabilities predicts without it.

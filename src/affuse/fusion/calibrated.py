@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.estimator import Fuser, check_vector, label_frequencies
-from affuse.fusion.pooling import FLOOR, log_pool, soften
+from affuse.fusion.pooling import FLOOR, log_pool, temperature_scale
 
 __all__ = ["CalibratedLogPool", "fit_temperature", "fit_weights"]
 
@@ -48,11 +48,13 @@ class CalibratedLogPool(Fuser):
             self.prior_ = prior / prior.sum()
         self.temperatures_ = np.array([fit_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
         self.priors_ = np.array([label_frequencies(y[here[:, j]], k) for j in range(m)])
-        self.weights_ = fit_weights(soften(P, self.temperatures_), y, self.priors_, self.prior_, self.shrinkage)
+        self.weights_ = fit_weights(
+            temperature_scale(P, self.temperatures_), y, self.priors_, self.prior_, self.shrinkage
+        )
 
     def combine(self, P: Array, here: Mask) -> Array:
         """Pool of the calibrated P (n, m, k)."""
-        return log_pool(soften(P, self.temperatures_), self.weights_, self.priors_, self.prior_)
+        return log_pool(temperature_scale(P, self.temperatures_), self.weights_, self.priors_, self.prior_)
 
 
 def fit_temperature(P: Array, y: Columns) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask
 from affuse.fusion.calibrated import CalibratedLogPool
-from affuse.fusion.pooling import common_cause_pool, soften
+from affuse.fusion.pooling import common_cause_pool, temperature_scale
 
 __all__ = ["CommonCausePool"]
 
@@ -95,7 +95,7 @@ class CommonCausePool(CalibratedLogPool):
 
     def combine(self, P: Array, here: Mask) -> Array:
         """Mean of the pool and of the opinions of P (n, m, k), weighted by how probable one cause is."""
-        Q = soften(P, self.temperatures_) * (self.prior_ / self.priors_)
+        Q = temperature_scale(P, self.temperatures_) * (self.prior_ / self.priors_)
         Q /= Q.sum(axis=2, keepdims=True)
         shared = np.broadcast_to(self.prior_, self.priors_.shape)  # every modality is under the common prior by now
         return common_cause_pool(Q, self.weights_, shared, self.prior_, self.separate)

@@ -12,7 +12,7 @@ from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.calibrated import fit_temperature
 from affuse.fusion.dynamic import centred_logits, confidence_features
 from affuse.fusion.estimator import Fuser
-from affuse.fusion.pooling import FLOOR, soften
+from affuse.fusion.pooling import FLOOR, temperature_scale
 from affuse.fusion.rules.averaging import LEAST_WEIGHT, weighted_mean
 
 __all__ = ["GatedFusion", "OptimizedWeights", "Stacking"]
@@ -115,14 +115,14 @@ class GatedFusion(Fuser):
         self.scale_ = np.where(spread > 0, spread, 1.0)
         spoken = here.any(axis=1)
         X = self._gate_inputs(P[spoken], here[spoken])
-        calibrated = soften(P[spoken], self.temperatures_)
+        calibrated = temperature_scale(P[spoken], self.temperatures_)
         likelihood = np.where(here[spoken], calibrated[np.arange(len(X)), :, y[spoken]], 0.0)
         self.gate_ = _fit_gate(X, likelihood, here[spoken], self.penalty)
 
     def combine(self, P: Array, here: Mask) -> Array:
         """Mixture (n, k) of P (n, m, k) by the gate's weights."""
         weights = np.exp(_log_gate(self._gate_inputs(P, here), self.gate_, here))
-        return weighted_mean(soften(P, self.temperatures_), weights)
+        return weighted_mean(temperature_scale(P, self.temperatures_), weights)
 
     def weights(self, P: Array) -> Array:
         """What the gate gives to every modality in every row: (n, m) from P (n, m, k).

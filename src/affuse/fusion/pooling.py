@@ -6,13 +6,13 @@ import numpy as np
 
 from affuse.fusion.base import Array, present
 
-__all__ = ["FLOOR", "common_cause_pool", "log_pool", "separation", "soften"]
+__all__ = ["FLOOR", "common_cause_pool", "log_pool", "separation", "temperature_scale"]
 
 # No expert is ever surer than this: a single probability of zero would otherwise veto a label for good.
 FLOOR = 1e-6
 
 
-def soften(P: Array, temperatures: Array) -> Array:
+def temperature_scale(P: Array, temperatures: Array) -> Array:
     """Divide the log-probabilities P (n, m, k) of every modality by its temperature (m,) and renormalise."""
     L = np.log(np.maximum(P, FLOOR)) / np.asarray(temperatures)[:, None]
     L -= L.max(axis=2, keepdims=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affuse.atomic import replacing
 from affuse.errors import MissingExtraError
+from affuse.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from affuse.atomic import replacing
+from affuse.files import replacing
 
 __all__ = ["write_evaluation"]
 
@@ -28,7 +28,7 @@ def write_evaluation(facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
     Parameters
     ----------
     facts : mapping
-        What `affuse.evaluating.ProductEvaluation.to_dict` gives; ``view`` chooses what the page shows, "as_answered" or
+        What `affuse.evaluation.ProductEvaluation.to_dict` gives; ``view`` chooses what the page shows, "as_answered" or
         "restricted".
     rows : iterable of mappings
         What `ProductEvaluation.rows` gives.

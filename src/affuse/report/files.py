@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from affuse.analysis import SCHEMA_ID, Analysis
-from affuse.atomic import replacing
 from affuse.errors import OutputError
+from affuse.files import replacing
 from affuse.report.page import GENERATOR, refuse_input, write_page
+from affuse.results import SCHEMA_ID, Analysis
 
 __all__ = ["write_results"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from affuse.analysis import Analysis, Source
+from affuse.results import Analysis, Source
 
 if TYPE_CHECKING:
     import av

@@ -12,12 +12,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
-from affuse.analysis import Analysis
-from affuse.atomic import replacing
 from affuse.errors import OutputError
+from affuse.files import replacing
 from affuse.report.media import PLACE, Medium, encoded, medium_of
 from affuse.report.palette import COLOURS, INKS, palette
 from affuse.report.words import answer_in_words, headline_parts, strings
+from affuse.results import Analysis
 
 __all__ = ["GENERATOR", "refuse_input", "render_report", "style", "write_page", "write_report"]
 

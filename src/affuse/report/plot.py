@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from affuse.analysis import Analysis, Verdict
 from affuse.errors import MissingExtraError
 from affuse.labels import EKMAN
 from affuse.report.palette import COLOURS, STACK
 from affuse.report.words import headline, name_of, windows_of
+from affuse.results import Analysis, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from affuse.analysis import Analysis, Verdict
 from affuse.labels import EKMAN
 from affuse.report.palette import COLOURS, INKS, LETTERS
 from affuse.report.words import absence_lines, headline, name_of, strings, windows_of
+from affuse.results import Analysis, Verdict
 
 __all__ = ["print_analysis"]
 

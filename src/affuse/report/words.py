@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from affuse.analysis import Analysis, Verdict
 from affuse.errors import ConfigError
 from affuse.labels import EKMAN
+from affuse.results import Analysis, Verdict
 
 __all__ = [
     "STRINGS",

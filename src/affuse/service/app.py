@@ -14,8 +14,9 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
-from affuse import __version__, fusing
+from affuse import __version__
 from affuse.errors import AffuseError, ConfigError
+from affuse.evaluation import fused_tables
 from affuse.report.page import style
 from affuse.report.palette import palette
 from affuse.report.words import STRINGS
@@ -112,8 +113,8 @@ def _add_figures(app: FastAPI, store: Store, metrics: Metrics, bundle: str | Non
             affuse=__version__,
             labels=list(EKMAN.labels),
             weights=_shipped_weights() if bundle is None else _weights_of(bundle),
-            methods=fusing.method_names(),
-            rules=fusing.rules(),
+            methods=fused_tables.method_names(),
+            rules=fused_tables.rules(),
         )
 
     @app.get("/health", tags=["service"])
@@ -128,7 +129,7 @@ def _add_figures(app: FastAPI, store: Store, metrics: Metrics, bundle: str | Non
 
 
 def _shipped_weights() -> list[Weights]:
-    from affuse.experts.weights import manifest
+    from affuse.weights import manifest
 
     return [
         Weights(name=name, version=w.version, licence=w.licence, sha256=w.sha256, bytes=w.bytes)
@@ -138,7 +139,7 @@ def _shipped_weights() -> list[Weights]:
 
 def _weights_of(bundle: str) -> list[Weights]:
     """The networks of a system's folder: those of shipped experts in whatever form, and those of its own bundles."""
-    from affuse.experts.bundle import read_bundle, read_system
+    from affuse.packages import read_bundle, read_system
 
     system = read_system(bundle)
     listed = [

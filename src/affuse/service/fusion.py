@@ -15,8 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from starlette.datastructures import FormData, UploadFile
 
-from affuse import fusing
-from affuse.datasets.predictions import (
+from affuse.data.predictions import (
     ModalityTable,
     Predictions,
     Targets,
@@ -25,6 +24,7 @@ from affuse.datasets.predictions import (
     read_targets,
 )
 from affuse.errors import DataError
+from affuse.evaluation import fused_tables
 from affuse.service.metrics import Metrics
 from affuse.service.uploads import BODY_REFUSALS, display_name, read_form
 
@@ -174,9 +174,9 @@ def _matrix(name: str, rows: list[Any], k: int) -> np.ndarray:
 
 
 def _answer(predictions: Predictions, method: str | None) -> FusedAnswer:
-    fused = fusing.fuse(predictions, method)
-    facts = fusing.facts(fused)
-    table = fusing.fused_table(fused)
+    fused = fused_tables.fuse(predictions, method)
+    facts = fused_tables.facts(fused)
+    table = fused_tables.fused_table(fused)
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return FusedAnswer(
         method=facts["method"],
@@ -232,15 +232,15 @@ def _compared(predictions: Predictions) -> list[dict[str, Any]]:
     from affuse.evaluation.comparison import compare
     from affuse.evaluation.protocol import Protocol, group_folds
 
-    rows = fusing.rows_of(predictions)
+    rows = fused_tables.rows_of(predictions)
     n_groups = len(np.unique(rows.groups))
     if n_groups < 2:
         raise DataError("a comparison needs labelled rows of at least two groups")
     protocol = Protocol(
         "cross-validation", predictions.modalities, predictions.labels, group_folds(rows, min(_FOLDS, n_groups))
     )
-    methods = {name: fusing.make(name) for name in dict.fromkeys([*fusing.rules(), fusing.AUTO])}
-    found = compare(protocol, methods, fusing.AUTO).to_dict()
+    methods = {name: fused_tables.make(name) for name in dict.fromkeys([*fused_tables.rules(), fused_tables.AUTO])}
+    found = compare(protocol, methods, fused_tables.AUTO).to_dict()
     table = [{"method": name, "modality": None, **_figures(facts)} for name, facts in found["methods"].items()]
     table += [{"method": None, "modality": name, **_figures(facts)} for name, facts in found["single"].items()]
     return sorted(table, key=lambda row: -row["accuracy"])

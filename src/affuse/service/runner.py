@@ -20,12 +20,12 @@ from typing import IO, TYPE_CHECKING, Any
 from affuse.errors import AffuseError, MediaError, OutputError, TranscriptError
 
 if TYPE_CHECKING:
-    from affuse.analysis import Analysis
+    from affuse.analyzer.analyzer import Analyzer
     from affuse.experts.base import Expert
     from affuse.experts.transcribe import Transcriber
     from affuse.fusion.named import NamedFuser
     from affuse.fusion.priors import Prior
-    from affuse.pipeline import Analyzer
+    from affuse.results import Analysis
 
     _Loaded = tuple[dict[str, Expert], NamedFuser, Transcriber | None, Prior | None]
 
@@ -111,7 +111,7 @@ def _answer(order: Order, loaded: dict[str | None, _Loaded], say: Callable[..., 
 
 
 def _analyzer(order: Order, loaded: dict[str | None, _Loaded]) -> Analyzer:
-    from affuse.pipeline import Analyzer
+    from affuse.analyzer.analyzer import Analyzer
 
     if order.language not in loaded:
         loaded[order.language] = _load(order)
@@ -120,10 +120,10 @@ def _analyzer(order: Order, loaded: dict[str | None, _Loaded]) -> Analyzer:
 
 
 def _load(order: Order) -> _Loaded:
+    from affuse.analyzer.analyzer import load_experts, load_system, shipped_for, shipped_fuser
     from affuse.experts.transcribe import Transcriber
     from affuse.fusion.named import NamedFuser
     from affuse.fusion.priors import Prior
-    from affuse.pipeline import load_experts, load_system, shipped_for, shipped_fuser
 
     transcriber = Transcriber(order.asr_model, order.language) if order.transcribe else None
     prior = None if order.prior is None else Prior.find(order.prior)

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from affuse.analysis import Verdict
+from affuse.analyzer.analyzer import Analyzer, shipped_fuser
 from affuse.errors import AffuseError, ConfigError, DataError, MissingExtraError
-from affuse.experts.bundle import read_system
 from affuse.experts.face import Detections, FaceDetector, FaceExpert, FaceWatch, default_detector
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.experts.text import TextExpert
@@ -24,7 +23,8 @@ from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.decoding import Probe
 from affuse.media.pictures import decode_picture
 from affuse.media.transcript import Words
-from affuse.pipeline import Analyzer, shipped_fuser
+from affuse.packages import read_system
+from affuse.results import Verdict
 from affuse.timeline import Segment, Timeline
 
 __all__ = ["Answer", "LiveExperts", "Moment", "Picture", "Sound", "Stream"]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from affuse.atomic import replacing
-from affuse.experts.weights import sha256_of
+from affuse.files import replacing
+from affuse.weights import sha256_of
 
 __all__ = [
     "class_offsets",

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from affuse.data.own.samples import MODALITIES, DataOptions
 from affuse.errors import ConfigError
-from affuse.training.data.samples import MODALITIES, DataOptions
 
 __all__ = [
     "DataConfig",
@@ -310,7 +310,7 @@ def write_config(config: TrainConfig, path: Path) -> None:
     """Write ``config`` as TOML that `read_config` reads back as the same; raises OutputError where it cannot."""
     import tomli_w
 
-    from affuse.atomic import replacing
+    from affuse.files import replacing
 
     with replacing(path) as (part,):
         part.write_text(tomli_w.dumps(as_table(config)), encoding="utf-8")

@@ -13,10 +13,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from affuse.data.own.samples import Sample
 from affuse.media import SAMPLE_RATE
 from affuse.training.augment import PictureAugmentation, SoundAugmentation, WordAugmentation
 from affuse.training.config import build
-from affuse.training.data.samples import Sample
 from affuse.training.networks import tokenizers
 
 __all__ = [
@@ -113,7 +113,7 @@ class Store:
 
     def waveforms(self, samples: Sequence[Sample]) -> list[np.ndarray]:
         """Clips (n,) int16 at 16 kHz."""
-        from affuse.training.data import waveform
+        from affuse.data.own import waveform
 
         def decode() -> list[np.ndarray]:
             lengths, path = [], self._path()
@@ -128,7 +128,7 @@ class Store:
 
     def pictures(self, samples: Sequence[Sample], size: int, channels: int) -> np.ndarray:
         """Face crops (n, channels, size, size) uint8."""
-        from affuse.training.data import picture
+        from affuse.data.own import picture
 
         shape = (len(samples), channels, size, size)
         return self._once(
@@ -138,7 +138,7 @@ class Store:
 
     def clips(self, samples: Sequence[Sample], frames: int, size: int) -> np.ndarray:
         """Short films of faces (n, 3, frames, size, size) uint8."""
-        from affuse.training.data import clip
+        from affuse.data.own import clip
 
         shape = (len(samples), 3, frames, size, size)
         return self._once(

@@ -17,7 +17,7 @@ from affuse.errors import ConfigError
 from affuse.training.augment import mixup, spec_augment
 from affuse.training.config import TrainingConfig
 from affuse.training.inputs import Draw, Inputs, SpectrumAugmentation
-from affuse.training.little.transfer import Group, parameter_groups
+from affuse.training.low_resource.transfer import Group, parameter_groups
 from affuse.training.networks.base import Network
 
 __all__ = ["MIXABLE", "Batches", "Classification", "Data", "Part", "class_weights", "rate_at"]

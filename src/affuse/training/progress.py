@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from affuse.atomic import replacing
+from affuse.files import replacing
 
 __all__ = ["Curves", "Progress", "duration"]
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import affuse
-from affuse.atomic import replacing
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.evaluation.metrics import classification_report
+from affuse.files import replacing
 
 if TYPE_CHECKING:
-    from affuse.training.data import Sample
+    from affuse.data.own import Sample
 
 __all__ = [
     "LICENCES",

@@ -30,12 +30,11 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from scipy.special import softmax
 
-from affuse import loop
-from affuse.atomic import replacing
+from affuse import loop, weights
+from affuse.data import own as training_data
 from affuse.errors import AssetError, ConfigError, OutputError
-from affuse.experts import weights
-from affuse.experts.bundle import BundleDescription, write_bundle
-from affuse.training import data as training_data
+from affuse.files import replacing
+from affuse.packages import BundleDescription, write_bundle
 from affuse.training import record
 from affuse.training.common import fit_temperature, write_held_out
 from affuse.training.config import TrainConfig, read_config, resolve, write_config

@@ -16,8 +16,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from affuse.data import own as training_data
 from affuse.errors import ConfigError
-from affuse.training import data as training_data
 from affuse.training.config import TrainConfig, as_table, build, resolve, with_values
 from affuse.training.inputs import Store
 from affuse.training.progress import Progress

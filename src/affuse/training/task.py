@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from affuse.data.own import Sample, TrainingData
+from affuse.data.own.splits import set_aside
 from affuse.errors import AssetError, ConfigError, DataError
 from affuse.labels import LabelSpace
 from affuse.loop import epoch_seed
 from affuse.media import Recording
 from affuse.training import networks
 from affuse.training.config import TrainConfig
-from affuse.training.data import Sample, TrainingData
-from affuse.training.data.splits import set_aside
 from affuse.training.inputs import Augmentation, Blocks, Clips, Inputs, Pictures, Store, Texts, Waveforms
 from affuse.training.module import MIXABLE, Part
 from affuse.training.networks import tokenizers

@@ -10,8 +10,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from affuse import weights
 from affuse.errors import AssetError
-from affuse.experts import weights
 from affuse.experts.face.crop import HAAR_FRAMING, YUNET_FRAMING, Framing
 
 __all__ = ["Detections", "FaceDetector", "HaarDetector", "YuNetDetector", "checksums", "default_detector", "suppress"]

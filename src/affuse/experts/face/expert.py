@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from affuse import weights
 from affuse.errors import ConfigError, DataError
-from affuse.experts import weights
-from affuse.experts.base import Reading
+from affuse.experts.base import ExpertOutput
 from affuse.experts.face.crop import CROP_SIZE, Framing, crop_face, surroundings
 from affuse.experts.face.detect import Detections, FaceDetector, checksums, default_detector
 from affuse.experts.face.track import Track, Tracker, appearance, confirmed
@@ -78,7 +78,7 @@ class FaceExpert:
         own = weights.digest("face") if self.model is None else weights.sha256_of(self.model)
         return {"face": own} | checksums(self._moving_detector)
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
+    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
         """One reading a person, the one seen most first: the mean of the probabilities of all their crops in a window.
 
         The mean of calibrated probabilities is itself calibrated if every crop is as likely to be asked about as any
@@ -138,8 +138,8 @@ class FaceExpert:
     def _still_detector(self) -> FaceDetector:
         return self.detector or default_detector(STILL_DETAIL)
 
-    def _absent(self, timeline: Timeline, reason: str) -> Reading:
-        return Reading(np.full((len(timeline), len(self.labels)), np.nan), (reason,) * len(timeline))
+    def _absent(self, timeline: Timeline, reason: str) -> ExpertOutput:
+        return ExpertOutput(np.full((len(timeline), len(self.labels)), np.nan), (reason,) * len(timeline))
 
     def _crop(self, frame: Frame, box: np.ndarray, landmarks: np.ndarray, framing: Framing) -> np.ndarray:
         """One face of a frame as the network reads it."""
@@ -204,11 +204,11 @@ def sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
     yield from np.union1d(grid, starts[following >= ends]).tolist()
 
 
-def _reading(person: str, track: Track, seen: _Seen, timeline: Timeline) -> Reading:
+def _reading(person: str, track: Track, seen: _Seen, timeline: Timeline) -> ExpertOutput:
     probabilities = _window_means(track, seen.rows, timeline)
     reasons = tuple(NO_FACE if unseen else "" for unseen in np.isnan(probabilities).any(axis=1))
     times, boxes = places(track, seen.sizes)
-    return Reading(probabilities, reasons, person=person, times=times, boxes=boxes)
+    return ExpertOutput(probabilities, reasons, person=person, times=times, boxes=boxes)
 
 
 def places(track: Track, sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:

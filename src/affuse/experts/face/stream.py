@@ -94,7 +94,7 @@ class FaceStream:
         return {numbers[id(track)]: track for track in confirmed(self._tracker.tracks, self._tracker.count)}
 
     def places(self, track: Track) -> tuple[np.ndarray, np.ndarray]:
-        """Times (m,) and boxes (m, 4) of a track, as a `Reading` has them."""
+        """Times (m,) and boxes (m, 4) of a track, as an `ExpertOutput` has them."""
         return places(track, self._sizes)
 
     def _samples(self) -> Iterator[Sample]:

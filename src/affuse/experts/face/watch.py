@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from affuse.experts.base import Reading
+from affuse.experts.base import ExpertOutput
 from affuse.experts.face.detect import Detections, FaceDetector
 from affuse.experts.face.expert import NO_FACE, NO_PICTURE, TOLERANCE, FaceExpert, follow
 from affuse.experts.face.track import Track, Tracker, confirmed
@@ -45,7 +45,7 @@ class FaceWatch:
         self._samples.append((frame.time, np.array(frame.image.shape[1::-1])))
         self._forget(frame.time - self.window)
 
-    def reading(self, segment: Segment) -> Reading:
+    def reading(self, segment: Segment) -> ExpertOutput:
         """One window, NaN with the reason where nobody is seen; ``boxes`` holds the face where the last picture does.
 
         ``segment`` must not begin earlier than ``window`` seconds before it is asked about, for the rest is forgotten.
@@ -62,11 +62,11 @@ class FaceWatch:
         mean = np.mean([self._rows[row] for row in track.rows], axis=0)[None]
         time, size = self._samples[-1]
         if track.samples[-1] != self._tracker.count - 1:
-            return Reading(mean, ("",))
-        return Reading(mean, ("",), times=np.array([time]), boxes=track.boxes[-1][None] / np.tile(size, 2))
+            return ExpertOutput(mean, ("",))
+        return ExpertOutput(mean, ("",), times=np.array([time]), boxes=track.boxes[-1][None] / np.tile(size, 2))
 
-    def _absent(self, reason: str) -> Reading:
-        return Reading(np.full((1, len(self.expert.labels)), np.nan), (reason,))
+    def _absent(self, reason: str) -> ExpertOutput:
+        return ExpertOutput(np.full((1, len(self.expert.labels)), np.nan), (reason,))
 
     def _forget(self, before: float) -> None:
         while self._samples and self._samples[0][0] < before - TOLERANCE:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from affuse import weights
 from affuse.errors import AssetError
-from affuse.experts import weights
 from affuse.experts.text.chinese_words import Words
 from affuse.labels import EKMAN, LabelSpace
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.experts import weights
+from affuse import weights
 from affuse.labels import EKMAN, LabelSpace
 
 __all__ = ["EnglishText"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from affuse import weights
 from affuse.errors import ConfigError
-from affuse.experts import weights
-from affuse.experts.base import NO_WORDS, Reading
+from affuse.experts.base import NO_WORDS, ExpertOutput
 from affuse.experts.text.chinese import ChineseText
 from affuse.experts.text.english import EnglishText
 from affuse.experts.text.language import script_of
@@ -123,7 +123,7 @@ class TextExpert:
                 emotions[i], sentiments[i], _ = self._chinese.read(text)
         return emotions, sentiments
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[Reading]:
+    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
         """One reading for the whole scene; a window averages its cues, weighted by the seconds they share."""
         cues = recording.cues
         emotions, sentiments = self._each([cue.text for cue in cues])
@@ -131,7 +131,7 @@ class TextExpert:
         readable = ~np.isnan(emotions).any(axis=1)
         reasons = tuple(self._reason(row, readable, recording) for row in shared)
         parts = [(shared[:, readable], values[readable]) for values in (emotions, sentiments)]
-        return [Reading(average(*parts[0]), reasons, sentiment=average(*parts[1]))]
+        return [ExpertOutput(average(*parts[0]), reasons, sentiment=average(*parts[1]))]
 
     def _reason(self, shared: np.ndarray, readable: np.ndarray, recording: Recording) -> str:
         if not recording.cues:

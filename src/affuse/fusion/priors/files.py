@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from affuse.atomic import replacing
 from affuse.errors import ConfigError
+from affuse.files import replacing
 from affuse.fusion.priors.phrases import PhraseIndex
 from affuse.fusion.priors.rules import Rule
 from affuse.labels import recognise

@@ -15,7 +15,7 @@ from affuse.fusion.calibrated import CalibratedLogPool, fit_temperature
 from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.folds import clustered_error, clusters_of, group_folds
 from affuse.fusion.learned import GatedFusion, Stacking
-from affuse.fusion.pooling import soften
+from affuse.fusion.pooling import temperature_scale
 from affuse.fusion.reliability import ClasswisePool, patterns_of, sets_of
 from affuse.fusion.trust.safe import better_by_more_than_chance
 
@@ -201,7 +201,7 @@ class AutoFusion(Fuser):
         number = self._number_of(single)
         if number is not None and self.fusers_[number]:
             return self._fused(P, kept & single, number)
-        calibrated = soften(P[:, [modality]], self.temperatures_[[modality]])[:, 0]
+        calibrated = temperature_scale(P[:, [modality]], self.temperatures_[[modality]])[:, 0]
         calibrated = (1 - self.doubt_) * calibrated + self.doubt_ / P.shape[2]
         return np.where(kept[:, [modality]], calibrated, np.nan)
 

@@ -19,7 +19,7 @@ from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, check_probabilities, checked_blocks, present
 from affuse.fusion.calibrated import fit_temperature
 from affuse.fusion.estimator import columns_of
-from affuse.fusion.pooling import FLOOR, soften
+from affuse.fusion.pooling import FLOOR, temperature_scale
 
 __all__ = ["IsotonicScaling", "TemperatureScaling", "VectorScaling"]
 
@@ -75,7 +75,7 @@ class TemperatureScaling(_Scaling):
         return fit_temperature(P, y)
 
     def _apply(self, found: float, P: Array) -> Array:
-        return soften(P[:, None], np.array([found]))[:, 0]
+        return temperature_scale(P[:, None], np.array([found]))[:, 0]
 
 
 class VectorScaling(_Scaling):

@@ -13,7 +13,7 @@ from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.calibrated import CalibratedLogPool, fit_temperature
 from affuse.fusion.estimator import Fuser, check_fitted
-from affuse.fusion.pooling import soften
+from affuse.fusion.pooling import temperature_scale
 from affuse.fusion.relabel import partial_answer
 
 __all__ = ["SafeFusion", "better_by_more_than_chance"]
@@ -67,7 +67,7 @@ class SafeFusion(Fuser):
     def combine(self, P: Array, here: Mask) -> Array:
         """Answers (n, k) of the fuser or of the modality that each row's set of modalities calls for."""
         answers = np.full((len(P), P.shape[2]), np.nan)
-        calibrated = soften(P, self.temperatures_)
+        calibrated = temperature_scale(P, self.temperatures_)
         for members in np.unique(here, axis=0):
             rows = (here == members).all(axis=1)
             if members.any():
@@ -86,7 +86,7 @@ class SafeFusion(Fuser):
         P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
         here = present(P)
         answers = np.full((len(P), P.shape[2]), np.nan)
-        calibrated = soften(P, self.temperatures_)
+        calibrated = temperature_scale(P, self.temperatures_)
         for members in np.unique(here, axis=0):
             rows = (here == members).all(axis=1)
             fuser = self._fuser_for(members)

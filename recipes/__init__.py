@@ -1,0 +1,3 @@
+"""How the shipped weights are made: one module a recipe, run by ``python -m recipes.NAME`` from a checkout."""
+
+__all__: list[str] = []

@@ -1,0 +1,69 @@
+"""Put the weights of a run among the shipped ones: the file, and its line in ``assets/manifest.json``.
+
+``python -m recipes.ship runs/face/face.onnx --name face --version 1 --licence "FER2013: research use"``
+
+The model card beside it (``assets/NAME.md``) is written by a person, from the figures in the run's ``card.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+
+from affuse.fusion.persistence import CARD
+from affuse.weights import sha256_of
+
+__all__ = ["ship"]
+
+_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+def ship(weights: Path, name: str, version: str, licence: str, assets: Path = _ASSETS) -> None:
+    """Copy ``weights`` into ``assets`` and enter size, SHA-256, version and licence in the manifest there.
+
+    Of the folder of a fuser all files are copied; the manifest pins its card, which pins the others.
+    """
+    target = _copied(weights, assets) / CARD if weights.is_dir() else _copied(weights, assets)
+    path = assets / "manifest.json"
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    entries[name] = {
+        "file": target.relative_to(assets).as_posix(),
+        "sha256": sha256_of(target),
+        "bytes": target.stat().st_size,
+        "version": version,
+        "licence": licence,
+    }
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _copied(source: Path, place: Path) -> Path:
+    """Copy a file or a folder into ``place``, whole or not at all; returns where it is."""
+    target = place / source.name
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+        for path in sorted(p for p in source.iterdir() if p.is_file()):
+            _copied(path, target)
+        return target
+    temporary = target.with_suffix(".part")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+    return target
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, help="file that a recipe made, or the folder of a fuser")
+    parser.add_argument("--name", required=True, help="name of the weights, for example face")
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--licence", required=True, help="licence of the data, in short")
+    options = parser.parse_args()
+    ship(options.weights, options.name, options.version, options.licence)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,391 @@
+"""One method on one problem: learned, exported and asked, with its right answers counted and its times taken."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from torch import Tensor
+
+from affuse import features, loop, weights
+from affuse.data.own import DataOptions, Sample, TrainingData, read
+from affuse.evaluation.intervals import cluster_bootstrap
+from affuse.experts.face.crop import HAAR_FRAMING, Framing
+from affuse.features.base import Extractor, Item, NoEvidenceError
+from affuse.features.faces import Face
+from affuse.features.landmarks import locate
+from affuse.training import networks
+from affuse.training.augment.picture import transform
+from affuse.training.config import TrainConfig, build, resolve
+from affuse.training.inputs import Augmentation, Clips, Draw, Inputs, Pictures, Store, Texts, Waveforms
+from affuse.training.module import Classification, Data, Part
+from affuse.training.networks import tokenizers
+from affuse.training.networks.base import Network
+from affuse.training.networks.export import export
+from affuse.training.run import plan_of, threads
+
+__all__ = [
+    "ENLARGED",
+    "ByFeatures",
+    "ByNetwork",
+    "Frames",
+    "Method",
+    "Points",
+    "Problem",
+    "Result",
+    "Rows",
+    "measure",
+    "moving",
+    "rows_of",
+]
+
+_SECONDS = 2.0  # of sound that a network learns from at once
+_TOKENS = 64
+_VOCABULARY = 6000
+_EVERY = 3  # of the log-mel frames, which are 10 ms apart
+_TIMED = 30  # items
+
+ENLARGED = 4
+"""Times that a small picture is enlarged for landmarks, which come in whole pixels."""
+
+
+@dataclass(frozen=True)
+class ByFeatures:
+    """A feature set by name, and a support vector machine over it; ``note`` is what to know of its figure."""
+
+    extractor: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ByNetwork:
+    """A network by name, learned for ``epochs``; ``training`` are options of that table that differ from the default.
+
+    ``units``: it learns the action units that the rows hold as well.
+    """
+
+    network: str
+    epochs: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    units: bool = False
+    note: str = ""
+
+
+Method = ByFeatures | ByNetwork
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A part of a corpus, drawn by a fixed seed, and what is compared on it.
+
+    Parameters
+    ----------
+    title: for people. corpus: as `affuse.data.own.read` knows it. modality: what the methods judge.
+    learned, asked: rows to learn from and to be asked about at most. methods: by name. reading: modality that the
+    corpus is read for, where it is another one. seeds: networks learn once with each.
+    """
+
+    title: str
+    corpus: str
+    modality: str
+    learned: int
+    asked: int
+    methods: Mapping[str, Method]
+    reading: str | None = None
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method reached: share of right answers with its 95 % interval over people, and one a seed.
+
+    ``weights``: numbers that are kept of what was learned. ``passes`` over the rows to learn from, ``seconds`` each;
+    ``milliseconds`` an answer.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    seeds: tuple[float, ...]
+    weights: int
+    passes: int
+    seconds: float
+    milliseconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled rows of a problem: to learn from, and to be asked about."""
+
+    data: TrainingData
+    learned: list[Sample]
+    asked: list[Sample]
+    store: Store
+
+
+class _Plain:
+    """Base of inputs that are never augmented; rows are numbers of samples."""
+
+    def plain(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Inputs by name."""
+        raise NotImplementedError
+
+    def learning(self, rows: np.ndarray, draw: Draw) -> dict[str, Tensor]:
+        """The same."""
+        return self.plain(rows)
+
+    def whole(self, row: int) -> dict[str, Tensor]:
+        """Inputs of one sample."""
+        return self.plain(np.array([row]))
+
+
+class Frames(_Plain):
+    """Vectors of successive frames (t, d) as "frames" (n, t, d), the shorter ones padded by 0, and "lengths" (n,)."""
+
+    def __init__(self, frames: Sequence[np.ndarray]) -> None:
+        self.frames = frames
+
+    def plain(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Frames and their number."""
+        parts = [torch.from_numpy(self.frames[row].astype(np.float32)) for row in rows]
+        lengths = torch.tensor([len(part) for part in parts])
+        return {"frames": torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), "lengths": lengths}
+
+
+class Points(_Plain):
+    """Landmarks (n, 68, 2) in pixels."""
+
+    def __init__(self, points: np.ndarray) -> None:
+        self.points = points
+
+    def plain(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Landmarks."""
+        return {"landmarks": torch.from_numpy(self.points[rows].astype(np.float32))}
+
+
+def moving(pictures: np.ndarray, frames: int, seed: int) -> np.ndarray:
+    """Pictures (n, 1, s, s) uint8 set in motion: clips (n, 3, frames, s, s).
+
+    The camera pans by up to a tenth of the side to each side and zooms by up to a quarter, evenly over the clip.
+    """
+    n = len(pictures)
+    generator = torch.Generator().manual_seed(seed)
+    start, end = (torch.rand(3, n, generator=generator) * 2 - 1 for _ in range(2))
+    clips = np.empty((n, frames, *pictures.shape[2:]), np.uint8)
+    still, images = torch.zeros(n), torch.from_numpy(pictures.astype(np.float32))
+    for t, share in enumerate(torch.linspace(0, 1, frames)):
+        x, y, zoom = torch.lerp(start, end, share)
+        moved = transform(images, still, 1.125 + 0.125 * zoom, 0.1 * x, 0.1 * y, still.bool())
+        clips[:, t] = moved[:, 0].round().byte().numpy()
+    return np.broadcast_to(clips[:, None], (n, 3, *clips.shape[1:]))
+
+
+def _log_mel(samples: Sequence[Sample]) -> Frames:
+    """Log-mel of every clip, in its own mean and deviation; one frame of zeros, the mean, where nothing is heard."""
+    extractor = features.make("log-mel")
+    rows: list[np.ndarray | None] = []
+    for sample in samples:
+        try:
+            contour = extractor.frames(sample.path)[::_EVERY]
+        except NoEvidenceError:
+            rows.append(None)
+        else:
+            rows.append((contour - contour.mean()) / contour.std())
+    width = next(row.shape[1] for row in rows if row is not None)
+    return Frames([np.zeros((1, width)) if row is None else row for row in rows])
+
+
+def _landmarks(samples: Sequence[Sample]) -> Points:
+    return Points(np.stack([locate(_enlarged(sample)) for sample in samples]))
+
+
+def _enlarged(sample: Sample) -> Face:
+    assert sample.pixels is not None
+    size = ENLARGED * len(sample.pixels)
+    image = cv2.cvtColor(cv2.resize(sample.pixels, (size, size), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
+    framing = Framing(1.0, HAAR_FRAMING.up)  # all of the picture is the face, as the extractors take it
+    return Face(image, np.array([0.0, 0.0, size, size]), np.full((5, 2), np.nan), framing)
+
+
+def measure(method: Method, problem: Problem, rows: Rows) -> Result:
+    """Learn and be asked, once a seed."""
+    truth = np.array([sample.label for sample in rows.asked])
+    people = np.array([sample.speaker or f"row {i}" for i, sample in enumerate(rows.asked)])
+    if isinstance(method, ByFeatures):
+        runs = [_by_features(method, rows)]
+    else:
+        runs = [_by_network(method, problem, rows, seed) for seed in problem.seeds]
+    hits = np.stack([answers == truth for answers, *_ in runs]).astype(float)
+    interval = cluster_bootstrap(hits.ravel(), np.tile(people, len(runs)))
+    seconds, milliseconds = (float(np.mean([run[i] for run in runs])) for i in (2, 3))
+    passes = method.epochs if isinstance(method, ByNetwork) else 1
+    seeds = tuple(hits.mean(axis=1).tolist())
+    return Result(float(hits.mean()), interval, seeds, runs[0][1], passes, seconds, milliseconds)
+
+
+_Measured = tuple[np.ndarray, int, float, float]
+"""Answers (n,), number of weights, seconds a pass, milliseconds an answer."""
+
+
+def _by_features(method: ByFeatures, rows: Rows) -> _Measured:
+    """A row without evidence is not learned from, and is answered by nothing, which is wrong."""
+    extractor = features.make(method.extractor)
+    items = [_item(sample, extractor.modality) for sample in rows.learned]
+    store = features.FeatureStore()
+    measured = extractor.measure(items, store=store)
+    started = time.process_time()
+    X = extractor.learn(measured).rows(measured)
+    here = ~np.isnan(X).any(axis=1)
+    model = LinearSVC(random_state=0) if extractor.modality == "text" and extractor.learns else _scaled_svm()
+    model.fit(X[here], np.array([sample.label for sample in rows.learned])[here])
+    fitting = time.process_time() - started
+    asked = [_item(sample, extractor.modality) for sample in rows.asked]
+    Z = extractor.rows(extractor.measure(asked, store=store))
+    answers, known = np.full(len(Z), -1), ~np.isnan(Z).any(axis=1)
+    answers[known] = model.predict(Z[known])
+    looking, answering = _clocked(extractor, model, [asked[i] for i in np.flatnonzero(known)])
+    return answers, _numbers(model), fitting + looking * len(items), 1000 * answering
+
+
+def _item(sample: Sample, modality: str) -> Item:
+    item = {"text": sample.text, "voice": sample.path, "face": sample.pixels}[modality]
+    assert item is not None
+    return item
+
+
+def _scaled_svm() -> Any:
+    return make_pipeline(StandardScaler(), SVC())
+
+
+def _numbers(model: Any) -> int:
+    """Numbers that a support vector machine keeps."""
+    if isinstance(model, LinearSVC):
+        return int(model.coef_.size + model.intercept_.size)
+    machine = model[-1]
+    return int(machine.support_vectors_.size + machine.dual_coef_.size + machine.intercept_.size)
+
+
+def _clocked(extractor: Extractor, model: Any, items: Sequence[Item]) -> tuple[float, float]:
+    """Processor seconds to measure an item, and to answer about it."""
+    items = items[:_TIMED]
+    extractor.measure(items[:1])  # what is loaded once is not the item's
+    started = time.process_time()
+    measured = extractor.measure(items)
+    looked = time.process_time()
+    for one in measured:
+        model.predict(extractor.rows([one]))
+    done = time.process_time()
+    return (looked - started) / len(items), (done - started) / len(items)
+
+
+def _by_network(method: ByNetwork, problem: Problem, rows: Rows, seed: int) -> _Measured:
+    config = _config(method, problem, seed)
+    network, tokenizer = _network(method, rows, seed)
+    augmentation = Augmentation.of(config.augmentation)
+    units = _units(rows) if method.units else None
+    part = Part(_inputs(network, rows.learned, tokenizer, augmentation, rows.store), _shares(rows), units)
+    asked = _inputs(network, rows.asked, tokenizer, Augmentation(), rows.store)
+    module = Classification(network, config.training, spectrum=augmentation.spectrum)
+    with threads(1):
+        started = time.process_time()
+        loop.fit(module, Data(part, None, config.training), plan_of(config), monitor=None)
+        seconds = (time.process_time() - started) / method.epochs
+    answers, milliseconds = _answers(network, asked, len(rows.asked))
+    return answers, network.count_parameters(), seconds, milliseconds
+
+
+def _config(method: ByNetwork, problem: Problem, seed: int) -> TrainConfig:
+    """The defaults of ``affuse train``, with what the method says over them."""
+    own = {"epochs": method.epochs, "seed": seed, "patience": 0, "imbalance": "none", "ema_decay": 0.98}
+    table = {
+        "data": {"source": problem.corpus, "modality": problem.modality, "seconds": _SECONDS},
+        "network": {"name": method.network},
+        "training": {**own, **method.training},
+        "device": {"accelerator": "cpu"},
+    }
+    return resolve(build(TrainConfig, table))
+
+
+def _network(method: ByNetwork, rows: Rows, seed: int) -> tuple[Network, Any]:
+    """An untrained network, and the tokenizer of one over tokens."""
+    options, tokenizer = dict(method.options), None
+    if "vocab_size" in networks.options(method.network):
+        tokenizer = tokenizers.train((sample.text or "" for sample in rows.learned), _VOCABULARY, _TOKENS)
+        options["vocab_size"] = tokenizer.get_vocab_size()
+    if method.units:
+        options["n_action_units"] = _units(rows).shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(loop.epoch_seed(seed))
+        network = networks.make(method.network, len(rows.data.labels), **options)
+    if tokenizer is None and network.reads == "tokens":
+        tokenizer = tokenizers.load(network.folder, _TOKENS)
+    return network, tokenizer
+
+
+def _units(rows: Rows) -> np.ndarray:
+    """Intensities (n, u) of action units, NaN where unknown."""
+    intensities = [i for i, name in enumerate(rows.data.column_names) if name.endswith("_r")]
+    return np.stack([sample.columns[intensities] for sample in rows.learned])  # type: ignore[index]
+
+
+def _shares(rows: Rows) -> np.ndarray:
+    """Targets (n, k): votes, where the corpus has them."""
+    sure = np.eye(len(rows.data.labels))
+    return np.stack([sure[s.label] if s.distribution is None else s.distribution for s in rows.learned])
+
+
+def _inputs(
+    network: Network, samples: Sequence[Sample], tokenizer: Any, augmentation: Augmentation, store: Store
+) -> Inputs:
+    if network.reads == "tokens":
+        return Texts([sample.text or "" for sample in samples], tokenizer, augmentation.words)
+    if network.reads == "waveform":
+        return Waveforms(store.waveforms(samples), _SECONDS, augmentation.sound)
+    if network.reads == "frames":
+        return _log_mel(samples)
+    if network.reads == "landmarks":
+        return _landmarks(samples)
+    assert network.picture is not None
+    size, channels = network.picture
+    if network.reads == "clips":
+        frames = network.example()["clips"].shape[2]
+        return Clips(moving(store.pictures(samples, size, 1), frames, len(samples)), augmentation.picture)
+    return Pictures(store.pictures(samples, size, channels), augmentation.picture)
+
+
+def _answers(network: Network, inputs: Inputs, n: int) -> tuple[np.ndarray, float]:
+    """Labels (n,) that the exported network gives row by row, and milliseconds a row."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export(network, path)
+        session = weights.session(path)
+    names = {entry.name for entry in session.get_inputs()}
+    answers, spent = np.empty(n, dtype=int), 0.0
+    for row in range(n):
+        given = {name: value.numpy() for name, value in inputs.whole(row).items() if name in names}
+        started = time.process_time()
+        answers[row] = session.run(["probabilities"], given)[0][0].argmax()
+        spent += time.process_time() - started
+    return answers, 1000 * spent / n
+
+
+def rows_of(problem: Problem, data: Path, store: Store) -> Rows:
+    """The rows of a problem, drawn at random where the corpus has more."""
+    found = read(problem.corpus, problem.reading or problem.modality, DataOptions(folder=data))
+    rng = np.random.default_rng(0)
+
+    def drawn(split: str, count: int) -> list[Sample]:
+        samples = [sample for sample in found.part(split) if sample.label is not None]
+        return [samples[i] for i in np.sort(rng.permutation(len(samples))[:count])]
+
+    return Rows(found, drawn("train", problem.learned), drawn("valid", problem.asked), store)

@@ -1,0 +1,80 @@
+"""What the product says about every speaker of RAVDESS and EMO-DB, by networks and a fuser that never heard them.
+
+``python -m recipes.voice --data DIR --out runs/voice_folds --folds-over-all`` trains one network a fold;
+``python -m research.unseen_voices --data DIR --runs runs/voice_folds`` then runs the path of ``affuse evaluate``
+on every speaker with the network that lacks them and with a fuser that was learned without them, and prints the
+report of each corpus as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affuse.analyzer.analyzer import Analyzer
+from affuse.evaluation.collections import known_set
+from affuse.evaluation.manifest import Manifest
+from affuse.evaluation.product import product_report
+from affuse.evaluation.recordings import evaluate_product
+from affuse.experts.voice import VoiceExpert
+from affuse.labels import EKMAN
+from recipes.fuser import Rows, learn, voice_rows
+
+__all__ = ["measure"]
+
+CORPORA = ("ravdess", "emodb")
+
+
+def measure(data: Path, runs: Path, adapt: str = "none") -> dict[str, Any]:
+    """Reports (`product_report`) by corpus, and the accuracy of the bare network among the seven emotions."""
+    with np.load(runs / "unseen.npz", allow_pickle=False) as arrays:
+        unseen = {name: arrays[name] for name in ("clips", "corpus", "folds")}
+    rows = voice_rows(runs / "unseen.npz")
+    analyzers = [
+        _analyzer(rows, unseen["folds"] == k, runs / f"fold{k}.onnx") for k in range(unseen["folds"].max() + 1)
+    ]
+    fold_of = dict(zip(unseen["clips"].tolist(), unseen["folds"].tolist(), strict=True))
+    reports = {}
+    for corpus in CORPORA:
+        own = unseen["corpus"] == corpus
+        report = _report(data, corpus, fold_of, analyzers, adapt)
+        reports[corpus] = report | {"bare": float((rows.P.argmax(axis=1) == rows.y)[own].mean())}
+    return reports
+
+
+def _analyzer(rows: Rows, held_out: np.ndarray, weights: Path) -> Analyzer:
+    kept = ~held_out
+    fuser = learn({"voice": Rows(rows.P[kept], rows.y[kept], rows.persons[kept])})
+    return Analyzer({"voice": VoiceExpert(weights)}, fuser=fuser)
+
+
+def _report(data: Path, corpus: str, fold_of: dict[str, int], analyzers: list[Analyzer], adapt: str) -> dict[str, Any]:
+    clips = [clip for split in ("train", "valid") for clip in known_set(corpus, data, split).clips]
+    P, fused, targets, persons = [], [], [], []
+    for k, analyzer in enumerate(analyzers):
+        own = [clip for clip in clips if clip.path is not None and fold_of[clip.path.stem] == k]
+        for answer in evaluate_product(Manifest(f"{corpus}, fold {k}", own), analyzer, adapt=adapt, draws=10).answers:
+            P.append(answer.P)
+            fused.append(answer.fused)
+            targets.append(EKMAN.index(answer.clip.label))
+            persons.append(answer.clip.person)
+    return product_report(np.array(P), np.array(fused), np.array(targets), np.array(persons), ("voice",), EKMAN.labels)[
+        "as_answered"
+    ]
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the run with --folds-over-all")
+    parser.add_argument("--adapt", default="none", choices=("none", "person", "collection"))
+    options = parser.parse_args()
+    print(json.dumps(measure(options.data, options.runs, options.adapt), indent=2))
+
+
+if __name__ == "__main__":
+    _main()

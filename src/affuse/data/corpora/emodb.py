@@ -1,0 +1,53 @@
+"""EMO-DB: acted German speech of 10 speakers (Burkhardt et al. 2005, doi:10.21437/Interspeech.2005-446)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from affuse.data.corpora.base import Dataset, find_folder, register
+from affuse.labels import EMODB
+
+__all__ = ["TEST_SPEAKERS", "VALID_SPEAKERS", "read_emodb"]
+
+TEST_SPEAKERS = frozenset({"03", "16"})
+VALID_SPEAKERS = frozenset({"10", "14"})  # a man and a woman, as in the test part
+
+_MEN = frozenset({"03", "10", "11", "12", "15"})
+
+_LETTERS = {
+    "W": "anger",
+    "L": "boredom",
+    "E": "disgust",
+    "A": "fear",
+    "F": "happiness",
+    "T": "sadness",
+    "N": "neutral",
+}
+
+
+def split_of(speaker: str) -> str:
+    """Name of the split that a speaker, "03" to "16", belongs to."""
+    return "test" if speaker in TEST_SPEAKERS else "valid" if speaker in VALID_SPEAKERS else "train"
+
+
+@register("emodb")
+def read_emodb(data: Path, split: str) -> Dataset:
+    """Read the clips ``SSTTTEV.*`` (speaker, text, emotion letter, version) of one split."""
+    folder = find_folder(data, "emodb", "*.flac", "*.wav")
+    paths = sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix in {".flac", ".wav"} and len(p.stem) == 7 and split_of(p.stem[:2]) == split
+    )
+    return Dataset(
+        name="emodb",
+        modality="voice",
+        labels=EMODB,
+        inputs=paths,
+        targets=np.array([EMODB.index(_LETTERS[p.stem[5]]) for p in paths], dtype=int),
+        groups=np.array([p.stem[:2] for p in paths]),
+        language="de",
+        columns={"sex": ["male" if p.stem[:2] in _MEN else "female" for p in paths]},
+    )

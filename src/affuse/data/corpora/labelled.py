@@ -1,0 +1,56 @@
+"""Corpora of recordings with tables beside them: ``labels_open.csv`` of what is open, ``labels_test.csv`` of the test.
+
+Each table has the columns path, label and speaker, and perhaps more. Nothing of the open part is learned from, so all
+of it is ``valid``: speakers are kept together by the groups.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from affuse.data.corpora.base import Dataset, find_folder
+from affuse.errors import DataError
+from affuse.labels import EKMAN, LabelSpace
+
+__all__ = ["read_labelled"]
+
+_TABLES = {"valid": "labels_open.csv", "test": "labels_test.csv"}
+_NEEDED = ("path", "label", "speaker")
+
+
+def read_labelled(data: Path, name: str, split: str, modality: str, language: str | None = None) -> Dataset:
+    """Read the rows of one split: recordings, labels of `EKMAN` as far as they occur, speakers as groups.
+
+    Raises DataError where the table of the split is missing (``train`` has none), lacks a column, or names a label that
+    is none of `EKMAN`, or a recording that is not there.
+    """
+    if split not in _TABLES:
+        raise DataError(f"{name} has no split {split!r}: its open part is 'valid'")
+    path = find_folder(data, name, *_TABLES.values()) / _TABLES[split]
+    if not path.is_file():
+        raise DataError(f"{path} is missing")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not set(_NEEDED) <= set(rows[0]):
+        raise DataError(f"{path} needs rows with the columns {', '.join(_NEEDED)}")
+    paths = [path.parent / row["path"] for row in rows]
+    lost = next((p for p in paths if not p.is_file()), None)
+    if lost is not None:
+        raise DataError(f"{lost} is missing, which {path.name} names")
+    for row in rows:
+        EKMAN.index(row["label"])
+    found = {row["label"] for row in rows}
+    labels = LabelSpace(name, tuple(label for label in EKMAN.labels if label in found))
+    return Dataset(
+        name=name,
+        modality=modality,
+        labels=labels,
+        inputs=paths,
+        targets=np.array([labels.index(row["label"]) for row in rows], dtype=int),
+        groups=np.array([row["speaker"] for row in rows]),
+        language=language,
+        columns={key: [row[key] for row in rows] for key in rows[0] if key not in ("path", "label")},
+    )

@@ -1,0 +1,132 @@
+"""The known corpora, by name or by the names of the files in a folder, in the splits that their readers define."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile, is_zipfile
+
+import numpy as np
+
+from affuse.data.corpora import SPLITS, Dataset, load, names
+from affuse.data.own.rows import Rows
+from affuse.data.own.samples import Sample
+from affuse.data.predictions import read_table
+from affuse.errors import DataError
+
+__all__ = ["read_corpus", "recognise_corpus"]
+
+# Files that no other data would be called; SST-2 and ChnSentiCorp have everyday names and are known by their folder's.
+_TELLTALE = {
+    "ravdess": "Actor_*/03-01-*-*-*-*-*.*",
+    "smp2020_ewect": "virus_*.txt",
+    "meld": "*_sent_emo.csv",
+    "goemotions": "ekman/*.tsv",
+    "mosi": "*_utterances.csv",
+    "waimai_10k": "waimai_10k.csv",
+    "online_shopping_10_cats": "online_shopping_10_cats.zip",
+}
+_EMODB = re.compile(r"\d\d[abc]\d\d[WLEAFTN][a-z]\.(wav|flac)")
+_BY_FOLDER = ("sst2", "chnsenticorp")
+_BROKEN = (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)  # what readers meet in damaged files
+_FACE_UNITS = "face_action_units.csv"
+
+
+def recognise_corpus(folder: Path) -> str | None:
+    """The name of the corpus that lies in ``folder`` as it was published, or None."""
+    for name, pattern in _TELLTALE.items():
+        if any(folder.glob(pattern)):
+            return name
+    if any(_is_ferplus(folder / f"{split}.npz") for split in SPLITS):
+        return "ferplus"
+    if any(_EMODB.fullmatch(path.name) for path in folder.iterdir()):
+        return "emodb"
+    return folder.resolve().name if folder.resolve().name in _BY_FOLDER else None
+
+
+def _is_ferplus(path: Path) -> bool:
+    if not path.is_file() or not is_zipfile(path):
+        return False
+    with ZipFile(path) as archive:
+        return {"images.npy", "votes.npy", "columns.npy"} <= set(archive.namelist())
+
+
+def read_corpus(name: str, folder: Path, modality: str) -> Rows:
+    """Read all splits of a corpus that lie in ``folder``; RAVDESS for a joint model has action units besides its voice.
+
+    Raises DataError where none is there or the corpus has another modality.
+    """
+    parts, missing = _parts(name, folder)
+    own = parts["train"].modality if "train" in parts else next(iter(parts.values())).modality
+    if modality not in (own, "joint") or (modality == "joint" and own != "voice"):
+        raise DataError(f"{name} is data for the modality {own}, not {modality}")
+    labels = next(iter(parts.values())).labels
+    rows = Rows(name, labels=labels, notes=[f"{name} has no {split} part here: {why}" for split, why in missing])
+    for split, dataset in parts.items():
+        rows.samples += _samples(dataset, split, _speakers(parts, split))
+    if modality == "joint":
+        _join_columns(rows, folder)
+    return rows
+
+
+def _parts(name: str, folder: Path) -> tuple[dict[str, Dataset], list[tuple[str, DataError]]]:
+    if name not in names():
+        raise DataError(f"unknown data set {name!r}; known: {', '.join(names())}")
+    parts, missing = {}, []
+    for split in SPLITS:
+        try:
+            parts[split] = load(name, folder, split)
+        except DataError as error:
+            missing.append((split, error))
+        except _BROKEN as error:
+            reason = str(error) or type(error).__name__
+            raise DataError(f"the {split} part of {name} in {folder} is damaged: {reason}") from error
+    if not parts:
+        raise missing[0][1]
+    return parts, missing
+
+
+def _speakers(parts: dict[str, Dataset], split: str) -> Sequence[str | None]:
+    """Groups as names; none where every row is its own. Numbers that begin anew in every split carry its name."""
+    groups = [str(group) for group in parts[split].groups]
+    if len(set(groups)) == len(groups):
+        return [None] * len(groups)
+    others = {str(group) for other, part in parts.items() if other != split for group in part.groups}
+    return [f"{split}/{group}" for group in groups] if others & set(groups) else groups
+
+
+def _samples(dataset: Dataset, split: str, speakers: Iterable[str | None]) -> Iterable[Sample]:
+    votes = [None] * len(dataset) if dataset.votes is None else dataset.votes
+    for i, (item, target, speaker, vote) in enumerate(
+        zip(dataset.inputs, dataset.targets, speakers, votes, strict=True)
+    ):
+        sample = Sample(
+            f"{dataset.name} {split}, row {i + 1}", label=int(target), distribution=vote, speaker=speaker, split=split
+        )
+        if isinstance(item, Path):
+            yield replace(sample, where=str(item), path=item)
+        elif isinstance(item, str):
+            yield replace(sample, text=item)
+        else:
+            yield replace(sample, pixels=item, framed=True)
+
+
+def _join_columns(rows: Rows, folder: Path) -> None:
+    """Add the action units of a clip's video (01-01-…) to its sound (03-01-…)."""
+    path = next((p for p in (folder / _FACE_UNITS, folder / rows.name / _FACE_UNITS) if p.is_file()), None)
+    if path is None:
+        raise DataError(f"{folder} holds no {_FACE_UNITS}; a joint model needs features beside the voice")
+    table = read_table(path, ["name"])
+    rows.column_names = tuple(name for name in table.columns if re.fullmatch(r"AU\d\d_[rc]", name))
+    values = table[list(rows.column_names)].astype(float).to_numpy()
+    by_clip = {name.partition("-")[2]: row for name, row in zip(table["name"], values, strict=True)}
+    unknown = np.full(len(rows.column_names), np.nan)
+    clips = [sample.path.stem.partition("-")[2] for sample in rows.samples if sample.path is not None]
+    rows.samples = [
+        replace(sample, columns=by_clip.get(clip, unknown)) for sample, clip in zip(rows.samples, clips, strict=True)
+    ]
+    if lacking := sum(clip not in by_clip for clip in clips):
+        rows.notes.append(f"{path.name} has no row for {lacking} of {len(clips)} clips; their columns are missing")

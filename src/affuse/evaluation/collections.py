@@ -1,0 +1,63 @@
+"""Known corpora as labelled recordings for the product."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affuse.data.corpora import Dataset, load
+from affuse.errors import ConfigError
+from affuse.evaluation.manifest import Clip, Manifest, common_label
+
+__all__ = ["framed", "known_set"]
+
+_FACE_SIDE = 192  # pixels: a face as in a picture of a person, four times what FER2013 holds
+_BORDER = 64  # pixels
+_DARKEST, _LIGHTEST = 64, 192  # grey values of the border, another one a picture
+
+
+def known_set(name: str, data: str | Path, split: str = "valid") -> Manifest:
+    """One split of a corpus as clips for `evaluate_product`.
+
+    Recordings and texts come as they are. Grey faces of 48 x 48 pixels become pictures (`framed`), so that finding the
+    face is part of what is measured. ``split`` "open" is "valid" by another name, for corpora of which everything that
+    is open is ``valid``. Raises what `affuse.data.corpora.load` raises, and ConfigError for a corpus of sentiments.
+    """
+    dataset = load(name, data, "valid" if split == "open" else split)
+    labels = [common_label(label) for label in dataset.labels.labels]
+    unknown = [own for own, label in zip(dataset.labels.labels, labels, strict=True) if label is None]
+    if unknown:
+        raise ConfigError(
+            f"{name} is labelled with {', '.join(unknown)}, which are no emotions; measure it by --expert"
+        )
+    clips = [_clip(dataset, row, str(labels[target])) for row, target in enumerate(dataset.targets)]
+    return Manifest(f"{name}, {split}", clips, tuple(dataset.columns))
+
+
+def _clip(dataset: Dataset, row: int, label: str) -> Clip:
+    about: dict[str, Any] = {
+        "where": f"{dataset.name}, row {row + 1}",
+        "label": label,
+        "columns": {name: str(values[row]) for name, values in dataset.columns.items()},
+    }
+    item = dataset.inputs[row]
+    if isinstance(item, Path):
+        return Clip(path=item, person=str(dataset.groups[row]), **about)
+    if isinstance(item, str):
+        return Clip(text=item, group=str(dataset.groups[row]), **about)
+    grey = int(np.random.default_rng(row).integers(_DARKEST, _LIGHTEST))
+    return Clip(picture=partial(framed, np.asarray(item), grey), **about)
+
+
+def framed(face: np.ndarray, grey: int) -> np.ndarray:
+    """A grey face (48, 48) uint8 as a picture (320, 320, 3): enlarged to 192 pixels on a border of plain ``grey``."""
+    from PIL import Image
+
+    side = _FACE_SIDE + 2 * _BORDER
+    picture = np.full((side, side), grey, dtype=np.uint8)
+    large = Image.fromarray(face).resize((_FACE_SIDE, _FACE_SIDE), Image.Resampling.BICUBIC)
+    picture[_BORDER : _BORDER + _FACE_SIDE, _BORDER : _BORDER + _FACE_SIDE] = np.asarray(large)
+    return np.repeat(picture[:, :, None], 3, axis=2)

@@ -1,0 +1,69 @@
+"""How good an expert is on rows that it never saw; what ``affuse evaluate`` and ``affuse export`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from affuse.data.corpora import Dataset
+
+__all__ = ["answers", "evaluate_expert", "waveform"]
+
+
+def evaluate_expert(expert: Any, dataset: Dataset) -> dict[str, Any]:
+    """Answers of ``expert`` on the rows of ``dataset``, restricted to its labels, as `classification_report`.
+
+    Raises ConfigError where the expert reads another modality, or cannot be asked about single rows.
+    """
+    from affuse.evaluation import classification_report
+
+    if expert.modality != dataset.modality:
+        raise ConfigError(
+            f"{dataset.name} holds rows for {dataset.modality}; the expert {expert.name} reads {expert.modality}"
+        )
+    if not hasattr(expert, "classify"):
+        raise ConfigError(f"the expert {expert.name} reads whole recordings; {dataset.name} holds single rows")
+    return classification_report(answers(expert, dataset), dataset.targets, dataset.labels.labels)
+
+
+def answers(expert: Any, dataset: Dataset, decode: Callable[[Any], np.ndarray] | None = None) -> np.ndarray:
+    """Probabilities (n, k) over the labels of ``dataset``; ``decode`` makes a waveform of an input (see `waveform`)."""
+    from affuse.labels import SENTIMENT, restrict
+
+    if dataset.modality == "voice":
+        heard = np.stack([expert.classify((decode or waveform)(clip)) for clip in dataset.inputs])
+        return restrict(heard, expert.labels, dataset.labels.labels)
+    if dataset.modality == "text":
+        if hasattr(expert, "in_language"):
+            expert = expert.in_language(dataset.language)
+        if set(dataset.labels.labels) <= set(SENTIMENT.labels):
+            return restrict(_sentiment(expert, dataset.inputs), SENTIMENT, dataset.labels.labels)
+    return restrict(expert.classify(dataset.inputs), expert.labels, dataset.labels.labels)
+
+
+def _sentiment(expert: Any, texts: Sequence[str]) -> np.ndarray:
+    """Sentiment (n, 3) of texts: the expert's own judgement, or what its emotions imply."""
+    from affuse.fusion.spaces import judges_sentiment
+    from affuse.labels import SENTIMENT, map_probabilities, to_emotions, to_sentiment
+
+    if hasattr(expert, "sentiment"):
+        return np.asarray(expert.sentiment(texts))
+    judged = expert.classify(texts)
+    if judges_sentiment(expert.labels):
+        return map_probabilities(judged, expert.labels, SENTIMENT)
+    return to_sentiment(to_emotions(judged, expert.labels))
+
+
+def waveform(path: Path) -> np.ndarray:
+    """The whole sound of a clip (samples,), 16 kHz mono. Raises MediaError where it holds none that can be read."""
+    from affuse.media import Recording
+    from affuse.timeline import Timeline
+
+    recording = Recording.open(path)
+    return next(recording.sound(Timeline((recording.span,))))

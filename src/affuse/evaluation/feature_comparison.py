@@ -1,0 +1,281 @@
+"""``affuse compare --features``: early and late fusion of features by name, cross-validated on anybody's own table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affuse.data.feature_tables import chosen, item_of
+from affuse.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from affuse.data.own import Sample, TrainingData
+    from affuse.features import Extractor, FeatureStore, Measured
+
+__all__ = ["COLUMNS", "FeatureData", "compare_features", "print_features", "read_features"]
+
+COLUMNS = "columns"
+"""The block of numbers that the table itself gives, beside the names of `affuse.features`."""
+
+_FOLDS = 5
+_WIDEST = 256  # columns of a block; a wider one is reduced by principal components of the fitting rows
+_WIDTH = 140  # characters, where there is no terminal to ask
+_RULES = ("mean", "product", "stacking", "auto")
+
+
+@dataclass(frozen=True)
+class FeatureData:
+    """Labelled rows and what was measured in them, before anything is learned.
+
+    ``measured`` (n) by extractor, ``columns`` (n, d) of the table itself or None, ``y`` (n,) and ``groups`` (n,).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    y: np.ndarray
+    groups: np.ndarray
+    extractors: tuple[Extractor, ...]
+    measured: Mapping[str, Sequence[Measured]]
+    columns: np.ndarray | None
+    notes: tuple[str, ...]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of all blocks."""
+        return (*(e.name for e in self.extractors), *((COLUMNS,) if self.columns is not None else ()))
+
+
+def read_features(
+    manifest: Path, names: str, patterns: Sequence[str] = (), store: FeatureStore | None = None
+) -> FeatureData:
+    """Read a table and measure its rows; those of the split "test" are left out.
+
+    Raises DataError and ConfigError as `affuse.data.own.read` and `affuse.features.make` do.
+    """
+    from affuse.data.own import DataOptions, read
+
+    asked = [part.strip() for part in names.split(",")]
+    own = [part for part in asked if part != COLUMNS]
+    extractors = chosen(",".join(own)) if own else []
+    modalities = {extractor.modality for extractor in extractors}
+    modality = "joint" if COLUMNS in asked else next((m for m in ("voice", "face", "text") if m in modalities), "joint")
+    data = read(manifest, modality, DataOptions(columns=tuple(patterns)))
+    samples = [s for s in data.samples if s.split != "test" and s.label is not None]
+    found = {e.name: e.measure([item_of(s, e.modality) for s in samples], None, store) for e in extractors}
+    labels = [s.label for s in samples]
+    return FeatureData(
+        data.name,
+        data.labels.labels,
+        np.array(labels, dtype=int),
+        np.array([s.speaker or s.where for s in samples]),
+        tuple(extractors),
+        found,
+        _columns(data, samples) if COLUMNS in asked else None,
+        (*data.notes, *_notes(data, samples, found)),
+    )
+
+
+def _columns(data: TrainingData, samples: Sequence[Sample]) -> np.ndarray:
+    if not data.column_names:
+        raise DataError(f"{data.name} has no numeric columns to compare; leave out {COLUMNS!r}")
+    gap = np.full(len(data.column_names), np.nan)
+    rows = np.stack([gap if s.columns is None else s.columns for s in samples])
+    rows[np.isnan(rows).any(axis=1)] = np.nan  # a block is there or it is not
+    return rows
+
+
+def _notes(data: TrainingData, samples: Sequence[Sample], found: Mapping[str, Sequence[Measured]]) -> Iterator[str]:
+    if len(samples) < len(data.samples):
+        yield f"{len(data.samples) - len(samples)} rows of the split test were left out"
+    if any(s.speaker is None for s in samples):
+        yield "without a column speaker, one speaker may be both learned on and asked about"
+    for name, rows in found.items():
+        gaps = [m.reason for m in rows if m.value is None]
+        if gaps:
+            reasons = ", ".join(sorted(set(gaps)))
+            yield f"{name}: {len(gaps)} of {len(rows)} rows have no values ({reasons})"
+
+
+Progress = Callable[[str], None]
+
+
+def compare_features(data: FeatureData, seeds: Sequence[int], progress: Progress | None = None) -> dict[str, Any]:
+    """All measures by method: single blocks, early fusion, and late fusion of a classifier a block.
+
+    Five folds by group, once a seed; vocabularies, scales and components are learned on the fitting rows alone.
+    Raises DataError with fewer than two groups or where nothing was measured.
+    """
+    from affuse.evaluation.intervals import cluster_bootstrap, fold_weights
+    from affuse.evaluation.metrics import confusion_matrix, f1_scores
+    from affuse.evaluation.significance import paired_permutation
+
+    answers = _answers(data, seeds, progress)
+    index = np.tile(np.arange(len(data.y)), len(seeds))
+    y, groups = data.y[index], data.groups[index]
+    weights = fold_weights(np.repeat(np.arange(len(seeds)), len(data.y)))
+    hits = {name: (found["columns"].ravel() == y).astype(float) for name, found in answers.items()}
+    best = max((n for n in answers if answers[n]["kind"] == "single"), key=lambda n: float(hits[n] @ weights))
+    methods = {}
+    for name, found in answers.items():
+        difference = hits[name] - hits[best]
+        confusion = confusion_matrix(y, found["columns"].ravel(), len(data.labels))
+        methods[name] = {
+            "kind": found["kind"],
+            "accuracy": float(hits[name] @ weights),
+            "ci95": list(cluster_bootstrap(hits[name], groups, weights)),
+            "difference": float(difference @ weights),
+            "p": paired_permutation(difference * weights, groups),
+            "macro_f1": float(f1_scores(confusion)[confusion.sum(axis=1) > 0].mean()),
+            "fit_seconds": float(np.median(found["seconds"])),
+        }
+    return {
+        "name": data.name,
+        "rows": len(data.y),
+        "groups": len(np.unique(data.groups)),
+        "labels": list(data.labels),
+        "blocks": list(data.blocks),
+        "best_single": best,
+        "methods": methods,
+        "notes": list(data.notes),
+    }
+
+
+def _answers(data: FeatureData, seeds: Sequence[int], progress: Progress | None) -> dict[str, dict[str, Any]]:
+    """For every method its kind, the answered columns (s, n) and the seconds of every fit."""
+    from sklearn.model_selection import GroupKFold
+
+    count = min(_FOLDS, len(np.unique(data.groups)))
+    if count < 2:
+        raise DataError(f"{data.name}: cross-validation needs at least two speakers or rows; got {count}")
+    found: dict[str, dict[str, Any]] = {}
+    for s, seed in enumerate(seeds):
+        folds = GroupKFold(count, shuffle=True, random_state=seed).split(data.y, groups=data.groups)
+        for number, (fit, test) in enumerate(folds, 1):
+            X, blocks = _fold_features(data, fit, seed)
+            for name, (kind, method) in _methods(blocks).items():
+                if progress is not None:
+                    progress(f"seed {seed}, fold {number} of {count}: {name}")
+                started = time.perf_counter()
+                try:
+                    fitted = method.fit(X[fit], data.y[fit], groups=data.groups[fit])
+                except DataError as error:
+                    raise DataError(f"{data.name}: {name} cannot be fitted in fold {number}: {error}") from error
+                seconds = time.perf_counter() - started
+                facts = found.setdefault(
+                    name, {"kind": kind, "columns": np.zeros((len(seeds), len(data.y)), dtype=int), "seconds": []}
+                )
+                facts["columns"][s, test] = fitted.predict(X[test])
+                facts["seconds"].append(seconds)
+    return found
+
+
+def _fold_features(data: FeatureData, fit: np.ndarray, seed: int) -> tuple[np.ndarray, dict[str, slice]]:
+    """Features (n, d) of all rows, with what is learned from the rows ``fit`` alone, and the columns of each block."""
+    from sklearn.base import clone
+
+    parts = {}
+    for extractor in data.extractors:
+        rows = data.measured[extractor.name]
+        learned = clone(extractor).learn([rows[i] for i in fit])
+        parts[extractor.name] = learned.rows(rows)
+    if data.columns is not None:
+        parts[COLUMNS] = data.columns
+    parts = {name: _reduced(part, fit, seed) for name, part in parts.items()}
+    ends = np.cumsum([part.shape[1] for part in parts.values()])
+    blocks = {
+        name: slice(int(end) - part.shape[1], int(end)) for (name, part), end in zip(parts.items(), ends, strict=True)
+    }
+    return np.concatenate(list(parts.values()), axis=1), blocks
+
+
+def _reduced(part: np.ndarray, fit: np.ndarray, seed: int) -> np.ndarray:
+    """A wide block (n, d) as its principal components, which for TF-IDF are those of latent semantic analysis."""
+    from sklearn.decomposition import TruncatedSVD
+
+    here = ~np.isnan(part).any(axis=1)
+    known = fit[here[fit]]
+    width = min(_WIDEST, len(known) - 1)
+    if part.shape[1] <= _WIDEST or width < 1:
+        return part
+    centre = part[known].mean(axis=0)
+    reducer = TruncatedSVD(min(width, part.shape[1] - 1), random_state=seed).fit(part[known] - centre)
+    reduced = np.full((len(part), reducer.n_components), np.nan)
+    reduced[here] = reducer.transform(part[here] - centre)
+    return reduced
+
+
+def _methods(blocks: Mapping[str, slice]) -> dict[str, tuple[str, Any]]:
+    """Kind and unfitted estimator of every method; fusion needs two blocks."""
+    from sklearn.svm import SVC
+
+    from affuse.fusion.early import CCAFusion, Concatenation, ProductFusion, SumFusion, WeightedConcatenation
+    from affuse.fusion.late import LateFusion
+
+    methods: dict[str, tuple[str, Any]] = {
+        name: ("single", Concatenation({name: columns})) for name, columns in blocks.items()
+    }
+    methods |= {f"{name}, SVM": ("single", Concatenation({name: columns}, SVC())) for name, columns in blocks.items()}
+    if len(blocks) > 1:
+        methods |= {
+            "concatenation": ("early", Concatenation(blocks)),
+            "concatenation, SVM": ("early", Concatenation(blocks, SVC())),
+            "weighted concatenation": ("early", WeightedConcatenation(blocks)),
+            "sum": ("early", SumFusion(blocks)),
+            "product of blocks": ("early", ProductFusion(blocks)),
+            "CCA": ("early", CCAFusion(blocks)),
+        }
+        methods |= {f"late, {rule}": ("late", LateFusion(blocks, rule)) for rule in _RULES}
+    return methods
+
+
+def print_features(facts: Mapping[str, Any]) -> None:
+    """One table, best method first, with what should be known about the rows."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)
+    console.print(
+        f"{facts['name']}: {facts['rows']} rows of {facts['groups']} groups, {len(facts['labels'])} labels; "
+        f"blocks: {', '.join(facts['blocks'])}. Cross-validated over all rows but those of a stated test part; "
+        "all that is learned is learned inside the folds, and no group is on both sides.",
+        soft_wrap=True,
+    )
+    for note in facts["notes"]:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print(_table(facts))
+    best, top = facts["best_single"], max(facts["methods"].items(), key=lambda item: item[1]["accuracy"])
+    console.print(
+        f"The best single block is {best}; the best of all is {top[0]}, chosen after the fact.", soft_wrap=True
+    )
+
+
+def _table(facts: Mapping[str, Any]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("method", "kind"):
+        table.add_column(head, no_wrap=True)
+    for head in ("accuracy", "95 % interval", "to best single", "p", "macro F1", "fit s"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, found in sorted(facts["methods"].items(), key=lambda item: -item[1]["accuracy"]):
+        low, high = found["ci95"]
+        table.add_row(
+            name,
+            found["kind"],
+            f"{found['accuracy']:.4f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{found['difference']:+.4f}",
+            f"{found['p']:.4f}",
+            f"{found['macro_f1']:.4f}",
+            f"{found['fit_seconds']:.2f}",
+        )
+    return table

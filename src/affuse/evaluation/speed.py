@@ -1,0 +1,179 @@
+"""How long every stage of an analysis takes, and a whole one: what ``affuse bench`` and ``affuse export`` measure.
+
+``python -m affuse.evaluation.speed`` reads a `Request` as JSON from its standard input and measures in its own process,
+so that threads and memory are those of the measurement alone; `measure` starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affuse.errors import AffuseError, ConfigError
+
+if TYPE_CHECKING:
+    from affuse.analyzer.analyzer import Analyzer
+
+__all__ = ["BARS", "Request", "measure", "stages", "timed"]
+
+BARS = {"face": 4.0, "voice": 15.0, "text (en)": 8.0, "text (zh)": 8.0}
+"""Milliseconds on one core that a crop, a window of 3 s and a sentence may take."""
+
+_WARM_UP = 3
+_RATE = 3.0  # pictures a second that the face expert looks at
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure: a clip (a drawn one where None) ``analyses`` times and every stage ``times`` times.
+
+    ``bundle`` is the folder of a system, or None for the shipped one.
+    """
+
+    bundle: str | None = None
+    clip: str | None = None
+    transcript: str | None = None
+    times: int = 100
+    analyses: int = 10
+
+
+def measure(request: Request, threads: int = 1) -> dict[str, Any]:
+    """Measure in a fresh process with so many ``threads``.
+
+    Returns "stages" and "analysis" (see `timed`; milliseconds), "clip" (name and seconds), "times_real_time" and
+    "peak_mb". Raises ConfigError where it cannot be measured, with the reason.
+    """
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "AFFUSE_THREADS")
+    result = subprocess.run(
+        [sys.executable, "-m", "affuse.evaluation.speed"],
+        input=json.dumps(asdict(request)),
+        env=os.environ | dict.fromkeys(variables, str(threads)),
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ConfigError(f"nothing could be measured: {last}")
+    return {"threads": threads, **json.loads(result.stdout)}
+
+
+def timed(work: Callable[[], Any], times: int, share: float = 1.0) -> dict[str, float]:
+    """Milliseconds of ``work`` by the clock (p50, p95, p99) and of the processor (cpu, the median), times ``share``."""
+    for _ in range(min(_WARM_UP, times)):
+        work()
+    clock, processor = np.empty(times), np.empty(times)
+    for i in range(times):
+        cpu, began = time.process_time(), time.perf_counter()
+        work()
+        clock[i], processor[i] = time.perf_counter() - began, time.process_time() - cpu
+    p50, p95, p99 = np.percentile(clock, [50, 95, 99]) * 1000 * share
+    figures = {"p50": p50, "p95": p95, "p99": p99, "cpu": float(np.median(processor)) * 1000 * share}
+    return {name: round(float(value), 3) for name, value in figures.items()}
+
+
+def stages(analyzer: Analyzer, clip: Path, times: int) -> dict[str, dict[str, float]]:
+    """`timed` figures of every stage that ``analyzer`` goes through, each by itself.
+
+    decode: a second of the clip's pictures and sound; detect: one picture; face: one crop; voice: a window of 3 s;
+    text: a sentence, by language; fusion: one window.
+    """
+    from affuse.experts.face import default_detector
+    from affuse.media import SAMPLE_RATE, Recording
+    from affuse.testing import synthetic
+    from affuse.timeline import Timeline
+
+    recording = Recording.open(clip)
+    seconds = max(1.0, recording.duration)
+
+    def decode() -> None:
+        timeline = Timeline((recording.span,))
+        if recording.has_frames:
+            list(recording.frames(np.arange(0, recording.duration, 1 / _RATE)))
+        if recording.has_sound:
+            list(recording.sound(timeline))
+
+    detector, picture = default_detector(), synthetic.drawn_face()
+    experts: dict[str, Any] = dict(analyzer.experts)
+    figures = {
+        "decode": timed(decode, max(3, times // 20), 1 / seconds),
+        "detect": timed(lambda: detector.detect(picture), times),
+    }
+    inputs = {
+        "face": ("face", synthetic.pictures()[:1]),
+        "voice": ("voice", synthetic.speech(3.0, 140)[: 3 * SAMPLE_RATE]),
+        "text (en)": ("text", list(synthetic.SENTENCES["en"][:1])),
+        "text (zh)": ("text", list(synthetic.SENTENCES["zh"][:1])),
+    }
+    for stage, (modality, value) in inputs.items():
+        ask = getattr(experts.get(modality), "classify", None)
+        if ask is not None:
+            figures[stage] = timed(lambda ask=ask, value=value: ask(value), times)  # type: ignore[misc]
+    return figures | {"fusion": timed(_fusion(analyzer), times)}
+
+
+def _fusion(analyzer: Analyzer) -> Callable[[], Any]:
+    from affuse.experts.base import ExpertOutput
+    from affuse.timeline import Segment, Timeline
+
+    timeline = Timeline((Segment(0.0, 3.0),))
+    readings = {}
+    for modality, expert in analyzer.experts.items():
+        k = len(expert.labels)
+        readings[modality] = ExpertOutput(np.linspace(1, 2, k)[None] / (1.5 * k), ("",))
+    return lambda: analyzer.fuse(readings, timeline)
+
+
+def _answer(request: Request, folder: Path) -> dict[str, Any]:
+    import resource
+
+    import cv2
+
+    from affuse.analyzer.analyzer import Analyzer
+    from affuse.media import Recording
+    from affuse.testing import synthetic
+
+    cv2.setNumThreads(int(os.environ["AFFUSE_THREADS"]))
+    clip = Path(request.clip) if request.clip else synthetic.write_clip(folder / "drawn.mp4")
+    transcript = request.transcript
+    if request.clip is None:
+        transcript = str(folder / "words.srt")
+        Path(transcript).write_text(
+            f"1\n00:00:00,500 --> 00:00:03,000\n{synthetic.SENTENCES['en'][0]}\n", encoding="utf-8"
+        )
+    analyzer = Analyzer() if request.bundle is None else Analyzer.from_bundle(request.bundle)
+    duration = Recording.open(clip).duration
+    whole = timed(lambda: analyzer.analyze(clip, transcript), request.analyses)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    evidence = analyzer.analyze(clip, transcript).verdicts
+    return {
+        "clip": {"name": clip.name, "seconds": round(duration, 2)},
+        "stages": stages(analyzer, clip, request.times),
+        "analysis": whole,
+        "times_real_time": round(duration / (whole["p50"] / 1000), 1),
+        "peak_mb": round(peak),
+        "windows": len(evidence),
+        "heard": {m: sum(v.evidence[m].probabilities is not None for v in evidence) for m in analyzer.experts},
+    }
+
+
+def _main() -> None:
+    request = Request(**json.load(sys.stdin))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(_answer(request, Path(folder))))
+    except AffuseError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    _main()

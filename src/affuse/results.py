@@ -1,0 +1,253 @@
+"""The answer of affuse: verdicts over time with the evidence behind them, and how they become tables and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affuse.labels import EKMAN
+from affuse.timeline import Segment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SCHEMA_ID", "Analysis", "Cue", "Evidence", "Person", "Source", "Verdict"]
+
+SCHEMA_ID = "affuse/analysis/1"
+
+# Probabilities leave affuse with this many decimals, so that the last bits of a sum never show up as a difference.
+_DECIMALS = 6
+_ROWS_AT_ONCE = 200  # of a table in the making: rows of Python numbers take ten times the space of a table's
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one modality says in one window: probabilities over `EKMAN`, or the reason why it says nothing.
+
+    ``probabilities`` has shape (7,) or is None; ``reason`` is empty exactly where there are probabilities.
+    ``share`` is the modality's Shapley share in the fused answer (signed; the shares of a verdict add up to the
+    gain in the log-odds of its label over the prior), None where the modality is absent. An expert that judges
+    sentiment only has a share without probabilities.
+    """
+
+    probabilities: np.ndarray | None
+    reason: str = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The fused answer for one person and one stretch of time.
+
+    ``fused`` (7,) over `EKMAN`, ``label`` and ``confidence`` are None where no modality has evidence. ``sentiment``
+    lies in -1…1, also where an expert judges nothing but sentiment. ``conflict`` is the Jensen-Shannon divergence
+    between the modalities in 0…1, None with fewer than two; ``conflict_text`` says in words who disagrees with whom,
+    and is empty where the conflict is unremarkable. ``prior`` is the log-odds that the label had before anything was
+    seen: together with the modalities' shares it adds up to the log-odds of the answer.
+    """
+
+    segment: Segment
+    person: str | None
+    evidence: Mapping[str, Evidence]
+    fused: np.ndarray | None
+    label: str | None
+    confidence: float | None
+    sentiment: float | None
+    conflict: float | None = None
+    conflict_text: str = ""
+    prior: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as plain dicts and numbers, as it stands in the JSON of an analysis."""
+        return {
+            "start": _rounded(self.segment.start),
+            "end": _rounded(self.segment.end),
+            "person": self.person,
+            "label": self.label,
+            "confidence": _rounded(self.confidence),
+            "sentiment": _rounded(self.sentiment),
+            "conflict": _rounded(self.conflict),
+            "conflict_text": self.conflict_text,
+            "prior": _rounded(self.prior),
+            "fused": _mapping(self.fused),
+            "evidence": {
+                name: {
+                    "probabilities": _mapping(e.probabilities),
+                    "reason": e.reason,
+                    "share": _rounded(e.share),
+                }
+                for name, e in self.evidence.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Words with their time, and the language that they were read in (None where it is not supported)."""
+
+    segment: Segment
+    text: str
+    language: str | None
+
+
+@dataclass(frozen=True)
+class Person:
+    """A face followed through time.
+
+    ``boxes`` (m, 4) are x, y, width, height as fractions of the picture at ``times`` (m,) in seconds; NaN where none is
+    kept.
+    """
+
+    id: str
+    times: np.ndarray
+    boxes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was analysed; ``duration`` in seconds, 0 for a picture or a text. ``path`` is None for bare text."""
+
+    name: str
+    path: Path | None
+    duration: float
+    kind: str  # "video", "audio", "picture" or "text"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that affuse found in one recording.
+
+    ``verdicts`` holds one entry a window and person, in order of time; ``summaries`` one a person for the whole
+    recording, the person seen most first. ``settings`` names window, hop, experts with the checksums of their weights,
+    and the fuser.
+    """
+
+    source: Source
+    verdicts: Sequence[Verdict]
+    summaries: Sequence[Verdict]
+    persons: Sequence[Person]
+    cues: Sequence[Cue]
+    modalities: Sequence[str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def summary(self) -> Verdict:
+        """The answer for the whole recording (for the person seen most, where there are several)."""
+        return self.summaries[0]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a window and person: start, end, person, face_anger, …, fused_neutral, label, conflict…"""
+        import pandas as pd  # takes a third of a second, and JSON needs none of it
+
+        words = ("person", "label", "conflict_text", *(f"{m}_reason" for m in self.modalities))
+        parts = []
+        for first in range(0, max(1, len(self.verdicts)), _ROWS_AT_ONCE):
+            part = pd.DataFrame([self._row(v) for v in self.verdicts[first : first + _ROWS_AT_ONCE]])
+            # A column without a single number would be of objects, and a mean over a folder's tables would fail.
+            parts.append(part.astype({name: float for name in part if name not in words}))
+        return pd.concat(parts, ignore_index=True)
+
+    def _row(self, verdict: Verdict) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "start": round(verdict.segment.start, _DECIMALS),
+            "end": round(verdict.segment.end, _DECIMALS),
+            "person": verdict.person,
+        }
+        for modality in self.modalities:
+            row |= _columns(modality, verdict.evidence[modality].probabilities)
+        row |= _columns("fused", verdict.fused)
+        row |= {
+            "label": verdict.label,
+            "confidence": _rounded(verdict.confidence),
+            "sentiment": _rounded(verdict.sentiment),
+            "conflict": _rounded(verdict.conflict),
+            "conflict_text": verdict.conflict_text,
+        }
+        for modality in self.modalities:
+            row[f"{modality}_share"] = _rounded(verdict.evidence[modality].share)
+            row[f"{modality}_reason"] = verdict.evidence[modality].reason
+        return row
+
+    def to_dict(self) -> dict[str, Any]:
+        """The analysis as plain lists, dicts and numbers, valid under the published schema (`affuse.report.schema`)."""
+        return self.header() | {"windows": list(self.windows())}
+
+    def header(self) -> dict[str, Any]:
+        """What `to_dict` holds besides the windows."""
+        return {
+            "schema": SCHEMA_ID,
+            "source": {
+                "name": self.source.name,
+                "kind": self.source.kind,
+                "duration": round(self.source.duration, _DECIMALS),
+            },
+            "labels": list(EKMAN.labels),
+            "modalities": list(self.modalities),
+            "settings": dict(self.settings),
+            "notes": list(self.notes),
+            "persons": [_person(p) for p in self.persons],
+            "cues": [
+                {
+                    "start": round(c.segment.start, _DECIMALS),
+                    "end": round(c.segment.end, _DECIMALS),
+                    "text": c.text,
+                    "language": c.language,
+                }
+                for c in self.cues
+            ],
+            "summary": [v.to_dict() for v in self.summaries],
+        }
+
+    def windows(self) -> Iterator[dict[str, Any]]:
+        """The windows of `to_dict` one by one: all at once they take ten times the memory of the verdicts."""
+        return (verdict.to_dict() for verdict in self.verdicts)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The analysis as JSON text; the same input gives the same text."""
+        return "".join(self.json_pieces(indent))
+
+    def json_pieces(self, indent: int | None = None) -> Iterator[str]:
+        """The text of `to_json` in pieces, for writing a long recording."""
+        encode = json.JSONEncoder(ensure_ascii=False, indent=indent, allow_nan=False).encode
+        gap = ", " if indent is None else ",\n" + 2 * indent * " "
+        empty = encode(self.header() | {"windows": []})
+        yield empty.removesuffix("[]}" if indent is None else "[]\n}")
+        yield "[" if indent is None or not self.verdicts else "[\n" + 2 * indent * " "
+        for number, window in enumerate(self.windows()):
+            text = encode(window)
+            yield (gap if number else "") + (text if indent is None else text.replace("\n", "\n" + 2 * indent * " "))
+        yield "]}" if indent is None or not self.verdicts else "\n" + indent * " " + "]\n}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), _DECIMALS)
+
+
+def _columns(prefix: str, probabilities: np.ndarray | None) -> dict[str, float | None]:
+    values = [None] * len(EKMAN) if probabilities is None else [_rounded(p) for p in probabilities]
+    return {f"{prefix}_{label}": value for label, value in zip(EKMAN.labels, values, strict=True)}
+
+
+def _mapping(probabilities: np.ndarray | None) -> dict[str, float | None] | None:
+    if probabilities is None:
+        return None
+    return {label: _rounded(p) for label, p in zip(EKMAN.labels, probabilities, strict=True)}
+
+
+def _person(person: Person) -> dict[str, Any]:
+    return {
+        "id": person.id,
+        "first": _rounded(person.times[0]),
+        "last": _rounded(person.times[-1]),
+        "boxes": [
+            {"time": _rounded(t), "x": _rounded(x), "y": _rounded(y), "width": _rounded(w), "height": _rounded(h)}
+            for t, (x, y, w, h) in zip(person.times, person.boxes, strict=True)
+            if not np.isnan(x)
+        ],
+    }
