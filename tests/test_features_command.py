@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from affuse.data.predictions import read_table
 from affuse.errors import ConfigError
 from affuse.evaluation.feature_comparison import FeatureData, compare_features
 from affuse.features import Measured, make
 from affuse.fusion.early import Concatenation
 from affuse.fusion.late import LateFusion
+from affuse.tables import read_table
 from command import Run, caller
 
 PAGE = Path(__file__).parent.parent / "docs" / "features.md"

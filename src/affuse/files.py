@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from affuse.errors import OutputError
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "write_json", "write_text"]
 
 
 @contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
     """Yield a temporary path beside every one of ``paths``; on success they replace them, on failure they vanish.
 
-    Missing folders are made. Raises OutputError where a folder cannot be made or written.
+    Parameters
+    ----------
+    *paths : Path
+        Files to write; missing folders are made.
+
+    Yields
+    ------
+    list of Path
+        Temporary files, in the order of ``paths``.
+
+    Raises
+    ------
+    OutputError
+        If a folder cannot be made or written.
+
+    Examples
+    --------
+    >>> with replacing(Path("answer.txt")) as (part,):
+    ...     _ = part.write_text("42")
+    >>> Path("answer.txt").read_text()
+    '42'
     """
     parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
     try:
@@ -32,6 +54,57 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     finally:
         for part in parts:
             _discard(part)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where; missing folders are made.
+    text : str
+        What.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+
+    Examples
+    --------
+    >>> write_text(Path("notes.txt"), "calm")
+    >>> Path("notes.txt").read_text()
+    'calm'
+    """
+    with replacing(path) as (part,):
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write a value as a JSON file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where; missing folders are made.
+    value : object
+        Dicts, lists, strings, numbers and None.
+    indent : int or None
+        Spaces of a level; None writes one line.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+
+    Examples
+    --------
+    >>> write_json(Path("facts.json"), {"accuracy": 0.7}, indent=None)
+    >>> Path("facts.json").read_text()
+    '{"accuracy": 0.7}\\n'
+    """
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
 def _sentence(path: Path, error: OSError) -> str:

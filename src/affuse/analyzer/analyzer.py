@@ -131,7 +131,7 @@ def make_analyzer(
 
 
 def _features(path: Path) -> FeatureTable:
-    from affuse.data.predictions import read_table  # knows every corpus, which most analyses do without
+    from affuse.tables import read_table  # knows every corpus, which most analyses do without
 
     return FeatureTable(read_table(path, KEYS), path.name)
 

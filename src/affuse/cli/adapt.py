@@ -53,9 +53,9 @@ def adapt(
     """
     from affuse.analyzer.analyzer import make_analyzer
     from affuse.cli.analyze import parse_experts, recognise_words
-    from affuse.cli.progress import progress_bar
     from affuse.evaluation.adapting import adapt_fuser
     from affuse.evaluation.manifest import read_manifest
+    from affuse.progress import progress_bar
 
     _check_place(out)
     rows = read_manifest(manifest)

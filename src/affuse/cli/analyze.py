@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affuse.cli.options import Adapt, AsrModel, Bundle, Context, Fuser, PriorOption, Transcribe
-from affuse.cli.progress import progress_bar
 from affuse.errors import AffuseError, ConfigError, MediaError
+from affuse.progress import progress_bar
 from affuse.timeline import DEFAULT_WINDOW
 
 if TYPE_CHECKING:

@@ -128,8 +128,8 @@ def _folder(data: Path | None) -> Path:
 
 
 def _evaluate(rows: Manifest, analyzer: Analyzer, by: Sequence[str], adapt: str) -> ProductEvaluation:
-    from affuse.cli.progress import progress_bar
     from affuse.evaluation.recordings import evaluate_product
+    from affuse.progress import progress_bar
 
     with progress_bar(rows.name) as bar:
         report = None if bar is None else (lambda share: bar("clips", share))

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from affuse.cli.progress import progress_bar
 from affuse.errors import ConfigError, OutputError
+from affuse.progress import progress_bar
 
 __all__ = ["app"]
 
@@ -111,7 +111,7 @@ def extract(
         step = None if move is None else (lambda name, done, n: move(name, done / n))
         table = feature_table(rows, extractors, store, step)
 
-    from affuse.cli.fuse import write_table
+    from affuse.tables import write_table
 
     write_table(table, out)
     gaps = [f"{e.name} {int((table[f'{e.name} reason'] != '').sum())}" for e in extractors]

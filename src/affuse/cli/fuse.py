@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from affuse.data.predictions import Predictions
     from affuse.evaluation.fused_tables import Fused
 
-__all__ = ["fuse", "write_table"]
+__all__ = ["fuse"]
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -77,6 +77,8 @@ def fuse(
         save_fuser(fused, save)
         facts["saved"] = str(save)
     if out is not None:
+        from affuse.tables import write_table
+
         write_table(table, out)
     _report(facts, table, out, as_json)
 
@@ -97,30 +99,6 @@ def _check_adapt(adapt: str, group: str | None) -> None:
         raise ConfigError(f"unknown --adapt {adapt!r}; known: none, person")
     if adapt == "person" and group is None:
         raise ConfigError("--adapt person needs to know who each row is about; name the column by --group")
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as its suffix says, atomically. Raises OutputError where the place cannot be written."""
-    from affuse.files import replacing
-
-    with replacing(path) as (part,):
-        if path.suffix.lower() == ".parquet":
-            _write_parquet(table, part)
-        else:
-            table.to_csv(part, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-
-
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    from arro3.core import Array, DataType, Table
-    from arro3.io import write_parquet
-    from pandas.api.types import is_numeric_dtype
-
-    columns = {}
-    for name in table:
-        values = table[name].astype(object).where(table[name].notna(), None).tolist()
-        numbers = is_numeric_dtype(table[name].dtype)
-        columns[str(name)] = Array(values, DataType.float64() if numbers else DataType.utf8())
-    write_parquet(Table.from_pydict(columns), path)
 
 
 def save_fuser(fused: Fused, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affuse.errors import ConfigError, DataError
+from affuse.tables import GAPS, ID_COLUMNS, LABEL_COLUMNS, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,6 @@ __all__ = [
     "read_label_map",
     "read_predictions",
     "read_ravdess_folds",
-    "read_table",
     "read_targets",
 ]
 
@@ -36,12 +35,9 @@ CREMAD_MODALITIES = ("voice", "face")
 EMOTIONTALK_MODALITIES = ("words", "voice", "face")
 EMOTIONTALK_LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
 
-ID_COLUMNS = ("id", "clip", "name")
-LABEL_COLUMNS = ("label", "target", "emotion", "sentiment")
 
 # How far a row's sum may be from 1: wide enough for files with three decimals and a dozen classes.
 _TOLERANCE = 1e-2
-_GAPS = ["", "nan", "NaN", "NA", "null", "None"]
 
 LabelMap = Mapping[str, Mapping[str, str]]
 """New names of labels by modality; those under the empty name hold for every file."""
@@ -104,79 +100,6 @@ class Predictions:
     def labelled(self) -> Predictions:
         """The rows whose true label is known."""
         return self.select(self.targets >= 0)
-
-
-def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV, TSV or Parquet file as a table; the ``text_columns`` and the first column stay as they are written.
-
-    Raises DataError where the file is missing, empty, not a table, or names a column twice.
-    """
-    if not path.is_file():
-        state = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"{path} {state}; a CSV, TSV or Parquet file is needed")
-    table = _read_parquet(path) if path.suffix.lower() in {".parquet", ".pq"} else _read_text(path, text_columns)
-    if table.empty:
-        raise DataError(f"{path} holds no rows")
-    return table
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    import pandas as pd  # takes a third of a second, and --help does without
-    from arro3.io import read_parquet
-
-    magic = b"PAR1"
-    with path.open("rb") as file:
-        head = file.read(len(magic))
-        file.seek(-min(len(magic), path.stat().st_size), 2)
-        if not head == file.read() == magic:
-            raise DataError(f"{path} is not a Parquet file, or not all of it is there")
-    try:
-        table = read_parquet(path).read_all()
-    except BaseException as error:  # a broken file makes arro3 panic, which is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        raise DataError(f"{path} is a broken Parquet file: {_first_line(error)}") from error
-    return pd.DataFrame({str(name): _column(table.column(name)) for name in table.column_names})
-
-
-def _column(column: Any) -> Any:
-    try:
-        return column.to_numpy()
-    except (ValueError, NotImplementedError):  # nulls and categories
-        return [value.as_py() for value in column]
-
-
-def _read_text(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, delimiter=separator), [])
-        if not any(name.strip() for name in header):
-            raise DataError(f"{path} is empty; a table with a header is needed")
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise DataError(f"{path} names the column {twice[0]!r} twice")
-        text = {*header[:1], *text_columns, *(c for c in header if c.lower() in (*ID_COLUMNS, *LABEL_COLUMNS))}
-        return pd.read_csv(
-            path,
-            sep=separator,
-            encoding="utf-8-sig",
-            dtype={name: str for name in header if name in text},
-            na_values={name: _GAPS for name in header if name not in text},
-            keep_default_na=False,
-            index_col=False,
-            low_memory=False,
-        )
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save the table as UTF-8 or Parquet") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error, OSError) as error:
-        raise DataError(f"{path} is not a table: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def read_predictions(
@@ -311,7 +234,7 @@ def read_label_map(path: Path) -> dict[str, dict[str, str]]:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; --map names a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path} is not a TOML file: {_first_line(error)}") from error
+        raise DataError(f"{path} is not a TOML file: {str(error).splitlines()[0]}") from error
     tables = {"": {k: v for k, v in values.items() if not isinstance(v, dict)}}
     tables |= {k: v for k, v in values.items() if isinstance(v, dict)}
     for table in tables.values():
@@ -345,7 +268,7 @@ def read_targets(
     if group_column is not None and group_column not in table.columns:
         raise DataError(f"{path} has no column {group_column!r} as --group says; its columns: {listed}")
     renames = (label_map or {}).get("", {})
-    labels = {i: renames.get(v, v) for i, v in zip(ids, table[label_column].astype(str), strict=True) if v not in _GAPS}
+    labels = {i: renames.get(v, v) for i, v in zip(ids, table[label_column].astype(str), strict=True) if v not in GAPS}
     groups = None if group_column is None else dict(zip(ids, table[group_column].astype(str), strict=True))
     return Targets(path, labels, groups)
 
@@ -526,11 +449,11 @@ def read_emotiontalk(data: Path, part: str = "valid") -> Predictions:
             raise DataError(f"{path} holds no row whose split is {part!r}")
     verdicts = table[list(EMOTIONTALK_MODALITIES)].to_numpy(dtype=str)
     labels = EMOTIONTALK_LABELS
-    unknown = sorted({*verdicts.ravel(), *table["label"].astype(str)} - {*labels, *_GAPS})
+    unknown = sorted({*verdicts.ravel(), *table["label"].astype(str)} - {*labels, *GAPS})
     if unknown:
         raise DataError(f"{path}: {str(unknown[0])!r} is none of the labels {', '.join(labels)}")
     P = (verdicts[:, :, None] == np.array(labels)).astype(float)
-    P[np.isin(verdicts, _GAPS)] = np.nan
+    P[np.isin(verdicts, GAPS)] = np.nan
     pairs = table["dialogue"].astype(str).str.split("/").str[0].to_numpy()
     return _own_table(table, path, EMOTIONTALK_MODALITIES, labels, P, pairs)
 

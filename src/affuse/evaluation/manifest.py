@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from affuse.data.predictions import LABEL_COLUMNS, read_table
 from affuse.errors import DataError
 from affuse.labels import EKMAN, SYNONYMS, LabelSpace, recognise, to_emotions
 from affuse.media import Excerpt, Picture, Recording
 from affuse.media.transcript import TRANSCRIPT_SUFFIXES, spread
+from affuse.tables import LABEL_COLUMNS, read_table
 
 __all__ = ["Clip", "Manifest", "common_label", "read_manifest"]
 

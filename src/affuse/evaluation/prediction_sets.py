@@ -187,7 +187,8 @@ def from_manifest(
 
 
 def _parts_of(path: Path, id_column: str | None, group_column: str | None) -> dict[str, Predictions]:
-    from affuse.data.predictions import align, join, read_predictions, read_table, read_targets
+    from affuse.data.predictions import align, join, read_predictions, read_targets
+    from affuse.tables import read_table
 
     table = read_table(path, ["modality", "path", "fold"])
     missing = [c for c in ("modality", "path") if c not in table.columns]

@@ -14,8 +14,8 @@ import numpy as np
 from affuse.data.corpora import SPLITS, Dataset, load, names
 from affuse.data.own.rows import Rows
 from affuse.data.own.samples import Sample
-from affuse.data.predictions import read_table
 from affuse.errors import DataError
+from affuse.tables import read_table
 
 __all__ = ["read_corpus", "recognise_corpus"]
 

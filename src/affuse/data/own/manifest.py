@@ -17,10 +17,10 @@ import numpy as np
 
 from affuse.data.own.rows import Problem, Rows, split_name
 from affuse.data.own.samples import DataOptions, Sample
-from affuse.data.predictions import read_table
 from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
 from affuse.media.transcript import decode_text
+from affuse.tables import read_table
 
 __all__ = ["TABLE_SUFFIXES", "read_manifest"]
 

@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["progress_bar"]
+__all__ = ["Progress", "progress_bar"]
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done, such as a modality, and how much of it is done, from 0 to 1."""
 
 _PATIENCE = 2.0  # seconds
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[str, float], None] | None]:
+def progress_bar(title: str) -> Iterator[Progress | None]:
     """Yield a function ``(modality, share)`` that moves the bar, or None where standard error is no terminal."""
     if not sys.stderr.isatty():
         yield None
