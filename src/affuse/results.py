@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affuse.labels import EKMAN
+from affuse.labels import EKMAN, LabelSpace
 from affuse.timeline import Segment
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _ROWS_AT_ONCE = 200  # of a table in the making: rows of Python numbers take ten
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one modality says in one window: probabilities over `EKMAN`, or the reason why it says nothing.
+    """What one modality says in one window: probabilities over the labels of the analysis, or why it says nothing.
 
-    ``probabilities`` has shape (7,) or is None; ``reason`` is empty exactly where there are probabilities.
+    ``probabilities`` has shape (k,) or is None; ``reason`` is empty exactly where there are probabilities.
     ``share`` is the modality's Shapley share in the fused answer (signed; the shares of a verdict add up to the
     gain in the log-odds of its label over the prior), None where the modality is absent. An expert that judges
     sentiment only has a share without probabilities.
@@ -44,8 +44,9 @@ class Evidence:
 class Verdict:
     """The fused answer for one person and one stretch of time.
 
-    ``fused`` (7,) over `EKMAN`, ``label`` and ``confidence`` are None where no modality has evidence. ``sentiment``
-    lies in -1…1, also where an expert judges nothing but sentiment. ``conflict`` is the Jensen-Shannon divergence
+    ``fused`` (k,) over the labels of the analysis, ``label`` and ``confidence`` are None where no modality has
+    evidence. ``sentiment`` lies in -1…1, also where an expert judges nothing but sentiment; None where nobody judges
+    it and the labels imply none. ``conflict`` is the Jensen-Shannon divergence
     between the modalities in 0…1, None with fewer than two; ``conflict_text`` says in words who disagrees with whom,
     and is empty where the conflict is unremarkable. ``prior`` is the log-odds that the label had before anything was
     seen: together with the modalities' shares it adds up to the log-odds of the answer.
@@ -62,8 +63,18 @@ class Verdict:
     conflict_text: str = ""
     prior: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The verdict as plain dicts and numbers, as it stands in the JSON of an analysis."""
+    def to_dict(self, labels: LabelSpace = EKMAN) -> dict[str, Any]:
+        """The verdict as plain dicts and numbers, as it stands in the JSON of an analysis.
+
+        Parameters
+        ----------
+        labels : LabelSpace
+            Names of the columns of ``fused``: the `Analysis.labels` of its analysis.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "start": _rounded(self.segment.start),
             "end": _rounded(self.segment.end),
@@ -74,10 +85,10 @@ class Verdict:
             "conflict": _rounded(self.conflict),
             "conflict_text": self.conflict_text,
             "prior": _rounded(self.prior),
-            "fused": _mapping(self.fused),
+            "fused": _mapping(self.fused, labels),
             "evidence": {
                 name: {
-                    "probabilities": _mapping(e.probabilities),
+                    "probabilities": _mapping(e.probabilities, labels),
                     "reason": e.reason,
                     "share": _rounded(e.share),
                 }
@@ -124,7 +135,7 @@ class Analysis:
 
     ``verdicts`` holds one entry a window and person, in order of time; ``summaries`` one a person for the whole
     recording, the person seen most first. ``settings`` names window, hop, experts with the checksums of their weights,
-    and the fuser.
+    and the fuser. ``labels`` names the columns of all probabilities: `EKMAN`, or the own labels of the experts.
     """
 
     source: Source
@@ -135,6 +146,7 @@ class Analysis:
     modalities: Sequence[str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    labels: LabelSpace = EKMAN
 
     @property
     def summary(self) -> Verdict:
@@ -160,8 +172,8 @@ class Analysis:
             "person": verdict.person,
         }
         for modality in self.modalities:
-            row |= _columns(modality, verdict.evidence[modality].probabilities)
-        row |= _columns("fused", verdict.fused)
+            row |= _columns(modality, verdict.evidence[modality].probabilities, self.labels)
+        row |= _columns("fused", verdict.fused, self.labels)
         row |= {
             "label": verdict.label,
             "confidence": _rounded(verdict.confidence),
@@ -187,7 +199,7 @@ class Analysis:
                 "kind": self.source.kind,
                 "duration": round(self.source.duration, _DECIMALS),
             },
-            "labels": list(EKMAN.labels),
+            "labels": list(self.labels.labels),
             "modalities": list(self.modalities),
             "settings": dict(self.settings),
             "notes": list(self.notes),
@@ -201,12 +213,12 @@ class Analysis:
                 }
                 for c in self.cues
             ],
-            "summary": [v.to_dict() for v in self.summaries],
+            "summary": [v.to_dict(self.labels) for v in self.summaries],
         }
 
     def windows(self) -> Iterator[dict[str, Any]]:
         """The windows of `to_dict` one by one: all at once they take ten times the memory of the verdicts."""
-        return (verdict.to_dict() for verdict in self.verdicts)
+        return (verdict.to_dict(self.labels) for verdict in self.verdicts)
 
     def to_json(self, indent: int | None = None) -> str:
         """The analysis as JSON text; the same input gives the same text."""
@@ -229,15 +241,15 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), _DECIMALS)
 
 
-def _columns(prefix: str, probabilities: np.ndarray | None) -> dict[str, float | None]:
-    values = [None] * len(EKMAN) if probabilities is None else [_rounded(p) for p in probabilities]
-    return {f"{prefix}_{label}": value for label, value in zip(EKMAN.labels, values, strict=True)}
+def _columns(prefix: str, probabilities: np.ndarray | None, labels: LabelSpace) -> dict[str, float | None]:
+    values = [None] * len(labels) if probabilities is None else [_rounded(p) for p in probabilities]
+    return {f"{prefix}_{label}": value for label, value in zip(labels.labels, values, strict=True)}
 
 
-def _mapping(probabilities: np.ndarray | None) -> dict[str, float | None] | None:
+def _mapping(probabilities: np.ndarray | None, labels: LabelSpace) -> dict[str, float | None] | None:
     if probabilities is None:
         return None
-    return {label: _rounded(p) for label, p in zip(EKMAN.labels, probabilities, strict=True)}
+    return {label: _rounded(p) for label, p in zip(labels.labels, probabilities, strict=True)}
 
 
 def _person(person: Person) -> dict[str, Any]:
