@@ -22,8 +22,8 @@ import pandas as pd
 
 from affuse.data.corpora.base import find_folder
 from affuse.errors import DataError
-from affuse.evaluation.comparison import compare
-from affuse.evaluation.protocol import Fold, Protocol, Rows
+from affuse.evaluation.comparison import compare_fusers
+from affuse.evaluation.protocol import Fold, PredictionData, Protocol
 from affuse.files import replacing
 from affuse.fusion import registry
 from affuse.labels import RAVDESS, VOICE, restrict
@@ -101,8 +101,8 @@ def protocol(clips: Clips, classifier: Any) -> Protocol:
         folds.append(
             Fold(
                 f"fold {k}",
-                Rows(np.stack([clips.voice[fit], seen], axis=1), y, clips.actors[fit]),
-                Rows(np.stack([clips.voice[asked], new], axis=1), clips.y[asked], clips.actors[asked]),
+                PredictionData(np.stack([clips.voice[fit], seen], axis=1), y, clips.actors[fit]),
+                PredictionData(np.stack([clips.voice[asked], new], axis=1), clips.y[asked], clips.actors[asked]),
             )
         )
     return Protocol("ravdess, voice and action units", ("voice", "action units"), RAVDESS.labels, tuple(folds))
@@ -153,7 +153,7 @@ def _main() -> None:
     parser.add_argument("--report", type=Path, help="page of Markdown to write")
     options = parser.parse_args()
     measured = protocol(read_clips(options.data, options.voice), action_unit_classifier())
-    facts = compare(measured, {name: registry.make(name) for name in METHODS}, "auto").to_dict()
+    facts = compare_fusers(measured, {name: registry.make(name) for name in METHODS}, "auto").to_dict()
     text = page(facts, measured)
     if options.report is not None:
         with replacing(options.report) as (part,):

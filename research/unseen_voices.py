@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from affuse.analyzer.analyzer import Analyzer
-from affuse.evaluation.collections import known_set
+from affuse.evaluation.corpora import corpus_manifest
 from affuse.evaluation.manifest import Manifest
-from affuse.evaluation.product import product_report
-from affuse.evaluation.recordings import evaluate_product
+from affuse.evaluation.product import evaluate_product
+from affuse.evaluation.product_measures import product_report
 from affuse.experts.voice import VoiceExpert
 from affuse.labels import EKMAN
 from recipes.fuser import Rows, learn, voice_rows
@@ -53,7 +53,7 @@ def _analyzer(rows: Rows, held_out: np.ndarray, weights: Path) -> Analyzer:
 
 
 def _report(data: Path, corpus: str, fold_of: dict[str, int], analyzers: list[Analyzer], adapt: str) -> dict[str, Any]:
-    clips = [clip for split in ("train", "valid") for clip in known_set(corpus, data, split).clips]
+    clips = [clip for split in ("train", "valid") for clip in corpus_manifest(corpus, data, split).clips]
     P, fused, targets, persons = [], [], [], []
     for k, analyzer in enumerate(analyzers):
         own = [clip for clip in clips if clip.path is not None and fold_of[clip.path.stem] == k]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.evaluation.comparison import compare
-from affuse.evaluation.prediction_sets import from_dataset
+from affuse.evaluation.benchmarks import from_dataset
+from affuse.evaluation.comparison import compare_fusers
 from affuse.fusion import registry
 
 PAGE = """\
@@ -124,7 +124,7 @@ def plain_product(data: Path) -> float:
     protocol = from_dataset("ravdess_posteriors", data, [0, 1, 2, 3], "valid", [0]).protocol
     k = len(protocol.labels)
     product = registry.make("product", prior=np.full(k, 1 / k))
-    return 100 * float(compare(protocol, {"product": product}, "product").to_dict()["auto"]["accuracy"])
+    return 100 * float(compare_fusers(protocol, {"product": product}, "product").to_dict()["auto"]["accuracy"])
 
 
 def main() -> None:

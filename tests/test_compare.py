@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from affuse.cli.compare import parse_folds
 from affuse.errors import ConfigError, DataError
-from affuse.evaluation.comparison import compare, drop_at_random, noisy
+from affuse.evaluation.comparison import compare_fusers, drop_at_random, noisy
 from affuse.evaluation.intervals import cluster_bootstrap, fold_weights, t_interval
-from affuse.evaluation.protocol import Fold, Protocol, Rows, group_folds, leave_one_part_out
+from affuse.evaluation.protocol import Fold, PredictionData, Protocol, group_folds, leave_one_part_out
 from affuse.evaluation.significance import holm, mcnemar, paired_permutation
 from command import Run, caller
 
@@ -112,7 +112,7 @@ def test_holm_by_hand() -> None:
 # --- protocol ---
 
 
-def rows(n: int = 60, groups: int = 6, seed: int = 0) -> Rows:
+def rows(n: int = 60, groups: int = 6, seed: int = 0) -> PredictionData:
     """Two experts of three labels: the first is right on 80 % of rows, the second on 60 %, and as sure as that."""
     rng = np.random.default_rng(seed)
     y = rng.integers(3, size=n)
@@ -121,7 +121,7 @@ def rows(n: int = 60, groups: int = 6, seed: int = 0) -> Rows:
         said = np.where(rng.random(n) < skill, y, (y + rng.integers(1, 3, size=n)) % 3)
         P[:, j] = (1 - skill) / 2
         P[np.arange(n), j, said] = skill
-    return Rows(P, y, np.arange(n) % groups)
+    return PredictionData(P, y, np.arange(n) % groups)
 
 
 def test_folds_share_no_group() -> None:
@@ -130,7 +130,7 @@ def test_folds_share_no_group() -> None:
     assert len(folds) == 6
     assert sum(len(fold.test) for fold in folds[:3]) == len(data)
     for fold in folds:
-        assert not set(fold.fit.groups) & set(fold.test.groups)
+        assert not set(fold.train.groups) & set(fold.test.groups)
     with pytest.raises(DataError, match="0 is both learned on and asked about"):
         Fold("bad", data, data)
     with pytest.raises(DataError, match="7 folds need as many groups; got 6"):
@@ -141,7 +141,7 @@ def test_every_part_is_learned_on_the_others() -> None:
     data = rows()
     parts = {str(g): data.select(data.groups == g) for g in range(3)}
     folds = leave_one_part_out(parts)
-    assert [set(fold.fit.groups) for fold in folds] == [{1, 2}, {0, 2}, {0, 1}]
+    assert [set(fold.train.groups) for fold in folds] == [{1, 2}, {0, 2}, {0, 1}]
     with pytest.raises(DataError, match="two are needed; got 1"):
         leave_one_part_out({"0": parts["0"]})
 
@@ -155,7 +155,7 @@ def protocol() -> Protocol:
 
 
 def test_accuracies_are_those_of_the_rows(protocol: Protocol) -> None:
-    facts = compare(protocol, {"mean": Mean()}, "mean").to_dict()
+    facts = compare_fusers(protocol, {"mean": Mean()}, "mean").to_dict()
     P = np.concatenate([fold.test.P for fold in protocol.folds])
     y = np.concatenate([fold.test.y for fold in protocol.folds])
     face, voice = (float((P[:, j].argmax(axis=1) == y).mean()) for j in range(2))
@@ -176,8 +176,10 @@ def test_accuracies_are_those_of_the_rows(protocol: Protocol) -> None:
 def test_confidence_rise_by_hand() -> None:
     # Both say a: .8 and .6, mean .7. Without the voice .8 (+.1), without the face .6 (-.1): mean change 0, half rise.
     P = np.tile([[0.8, 0.2], [0.6, 0.4]], (4, 1, 1))
-    data = Rows(P, np.array([0, 1, 0, 1]), np.arange(4))
-    found = compare(Protocol("x", ("f", "v"), ("a", "b"), group_folds(data, 2)), {"mean": Mean()}, "mean").to_dict()
+    data = PredictionData(P, np.array([0, 1, 0, 1]), np.arange(4))
+    found = compare_fusers(
+        Protocol("x", ("f", "v"), ("a", "b"), group_folds(data, 2)), {"mean": Mean()}, "mean"
+    ).to_dict()
     assert found["methods"]["mean"]["confidence_rise"] == {"mean": pytest.approx(0, abs=1e-12), "share": 0.5}
     # Confidence .7, right half the time, in one bin: the calibration error is .2.
     assert found["methods"]["mean"]["ece"] == pytest.approx(0.2)
@@ -188,22 +190,24 @@ def test_confidence_rise_by_hand() -> None:
 
 def test_rows_without_evidence_are_answered_by_the_most_frequent_label_of_the_fitting_rows() -> None:
     P = np.full((4, 2, 2), np.nan)
-    fit = Rows(np.tile([0.5, 0.5], (3, 2, 1)), np.array([1, 1, 0]), np.array([7, 8, 9]))
-    data = Protocol("x", ("f", "v"), ("a", "b"), (Fold("one", fit, Rows(P, np.array([1, 1, 1, 0]), np.arange(4))),))
-    found = compare(data, {"mean": Mean()}, "mean").to_dict()
+    fit = PredictionData(np.tile([0.5, 0.5], (3, 2, 1)), np.array([1, 1, 0]), np.array([7, 8, 9]))
+    data = Protocol(
+        "x", ("f", "v"), ("a", "b"), (Fold("one", fit, PredictionData(P, np.array([1, 1, 1, 0]), np.arange(4))),)
+    )
+    found = compare_fusers(data, {"mean": Mean()}, "mean").to_dict()
     assert found["methods"]["mean"]["accuracy"] == 0.75
     assert found["single"]["f"]["accuracy"] == 0.75
 
 
 def test_methods_that_draw_at_random_run_once_a_seed(protocol: Protocol) -> None:
-    found = compare(protocol, {"mean": Mean(), "guess": Guess()}, "mean", seeds=(0, 1, 2))
+    found = compare_fusers(protocol, {"mean": Mean(), "guess": Guess()}, "mean", seeds=(0, 1, 2))
     assert found.methods["mean"].P.shape == (1, 60, 3)
     assert found.methods["guess"].P.shape == (3, 60, 3)
     assert not np.array_equal(found.methods["guess"].P[0], found.methods["guess"].P[1])
     accuracy = found.to_dict()["methods"]["guess"]["accuracy"]
     assert accuracy == pytest.approx(found.methods["guess"].hits.mean())
     with pytest.raises(DataError, match="'auto' is not among the methods mean"):
-        compare(protocol, {"mean": Mean()}, "auto")
+        compare_fusers(protocol, {"mean": Mean()}, "auto")
 
 
 def test_disturbances_keep_what_probabilities_are() -> None:
@@ -334,10 +338,10 @@ def test_of_many_modalities_each_alone_and_each_left_out_are_tried() -> None:
     P = np.repeat(rows(40, 4).P, 4, axis=1)
     y = rows(40, 4).y
     names = tuple("abcdefgh")
-    data = Protocol("x", names, ("a", "b", "c"), group_folds(Rows(P, y, np.arange(40) % 4), 2))
-    found = compare(data, {"mean": Mean()}, "mean").to_dict()["methods"]["mean"]
+    data = Protocol("x", names, ("a", "b", "c"), group_folds(PredictionData(P, y, np.arange(40) % 4), 2))
+    found = compare_fusers(data, {"mean": Mean()}, "mean").to_dict()["methods"]["mean"]
     assert len(found["subsets"]) == 16
     assert list(found["missing"]) == ["0", "1", "7"]
-    alone = Protocol("x", ("a",), ("a", "b", "c"), group_folds(Rows(P[:, :1], y, np.arange(40) % 4), 2))
-    only = compare(alone, {"mean": Mean()}, "mean").to_dict()["methods"]["mean"]
+    alone = Protocol("x", ("a",), ("a", "b", "c"), group_folds(PredictionData(P[:, :1], y, np.arange(40) % 4), 2))
+    only = compare_fusers(alone, {"mean": Mean()}, "mean").to_dict()["methods"]["mean"]
     assert (only["subsets"], only["confidence_rise"]) == ({}, None)

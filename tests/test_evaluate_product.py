@@ -20,10 +20,11 @@ from affuse.analyzer.analyzer import Analyzer
 from affuse.data.corpora import load
 from affuse.errors import ConfigError, DataError, MediaError, OutputError
 from affuse.evaluation import classification_report
-from affuse.evaluation.collections import framed, known_set
+from affuse.evaluation.corpora import corpus_manifest, framed
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.evaluation.manifest import Clip, Manifest, read_manifest
-from affuse.evaluation.product import (
+from affuse.evaluation.product import evaluate_product
+from affuse.evaluation.product_measures import (
     answers_report,
     break_down,
     condition,
@@ -32,7 +33,6 @@ from affuse.evaluation.product import (
     product_report,
     reliability,
 )
-from affuse.evaluation.recordings import evaluate_product
 from affuse.media import Excerpt, Picture, Recording
 from affuse.report.evaluation import write_evaluation
 from affuse.testing import FakeExpert
@@ -583,14 +583,14 @@ def labelled(folder: Path, table_name: str, speakers: str) -> None:
 
 def test_splits_of_labelled_corpora_come_from_their_tables(tmp_path: Path) -> None:
     labelled(tmp_path / "urdu_speech", "labels_open.csv", "ab")
-    found = known_set("urdu_speech", tmp_path, "open")
+    found = corpus_manifest("urdu_speech", tmp_path, "open")
     assert [c.person for c in found.clips] == ["a", "b"]
     assert found.column("sex") == ["female", "female"]
     with pytest.raises(DataError, match=r"labels_test\.csv is missing"):
         load("urdu_speech", tmp_path, "test")
     labelled(tmp_path / "urdu_speech", "labels_test.csv", "cde")
     assert list(load("urdu_speech", tmp_path, "test").groups) == ["c", "d", "e"]
-    with pytest.raises(DataError, match="has no split 'train': its open part is 'valid'"):
+    with pytest.raises(DataError, match="has no split 'train': its open part is 'dev'"):
         load("urdu_speech", tmp_path, "train")
     (tmp_path / "urdu_speech" / "a.wav").unlink()
     with pytest.raises(DataError, match=r"a\.wav is missing, which labels_open\.csv names"):
@@ -600,7 +600,7 @@ def test_splits_of_labelled_corpora_come_from_their_tables(tmp_path: Path) -> No
 def test_sentiments_are_no_emotions(tmp_path: Path) -> None:
     (tmp_path / "dev.tsv").write_text("good film\t1\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="sst2 is labelled with negative, positive, which are no emotions"):
-        known_set("sst2", tmp_path, "valid")
+        corpus_manifest("sst2", tmp_path, "valid")
 
 
 @pytest.mark.data
@@ -615,7 +615,7 @@ def test_sentiments_are_no_emotions(tmp_path: Path) -> None:
     ],
 )
 def test_known_sets_are_read(data: Path, name: str, rows: int, persons: int, labels: int) -> None:
-    found = known_set(name, data)
+    found = corpus_manifest(name, data)
     assert len(found) == rows
     assert len({c.person for c in found.clips}) == persons
     assert len({c.label for c in found.clips}) == labels
@@ -625,7 +625,7 @@ def test_known_sets_are_read(data: Path, name: str, rows: int, persons: int, lab
 @pytest.mark.data
 def test_a_known_set_and_its_own_table_are_the_same_rows(data: Path) -> None:
     by_table = read_manifest(data / "javanese_av" / "labels_open.csv")
-    by_name = known_set("javanese_av", data)
+    by_name = corpus_manifest("javanese_av", data)
     assert [(c.path, c.label, c.person) for c in by_table.clips] == [(c.path, c.label, c.person) for c in by_name.clips]
 
 
@@ -650,7 +650,7 @@ def test_faces_without_a_picture_become_pictures(data: Path) -> None:
         pytest.skip("finding nearly every face needs YuNet")
     from affuse.analyzer.analyzer import load_experts
 
-    found = known_set("ferplus", data)
+    found = corpus_manifest("ferplus", data)
     few = Manifest(found.name, found.clips[:40])
     measured = evaluate_product(few, Analyzer(load_experts({"face": "face"})))
     assert measured.report["as_answered"]["modalities"]["face"]["coverage"] >= 0.9

@@ -8,7 +8,7 @@ import pytest
 
 from affuse.data.predictions import EMOTIONTALK_LABELS, read_cremad_votes, read_emotiontalk
 from affuse.errors import ConfigError, DataError
-from affuse.evaluation.prediction_sets import from_dataset
+from affuse.evaluation.benchmarks import from_dataset
 from command import Run, caller
 
 VOTES = """\
@@ -92,9 +92,9 @@ def test_splits_share_no_actor_and_no_pair(folder: Path) -> None:
     votes = from_dataset("cremad_votes", folder, None, "valid", [0, 1]).protocol
     assert len(votes.folds) == 6, "three actors, so three folds, twice"
     test = from_dataset("cremad_votes", folder, None, "test", [0]).protocol
-    assert [(len(fold.fit), len(fold.test)) for fold in test.folds] == [(4, 4)]
+    assert [(len(fold.train), len(fold.test)) for fold in test.folds] == [(4, 4)]
     verdicts = from_dataset("emotiontalk", folder, None, "valid", [0]).protocol
-    assert [(len(fold.fit), len(fold.test)) for fold in verdicts.folds] == [(2, 1)]
+    assert [(len(fold.train), len(fold.test)) for fold in verdicts.folds] == [(2, 1)]
     assert from_dataset("emotiontalk", folder, None, "test", [0]).protocol.n_rows == 3
     for name in ("cremad_votes", "emotiontalk"):
         with pytest.raises(ConfigError, match=f"{name} has no numbered folds"):

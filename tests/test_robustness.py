@@ -205,20 +205,20 @@ def test_fusers_learn_from_units_that_their_classifier_never_saw(fusion: Any, tm
     assert len(measured.folds) == 3
     assert measured.n_rows == len(clips.y)
     for fold in measured.folds:
-        right = fold.fit.P[:, 1].argmax(axis=1) == fold.fit.y
+        right = fold.train.P[:, 1].argmax(axis=1) == fold.train.y
         assert right.mean() < 0.35
-        assert (fold.fit.P[:, 0].argmax(axis=1) == fold.fit.y).all()
+        assert (fold.train.P[:, 0].argmax(axis=1) == fold.train.y).all()
 
 
 def test_page_of_the_fusion_names_methods_and_folds(fusion: Any, tmp_path: Path) -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
-    from affuse.evaluation.comparison import compare
+    from affuse.evaluation.comparison import compare_fusers
     from affuse.fusion import registry
 
     clips = fusion.read_clips(tmp_path, write_ravdess(tmp_path, [f"{a:02d}" for a in range(1, 10)]))
     measured = fusion.protocol(clips, KNeighborsClassifier(5))
-    facts = compare(measured, {name: registry.make(name) for name in ("auto", "product")}, "auto").to_dict()
+    facts = compare_fusers(measured, {name: registry.make(name) for name in ("auto", "product")}, "auto").to_dict()
     text = fusion.page(facts, measured)
     assert "144 clips of 9 actors in 3 folds" in text
     assert "| only voice | 100.0 % | 100.0 to 100.0 |" in text

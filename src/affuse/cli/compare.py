@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from affuse.data.splits import split_name
 from affuse.errors import ConfigError
 from affuse.evaluation.fused_tables import AUTO
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from affuse.evaluation.prediction_sets import Measurement
+    from affuse.evaluation.benchmarks import Measurement
     from affuse.evaluation.protocol import Protocol
 
 __all__ = ["compare", "parse_folds"]
 
-_SPLITS = ("valid", "test")
+_SPLITS = ("dev", "test")
 _ADAPT = ("none", "person")
 _MOST_SUBSETS = 14  # columns that a table can hold
 _WIDTH = 140  # characters, where there is no terminal to ask
@@ -55,9 +56,7 @@ def compare(
     folds: Annotated[
         str | None, typer.Option(help="Folds of the data set, such as 0-3 or 0,2 (default: all there).")
     ] = None,
-    split: Annotated[
-        str, typer.Option(help="What to report on where the data set has splits: valid or test.")
-    ] = "valid",
+    split: Annotated[str, typer.Option(help="What to report on where the data set has splits: dev or test.")] = "dev",
     methods: Annotated[str | None, typer.Option(help="Methods to compare, with commas (default: all).")] = None,
     group: Annotated[
         str | None, typer.Option(help="Column of the labels of --manifest that must not be split.")
@@ -73,6 +72,7 @@ def compare(
     """Compare every way to fuse: same folds, no group on both sides, intervals, tests, missing modalities."""
     if (dataset is None) == (manifest is None):
         raise ConfigError("give either --dataset or --manifest; for example: affuse compare --dataset mosi --data DIR")
+    split = split_name(split)
     if split not in _SPLITS:
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(_SPLITS)}")
     if adapt not in _ADAPT:
@@ -138,7 +138,7 @@ def _measurement(
     group: str | None,
     seeds: Sequence[int],
 ) -> Measurement:
-    from affuse.evaluation.prediction_sets import from_dataset, from_manifest
+    from affuse.evaluation.benchmarks import from_dataset, from_manifest
 
     if manifest is not None:
         return from_manifest(manifest, id_column, group, seeds)
@@ -163,7 +163,7 @@ def parse_folds(option: str | None) -> list[int] | None:
 
 def measure(protocol: Protocol, methods: str | None, seeds: Sequence[int], adapt: bool = False) -> dict[str, Any]:
     """All measures of the ``methods`` (names with commas, None for all) and of the automatic choice."""
-    from affuse.evaluation.comparison import compare as run
+    from affuse.evaluation.comparison import compare_fusers as run
     from affuse.evaluation.fused_tables import make, method_names
 
     names = [name.strip() for name in methods.split(",")] if methods else method_names()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from affuse.analyzer.analyzer import Analyzer
     from affuse.evaluation.manifest import Manifest
-    from affuse.evaluation.recordings import ProductEvaluation
+    from affuse.evaluation.product import ProductEvaluation
 
 __all__ = ["evaluate"]
 
@@ -38,7 +38,7 @@ def evaluate(
         str | None, typer.Option(help="Name of a known data set, for example javanese_av, ravdess or ferplus.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder that holds the data sets.", envvar="AFFUSE_DATA")] = None,
-    split: Annotated[str, typer.Option(help="train, valid, test, or open.")] = "valid",
+    split: Annotated[str, typer.Option(help="train, dev, test, or open.")] = "dev",
     expert: Annotated[
         str | None,
         typer.Option(help="Measure this expert by itself: face, voice, text, an installed one, or a trained folder."),
@@ -109,13 +109,13 @@ def evaluate(
 
 
 def _rows(manifest: Path | None, dataset: str | None, data: Path | None, split: str, by: Sequence[str]) -> Manifest:
-    from affuse.evaluation.collections import known_set
+    from affuse.evaluation.corpora import corpus_manifest
     from affuse.evaluation.manifest import read_manifest
 
     if manifest is not None:
         return read_manifest(manifest, by)
     assert dataset is not None
-    rows = known_set(dataset, _folder(data), split)
+    rows = corpus_manifest(dataset, _folder(data), split)
     for name in by:
         rows.column(name)
     return rows
@@ -128,7 +128,7 @@ def _folder(data: Path | None) -> Path:
 
 
 def _evaluate(rows: Manifest, analyzer: Analyzer, by: Sequence[str], adapt: str) -> ProductEvaluation:
-    from affuse.evaluation.recordings import evaluate_product
+    from affuse.evaluation.product import evaluate_product
     from affuse.progress import progress_bar
 
     with progress_bar(rows.name) as bar:

@@ -117,9 +117,9 @@ class Search:
         """The metric on one fold's rows, which the fuser did not learn from."""
         from sklearn.base import clone
 
-        fitted = clone(fuser).fit(fold.fit.P, fold.fit.y, groups=fold.fit.groups)
+        fitted = clone(fuser).fit(fold.train.P, fold.train.y, groups=fold.train.groups)
         P = fitted.predict_proba(fold.test.P)
-        frequencies = np.bincount(fold.fit.y, minlength=P.shape[1]) / len(fold.fit)
+        frequencies = np.bincount(fold.train.y, minlength=P.shape[1]) / len(fold.train)
         return METRICS[self.metric](np.where(np.isnan(P), frequencies, P), fold.test.y)
 
     @property

@@ -13,10 +13,10 @@ from affuse.evaluation.metrics import (
 
 if TYPE_CHECKING:
     from affuse.evaluation.adapting import Adapted, adapt_fuser
-    from affuse.evaluation.collections import known_set
+    from affuse.evaluation.corpora import corpus_manifest
     from affuse.evaluation.experts import answers, evaluate_expert, waveform
     from affuse.evaluation.manifest import Clip, Manifest, read_manifest
-    from affuse.evaluation.recordings import ProductEvaluation, evaluate_product
+    from affuse.evaluation.product import ProductEvaluation, evaluate_product
 
 __all__ = [
     "Adapted",
@@ -27,11 +27,11 @@ __all__ = [
     "answers",
     "classification_report",
     "confusion_matrix",
+    "corpus_manifest",
     "evaluate_expert",
     "evaluate_product",
     "expected_calibration_error",
     "f1_scores",
-    "known_set",
     "read_manifest",
     "recalls",
     "waveform",
@@ -40,10 +40,10 @@ __all__ = [
 # These bring decoders and networks, which measures do not need.
 _HOMES = {
     "affuse.evaluation.adapting": ["Adapted", "adapt_fuser"],
-    "affuse.evaluation.collections": ["known_set"],
+    "affuse.evaluation.corpora": ["corpus_manifest"],
     "affuse.evaluation.experts": ["answers", "evaluate_expert", "waveform"],
     "affuse.evaluation.manifest": ["Clip", "Manifest", "read_manifest"],
-    "affuse.evaluation.recordings": ["ProductEvaluation", "evaluate_product"],
+    "affuse.evaluation.product": ["ProductEvaluation", "evaluate_product"],
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -17,7 +17,7 @@ from affuse.evaluation.protocol import Fold, Protocol
 from affuse.evaluation.significance import holm, mcnemar, paired_permutation
 from affuse.fusion.base import present
 
-__all__ = ["NOISE_LEVELS", "Comparison", "Outcome", "choice_of", "compare", "drop_at_random", "noisy"]
+__all__ = ["NOISE_LEVELS", "Comparison", "Outcome", "choice_of", "compare_fusers", "drop_at_random", "noisy"]
 
 NOISE_LEVELS = (0.5, 1.0, 2.0, 4.0)
 """Standard deviations of the noise added to log-probabilities."""
@@ -184,7 +184,7 @@ class Comparison:
         return float(hits @ fold_weights(self.folds))
 
 
-def compare(
+def compare_fusers(
     protocol: Protocol,
     methods: Mapping[str, Any],
     auto: str,
@@ -242,7 +242,7 @@ def _run(protocol: Protocol, name: str, method: Any, conditions: bool) -> Outcom
     for fold in protocol.folds:
         started = time.perf_counter()
         try:
-            fuser = clone(method).fit(fold.fit.P, fold.fit.y, groups=fold.fit.groups)
+            fuser = clone(method).fit(fold.train.P, fold.train.y, groups=fold.train.groups)
         except ValueError as error:
             raise DataError(f"{name} cannot be fitted on {protocol.name}, {fold.name}: {error}") from error
         fitted = time.perf_counter()
@@ -343,7 +343,7 @@ def noisy(P: np.ndarray, level: float, seed: int = 0) -> np.ndarray:
 
 
 def _frequencies(fold: Fold) -> np.ndarray:
-    counts = np.bincount(fold.fit.y, minlength=fold.fit.P.shape[2]).astype(float)
+    counts = np.bincount(fold.train.y, minlength=fold.train.P.shape[2]).astype(float)
     return np.asarray(counts / counts.sum())
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from affuse.data.predictions import Predictions
-    from affuse.evaluation.protocol import Rows
+    from affuse.evaluation.protocol import PredictionData
     from affuse.fusion.priors import Prior
 
 __all__ = [
@@ -226,21 +226,21 @@ def facts(fused: Fused) -> dict[str, Any]:
     }
 
 
-def rows_of(predictions: Predictions) -> Rows:
+def rows_of(predictions: Predictions) -> PredictionData:
     """The rows of predictions whose true label is known. Raises DataError where there are none."""
-    from affuse.evaluation.protocol import Rows
+    from affuse.evaluation.protocol import PredictionData
 
     labelled = predictions.labelled
     if len(labelled) == 0:
         raise DataError("no row of the predictions has a true label")
-    return Rows(labelled.P, labelled.targets, labelled.groups)
+    return PredictionData(labelled.P, labelled.targets, labelled.groups)
 
 
 def measured(fused: Fused) -> dict[str, Any]:
     """What the method reaches on rows that it did not learn from, beside every single modality."""
     from sklearn.base import clone
 
-    from affuse.evaluation.comparison import compare
+    from affuse.evaluation.comparison import compare_fusers
     from affuse.evaluation.protocol import Protocol, group_folds
 
     rows = rows_of(fused.predictions)
@@ -250,7 +250,7 @@ def measured(fused: Fused) -> dict[str, Any]:
     protocol = Protocol(
         "cross-validation", fused.predictions.modalities, fused.predictions.labels, group_folds(rows, n_splits)
     )
-    found = compare(protocol, {fused.method: clone(fused.fuser)}, fused.method).to_dict()
+    found = compare_fusers(protocol, {fused.method: clone(fused.fuser)}, fused.method).to_dict()
     kept = ("accuracy", "ci95", "ece", "best_single", "difference", "difference_ci95", "p")
     own = {key: found["methods"][fused.method][key] for key in kept}
     single = {name: {key: facts[key] for key in ("accuracy", "ci95", "ece")} for name, facts in found["single"].items()}

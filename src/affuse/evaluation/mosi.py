@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affuse.data.splits import split_name
 from affuse.errors import AssetError, DataError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FEATURES", "HeldOut", "read_features", "read_held_out"]
 
 FEATURES = ("text", "audio", "video")
-_PARTS = {"train": "train", "valid": "holdout", "test": "test"}
+_PARTS = {"train": "train", "dev": "holdout", "test": "test"}
 _STRENGTH = 0.01  # of the regularised logistic regression on about a hundred standardised features
 
 
@@ -64,7 +65,7 @@ def _roots(data: Path) -> list[Path]:
 def _load(data: Path, split: str) -> Dataset:
     from affuse.data.corpora import load
 
-    found = [root for root in _roots(data) if _place(root, f"{_PARTS[split]}_utterances.csv")]
+    found = [root for root in _roots(data) if _place(root, f"{_PARTS[split_name(split)]}_utterances.csv")]
     return load("mosi", found[0] if found else data, split)
 
 
@@ -73,7 +74,7 @@ def _place(root: Path, name: str) -> Path | None:
 
 
 def _features(data: Path, split: str, name: str, n: int) -> np.ndarray:
-    file = f"{_PARTS[split]}_{name}.npy"
+    file = f"{_PARTS[split_name(split)]}_{name}.npy"
     path = next((p for p in (_place(root, file) for root in _roots(data)) if p), None)
     if path is None:
         raise DataError(f"{data / 'mosi' / file} is missing")

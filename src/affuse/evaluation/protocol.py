@@ -9,11 +9,11 @@ import numpy as np
 
 from affuse.errors import DataError
 
-__all__ = ["Fold", "Protocol", "Rows", "group_folds", "leave_one_part_out"]
+__all__ = ["Fold", "PredictionData", "Protocol", "group_folds", "leave_one_part_out"]
 
 
 @dataclass(frozen=True)
-class Rows:
+class PredictionData:
     """P (n, m, k) with NaN for missing evidence, true columns ``y`` (n,) and ``groups`` (n,) that may not be split."""
 
     P: np.ndarray
@@ -27,14 +27,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.y)
 
-    def select(self, rows: np.ndarray) -> Rows:
+    def select(self, rows: np.ndarray) -> PredictionData:
         """Some of the rows, by index or mask."""
-        return Rows(self.P[rows], self.y[rows], self.groups[rows])
+        return PredictionData(self.P[rows], self.y[rows], self.groups[rows])
 
     @staticmethod
-    def concatenate(parts: Sequence[Rows]) -> Rows:
+    def concatenate(parts: Sequence[PredictionData]) -> PredictionData:
         """All rows of several parts, one after the other."""
-        return Rows(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("P", "y", "groups")))
+        return PredictionData(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("P", "y", "groups")))
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Fold:
     """
 
     name: str
-    fit: Rows
-    test: Rows
+    train: PredictionData
+    test: PredictionData
     part: str = ""
 
     def __post_init__(self) -> None:
-        shared = set(self.fit.groups.tolist()) & set(self.test.groups.tolist())
+        shared = set(self.train.groups.tolist()) & set(self.test.groups.tolist())
         if shared:
             raise DataError(f"{self.name}: the group {min(shared)!r} is both learned on and asked about")
 
@@ -76,22 +76,22 @@ class Protocol:
         return sum(len(fold.test) for fold in self.folds)
 
 
-def leave_one_part_out(parts: Mapping[str, Rows]) -> tuple[Fold, ...]:
+def leave_one_part_out(parts: Mapping[str, PredictionData]) -> tuple[Fold, ...]:
     """A fold for every part, learned on all the others. Raises DataError with fewer than two parts."""
     if len(parts) < 2:
         raise DataError(f"each part is fused by what is learned on the others, so two are needed; got {len(parts)}")
     return tuple(
-        Fold(name, Rows.concatenate([other for key, other in parts.items() if key != name]), part)
+        Fold(name, PredictionData.concatenate([other for key, other in parts.items() if key != name]), part)
         for name, part in parts.items()
     )
 
 
-def group_folds(rows: Rows, n_splits: int = 5, seeds: Sequence[int] = (0,)) -> tuple[Fold, ...]:
+def group_folds(rows: PredictionData, n_splits: int = 5, seeds: Sequence[int] = (0,)) -> tuple[Fold, ...]:
     """Group-wise k-fold cross-validation, once a seed. Raises DataError where there are fewer groups than folds."""
     return tuple(_group_folds(rows, n_splits, seeds))
 
 
-def _group_folds(rows: Rows, n_splits: int, seeds: Sequence[int]) -> Iterator[Fold]:
+def _group_folds(rows: PredictionData, n_splits: int, seeds: Sequence[int]) -> Iterator[Fold]:
     from sklearn.model_selection import GroupKFold  # heavy, and not needed for folds that are given
 
     count = len(np.unique(rows.groups))

@@ -229,7 +229,7 @@ def _read(file: UploadFile, stem: Path, reader: Callable[[Path], _Table]) -> _Ta
 
 def _compared(predictions: Predictions) -> list[dict[str, Any]]:
     """Every rule on the labelled rows, on folds that no group is split by, best first."""
-    from affuse.evaluation.comparison import compare
+    from affuse.evaluation.comparison import compare_fusers
     from affuse.evaluation.protocol import Protocol, group_folds
 
     rows = fused_tables.rows_of(predictions)
@@ -240,7 +240,7 @@ def _compared(predictions: Predictions) -> list[dict[str, Any]]:
         "cross-validation", predictions.modalities, predictions.labels, group_folds(rows, min(_FOLDS, n_groups))
     )
     methods = {name: fused_tables.make(name) for name in dict.fromkeys([*fused_tables.rules(), fused_tables.AUTO])}
-    found = compare(protocol, methods, fused_tables.AUTO).to_dict()
+    found = compare_fusers(protocol, methods, fused_tables.AUTO).to_dict()
     table = [{"method": name, "modality": None, **_figures(facts)} for name, facts in found["methods"].items()]
     table += [{"method": None, "modality": name, **_figures(facts)} for name, facts in found["single"].items()]
     return sorted(table, key=lambda row: -row["accuracy"])

@@ -63,13 +63,15 @@ def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, see
 
 def _alarms_of_train_files(data: Path, honest: dict[str, Predictions]) -> list[str]:
     from affuse.data.predictions import read_ravdess_folds
-    from affuse.evaluation.protocol import Rows
+    from affuse.evaluation.protocol import PredictionData
 
     try:
         fitted = read_ravdess_folds(data, "train", [int(name.removeprefix("fold")) for name in honest])
     except ConfigError:  # a folder may hold the honest files alone
         return []
-    seen, unseen = (Rows.concatenate([rows_of(part) for part in parts.values()]) for parts in (fitted, honest))
+    seen, unseen = (
+        PredictionData.concatenate([rows_of(part) for part in parts.values()]) for parts in (fitted, honest)
+    )
     with _leaks_as_values() as leaks:
         found = leaks.leak_alarm(seen.P, seen.y, unseen.P, unseen.y, next(iter(honest.values())).modalities)
     return [f"leak alarm, train files, which are not used: {leak}" for leak in found]
@@ -88,14 +90,14 @@ def _leaks_as_values() -> Iterator[ModuleType]:
 
 def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
     from affuse.evaluation.mosi import read_held_out
-    from affuse.evaluation.protocol import Fold, Protocol, Rows, group_folds
+    from affuse.evaluation.protocol import Fold, PredictionData, Protocol, group_folds
 
     _refuse_folds("mosi", folds)
     asked = read_held_out(data, split)
-    rows = Rows(asked.P, asked.y, asked.groups)
+    rows = PredictionData(asked.P, asked.y, asked.groups)
     if split == "test":
-        other = read_held_out(data, "valid")
-        parts: tuple[Fold, ...] = (Fold("test", Rows(other.P, other.y, other.groups), rows),)
+        other = read_held_out(data, "dev")
+        parts: tuple[Fold, ...] = (Fold("test", PredictionData(other.P, other.y, other.groups), rows),)
         how = "fused by what is learned on the hold-out videos"
     else:
         # The fuser has few honest rows to learn on; leaving out one video at a time leaves it the most.

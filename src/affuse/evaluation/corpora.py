@@ -9,24 +9,26 @@ from typing import Any
 import numpy as np
 
 from affuse.data.corpora import Dataset, load
+from affuse.data.splits import split_name
 from affuse.errors import ConfigError
 from affuse.evaluation.manifest import Clip, Manifest, common_label
 
-__all__ = ["framed", "known_set"]
+__all__ = ["corpus_manifest", "framed"]
 
 _FACE_SIDE = 192  # pixels: a face as in a picture of a person, four times what FER2013 holds
 _BORDER = 64  # pixels
 _DARKEST, _LIGHTEST = 64, 192  # grey values of the border, another one a picture
 
 
-def known_set(name: str, data: str | Path, split: str = "valid") -> Manifest:
+def corpus_manifest(name: str, data: str | Path, split: str = "dev") -> Manifest:
     """One split of a corpus as clips for `evaluate_product`.
 
     Recordings and texts come as they are. Grey faces of 48 x 48 pixels become pictures (`framed`), so that finding the
-    face is part of what is measured. ``split`` "open" is "valid" by another name, for corpora of which everything that
-    is open is ``valid``. Raises what `affuse.data.corpora.load` raises, and ConfigError for a corpus of sentiments.
+    face is part of what is measured. ``split`` "open" is "dev" by another name, for corpora of which everything that
+    is open is ``dev``. Raises what `affuse.data.corpora.load` raises, and ConfigError for a corpus of sentiments.
     """
-    dataset = load(name, data, "valid" if split == "open" else split)
+    split = split if split == "open" else split_name(split)
+    dataset = load(name, data, "dev" if split == "open" else split)
     labels = [common_label(label) for label in dataset.labels.labels]
     unknown = [own for own, label in zip(dataset.labels.labels, labels, strict=True) if label is None]
     if unknown:
