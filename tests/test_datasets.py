@@ -18,8 +18,8 @@ needs_data = pytest.mark.skipif(not DATA, reason="AFFUSE_DATA does not name the 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="known: brighter_chn, chnsenticorp, cped, emodb"):
         corpora.load("fer", tmp_path, "train")
-    with pytest.raises(ConfigError, match="known: train, valid, test"):
-        corpora.load("emodb", tmp_path, "dev")
+    with pytest.raises(ConfigError, match="known: train, dev, test"):
+        corpora.load("emodb", tmp_path, "devel")
     with pytest.raises(DataError, match="does not hold"):
         corpora.load("emodb", tmp_path, "train")
     with pytest.raises(DataError, match="is not a folder"):
@@ -35,9 +35,9 @@ def test_ravdess_splits_by_actor(tmp_path: Path) -> None:
     parts = {split: corpora.load("ravdess", tmp_path, split) for split in corpora.SPLITS}
     actors = {split: set(part.groups.tolist()) for split, part in parts.items()}
     assert actors["test"] == ravdess.TEST_ACTORS
-    assert actors["valid"] == ravdess.VALID_ACTORS
+    assert actors["dev"] == ravdess.DEV_ACTORS
     assert len(actors["train"]) == 15
-    assert not actors["train"] & actors["valid"]
+    assert not actors["train"] & actors["dev"]
     assert {part.labels.labels[t] for part in parts.values() for t in part.targets} == {"anger"}
 
 
@@ -47,9 +47,9 @@ def test_emodb_reads_letters_and_splits_by_speaker(tmp_path: Path) -> None:
     parts = {split: corpora.load("emodb", tmp_path, split) for split in corpora.SPLITS}
     labels = {split: [part.labels.labels[t] for t in part.targets] for split, part in parts.items()}
     assert labels["test"] == ["anger"]
-    assert labels["valid"] == ["boredom", "disgust"]
+    assert labels["dev"] == ["boredom", "disgust"]
     assert labels["train"] == ["fear", "happiness", "sadness", "neutral"]
-    assert not emodb.VALID_SPEAKERS & emodb.TEST_SPEAKERS
+    assert not emodb.DEV_SPEAKERS & emodb.TEST_SPEAKERS
 
 
 FERPLUS_COLUMNS = (
@@ -119,7 +119,7 @@ def test_smp2020_reads_the_test_file(tmp_path: Path) -> None:
 
 @needs_data
 @pytest.mark.parametrize(
-    ("name", "train", "valid"),
+    ("name", "train", "dev"),
     [
         ("ravdess", 900, 300),
         ("emodb", 308, 107),
@@ -129,9 +129,9 @@ def test_smp2020_reads_the_test_file(tmp_path: Path) -> None:
         ("ferplus_majority", 25045, 3191),
     ],
 )
-def test_real_splits_share_no_group(name: str, train: int, valid: int) -> None:
-    parts = [corpora.load(name, str(DATA), split) for split in ("train", "valid")]
-    assert [len(part) for part in parts] == [train, valid]
+def test_real_splits_share_no_group(name: str, train: int, dev: int) -> None:
+    parts = [corpora.load(name, str(DATA), split) for split in ("train", "dev")]
+    assert [len(part) for part in parts] == [train, dev]
     if not name.startswith(
         ("ferplus", "meld")
     ):  # ferplus knows no persons; dialogue numbers of meld start anew in every part

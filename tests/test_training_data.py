@@ -74,7 +74,7 @@ def labels_of(data: TrainingData) -> dict[str, str]:
 
 
 def counts(data: TrainingData) -> dict[str, int]:
-    return {split: len(data.part(split)) for split in ("train", "valid", "test")}
+    return {split: len(data.part(split)) for split in ("train", "dev", "test")}
 
 
 def refusal(source: str | Path, modality: str, options: DataOptions | None = None) -> str:
@@ -128,9 +128,9 @@ def test_subfolders_name_labels_and_speakers_stay_whole(tmp_path: Path) -> None:
     data = read(voices(tmp_path, names), "voice")
     assert data.labels.labels == ("anger", "sadness")
     assert labels_of(data)["s1_a.wav"] in data.labels.labels
-    assert counts(data) == {"train": 16, "valid": 4, "test": 0}
+    assert counts(data) == {"train": 16, "dev": 4, "test": 0}
     assert {s.speaker for s in data.samples} == {"s1", "s2", "s3", "s4", "s5"}
-    assert len({s.speaker for s in data.part("valid")}) == 1
+    assert len({s.speaker for s in data.part("dev")}) == 1
     assert all("angry" in str(s.path) for s in data.samples if s.label == 0)
     assert any("angry as anger" in note for note in data.notes)
 
@@ -152,7 +152,7 @@ def test_a_word_within_a_folder_name_is_a_label_and_other_folders_are_speakers(t
     ]
     data = read(voices(tmp_path, names), "voice")
     assert data.labels.labels == ("fear", "sadness")
-    assert {s.speaker for s in data.part("valid")} < {"anna", "ben", "cem", "dora", "eva"}
+    assert {s.speaker for s in data.part("dev")} < {"anna", "ben", "cem", "dora", "eva"}
     assert any("5 folders were taken for speakers" in note for note in data.notes)
 
 
@@ -170,7 +170,7 @@ def test_split_folders_are_kept_and_valid_is_taken_from_train_where_it_is_missin
         for i in range(n):
             write_png(tmp_path / split / ("happy" if i % 2 else "sad") / f"{split}{i}.png", seed=i + 100 * len(split))
     data = read(tmp_path, "face")
-    assert counts(data) == {"train": 8, "valid": 2, "test": 4}
+    assert counts(data) == {"train": 8, "dev": 2, "test": 4}
     assert all("test" in str(s.path) for s in data.part("test"))
     assert data.labels.labels == ("happiness", "sadness")
 
@@ -217,8 +217,8 @@ def test_a_table_of_moments(tmp_path: Path) -> None:
     first = data.samples[0]
     assert (first.where, first.start, first.end, first.speaker) == ("data.csv, row 1", 0.0, 1.0, "000")
     assert data.labels.labels[first.label or 0] == "anger"
-    assert counts(data) == {"train": 4, "valid": 2, "test": 0} or counts(data) == {"train": 5, "valid": 1, "test": 0}
-    assert not {s.speaker for s in data.part("train")} & {s.speaker for s in data.part("valid")}
+    assert counts(data) == {"train": 4, "dev": 2, "test": 0} or counts(data) == {"train": 5, "dev": 1, "test": 0}
+    assert not {s.speaker for s in data.part("train")} & {s.speaker for s in data.part("dev")}
 
 
 def test_moments_of_one_recording_stay_together_where_no_speaker_is_stated(tmp_path: Path) -> None:
@@ -226,11 +226,11 @@ def test_moments_of_one_recording_stay_together_where_no_speaker_is_stated(tmp_p
         write_wav(tmp_path / f"{i}.wav", seconds=4.0, frequency=200 + 9 * i)
     rows = [[f"{i}.wav", s, s + 1, "sad" if s % 2 else "happy"] for i in range(4) for s in range(4)]
     data = read(write_table(tmp_path / "d.csv", "path start end label", rows), "voice")
-    assert counts(data) == {"train": 12, "valid": 4, "test": 0}
-    assert not {s.path for s in data.part("train")} & {s.path for s in data.part("valid")}
-    stated = [[*row, "valid" if row[1] == 3 else "train"] for row in rows]
+    assert counts(data) == {"train": 12, "dev": 4, "test": 0}
+    assert not {s.path for s in data.part("train")} & {s.path for s in data.part("dev")}
+    stated = [[*row, "dev" if row[1] == 3 else "train"] for row in rows]
     data = read(write_table(tmp_path / "d.csv", "path start end label split", stated), "voice")
-    assert {s.start for s in data.part("valid")} == {3.0}
+    assert {s.start for s in data.part("dev")} == {3.0}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
@@ -298,8 +298,8 @@ def test_tables_named_by_split(tmp_path: Path) -> None:
             tmp_path / f"{name}.csv", "text label", [[t, "pos" if i % 2 else "neg"] for i, t in enumerate(part)]
         )
     data = read(tmp_path, "text")
-    assert counts(data) == {"train": 5, "valid": 2, "test": 2}
-    assert {s.where for s in data.part("valid")} == {"dev.csv, row 1", "dev.csv, row 2"}
+    assert counts(data) == {"train": 5, "dev": 2, "test": 2}
+    assert {s.where for s in data.part("dev")} == {"dev.csv, row 1", "dev.csv, row 2"}
 
 
 def test_labels_that_are_numbers_keep_their_order(tmp_path: Path) -> None:
@@ -401,16 +401,14 @@ def test_a_speaker_in_two_splits_stops_even_where_bad_rows_are_skipped(tmp_path:
         for i, t in enumerate(sentences(8))
     ]
     table = write_table(tmp_path / "d.csv", "text label speaker split", rows)
-    assert (
-        refusal(table, "text", SKIP) == "d: the speaker 'p2' stands in train and valid; a speaker belongs to one split"
-    )
+    assert refusal(table, "text", SKIP) == "d: the speaker 'p2' stands in train and dev; a speaker belongs to one split"
 
 
 def test_an_unknown_and_a_missing_split(tmp_path: Path) -> None:
-    splits = ["train", "train", "train", "train", "valid", "valid", "practice", ""]
+    splits = ["train", "train", "train", "train", "dev", "dev", "practice", ""]
     rows = [[t, "sad" if i % 2 else "happy", splits[i]] for i, t in enumerate(sentences(8))]
     message = refusal(write_table(tmp_path / "d.csv", "text label split", rows), "text")
-    assert "row 7: unknown split 'practice'; valid splits: train, valid, test" in message
+    assert "row 7: unknown split 'practice'; known: train, dev, test" in message
     assert "row 8: the split is missing, though other rows state one" in message
 
 
@@ -426,19 +424,19 @@ def test_one_label_only_and_a_label_with_one_row(tmp_path: Path) -> None:
 def test_the_same_sound_in_train_and_valid_is_a_leak(tmp_path: Path) -> None:
     voices(tmp_path, [f"{i}.wav" for i in range(8)])
     (tmp_path / "copy.wav").write_bytes((tmp_path / "0.wav").read_bytes())
-    rows = [[f"{i}.wav", "sad" if i % 2 else "happy", "train" if i < 6 else "valid"] for i in range(8)]
-    table = write_table(tmp_path / "d.csv", "path label split", [*rows, ["copy.wav", "happy", "valid"]])
-    assert "d.csv, row 1: the same content stands in valid (d.csv, row 9)" in refusal(table, "voice")
-    assert len(read(table, "voice", DataOptions(bad_rows="skip")).part("valid")) == 3
+    rows = [[f"{i}.wav", "sad" if i % 2 else "happy", "train" if i < 6 else "dev"] for i in range(8)]
+    table = write_table(tmp_path / "d.csv", "path label split", [*rows, ["copy.wav", "happy", "dev"]])
+    assert "d.csv, row 1: the same content stands in dev (d.csv, row 9)" in refusal(table, "voice")
+    assert len(read(table, "voice", DataOptions(bad_rows="skip")).part("dev")) == 3
 
 
 def test_copies_of_long_texts_leave_train_and_short_ones_stay(tmp_path: Path) -> None:
     long = "I have never been so happy about a delayed train"
-    parts = [(long, "train"), (long, "valid"), ("Oh my God!", "train"), ("Oh my God!", "valid")]
+    parts = [(long, "train"), (long, "dev"), ("Oh my God!", "train"), ("Oh my God!", "dev")]
     parts += [(text, "train") for text in sentences(6)]
     rows = [[text, "sad" if i % 2 else "happy", split] for i, (text, split) in enumerate(parts)]
     data = read(write_table(tmp_path / "d.csv", "text label split", rows), "text")
-    assert counts(data) == {"train": 7, "valid": 2, "test": 0}
+    assert counts(data) == {"train": 7, "dev": 2, "test": 0}
     assert "rows of train that stand in a held-out part as well were left out: 1 of 8" in data.notes
 
 
@@ -459,7 +457,7 @@ def test_sources_that_are_nothing(tmp_path: Path) -> None:
 
 
 def test_options_out_of_range() -> None:
-    for wrong in ({"bad_rows": "ignore"}, {"unlabelled": "guess"}, {"valid": 0.0}, {"min_seconds": -1}):
+    for wrong in ({"bad_rows": "ignore"}, {"unlabelled": "guess"}, {"dev": 0.0}, {"min_seconds": -1}):
         with pytest.raises(ConfigError):
             DataOptions(**wrong)  # type: ignore[arg-type]
 
@@ -509,7 +507,7 @@ def test_the_valid_part_has_the_labels_of_the_whole() -> None:
 def test_one_speaker_is_split_by_row_with_a_warning(tmp_path: Path) -> None:
     rows = [[text, "sad" if i % 2 else "happy", "anna"] for i, text in enumerate(sentences(10))]
     data = read(write_table(tmp_path / "d.csv", "text label speaker", rows), "text")
-    assert counts(data) == {"train": 8, "valid": 2, "test": 0}
+    assert counts(data) == {"train": 8, "dev": 2, "test": 0}
     assert any("all rows are of one speaker" in note for note in data.notes)
 
 
@@ -517,8 +515,8 @@ def test_unlabelled_rows_go_with_their_speaker(tmp_path: Path) -> None:
     rows = [[text, ["sad", "happy", ""][i % 3], f"p{i // 6}"] for i, text in enumerate(sentences(30))]
     data = read(write_table(tmp_path / "d.csv", "text label speaker", rows), "text", KEEP)
     assert sum(s.label is None for s in data.samples) == 10
-    assert any(s.label is None for s in data.part("valid"))
-    assert not {s.speaker for s in data.part("train")} & {s.speaker for s in data.part("valid")}
+    assert any(s.label is None for s in data.part("dev"))
+    assert not {s.speaker for s in data.part("train")} & {s.speaker for s in data.part("dev")}
 
 
 # Arrays
@@ -598,7 +596,7 @@ def test_ravdess_as_it_lies_has_voices_actors_and_action_units(data: Path, tmp_p
         (tmp_path / name).symlink_to(data / "ravdess" / name)
     made = read(tmp_path, "joint")
     assert made.labels is RAVDESS
-    for split in ("train", "valid"):
+    for split in ("train", "dev"):
         rows = load("ravdess", tmp_path, split)
         assert [s.path for s in made.part(split)] == list(rows.inputs)
         assert [s.label for s in made.part(split)] == rows.targets.tolist()
@@ -623,7 +621,7 @@ def test_two_actors_alone_get_a_valid_part_of_their_own(data: Path, tmp_path: Pa
     for actor in ("Actor_03", "Actor_06"):
         (tmp_path / actor).symlink_to(data / "ravdess" / actor)
     made = read(tmp_path, "voice")
-    assert len({s.speaker for s in made.part("train")}) == len({s.speaker for s in made.part("valid")}) == 1
+    assert len({s.speaker for s in made.part("train")}) == len({s.speaker for s in made.part("dev")}) == 1
     assert any("none of whom is in train" in note for note in made.notes)
 
 
@@ -631,15 +629,15 @@ def test_two_actors_alone_get_a_valid_part_of_their_own(data: Path, tmp_path: Pa
 def test_emodb_by_its_file_names(data: Path) -> None:
     made = read(data / "emodb", "voice")
     assert made.name == "emodb"
-    assert [s.path for s in made.part("valid")] == list(load("emodb", data, "valid").inputs)
+    assert [s.path for s in made.part("dev")] == list(load("emodb", data, "dev").inputs)
 
 
 @pytest.mark.data
 def test_ferplus_keeps_votes_and_loses_copies_of_valid(data: Path) -> None:
     made = read("ferplus", "face", DataOptions(folder=data))
-    train, valid = made.part("train"), made.part("valid")
+    train, valid = made.part("train"), made.part("dev")
     held_out = {s.pixels.tobytes() for s in valid if s.pixels is not None}
-    assert len(valid) == len(load("ferplus", data, "valid"))
+    assert len(valid) == len(load("ferplus", data, "dev"))
     assert not any(s.pixels is not None and s.pixels.tobytes() in held_out for s in train)
     assert all(s.distribution is not None and np.isclose(s.distribution.sum(), 1) for s in train[:1000])
 
@@ -648,9 +646,7 @@ def test_ferplus_keeps_votes_and_loses_copies_of_valid(data: Path) -> None:
 def test_chinese_microblogs(data: Path) -> None:
     made = read(data / "smp2020_ewect", "text")
     assert made.labels.name == "smp2020"
-    assert Counter(s.label for s in made.part("valid")) == Counter(
-        load("smp2020_ewect", data, "valid").targets.tolist()
-    )
+    assert Counter(s.label for s in made.part("dev")) == Counter(load("smp2020_ewect", data, "dev").targets.tolist())
 
 
 @pytest.mark.data

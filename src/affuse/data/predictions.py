@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affuse.data.splits import split_name
 from affuse.errors import ConfigError, DataError
 from affuse.tables import GAPS, ID_COLUMNS, LABEL_COLUMNS, read_table
 
@@ -425,7 +426,7 @@ def read_cremad_votes(data: Path, part: str = "open") -> Predictions:
     return _own_table(table, path, CREMAD_MODALITIES, labels, P, table["speaker"].astype(str).to_numpy())
 
 
-def read_emotiontalk(data: Path, part: str = "valid") -> Predictions:
+def read_emotiontalk(data: Path, part: str = "dev") -> Predictions:
     """What people judged who had only the words, the voice or the face of Mandarin dialogue: probabilities of 0 or 1.
 
     The label is the verdict on everything together; groups are the pairs of speakers.
@@ -433,18 +434,19 @@ def read_emotiontalk(data: Path, part: str = "valid") -> Predictions:
     Parameters
     ----------
     data: folder that holds ``emotiontalk/labels_open.csv`` and ``labels_test.csv``, or that folder itself.
-    part: "train", "valid" or "test".
+    part: "train", "dev" or "test".
 
     Raises
     ------
     DataError: the file is missing or does not fit.
     """
+    part = split_name(part)
     path = _place_of(data, "emotiontalk", "labels_test.csv" if part == "test" else "labels_open.csv")
     table = read_table(path, ["dialogue", "split", *EMOTIONTALK_MODALITIES])
     _refuse_missing(table, ["dialogue", "label", *EMOTIONTALK_MODALITIES], path)
     if part != "test":
         _refuse_missing(table, ["split"], path)
-        table = table[table["split"] == part].reset_index(drop=True)
+        table = table[table["split"].map(split_name) == part].reset_index(drop=True)
         if table.empty:
             raise DataError(f"{path} holds no row whose split is {part!r}")
     verdicts = table[list(EMOTIONTALK_MODALITIES)].to_numpy(dtype=str)

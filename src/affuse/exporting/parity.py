@@ -44,7 +44,7 @@ def compare(source: Expert, exported: Expert, clip: Path) -> Difference:
 def held_out(
     source: Mapping[str, Any], exported: Mapping[str, Any], changed: set[str], data: Path, rows: int | None
 ) -> list[dict[str, Any]]:
-    """Accuracy and macro-F1 of both on the "valid" rows of every corpus in ``data``, at most ``rows`` of each.
+    """Accuracy and macro-F1 of both on the "dev" rows of every corpus in ``data``, at most ``rows`` of each.
 
     Experts are given by modality; those that are not ``changed`` are asked once.
     """
@@ -52,7 +52,7 @@ def held_out(
 
     table = []
     for modality, expert in source.items():
-        for corpus in datasets_for(expert, data, "valid"):
+        for corpus in datasets_for(expert, data, "dev"):
             part = evenly(corpus, rows)
             before = evaluate_expert(expert, part)
             after = evaluate_expert(exported[modality], part) if modality in changed else before

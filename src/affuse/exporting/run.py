@@ -46,7 +46,7 @@ class Order:
     Parameters
     ----------
     target: one of `TARGETS`. out: the folder.
-    data: folder of the data sets, of which "train" calibrates INT8 and "valid" is measured; None where there are none.
+    data: folder of the data sets, of which "train" calibrates INT8 and "dev" is measured; None where there are none.
     rows: at most so many held-out rows of a set, or all.
     clip, transcript: recording that whole analyses are timed on; a drawn one where None.
     times: repetitions of what is timed.

@@ -323,6 +323,8 @@ def build(kind: type[T], table: Mapping[str, Any], where: str = "") -> T:
     another kind.
     """
     known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    renamed: Mapping[str, str] = getattr(kind, "renamed", {})
+    table = {renamed.get(key, key): value for key, value in table.items()}
     place = f"[{where}]" if where else "the configuration"
     for key in table:
         if key not in known:

@@ -51,7 +51,7 @@ class Task:
     Parameters
     ----------
     config: with everything filled in. data: as read. labels: what is told apart. network: untrained.
-    fit, choose: parts of train to learn from and to stop and calibrate by. reports: "valid" and "test", as far as they
+    fit, choose: parts of train to learn from and to stop and calibrate by. reports: "dev" and "test", as far as they
     are there, which only report. tokenizer: of networks over tokens. augmentation: of what is learned from.
     notes: sentences about how the parts were made.
     """
@@ -80,7 +80,7 @@ def prepare(config: TrainConfig, data: TrainingData, store: Store) -> Task:
     augmentation = Augmentation.of(config.augmentation)
     learned = [sample for sample in data.part("train") if sample.label is not None]
     reports = {
-        split: rows for split in ("valid", "test") if (rows := [s for s in data.part(split) if s.label is not None])
+        split: rows for split in ("dev", "test") if (rows := [s for s in data.part(split) if s.label is not None])
     }
     fit, choose, notes = _divided(learned, config)
     joint = config.network.name == "concat"
@@ -112,7 +112,8 @@ def fingerprint(data: TrainingData) -> str:
     digest = hashlib.sha256("\0".join((data.modality, *data.labels.labels)).encode())
     for s in data.samples:
         name = "" if s.path is None else f"{s.path.name} {s.path.stat().st_size}"
-        digest.update(repr((name, s.start, s.end, s.text, s.label, s.speaker, s.split)).encode())
+        split = "valid" if s.split == "dev" else s.split  # its name in the runs of older versions, which may go on
+        digest.update(repr((name, s.start, s.end, s.text, s.label, s.speaker, split)).encode())
         for values in (s.pixels, s.columns, s.distribution):
             digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

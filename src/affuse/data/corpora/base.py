@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from affuse.data.splits import SPLITS, split_name
 from affuse.errors import ConfigError, DataError
 from affuse.labels import LabelSpace
 
 __all__ = ["SPLITS", "Dataset", "find_folder", "load", "names", "register"]
-
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ def load(name: str, data: str | Path, split: str) -> Dataset:
     """
     if name not in _READERS:
         raise ConfigError(f"unknown data set {name!r}; known: {', '.join(names())}")
-    if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    split = split_name(split)
     folder = Path(data)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; --data names the folder that holds the data sets")

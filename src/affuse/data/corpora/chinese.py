@@ -11,6 +11,7 @@ import pandas as pd
 
 from affuse.data.corpora.base import Dataset, find_folder, register
 from affuse.data.corpora.sst2 import POLARITY
+from affuse.data.splits import split_name
 from affuse.errors import DataError
 from affuse.labels import EKMAN, SMP2020
 
@@ -25,7 +26,7 @@ __all__ = [
     "read_waimai",
 ]
 
-_SMP_FILES = {"train": "virus_train.txt", "valid": "virus_eval_labeled.txt", "test": "virus_test_labeled.txt"}
+_SMP_FILES = {"train": "virus_train.txt", "dev": "virus_eval_labeled.txt", "test": "virus_test_labeled.txt"}
 _SMP_NAMES = {"angry": "anger", "happy": "happiness", "sad": "sadness"}
 # CPED's finer labels by the common one that is nearest; "negative-other" and "positive-other" have none.
 _CPED_NAMES = {
@@ -52,8 +53,8 @@ _TALK_NAMES = {
 }
 _BRIGHTER_NAMES = {name: "happiness" if name == "joy" else name for name in ("anger", "disgust", "fear", "joy")}
 _BRIGHTER_NAMES |= {"sadness": "sadness", "surprise": "surprise"}
-_VALID_SERIES = 2  # of those that are open, by number
-_CHN_FILES = {"train": "train.csv", "valid": "validation.csv", "test": "test.csv"}
+_DEV_SERIES = 2  # of those that are open, by number
+_CHN_FILES = {"train": "train.csv", "dev": "validation.csv", "test": "test.csv"}
 
 
 @register("smp2020_ewect")
@@ -90,7 +91,8 @@ def read_emotiontalk_words(data: Path, split: str) -> Dataset:
     """Read the words of EmotionTalk's Mandarin dialogues, with the emotion that people gave to the words alone."""
     folder = find_folder(data, "emotiontalk", "labels_*.csv")
     table = _table(folder, "labels_test.csv" if split == "test" else "labels_open.csv")
-    table = table[(table["split"] == split) & table["text"].notna() & table["words"].isin(list(_TALK_NAMES))]
+    own = table["split"].map(split_name) == split
+    table = table[own & table["text"].notna() & table["words"].isin(list(_TALK_NAMES))]
     return _emotions("emotiontalk_words", table["text"], table["words"].map(_TALK_NAMES), table["dialogue"])
 
 
@@ -100,8 +102,8 @@ def read_cped(data: Path, split: str) -> Dataset:
     folder = find_folder(data, "cped", "dialogues_*.csv")
     table = _table(folder, "dialogues_test.csv" if split == "test" else "dialogues_open.csv")
     if split != "test":
-        valid = table["TV_ID"].isin(sorted(table["TV_ID"].unique())[:_VALID_SERIES])
-        table = table[valid if split == "valid" else ~valid]
+        dev = table["TV_ID"].isin(sorted(table["TV_ID"].unique())[:_DEV_SERIES])
+        table = table[dev if split == "dev" else ~dev]
     table = table[table["Utterance"].notna() & table["Emotion"].isin(list(_CPED_NAMES))]
     return _emotions("cped", table["Utterance"], table["Emotion"].map(_CPED_NAMES), table["TV_ID"])
 
@@ -110,7 +112,7 @@ def read_cped(data: Path, split: str) -> Dataset:
 def read_brighter(data: Path, split: str) -> Dataset:
     """Read BRIGHTER's Chinese posts (Muhammad et al. 2025, arXiv:2502.11926) of a single emotion, or of none."""
     folder = find_folder(data, "brighter", "*/chn.csv")
-    table = _table(folder, f"{'dev' if split == 'valid' else split}/chn.csv")
+    table = _table(folder, f"{split}/chn.csv")
     marks = table[list(_BRIGHTER_NAMES)].to_numpy()
     single = marks.sum(axis=1) <= 1
     names = np.array([*_BRIGHTER_NAMES.values(), "neutral"])

@@ -9,10 +9,10 @@ import numpy as np
 from affuse.data.corpora.base import Dataset, find_folder, register
 from affuse.labels import EMODB
 
-__all__ = ["TEST_SPEAKERS", "VALID_SPEAKERS", "read_emodb"]
+__all__ = ["DEV_SPEAKERS", "TEST_SPEAKERS", "read_emodb"]
 
 TEST_SPEAKERS = frozenset({"03", "16"})
-VALID_SPEAKERS = frozenset({"10", "14"})  # a man and a woman, as in the test part
+DEV_SPEAKERS = frozenset({"10", "14"})  # a man and a woman, as in the test part
 
 _MEN = frozenset({"03", "10", "11", "12", "15"})
 
@@ -29,7 +29,7 @@ _LETTERS = {
 
 def split_of(speaker: str) -> str:
     """Name of the split that a speaker, "03" to "16", belongs to."""
-    return "test" if speaker in TEST_SPEAKERS else "valid" if speaker in VALID_SPEAKERS else "train"
+    return "test" if speaker in TEST_SPEAKERS else "dev" if speaker in DEV_SPEAKERS else "train"
 
 
 @register("emodb")

@@ -13,10 +13,12 @@ from affuse.labels import FERPLUS
 
 __all__ = ["read_ferplus", "read_ferplus_majority"]
 
+_FILES = {"train": "train.npz", "dev": "valid.npz", "test": "test.npz"}
+
 
 @register("ferplus")
 def read_ferplus(data: Path, split: str) -> Dataset:
-    """Read ``SPLIT.npz``; the target is the label with most votes.
+    """Read one split; the target is the label with most votes.
 
     Rows on which "unknown" or "not a face" wins are left out; a tie goes to the label that comes first. Ambiguous rows
     stay in: `read_ferplus_majority` is the paper's protocol, which leaves them out.
@@ -27,7 +29,7 @@ def read_ferplus(data: Path, split: str) -> Dataset:
 
 @register("ferplus_majority")
 def read_ferplus_majority(data: Path, split: str) -> Dataset:
-    """Read the rows of ``SPLIT.npz`` on which one emotion has a majority, as the paper's published figures do.
+    """Read the rows of one split on which one emotion has a majority, as the paper's published figures do.
 
     Single votes are taken for slips and dropped; one emotion must then hold more than half of what is left ("majority"
     in the authors' code).
@@ -40,7 +42,7 @@ def read_ferplus_majority(data: Path, split: str) -> Dataset:
 
 def _read(data: Path, split: str) -> tuple[Any, np.ndarray]:
     """Pictures (n, 48, 48) and votes (n, 10)."""
-    path = find_folder(data, "ferplus", "*.npz") / f"{split}.npz"
+    path = find_folder(data, "ferplus", "*.npz") / _FILES[split]
     if not path.is_file():
         raise DataError(f"{path} is missing")
     with np.load(path, allow_pickle=False) as arrays:

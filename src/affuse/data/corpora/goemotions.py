@@ -13,7 +13,7 @@ from affuse.labels import EKMAN
 
 __all__ = ["read_goemotions"]
 
-_FILES = {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
+_FILES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 _NAMES = {"joy": "happiness"}
 
 

@@ -1,7 +1,7 @@
 """Corpora of recordings with tables beside them: ``labels_open.csv`` of what is open, ``labels_test.csv`` of the test.
 
 Each table has the columns path, label and speaker, and perhaps more. Nothing of the open part is learned from, so all
-of it is ``valid``: speakers are kept together by the groups.
+of it is ``dev``: speakers are kept together by the groups.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from affuse.labels import EKMAN, LabelSpace
 
 __all__ = ["read_labelled"]
 
-_TABLES = {"valid": "labels_open.csv", "test": "labels_test.csv"}
+_TABLES = {"dev": "labels_open.csv", "test": "labels_test.csv"}
 _NEEDED = ("path", "label", "speaker")
 
 
@@ -28,7 +28,7 @@ def read_labelled(data: Path, name: str, split: str, modality: str, language: st
     is none of `EKMAN`, or a recording that is not there.
     """
     if split not in _TABLES:
-        raise DataError(f"{name} has no split {split!r}: its open part is 'valid'")
+        raise DataError(f"{name} has no split {split!r}: its open part is 'dev'")
     path = find_folder(data, name, *_TABLES.values()) / _TABLES[split]
     if not path.is_file():
         raise DataError(f"{path} is missing")

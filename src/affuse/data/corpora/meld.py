@@ -13,7 +13,7 @@ from affuse.labels import EKMAN, SENTIMENT, LabelSpace
 
 __all__ = ["read_meld", "read_meld_sentiment"]
 
-_FILES = {"train": "train_sent_emo.csv", "valid": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
+_FILES = {"train": "train_sent_emo.csv", "dev": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
 _NAMES = {"joy": "happiness"}
 
 

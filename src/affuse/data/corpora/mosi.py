@@ -12,7 +12,7 @@ from affuse.errors import DataError
 
 __all__ = ["read_mosi"]
 
-_FILES = {"train": "train", "valid": "holdout", "test": "test"}
+_FILES = {"train": "train", "dev": "holdout", "test": "test"}
 
 
 @register("mosi")

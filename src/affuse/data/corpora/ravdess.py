@@ -9,16 +9,16 @@ import numpy as np
 from affuse.data.corpora.base import Dataset, find_folder, register
 from affuse.labels import RAVDESS
 
-__all__ = ["TEST_ACTORS", "VALID_ACTORS", "read_ravdess"]
+__all__ = ["DEV_ACTORS", "TEST_ACTORS", "read_ravdess"]
 
 TEST_ACTORS = frozenset({"01", "04", "09", "22"})
 # The actors of the first fold of the published subject-wise protocol (Luna-Jimenez et al. 2021).
-VALID_ACTORS = frozenset({"02", "05", "14", "15", "16"})
+DEV_ACTORS = frozenset({"02", "05", "14", "15", "16"})
 
 
 def split_of(actor: str) -> str:
     """Name of the split that an actor, "01" to "24", belongs to."""
-    return "test" if actor in TEST_ACTORS else "valid" if actor in VALID_ACTORS else "train"
+    return "test" if actor in TEST_ACTORS else "dev" if actor in DEV_ACTORS else "train"
 
 
 @register("ravdess")

@@ -15,7 +15,7 @@ __all__ = ["POLARITY", "read_sst2"]
 
 POLARITY = LabelSpace("polarity", ("negative", "positive"))
 
-_FILES = {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
+_FILES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 
 
 @register("sst2")

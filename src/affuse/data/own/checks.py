@@ -14,6 +14,7 @@ import numpy as np
 from affuse.data.own.loaders import face_of_still, segment_of
 from affuse.data.own.rows import Problem
 from affuse.data.own.samples import DataOptions, Sample
+from affuse.data.splits import SPLITS
 from affuse.errors import AffuseError
 from affuse.experts.face.crop import LARGEST_CROP
 from affuse.experts.voice import level
@@ -143,10 +144,14 @@ def shared_speakers(samples: Sequence[Sample]) -> list[Problem]:
         if sample.speaker is not None:
             splits[sample.speaker].add(sample.split)
     return [
-        Problem("", f"the speaker {speaker!r} stands in {' and '.join(sorted(parts))}; a speaker belongs to one split")
+        Problem("", f"the speaker {speaker!r} stands in {_listed(parts)}; a speaker belongs to one split")
         for speaker, parts in splits.items()
         if len(parts) > 1
     ]
+
+
+def _listed(splits: set[str]) -> str:
+    return " and ".join(split for split in SPLITS if split in splits)
 
 
 def label_problems(samples: Sequence[Sample], labels: LabelSpace) -> list[Problem]:
@@ -175,7 +180,7 @@ def _voted(sample: Sample, n_labels: int) -> np.ndarray:
 
 
 def copies_of_held_out(samples: Sequence[Sample]) -> Mapping[str, Sample]:
-    """Samples of train, by ``where``, whose content stands in valid or test as well, with the held-out one."""
+    """Samples of train, by ``where``, whose content stands in dev or test as well, with the held-out one."""
     sizes = Counter(path.stat().st_size for path in {s.path for s in samples if s.path is not None})
     keys = [_content(sample, sizes) for sample in samples]
     held_out = {key: sample for key, sample in zip(keys, samples, strict=True) if sample.split != "train"}

@@ -40,7 +40,7 @@ def recognise_corpus(folder: Path) -> str | None:
     for name, pattern in _TELLTALE.items():
         if any(folder.glob(pattern)):
             return name
-    if any(_is_ferplus(folder / f"{split}.npz") for split in SPLITS):
+    if any(_is_ferplus(folder / name) for name in ("train.npz", "valid.npz", "test.npz")):
         return "ferplus"
     if any(_EMODB.fullmatch(path.name) for path in folder.iterdir()):
         return "emodb"

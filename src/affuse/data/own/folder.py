@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from affuse.data.own.rows import Problem, Rows, split_name
+from affuse.data.own.rows import Problem, Rows
 from affuse.data.own.samples import DataOptions, Sample
+from affuse.data.splits import find_split
 from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
 from affuse.media import Recording
@@ -39,7 +40,7 @@ _LEAST_SPEAKERS = 3  # other folders are taken for speakers from this many on: a
 def read_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
     """Read the files of a folder and what is under it; labels are subfolders or, failing these, words of file names.
 
-    A level of folders named train, valid or test gives the splits. Raises DataError where there are no such files or
+    A level of folders named train, dev or test gives the splits. Raises DataError where there are no such files or
     nothing in their names can be a label.
     """
     found = sorted(p for p in folder.rglob("*") if p.is_file() and not _is_hidden(p.relative_to(folder)))
@@ -80,7 +81,7 @@ class _Name:
 
     @classmethod
     def of(cls, path: Path) -> _Name:
-        splits = [split_name(part) for part in path.parts[:-1]]
+        splits = [find_split(part) for part in path.parts[:-1]]
         others = tuple(part for part, split in zip(path.parts[:-1], splits, strict=True) if split is None)
         return cls(next((split for split in splits if split), ""), others, path.stem)
 

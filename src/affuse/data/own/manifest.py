@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from affuse.data.own.rows import Problem, Rows, split_name
+from affuse.data.own.rows import Problem, Rows
 from affuse.data.own.samples import DataOptions, Sample
+from affuse.data.splits import find_split
 from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
 from affuse.media.transcript import decode_text
@@ -165,9 +166,9 @@ class _RowReader:
         problems: list[str] = []
         cells = {role: _cell(record[name]) for role, name in self._columns.items()}
         start, end = self._times(cells, problems)
-        split = split_name(cells.get("split", ""))
+        split = find_split(cells.get("split", ""))
         if split is None and cells.get("split"):
-            problems.append(f"unknown split {cells['split']!r}; valid splits: train, valid, test")
+            problems.append(f"unknown split {cells['split']!r}; known: train, dev, test")
         sample = Sample(
             where=where,
             path=self._path(cells.get("path", "")),

@@ -15,9 +15,10 @@ from affuse.data.own.corpora import read_corpus, recognise_corpus
 from affuse.data.own.folder import read_folder
 from affuse.data.own.labelling import label_space
 from affuse.data.own.manifest import TABLE_SUFFIXES, read_manifest
-from affuse.data.own.rows import Problem, Rows, complain, split_name
+from affuse.data.own.rows import Problem, Rows, complain
 from affuse.data.own.samples import MODALITIES, DataOptions, Sample, TrainingData
 from affuse.data.own.splits import complete_splits
+from affuse.data.splits import find_split
 from affuse.errors import ConfigError, DataError
 from affuse.labels import LabelSpace
 
@@ -44,7 +45,7 @@ def read(source: str | Path, modality: str, options: DataOptions = _DEFAULTS) ->
     _keep_recordings_whole(rows)
     labels, samples = _labelled(rows, modality, options)
     samples = _sound_rows(rows, samples, modality, options)
-    samples, notes = complete_splits(samples, options.valid, options.seed)
+    samples, notes = complete_splits(samples, options.dev, options.seed)
     samples, more = _without_copies(samples)
     if problems := label_problems(samples, labels):
         raise complain(rows.name, problems, len(samples))
@@ -74,14 +75,14 @@ def _rows_of_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
     listing = next((table for table in tables if table.stem.casefold() in _MANIFESTS), None)
     if listing is not None:
         return read_manifest(listing, modality, options)
-    by_split = {split: table for table in tables if (split := split_name(table.stem))}
+    by_split = {split: table for table in tables if (split := find_split(table.stem))}
     if "train" in by_split:
         return _joined(folder, by_split, modality, options)
     return read_folder(folder, modality, options)
 
 
 def _joined(folder: Path, tables: dict[str, Path], modality: str, options: DataOptions) -> Rows:
-    """Tables named train, valid and test as one."""
+    """Tables named train, dev and test as one."""
     rows = Rows(folder.resolve().name)
     for split, table in tables.items():
         part = read_manifest(table, modality, options)

@@ -10,16 +10,9 @@ from affuse.data.own.samples import Sample
 from affuse.errors import DataError
 from affuse.labels import LabelSpace
 
-__all__ = ["Problem", "Rows", "complain", "split_name"]
+__all__ = ["Problem", "Rows", "complain"]
 
 _LISTED = 20
-
-_SPLIT_WORDS = {
-    "train": "train training",
-    "valid": "valid validation val dev development holdout",
-    "test": "test testing",
-}
-_SPLITS = {word: split for split, words in _SPLIT_WORDS.items() for word in words.split()}
 
 
 class Problem(NamedTuple):
@@ -48,11 +41,6 @@ class Rows:
     labels: LabelSpace | None = None
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-def split_name(word: str) -> str | None:
-    """The split that a word means ("dev" is valid), or None."""
-    return _SPLITS.get(word.strip().casefold())
 
 
 def complain(name: str, problems: Sequence[Problem], rows: int) -> DataError:

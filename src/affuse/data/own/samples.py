@@ -1,13 +1,15 @@
-"""What people's own data become: labelled moments of recordings, pictures or texts, in train, valid and test."""
+"""What people's own data become: labelled moments of recordings, pictures or texts, in train, dev and test."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
+from affuse.data.splits import split_name
 from affuse.errors import ConfigError
 from affuse.experts.voice import MIN_SPEECH
 from affuse.labels import LabelSpace
@@ -29,7 +31,7 @@ class Sample:
     label: column of the label space; None where nobody has labelled it.
     distribution: annotators' votes as shares (k,) that sum to 1.
     speaker: who is in it (for texts and films the author, dialogue or video); never in two splits.
-    split: "train", "valid" or "test".
+    split: "train", "dev" or "test"; "" while none is stated.
     pixels: a face crop already in memory, grey uint8 (h, w).
     columns: numeric features (d,) that a table gives beside the recording; NaN where they are missing.
     framed: the picture is a face crop, in which no face is searched.
@@ -48,6 +50,9 @@ class Sample:
     columns: np.ndarray | None = None
     framed: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "split", self.split and split_name(self.split))
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
@@ -61,8 +66,9 @@ class TrainingData:
     notes: tuple[str, ...] = ()
 
     def part(self, split: str) -> list[Sample]:
-        """The samples of "train", "valid" or "test", in order."""
-        return [sample for sample in self.samples if sample.split == split]
+        """The samples of "train", "dev" or "test", in order."""
+        name = split_name(split)
+        return [sample for sample in self.samples if sample.split == name]
 
 
 @dataclass(frozen=True)
@@ -76,19 +82,22 @@ class DataOptions:
     unlabelled: "refuse" takes a row without a label for a bad one, "keep" keeps it with the label None.
     columns: patterns such as "AU*" for the numeric columns that a joint model reads beside recording and words.
     crops: whether pictures are face crops; where None, square ones of at most 64 pixels are.
-    valid: share of the rows to set aside where the data state no valid part.
+    dev: share of the rows to set aside where the data state no dev split.
     seed: decides which rows those are.
     min_seconds: shortest clip of a voice.
 
     Raises ConfigError where a value is out of range.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"valid": "dev"}
+    """Options of older configuration files, by the name that they have now."""
+
     folder: Path | None = None
     bad_rows: Literal["stop", "skip"] = "stop"
     unlabelled: Literal["refuse", "keep"] = "refuse"
     columns: tuple[str, ...] = ()
     crops: bool | None = None
-    valid: float = 0.2
+    dev: float = 0.2
     seed: int = 0
     min_seconds: float = MIN_SPEECH
 
@@ -97,7 +106,7 @@ class DataOptions:
             raise ConfigError(f'bad_rows must be "stop" or "skip"; got {self.bad_rows!r}')
         if self.unlabelled not in ("refuse", "keep"):
             raise ConfigError(f'unlabelled must be "refuse" or "keep"; got {self.unlabelled!r}')
-        if not 0 < self.valid <= 0.5:
-            raise ConfigError(f"valid must be a share above 0 and at most 0.5; got {self.valid:g}")
+        if not 0 < self.dev <= 0.5:
+            raise ConfigError(f"dev must be a share above 0 and at most 0.5; got {self.dev:g}")
         if not self.min_seconds > 0:
             raise ConfigError(f"min_seconds must be above 0 seconds; got {self.min_seconds:g}")

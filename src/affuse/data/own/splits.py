@@ -1,4 +1,4 @@
-"""Train and valid parts that share no speaker."""
+"""Train and dev splits that share no speaker."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["complete_splits", "set_aside"]
 
 
 def complete_splits(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[str]]:
-    """Samples with the splits that they state, or with a valid part taken out of train, and how that was done.
+    """Samples with the splits that they state, or with a dev split taken out of train, and how that was done.
 
     Speakers stay whole where they are known; a row without a label goes with its speaker.
     """
     samples = [replace(sample, split=sample.split or "train") for sample in samples]
     pool = [i for i, s in enumerate(samples) if s.split == "train" and s.label is not None]
-    if any(sample.split == "valid" for sample in samples) or len(pool) < 2:
+    if any(sample.split == "dev" for sample in samples) or len(pool) < 2:
         return samples, []
     targets = np.array([samples[i].label for i in pool])
     speakers = [samples[i].speaker for i in pool]
@@ -31,16 +31,14 @@ def complete_splits(samples: Sequence[Sample], share: float, seed: int) -> tuple
     chosen = {pool[j] for j in np.flatnonzero(aside)}
     names = {samples[i].speaker for i in chosen} - {None} if known > 1 else set()
     parted = [
-        replace(sample, split="valid")
-        if i in chosen or (sample.speaker in names and sample.split == "train")
-        else sample
+        replace(sample, split="dev") if i in chosen or (sample.speaker in names and sample.split == "train") else sample
         for i, sample in enumerate(samples)
     ]
     return parted, [_how(len(chosen), len(pool), len(names), known, seed)]
 
 
 def _how(rows: int, pool: int, speakers: int, known: int, seed: int) -> str:
-    said = f"no valid part was stated: {rows} of {pool} rows were set aside by seed {seed}"
+    said = f"no dev split was stated: {rows} of {pool} rows were set aside by seed {seed}"
     if known > 1:
         return f"{said}, {speakers} of {known} speakers, none of whom is in train"
     why = "all rows are of one speaker" if known else "no speakers are known"
@@ -48,7 +46,7 @@ def _how(rows: int, pool: int, speakers: int, known: int, seed: int) -> str:
 
 
 def set_aside(targets: np.ndarray, speakers: Sequence[str | None], share: float, seed: int) -> np.ndarray:
-    """Which rows (n,) bool become valid: about ``share`` of them, whole speakers, labels as even as these allow.
+    """Which rows (n,) bool become dev: about ``share`` of them, whole speakers, labels as even as these allow.
 
     ``targets`` (n,) are columns of labels. A row without a speaker is on its own. Nothing is set aside where all rows
     are of one speaker. The fold of `sklearn.model_selection.StratifiedGroupKFold` that leaves two rows of every label
@@ -86,9 +84,9 @@ def _strata(targets: np.ndarray, n_folds: int) -> np.ndarray:
     return strata if np.unique(strata, return_counts=True)[1].min() >= n_folds else np.zeros_like(strata)
 
 
-def _distance(targets: np.ndarray, valid: np.ndarray, share: float) -> tuple[int, float]:
-    """Labels left with fewer than two rows in train, then how far the valid part is from its share of every label."""
+def _distance(targets: np.ndarray, dev: np.ndarray, share: float) -> tuple[int, float]:
+    """Labels left with fewer than two rows in train, then how far the dev split is from its share of every label."""
     _, inverse = np.unique(targets, return_inverse=True)
     total = np.bincount(inverse)
-    taken = np.bincount(inverse[valid], minlength=len(total))
+    taken = np.bincount(inverse[dev], minlength=len(total))
     return int((total - taken < np.minimum(total, 2)).sum()), float(np.abs(taken - share * total).sum())
