@@ -32,7 +32,8 @@ from affuse.training.module import Classification, Data, Part
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
 from affuse.training.networks.export import export
-from affuse.training.run import plan_of, threads
+from affuse.training.run import plan_of
+from affuse.training.seeds import threads
 
 __all__ = [
     "ENLARGED",

@@ -32,10 +32,12 @@ from affuse.errors import AssetError, ConfigError, DataError  # noqa: E402
 from affuse.packages import load_bundle, read_bundle  # noqa: E402
 from affuse.training import config as configs  # noqa: E402
 from affuse.training import record, run  # noqa: E402
+from affuse.training.batching import class_weights  # noqa: E402
 from affuse.training.config import TrainConfig, TrainingConfig, build, read_config, resolve  # noqa: E402
 from affuse.training.inputs import Augmentation, Draw, SpectrumAugmentation, Store, Waveforms  # noqa: E402
-from affuse.training.module import Batches, Classification, Part, class_weights, rate_at  # noqa: E402
+from affuse.training.module import Batches, Classification, Part  # noqa: E402
 from affuse.training.progress import duration  # noqa: E402
+from affuse.training.schedules import learning_rate_factor  # noqa: E402
 from affuse.training.task import prepare  # noqa: E402
 
 SCRIPT = "from affuse.cli import main\n\nif __name__ == '__main__':\n    main()\n"
@@ -112,9 +114,9 @@ def test_a_run_leaves_what_was_asked_for_and_what_came_out(trained: run.Run) -> 
     assert all(part["rows"] == 8 * part["groups"] for part in parts.values())
     assert facts["export_difference"] <= 1e-4
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0] or facts["versions"]["torch"]
-    report = facts["measured"]["valid"]
+    report = facts["measured"]["dev"]
     assert report["accuracy"] == 1.0, "high and low are told apart"
-    assert report["accuracy_95"] == [1.0, 1.0] or parts["valid"]["groups"] == 1
+    assert report["accuracy_95"] == [1.0, 1.0] or parts["dev"]["groups"] == 1
 
 
 def test_the_curves_hold_every_epoch(trained: run.Run) -> None:
@@ -130,14 +132,14 @@ def test_the_bundle_is_an_expert_that_agrees_with_the_held_out_answers(trained: 
     from affuse.data.own import waveform
 
     expert: Any = load_bundle(trained.bundle)
-    samples = read(tones, "voice").part("valid")
+    samples = read(tones, "voice").part("dev")
     answers = np.stack([expert.classify(waveform(sample)) for sample in samples])
     assert (answers.argmax(axis=1) == [sample.label for sample in samples]).all()
     held_out = np.load(trained.folder / "held_out.npz")
     assert held_out["probabilities"].shape == (trained.facts["data"]["parts"]["choose"]["rows"], 2)
     np.testing.assert_allclose(held_out["probabilities"].sum(axis=1), 1, atol=1e-5)
     description = read_bundle(trained.bundle).description
-    assert description.measured["valid"]["accuracy"] == 1.0
+    assert description.measured["dev"]["accuracy"] == 1.0
     assert description.prior == pytest.approx((0.5, 0.5))
 
 
@@ -145,12 +147,12 @@ def test_a_run_leaves_predictions_that_fuse_reads(trained: run.Run, tmp_path: Pa
     from affuse.data.predictions import read_predictions
     from affuse.fusion import NamedFuser
 
-    place = trained.folder / "predictions" / "valid" / "voice.csv"
+    place = trained.folder / "predictions" / "dev" / "voice.csv"
     table = read_predictions(place, group_column="group")
     assert (table.modality, table.labels) == ("voice", ("anger", "sadness"))
     parts = trained.facts["data"]["parts"]
-    assert len(table.ids) == parts["valid"]["rows"]
-    assert len(set(table.groups or ())) == parts["valid"]["groups"]
+    assert len(table.ids) == parts["dev"]["rows"]
+    assert len(set(table.groups or ())) == parts["dev"]["groups"]
     assert all(i.partition("/")[0] in ("angry", "sad") for i in table.ids), "names below the folder that all share"
     assert table.targets is not None
     assert [table.labels[k] for k in table.P.argmax(axis=1)] == list(table.targets)
@@ -257,7 +259,7 @@ def test_without_a_whole_checkpoint_the_sentence_says_so(trained: run.Run, tmp_p
     (folder / "checkpoints" / "epoch-00001.0123456789abcdef.ckpt").write_bytes(b"PK garbage")
     result = affuse("train", "--resume", "--out", folder)
     assert result.code == 2
-    assert "is whole (epoch-00001.0123456789abcdef.ckpt); remove them to start afresh" in result.err
+    assert "are damaged (epoch-00001.0123456789abcdef.ckpt); remove them to start again" in result.err
     started["data"]["fingerprint"] = "other"
     (folder / "run.json").write_text(json.dumps(started))
     result = affuse("train", "--resume", "--out", folder)
@@ -297,7 +299,7 @@ def test_two_processes_share_the_work(tones: Path, tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert out.count("bundle: ") == 1, "only the first process finishes the run"
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts["measured"]["valid"]["accuracy"] == 1.0
+    assert facts["measured"]["dev"]["accuracy"] == 1.0
     assert load_bundle(tmp_path / "run" / "bundle").labels.labels == ("anger", "sadness")
 
 
@@ -325,9 +327,9 @@ def test_a_folder_of_pictures(tmp_path: Path, affuse: Run) -> None:
         *("--set", "training.batch_size=8", "--set", "augmentation.picture.brightness=0.2"),
     )
     assert result.code == 0, result.err
-    assert "valid: accuracy 100.0 %" in result.out
+    assert "dev: accuracy 100.0 %" in result.out
     assert f"use it: affuse analyze --experts face={tmp_path / 'run' / 'bundle'} CLIP" in result.out
-    assert "note: no valid part was stated: 10 of 48 rows were set aside by seed 0" in result.err
+    assert "note: no dev split was stated: 10 of 48 rows were set aside by seed 0" in result.err
 
 
 def test_a_table_of_chinese_texts(tmp_path: Path, affuse: Run) -> None:
@@ -373,7 +375,7 @@ def test_a_joint_model_copes_with_what_is_missing(tones: Path, tmp_path: Path) -
     settings["network"] = {"options": {"encoders": {"waveform": {"name": "crnn", **SMALL}}, "hidden": 8}}
     finished = run.train(build(TrainConfig, settings), tmp_path / "run")
     assert finished is not None
-    assert finished.facts["measured"]["valid"]["accuracy"] == 1.0
+    assert finished.facts["measured"]["dev"]["accuracy"] == 1.0
     description = read_bundle(finished.bundle).description
     assert (description.kind, description.reads) == ("joint", ("waveform", "columns"))
     assert description.inputs["columns"]["names"] == ["au_1", "au_2"]
@@ -410,7 +412,7 @@ def test_action_units_are_learned_beside_emotions(tones: Path, tmp_path: Path) -
         ("network.options.hiden=3", r"unknown option 'hiden' of the network 'crnn' \(did you mean 'hidden'"),
         ("augmentation.sound.speeed=[1, 2]", r"unknown option 'speeed' in \[augmentation.sound\]; did you mean speed"),
         ("augmentation.sound.speed=1.5", "augmentation.sound.speed must be a list; got 1.5"),
-        ("data.reading.valid=2", "valid must be a share above 0"),
+        ("data.reading.dev=2", "dev must be a share above 0"),
         ("data.modality=smell", "data.modality must be one of voice, face, text, joint; got 'smell'"),
         ("training.mixup=0.2 ", None),
         ("epochs", "--set takes NAME=VALUE"),
@@ -548,8 +550,8 @@ def test_a_network_without_its_pretraining_learns_like_others_from_scratch() -> 
 def test_weights_of_labels_by_hand() -> None:
     targets = np.eye(3)[[0] * 8 + [1] * 2]
     raw = np.array([1 / np.sqrt(0.8), 1 / np.sqrt(0.2), 0.0])
-    np.testing.assert_allclose(class_weights(targets), raw / (0.8 * raw[0] + 0.2 * raw[1]))
-    assert (targets @ class_weights(targets)).mean() == pytest.approx(1)
+    np.testing.assert_allclose(class_weights(targets.sum(axis=0)), raw / (0.8 * raw[0] + 0.2 * raw[1]))
+    assert (targets @ class_weights(targets.sum(axis=0))).mean() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -566,7 +568,7 @@ def test_weights_of_labels_by_hand() -> None:
     ],
 )
 def test_the_course_of_the_rate(progress: float, schedule: str, expected: float) -> None:
-    assert rate_at(progress, schedule, 0.1) == pytest.approx(expected)
+    assert learning_rate_factor(progress, schedule, 0.1) == pytest.approx(expected)
 
 
 class Numbers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,12 +14,14 @@ from torch.nn import functional as F
 
 from affuse.errors import ConfigError
 from affuse.training.augment import mixup, spec_augment
+from affuse.training.batching import class_weights
 from affuse.training.config import TrainingConfig
 from affuse.training.inputs import Draw, Inputs, SpectrumAugmentation
 from affuse.training.low_resource.transfer import Group, parameter_groups
 from affuse.training.networks.base import Network
+from affuse.training.schedules import learning_rate_factor
 
-__all__ = ["MIXABLE", "Batches", "Classification", "Data", "Part", "class_weights", "rate_at"]
+__all__ = ["MIXABLE", "Batches", "Classification", "Data", "Part"]
 
 MIXABLE = ("waveform", "images", "clips")
 """Readers for which a blend of two samples is still one."""
@@ -89,7 +90,7 @@ class Batches:
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         if self.config.imbalance != "sampler":
             return rng.permutation(len(self.part))
-        weights = self.part.targets @ class_weights(self.part.targets)
+        weights = self.part.targets @ class_weights(self.part.targets.sum(axis=0))
         return rng.choice(len(self.part), len(self.part), p=weights / weights.sum())
 
     def _mixed(self, rows: np.ndarray, draw: Draw) -> dict[str, Any]:
@@ -104,31 +105,6 @@ class Batches:
 
     def _targets(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self.part.targets[rows].astype(np.float32))
-
-
-def class_weights(targets: np.ndarray) -> np.ndarray:
-    """Weights (k,) of labels by the square root of their rarity in targets (n, k); their mean over the rows is 1.
-
-    The root lies between no weight, where rare labels are never answered, and the full one, where few rows of them
-    outweigh all others. A label without rows weighs 0.
-    """
-    shares = targets.mean(axis=0)
-    weights = np.divide(1.0, np.sqrt(shares), out=np.zeros_like(shares), where=shares > 0)
-    return np.asarray(weights / (weights * shares).sum())
-
-
-def rate_at(progress: float, schedule: str, warmup: float) -> float:
-    """Factor 0…1 of the learning rate at ``progress`` 0…1 through training.
-
-    A linear rise over the share ``warmup``; then half a cosine down to 0 ("one-cycle", arXiv:1708.07120, and "cosine",
-    arXiv:1608.03983, which starts to fall at once from where the cosine then is) or level ("constant").
-    """
-    rise = min(1.0, progress / warmup) if warmup > 0 else 1.0
-    if schedule == "constant":
-        return rise
-    start = warmup if schedule == "one-cycle" else 0.0
-    fall = max(0.0, (progress - start) / (1 - start))
-    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
 
 
 class Data(LightningDataModule):
@@ -213,7 +189,7 @@ class Classification(LightningModule):
         self.log("val_uar", torch.stack(recalls).mean(), sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW whose rate follows `rate_at`, smaller in earlier layers, and 0 in frozen ones."""
+        """AdamW whose rate follows `learning_rate_factor`, smaller in earlier layers, and 0 in frozen ones."""
         config = self.config
         assert config.learning_rate is not None
         groups = parameter_groups(self.network, config.learning_rate, config.layer_decay)
@@ -225,7 +201,9 @@ class Classification(LightningModule):
 
         def course(group: Group) -> Callable[[int], float]:
             frozen_steps = 0 if group.name.startswith("head") else config.freeze_until * steps / epochs
-            return lambda step: rate_at(step / steps, config.schedule, config.warmup) * (step >= frozen_steps)
+            return lambda step: (
+                learning_rate_factor(step / steps, config.schedule, config.warmup) * (step >= frozen_steps)
+            )
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [course(group) for group in groups])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -7,7 +7,7 @@
     checkpoints/     after every epoch
     curves.csv, .png, confusion.csv, .png
     held_out.npz     calibrated answers on the rows that were set aside, for fitting a fuser
-    predictions/     the same, and those on valid and test, as tables that affuse fuse reads, a modality each
+    predictions/     the same, and those on dev and test, as tables that affuse fuse reads, a modality each
     card.md, bundle/ what is handed on
 """
 
@@ -36,16 +36,19 @@ from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.files import replacing
 from affuse.packages import BundleDescription, write_bundle
 from affuse.training import record
-from affuse.training.common import fit_temperature, write_held_out
+from affuse.training.batching import class_weights
+from affuse.training.cards import write_held_out
+from affuse.training.common import fit_temperature
 from affuse.training.config import TrainConfig, read_config, resolve, write_config
 from affuse.training.inputs import Store, tracked
-from affuse.training.module import Classification, Data, class_weights
+from affuse.training.module import Classification, Data
 from affuse.training.networks.base import Network
 from affuse.training.networks.export import export
 from affuse.training.progress import Curves, Progress
+from affuse.training.seeds import threads
 from affuse.training.task import Section, Task, fingerprint, prepare
 
-__all__ = ["CONFIG", "Learned", "Run", "learn", "measured", "plan_of", "resume", "threads", "train"]
+__all__ = ["CONFIG", "Learned", "Run", "learn", "measured", "plan_of", "resume", "train"]
 
 CONFIG, _FACTS, _CHECKPOINTS, _BUNDLE, _DECODED = "config.toml", "run.json", "checkpoints", "bundle", "decoded"
 _PREDICTIONS = "predictions"
@@ -116,11 +119,11 @@ def _go(config: TrainConfig, data: training_data.TrainingData, folder: Path) -> 
         return _finish(task, learned, folder, started)
 
 
-def learn(task: Task, plan: loop.Plan, curves: Path, callbacks: Sequence[Callback] = ()) -> Learned:
+def learn(task: Task, plan: loop.LoopConfig, curves: Path, callbacks: Sequence[Callback] = ()) -> Learned:
     """Train the network of ``task`` in place, by the loop of affuse."""
     config = task.config.training
     followed = Curves(curves)
-    rarity = class_weights(task.fit.part.targets) if config.imbalance == "weights" else None
+    rarity = class_weights(task.fit.part.targets.sum(axis=0)) if config.imbalance == "weights" else None
     module = Classification(task.network, config, rarity, task.augmentation.spectrum)
     plan = dataclasses.replace(plan, trainer={**plan.trainer, "callbacks": [followed, *callbacks]})
     mode: loop.Mode = "min" if config.monitor == "val_loss" else "max"
@@ -129,11 +132,11 @@ def learn(task: Task, plan: loop.Plan, curves: Path, callbacks: Sequence[Callbac
     return Learned(task.network, kept.epoch, kept.best, followed)
 
 
-def plan_of(config: TrainConfig) -> loop.Plan:
+def plan_of(config: TrainConfig) -> loop.LoopConfig:
     """How long to train and on what, from a resolved configuration."""
     training, device = config.training, config.device
     assert training.epochs is not None
-    return loop.Plan(
+    return loop.LoopConfig(
         max_epochs=training.epochs,
         patience=training.patience or None,
         seed=training.seed,
@@ -149,17 +152,6 @@ def plan_of(config: TrainConfig) -> loop.Plan:
         progress=False,  # `Progress` shows the run as a whole
         deterministic=training.deterministic,
     )
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads of the CPU for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def measured(bundle: Path, section: Section, title: str) -> np.ndarray:
@@ -258,7 +250,7 @@ def _prior(task: Task) -> tuple[float, ...]:
     targets = task.fit.part.targets
     shares = targets.mean(axis=0)
     if task.config.training.imbalance != "none":
-        shares = shares * class_weights(targets)
+        shares = shares * class_weights(targets.sum(axis=0))
     return tuple((shares / shares.sum()).tolist())
 
 

@@ -21,7 +21,8 @@ from affuse.errors import ConfigError
 from affuse.training.config import TrainConfig, as_table, build, resolve, with_values
 from affuse.training.inputs import Store
 from affuse.training.progress import Progress
-from affuse.training.run import learn, plan_of, threads
+from affuse.training.run import learn, plan_of
+from affuse.training.seeds import threads
 from affuse.training.task import fingerprint, prepare
 
 __all__ = ["Search", "Span", "with_drawn"]

@@ -1,19 +1,26 @@
-"""From a trained network to ONNX: calibrated probabilities and the embedding, for any number of rows."""
+"""From torch to ONNX: the one exporter of trainings and recipes, which checks that the file answers as the network."""
 
 from __future__ import annotations
 
 import copy
-import os
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affuse.errors import OutputError
+from affuse.errors import AssetError
+from affuse.files import replacing
 from affuse.training.networks.base import Network
+from affuse.training.networks.compact import Storage, compact
 
-__all__ = ["Calibrated", "export"]
+__all__ = ["PARITY", "Calibrated", "check_parity", "export", "export_module"]
+
+PARITY = 1e-4
+"""Largest difference that is allowed between the answers of a network and those of its ONNX file."""
 
 _OPSET = 17
 
@@ -35,37 +42,106 @@ class Calibrated(nn.Module):
         return torch.softmax(output.logits / self.temperature, dim=1), *output[1:]
 
 
-def export(network: Network, path: str | Path, temperature: float = 1.0) -> None:
+def export(network: Network, path: str | Path, temperature: float = 1.0, storage: Storage = "float32") -> float:
     """Write ``network`` as ONNX with the inputs of `Network.example`.
 
     Outputs "probabilities" (n, k) and "embedding" (n, d), for networks with more answers also those, by name. Rows are
-    dynamic, and so is the length of sound, frames and tokens. Raises OutputError where ``path`` cannot be written.
+    dynamic, and so is the length of sound, frames and tokens. Returns and raises what `export_module` does.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
     # A copy, so that a network in training keeps its mode and its device.
     model = Calibrated(copy.deepcopy(network.merged()), temperature).eval().cpu()
     example = network.example()
     with torch.no_grad():
         fields = model.network(**example)._fields
-    outputs = ["probabilities", *fields[1:]]
-    try:
+    return export_module(model, path, example, ["probabilities", *fields[1:]], network.axes, storage=storage)
+
+
+def export_module(
+    model: nn.Module,
+    path: str | Path,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+    *,
+    storage: Storage = "float32",
+    metadata: Mapping[str, str] | None = None,
+    constants: Mapping[str, np.ndarray] | None = None,
+) -> float:
+    """Write a module as an ONNX file, after checking that the file answers as the module does.
+
+    Parameters
+    ----------
+    model: takes the ``inputs`` by position and gives the ``outputs``, all in evaluation mode. path: file to write.
+    inputs: an example by name, on which answers are compared. axes: of the inputs, those that vary from call to call;
+    outputs vary in their first axis where an input does. storage: how weights are stored; it is applied after the
+    check, since it rounds on purpose. metadata: texts that travel in the file. constants: further outputs that give
+    the same arrays whatever comes in.
+
+    Returns the largest difference between the module's answers and the file's. Raises AssetError where it is above
+    `PARITY`, OutputError where ``path`` cannot be written.
+    """
+    path = Path(path)
+    varies = any(name == "n" for own in axes.values() for name in own.values())
+    with replacing(path) as (part,):
         # The exporter based on torch.export cannot convert a GRU over a length that varies (torch 2.13), and the older
         # one warns of its age and of every shape that it traces.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                model,
-                tuple(example.values()),
+                model.eval(),
+                tuple(inputs.values()),
                 str(part),
-                input_names=list(example),
-                output_names=outputs,
-                dynamic_axes=network.axes | {name: {0: "n"} for name in outputs},
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes={**axes, **({name: {0: "n"} for name in outputs} if varies else {})},
                 opset_version=_OPSET,
                 dynamo=False,
             )
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        difference = check_parity(model, part, inputs, outputs)
+        _complete(part, storage, metadata or {}, constants or {})
+    return difference
+
+
+def _complete(path: Path, storage: Storage, metadata: Mapping[str, str], constants: Mapping[str, np.ndarray]) -> None:
+    import onnx
+
+    if constants:
+        model = onnx.load(str(path))
+        for name, values in constants.items():
+            _add_constant(model, name, values)
+        onnx.save(model, str(path))
+    compact(path, storage)
+    if metadata:  # after quantisation, which leaves it out
+        model = onnx.load(str(path))
+        onnx.helper.set_model_props(model, dict(metadata))
+        onnx.save(model, str(path))
+
+
+@torch.no_grad()
+def check_parity(model: nn.Module, path: Path, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> float:
+    """Largest difference between a module's answers and an ONNX file's; raises AssetError above `PARITY`."""
+    from affuse import weights
+
+    expected = model(*inputs.values())
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    session = weights.session(path)
+    known = {entry.name for entry in session.get_inputs()}  # the exporter leaves out what no answer depends on
+    found = session.run(list(outputs), {name: value.numpy() for name, value in inputs.items() if name in known})
+    difference = max(float(np.nanmax(np.abs(a - b.numpy()))) for a, b in zip(found, expected, strict=True))
+    if not difference <= PARITY:
+        raise AssetError(
+            f"the exported network does not answer as the trained one: answers differ by up to {difference:.2g}, "
+            f"where {PARITY:g} is allowed"
+        )
+    return difference
+
+
+def _add_constant(model: Any, name: str, values: np.ndarray) -> None:
+    """Add an output to a graph that gives ``values`` whatever comes in."""
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(values, f"{name}_values"))
+    graph.node.append(helper.make_node("Identity", [f"{name}_values"], [name]))
+    element = helper.np_dtype_to_tensor_dtype(values.dtype)
+    graph.output.append(helper.make_tensor_value_info(name, element, values.shape))

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from affuse.errors import ConfigError
 from affuse.training.networks.base import Network, Output, check_at_least, check_share
+from affuse.training.networks.layers import ResidualBlock
 
-__all__ = ["LandmarkGraph", "ResNet50CBAM", "ResidualBlock", "SmallFace", "normalise_landmarks", "standardise"]
+__all__ = ["LandmarkGraph", "ResNet50CBAM", "SmallFace", "normalise_landmarks", "standardise"]
 
 # Landmarks of the 300-W mark-up (Sagonas et al. 2013, doi:10.1109/ICCVW.2013.59): first and last point of every line.
 _OPEN = ((0, 16), (17, 21), (22, 26), (27, 30), (31, 35))  # jaw, brows, bridge and base of the nose
@@ -34,33 +35,6 @@ def standardise(images: Tensor) -> Tensor:
     mean = images.mean(dim=inner, keepdim=True)
     spread = ((images - mean) ** 2).mean(dim=inner, keepdim=True).sqrt()
     return (images - mean) / (spread + 4.0)
-
-
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with a shortcut (arXiv:1512.03385); halves the picture where ``stride`` is 2."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int = 1) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-        )
-        same = n_in == n_out and stride == 1
-        self.shortcut: nn.Module = (
-            nn.Identity()
-            if same
-            else nn.Sequential(
-                nn.AvgPool2d(stride) if stride > 1 else nn.Identity(),
-                nn.Conv2d(n_in, n_out, 1, bias=False),
-                nn.BatchNorm2d(n_out),
-            )
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x) + self.shortcut(x))
 
 
 def residual_stages(widths: Sequence[int], blocks: Sequence[int]) -> list[ResidualBlock]:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from affuse.errors import ConfigError
 from affuse.training.networks import backbones
 from affuse.training.networks.base import Network, Output, check_at_least, check_share
+from affuse.training.networks.layers import ResidualBlock
 from affuse.training.networks.voice_layers import (
     SAMPLE_RATE,
     AttentiveStatistics,
     MelBands,
-    ResidualBlock,
     Spectrum,
     normalise,
 )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+
+from affuse.training.networks.layers import ResidualBlock
 
 __all__ = [
     "HOP",
@@ -98,26 +99,6 @@ def normalise(power: torch.Tensor) -> torch.Tensor:
     """Logarithm of mel power (n, frames, n_mels) relative to the clip's mean, so that the level does not matter."""
     mean = power.mean(dim=(1, 2), keepdim=True) + 1e-12
     return (torch.log(power / mean + _FLOOR) + 6) / 4
-
-
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with a shortcut (He et al. 2016, arXiv:1512.03385)."""
-
-    def __init__(self, n_in: int, n_out: int, stride: tuple[int, int]) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-        )
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(n_in, n_out, 1, bias=False), nn.BatchNorm2d(n_out)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.body(x) + self.shortcut(x))
 
 
 class AttentiveStatistics(nn.Module):

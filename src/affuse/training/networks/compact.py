@@ -1,0 +1,92 @@
+"""Weights of an ONNX file in fewer bytes; ONNX Runtime widens them once, while it loads, and computes as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from affuse.errors import ConfigError
+from affuse.files import replacing
+
+__all__ = ["Storage", "compact"]
+
+Storage = Literal["float32", "float16", "int16", "int8"]
+"""How weights are stored: as they are; in half precision; as 16-bit integers with one scale a weight, whose rounding is
+90 dB below the largest entry; or, for products with matrices alone, as 8-bit integers with one scale a channel, which
+ONNX Runtime also computes with."""
+
+_WORTH_IT = 1024  # numbers in a weight; smaller ones, such as those of a norm, keep their precision
+
+
+def compact(path: Path, storage: Storage) -> None:
+    """Rewrite the ONNX file at ``path`` with its larger weights stored as ``storage`` says, whole or not at all."""
+    import onnx
+
+    if storage not in get_args(Storage):
+        raise ConfigError(f"weights are stored as {', '.join(get_args(Storage))}; got {storage!r}")
+    if storage == "float32":
+        return
+    if storage == "int8":
+        _quantise(path)
+        return
+    model = onnx.load(str(path))
+    _narrow(model, storage)
+    onnx.checker.check_model(model)
+    with replacing(path) as (part,):
+        onnx.save(model, str(part))
+
+
+def _narrow(model: Any, storage: Storage) -> None:
+    """Put every large float32 constant into fewer bytes, behind nodes that widen it again."""
+    from onnx import numpy_helper
+
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    arrays = {name: numpy_helper.to_array(tensor) for name, tensor in constants.items()}
+    large = {name: a for name, a in arrays.items() if a.dtype == np.float32 and a.size >= _WORTH_IT}
+    kept = [tensor for tensor in graph.initializer if tensor.name not in large]
+    nodes = [node for node in graph.node if not (node.op_type == "Constant" and node.output[0] in large)]
+    widening = []
+    for name, values in large.items():
+        stored, own = _halved(name, values) if storage == "float16" else _scaled(name, values)
+        kept += [numpy_helper.from_array(array, stored_name) for stored_name, array in stored.items()]
+        widening += own
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend([*widening, *nodes])
+
+
+def _halved(name: str, values: np.ndarray) -> tuple[dict[str, np.ndarray], list[Any]]:
+    """Half precision, and the cast that undoes it."""
+    from onnx import TensorProto, helper
+
+    narrow = f"{name}_half"
+    return {narrow: values.astype(np.float16)}, [helper.make_node("Cast", [narrow], [name], to=TensorProto.FLOAT)]
+
+
+def _scaled(name: str, values: np.ndarray) -> tuple[dict[str, np.ndarray], list[Any]]:
+    """16-bit integers and a scale, and the product that undoes them."""
+    from onnx import TensorProto, helper
+
+    scale = np.float32(np.abs(values).max() / 32767) or np.float32(1)
+    short, factor, wide = (f"{name}_{part}" for part in ("int16", "scale", "float"))
+    nodes = [
+        helper.make_node("Cast", [short], [wide], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [wide, factor], [name]),
+    ]
+    return {short: np.round(values / scale).astype(np.int16), factor: np.asarray(scale)}, nodes
+
+
+def _quantise(path: Path) -> None:
+    """Dynamic quantisation by ONNX Runtime: 8-bit weights, activations quantised as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with TemporaryDirectory() as folder, replacing(path) as (part,):
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        quantize_dynamic(str(prepared), str(part), per_channel=True, weight_type=QuantType.QInt8)
