@@ -38,7 +38,7 @@ from torch.nn import functional as F
 
 from affuse.data.corpora import load
 from affuse.labels import EKMAN, SENTIMENT, to_sentiment
-from affuse.loop import Plan, epoch_seed, fit
+from affuse.loop import LoopConfig, epoch_seed, fit
 from affuse.training.augment.words import drop_tokens, mistype
 from affuse.training.common import (
     class_offsets,
@@ -564,7 +564,7 @@ def learn(data: Path, out: Path, config: TextConfig) -> tuple[TextNetwork, Rows,
 def run(module: Training, rows: Rows, tokenizer: Tokenizer, out: Path, config: TextConfig) -> None:
     """Train ``module`` in place on all rows that are not held out; goes on from the checkpoints in ``out``."""
     fitting = Batches(rows, tokenizer, config, epoch=lambda: module.current_epoch)
-    plan = Plan(
+    plan = LoopConfig(
         max_epochs=config.epochs,
         seed=config.seed,
         precision="bf16-mixed" if config.bfloat16 else "32-true",

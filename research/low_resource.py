@@ -22,7 +22,7 @@ from torch import Tensor
 from affuse.data.corpora import load
 from affuse.errors import AffuseError
 from affuse.files import replacing
-from affuse.loop import Plan, fit
+from affuse.loop import LoopConfig, fit
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
 from affuse.training import networks
@@ -181,7 +181,7 @@ def _suggested(problem: Problem, few: int, seed: int) -> Network:
     return _learned(problem, np.concatenate([given, rest[picks]]), seed)
 
 
-_PLAN = Plan(1, accelerator="cpu", progress=False)
+_PLAN = LoopConfig(1, accelerator="cpu", progress=False)
 
 
 def _learn(

@@ -1,4 +1,4 @@
-"""The loop: averaged weights, the best epoch, checkpoints that are whole or none, and runs that resume."""
+"""The loop: averaged weights, the best epoch, checkpoints that are complete or unused, and runs that resume."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def weights_after(steps: int) -> list[float]:
     return w[1:]
 
 
-def plan(epochs: int, **options: Any) -> loop.Plan:
-    return loop.Plan(max_epochs=epochs, accelerator="cpu", gradient_clip=None, **options)
+def plan(epochs: int, **options: Any) -> loop.LoopConfig:
+    return loop.LoopConfig(max_epochs=epochs, accelerator="cpu", gradient_clip=None, **options)
 
 
 def test_the_best_epoch_is_kept_and_training_stops_after_patience() -> None:
@@ -163,7 +163,7 @@ def test_two_checkpoints_are_kept_and_a_broken_one_is_passed_over(
     (tmp_path / "checkpoint.part").write_bytes(b"what a kill left of the next one")
     last.write_bytes(last.read_bytes()[:-100])
     assert loop.last_checkpoint(tmp_path) == tmp_path / names[0]
-    assert f"{names[-1]} is not whole; going on from the checkpoint before it" in caplog.text
+    assert f"{names[-1]} is damaged; resuming from the checkpoint before it" in caplog.text
     resumed = Slope()
     loop.fit(resumed, Steps(4), plan(6, checkpoints=tmp_path))
     assert resumed.w.item() == whole.w.item()
@@ -177,10 +177,26 @@ def test_a_flipped_bit_is_noticed_and_nothing_whole_is_an_error(tmp_path: Path) 
     content[len(content) // 2] ^= 1
     only.write_bytes(bytes(content))
     with pytest.raises(
-        AssetError, match=r"no checkpoint in .* is whole \(epoch-00000.*\); remove them to start afresh"
+        AssetError, match=r"all checkpoints in .* are damaged \(epoch-00000.*\); remove them to start again"
     ):
         loop.fit(Slope(), Steps(4), plan(6, checkpoints=tmp_path))
     assert loop.last_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_weights_of_a_run_are_read_from_its_last_checkpoint(tmp_path: Path) -> None:
+    module = Slope()
+    loop.fit(module, Steps(4), plan(3, ema_decay=0.7, checkpoints=tmp_path), monitor=None)
+    assert loop.read_weights(tmp_path)["w"].item() == module.w.item(), "the average, which is what is kept"
+    with pytest.raises(AssetError, match=r"nowhere holds no checkpoint"):
+        loop.read_weights(tmp_path / "nowhere")
+
+
+def test_states_of_callbacks_stand_under_the_names_that_earlier_versions_gave_them(tmp_path: Path) -> None:
+    loop.fit(Slope(), Steps(), plan(2, patience=1, ema_decay=0.7, checkpoints=tmp_path))
+    last = loop.last_checkpoint(tmp_path)
+    assert last is not None
+    kept = torch.load(last, weights_only=True)["callbacks"]
+    assert set(kept) == {"KeepBest", "Average", "_StopAgain{'monitor': 'val_loss', 'mode': 'min'}"}
 
 
 @pytest.mark.parametrize("resumed", [False, True])

@@ -281,7 +281,7 @@ def _input_of(task: Task, network: Network) -> dict[str, Any]:
         return {}
     size, channels = network.picture
     if network.reads == "clips":
-        return {"size": size, "frames": network.example()["clips"].shape[2]}
+        return {"size": size, "frames": network.frames}
     return {"size": size, "channels": channels}
 
 

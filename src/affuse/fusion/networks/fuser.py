@@ -228,7 +228,7 @@ class NetworkFuser(BlockClassifier):
                 raise ConfigError(f"the network {self.network!r} does not take these options: {error}") from error
 
     def _recipe(self, seed: int, training: ModuleType) -> Recipe:
-        plan = training.Plan(
+        plan = training.LoopConfig(
             max_epochs=self.max_epochs,
             patience=self.patience,
             seed=seed,

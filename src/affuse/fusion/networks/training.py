@@ -17,14 +17,14 @@ from torch.nn import functional as F
 from affuse import loop
 from affuse.fusion.networks.inputs import Table
 from affuse.fusion.networks.parts import FusionNetwork, Presence
-from affuse.loop import KeepBest, Plan
+from affuse.loop import BestWeights, LoopConfig
 
 __all__ = [
     "UNLABELLED",
     "Batches",
+    "LoopConfig",
     "Part",
     "Parts",
-    "Plan",
     "Recipe",
     "Training",
     "copies",
@@ -45,7 +45,7 @@ class Recipe:
     weight_decay: float
     modality_dropout: float
     batch_size: int
-    loop: Plan
+    loop: LoopConfig
 
 
 class Batches:
@@ -211,7 +211,7 @@ class Parts:
 
 def train(
     network: FusionNetwork, table: Table, targets: NDArray[np.intp], recipe: Recipe, parts: Parts
-) -> KeepBest | None:
+) -> BestWeights | None:
     """Train ``network`` in place and return what early stopping kept; the global random state is left as it was.
 
     Resumes from the folder of checkpoints where it holds one, which is read as plain tensors.

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from affuse.data.own import Sample, read
 from affuse.errors import AffuseError, ConfigError, DataError
 from affuse.files import replacing
-from affuse.loop import Plan, fit
+from affuse.loop import LoopConfig, fit
 from affuse.training import networks
 from affuse.training.augment import PictureAugmentation, SoundAugmentation
 from affuse.training.config import TrainConfig, read_config, resolve
@@ -80,7 +80,7 @@ class PretrainOptions:
 
 
 def pretrain(
-    network: Network, inputs: Inputs, n: int, options: PretrainOptions, plan: Plan | None = None, blank: int = 1
+    network: Network, inputs: Inputs, n: int, options: PretrainOptions, plan: LoopConfig | None = None, blank: int = 1
 ) -> None:
     """Pre-train ``network`` in place on ``n`` rows of ``inputs``, whose random views it learns from.
 
@@ -89,7 +89,7 @@ def pretrain(
     """
     if n < 2:
         raise DataError(f"pre-training compares rows with each other; got {n}")
-    plan = replace(plan or Plan(options.epochs), max_epochs=options.epochs, seed=options.seed)
+    plan = replace(plan or LoopConfig(options.epochs), max_epochs=options.epochs, seed=options.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         reads_words = network.reads == "tokens"
@@ -120,7 +120,7 @@ def views_of(
         size, channels = network.picture
         if network.reads == "images":
             return Pictures(store.pictures(samples, size, channels), framed)
-        return Clips(store.clips(samples, network.example()["clips"].shape[2], size), framed)
+        return Clips(store.clips(samples, network.frames, size), framed)
     raise ConfigError(f"networks over {network.reads} are not pre-trained; pre-train what they are made of")
 
 
@@ -204,11 +204,12 @@ class HiddenTokens(_Pretraining):
         if not hidden.any():
             hidden = mask.bool()
         shown = ids.masked_fill(hidden, self.blank)
-        if hasattr(self.network, "encoder"):
-            states = self.network.encoder(input_ids=shown, attention_mask=mask).last_hidden_state[hidden]
+        states = self.network.token_states(shown, mask)
+        if states is None:
+            told = self.network(ids=shown, mask=mask).embedding[hidden.nonzero()[:, 0]]
         else:
-            states = self.network(ids=shown, mask=mask).embedding[hidden.nonzero()[:, 0]]
-        return F.cross_entropy(self.decoder(states), ids[hidden])
+            told = states[hidden]
+        return F.cross_entropy(self.decoder(told), ids[hidden])
 
 
 class _Views(LightningDataModule):
@@ -256,7 +257,7 @@ def pretrain_from(config: TrainConfig, out: Path, options: PretrainOptions) -> N
         tokenizer = tokenizers.load(config.network.tokenizer or network.folder, config.network.max_tokens)
     with TemporaryDirectory() as folder:
         inputs = views_of(network, Store(Path(folder)), samples, config.data.seconds, tokenizer)
-        plan = Plan(options.epochs, accelerator=config.device.accelerator, precision=config.device.precision)
+        plan = LoopConfig(options.epochs, accelerator=config.device.accelerator, precision=config.device.precision)
         pretrain(network, inputs, len(samples), options, plan, _blank(tokenizer))
     save_start(network, out)
     if tokenizer is not None:
