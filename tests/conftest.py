@@ -13,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from affuse.service.worker import Runner
-    from serving import Desk
+    from serving import LocalService
 
 # Read when the libraries load, so before any test imports them: several of them taking every core slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,24 +44,24 @@ def runner() -> Iterator[Runner]:
 
 
 @pytest.fixture
-def make_desk(tmp_path: Path, runner: Runner) -> Iterator[Callable[..., Desk]]:
+def make_service(tmp_path: Path, runner: Runner) -> Iterator[Callable[..., LocalService]]:
     """Makes services in this process, with settings of their own."""
     from affuse.service.settings import Settings
-    from serving import Desk
+    from serving import LocalService
 
-    with ExitStack() as desks:
+    with ExitStack() as services:
 
-        def make(**settings: Any) -> Desk:
-            folder = tmp_path / f"service {len(list(tmp_path.glob('service *')))}"
-            return desks.enter_context(Desk(Settings(folder, **settings), runner))
+        def make(folder: Path | None = None, **settings: Any) -> LocalService:
+            folder = folder or tmp_path / f"service {len(list(tmp_path.glob('service *')))}"
+            return services.enter_context(LocalService(Settings(folder, **settings), runner))
 
         yield make
 
 
 @pytest.fixture
-def desk(make_desk: Callable[..., Desk]) -> Desk:
+def service(make_service: Callable[..., LocalService]) -> LocalService:
     """A service in this process."""
-    return make_desk()
+    return make_service()
 
 
 @pytest.fixture(scope="session")

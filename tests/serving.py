@@ -21,12 +21,23 @@ import numpy as np
 import uvicorn
 
 from affuse.service.app import create_app
+from affuse.service.notifier import JobNotifier
 from affuse.service.settings import Settings
 from affuse.service.worker import Runner, Worker
 
-__all__ = ["Desk", "Server", "free_port", "write_sound"]
+__all__ = ["QUICK", "LocalService", "Server", "free_port", "write_sound"]
 
 _PATIENCE = 60.0  # seconds: a loaded machine takes long to start three interpreters
+
+QUICK = {"poll_seconds": 0.05, "lease_seconds": 2.0, "sweep_seconds": 0.2}
+"""Settings with which a test need not wait for what a service is in no hurry about."""
+
+_LAUNCH = """
+import json, sys
+from pathlib import Path
+from affuse.service import Settings, serve
+serve(Settings(Path(sys.argv[1]), **json.loads(sys.argv[2])))
+"""
 
 
 def free_port() -> int:
@@ -39,10 +50,13 @@ def free_port() -> int:
 class Server:
     """``affuse serve`` as a process of its own; as a context manager it is there from start to end.
 
-    ``options`` are those of the command; ``environment`` is added to this process's own. What it prints is in `log`.
+    ``options`` are those of the command; with ``settings`` the service is started by `affuse.service.serve` instead,
+    since not all of them are options. ``environment`` is added to this process's own. What it prints is in `log`.
     """
 
-    def __init__(self, folder: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, *options: str, environment: dict[str, str] | None = None, **settings: Any) -> None:
+        assert not (options and settings), "settings are not taken along with options"
+        self.settings = settings
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -53,10 +67,9 @@ class Server:
 
     def start(self) -> Server:
         """Start it and wait until it answers."""
-        command = [sys.executable, "-m", "affuse.cli", "serve", "--folder", str(self.folder), "--port", str(self.port)]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *self.options],
+                self._command(),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -69,6 +82,12 @@ class Server:
                 raise AssertionError(f"the server did not come up:\n{self.log}")
             time.sleep(0.05)
         return self
+
+    def _command(self) -> list[str]:
+        if self.settings:
+            return [sys.executable, "-c", _LAUNCH, str(self.folder), json.dumps(self.settings | {"port": self.port})]
+        place = ["--folder", str(self.folder), "--port", str(self.port)]
+        return [sys.executable, "-m", "affuse.cli", "serve", *place, *self.options]
 
     def answers(self) -> bool:
         """Whether ``/health`` says that all is well."""
@@ -114,7 +133,7 @@ class Server:
             self.stop()
 
 
-class Desk:
+class LocalService:
     """The application behind a real socket in this process; its jobs are done in `work`, and nowhere else.
 
     ``http`` asks it, ``worker`` is its worker. A ``runner`` that others have warmed up spares loading the experts.
@@ -122,8 +141,9 @@ class Desk:
 
     def __init__(self, settings: Settings, runner: Runner) -> None:
         self.settings = settings
-        self.app = create_app(settings)
-        self.worker = Worker(settings)
+        notifier = JobNotifier()
+        self.app = create_app(settings, notifier)
+        self.worker = Worker(settings, notifier)
         self.worker.runner = runner
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -132,7 +152,7 @@ class Desk:
         self._server = uvicorn.Server(uvicorn.Config(self.app, log_level="critical", timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> LocalService:
         self._thread.start()
         while not self._server.started:
             time.sleep(0.005)

@@ -45,7 +45,7 @@ from affuse.service.security import SUBPROTOCOL
 from affuse.service.settings import Settings
 from affuse.service.stream import LiveExperts, Sound, Stream
 from affuse.timeline import Segment, Timeline
-from serving import Desk, Server
+from serving import LocalService, Server
 
 CLIP = Path(__file__).parent.parent / "demo" / "clip.mp4"
 PICTURE, SOUND = 1, 2
@@ -375,7 +375,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextmanager
-def streaming(server: Server | Desk, **options: Any) -> Iterator[ClientConnection]:
+def streaming(server: Server | LocalService, **options: Any) -> Iterator[ClientConnection]:
     """A stream that is ready."""
     with opened(server) as stream:
         stream.send(json.dumps(START | options))
@@ -386,7 +386,7 @@ def streaming(server: Server | Desk, **options: Any) -> Iterator[ClientConnectio
         yield stream
 
 
-def opened(server: Server | Desk) -> ClientConnection:
+def opened(server: Server | LocalService) -> ClientConnection:
     return connect(server.url.replace("http", "ws") + "/v1/live", subprotocols=[SUBPROTOCOL], open_timeout=30)
 
 
@@ -763,11 +763,11 @@ def test_sound_is_given_to_a_recogniser_once_and_in_pieces_of_half_a_window(expe
 
 
 def test_words_of_a_stream_are_recognised(
-    make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch, analyzer: Analyzer
+    make_service: Callable[..., LocalService], monkeypatch: pytest.MonkeyPatch, analyzer: Analyzer
 ) -> None:
     whisper = Whisper()
     monkeypatch.setattr(Transcriber, "load", lambda self: whisper)
-    with streaming(make_desk(transcribe=True), language="en", window=2) as stream:
+    with streaming(make_service(transcribe=True), language="en", window=2) as stream:
         stream.send(binary(SOUND, 0.0, np.zeros(2 * SAMPLE_RATE, dtype="<i2").tobytes()))
         step = stepped(stream)
         while step["evidence"]["text"]["probabilities"] is None:
@@ -778,10 +778,10 @@ def test_words_of_a_stream_are_recognised(
 
 
 def test_a_stream_says_why_no_words_are_recognised(
-    make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_service: Callable[..., LocalService], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("AFFUSE_WHISPER", raising=False)
-    with streaming(make_desk(transcribe=True, asr_model=str(tmp_path))) as stream:
+    with streaming(make_service(transcribe=True, asr_model=str(tmp_path))) as stream:
         stream.send(binary(SOUND, 0.0, np.zeros(SAMPLE_RATE, dtype="<i2").tobytes()))
         reason = stepped(stream)["evidence"]["text"]["reason"]
     assert reason == f"no weights for speech recognition: the folder {tmp_path.name} holds no model.bin"

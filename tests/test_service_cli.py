@@ -73,12 +73,12 @@ def test_folders_that_cannot_hold_the_jobs(serve: Run, tmp_path: Path) -> None:
     assert "holds other files; choose a new or an empty --folder" in err
 
 
-@pytest.mark.parametrize("more", [[], ["--worker"]])
-def test_a_redis_that_is_not_there(serve: Run, tmp_path: Path, more: list[str]) -> None:
-    pytest.importorskip("redis", reason="Redis needs the extra serve")
-    code, _, err = serve("--folder", tmp_path / "f", "--redis", "redis://127.0.0.1:1/0", *more)
-    assert code == 2
-    assert "no Redis server answers at redis://127.0.0.1:1/0" in err
+def test_redis_is_not_needed_any_more(serve: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = "affuse needs no Redis any more: workers find the jobs in --folder; leave out --redis and AFFUSE_REDIS"
+    assert serve("--folder", tmp_path / "f", "--redis", "redis://127.0.0.1:1/0") == (2, "", f"affuse: {sentence}\n")
+    monkeypatch.setenv("AFFUSE_REDIS", "redis://127.0.0.1:1/0")
+    assert serve("--folder", tmp_path / "f", "--worker").code == 2
+    assert "--redis" not in serve("--help").out
 
 
 def test_without_the_extra_the_command_to_install_it_is_named(
@@ -110,14 +110,14 @@ def test_jobs_and_streams_are_answered_by_the_fuser_and_the_prior_of_the_service
 
     from affuse.fusion import NamedFuser, ProductRule
     from affuse.labels import EKMAN
-    from affuse.service.runner import Order, _analyzer
+    from affuse.service.runner import JobSpec, _analyzer
     from affuse.service.stream import LiveExperts
 
     P = np.full((7, 3, 7), 1 / 7)
     fuser = NamedFuser(ProductRule().fit(P, np.arange(7)), ("text", "voice", "face"), EKMAN.labels, "own")
     fuser.write(tmp_path / "own")
-    order = Order("a", "b", "c", fuser=str(tmp_path / "own"), prior="uniform")
+    spec = JobSpec("a", "b", "c", fuser=str(tmp_path / "own"), prior="uniform")
     live = LiveExperts(fuser=str(tmp_path / "own"), prior="uniform").analyzer("en")
-    for analyzer in (_analyzer(order, {}), live):
+    for analyzer in (_analyzer(spec, {}), live):
         assert (analyzer.fuser.method, analyzer.prior.name) == ("own", "uniform")
         assert list(analyzer.experts) == ["face", "voice", "text"]

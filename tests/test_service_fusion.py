@@ -13,16 +13,17 @@ pytest.importorskip("fastapi", reason="the service needs the extra serve")
 pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (extra dev)")
 
 from affuse.data.predictions import join, read_predictions, read_targets
-from affuse.evaluation import fused_tables
-from serving import Desk
+from affuse.evaluation.comparison import AUTO
+from affuse.evaluation.fused_tables import fuse_predictions, methods_without_labels
+from serving import LocalService
 
 LABELS = ["anger", "happiness", "neutral"]
 FACE = [[0.1, 0.8, 0.1], None, None]
 VOICE = [[0.7, 0.1, 0.2], [0.2, 0.2, 0.6], None]
 
 
-def test_a_product_worked_out_by_hand(desk: Desk) -> None:
-    answer = desk.http.post(
+def test_a_product_worked_out_by_hand(service: LocalService) -> None:
+    answer = service.http.post(
         "/v1/fuse",
         json={"labels": LABELS, "predictions": {"face": FACE, "voice": VOICE}, "ids": ["a", "b", "c"]},
     ).json()
@@ -54,14 +55,14 @@ def _tables(n: int = 60) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _upload(desk: Desk, tables: dict[str, pd.DataFrame], names: list[str], **data: str) -> Any:
+def _upload(service: LocalService, tables: dict[str, pd.DataFrame], names: list[str], **data: str) -> Any:
     files = [("files", (f"{name}.csv", tables[name].to_csv(index=False))) for name in names]
     if "truth" in tables:
         files.append(("truth", ("truth.csv", tables["truth"].to_csv(index=False))))
-    return desk.http.post("/v1/fuse/files", files=files, data=data)
+    return service.http.post("/v1/fuse/files", files=files, data=data)
 
 
-def test_files_give_what_the_functions_give(desk: Desk, tmp_path: Any) -> None:
+def test_files_give_what_the_functions_give(service: LocalService, tmp_path: Any) -> None:
     tables = _tables()
     for name, table in tables.items():
         table.to_csv(tmp_path / f"{name}.csv", index=False)
@@ -69,38 +70,38 @@ def test_files_give_what_the_functions_give(desk: Desk, tmp_path: Any) -> None:
         [read_predictions(tmp_path / f"{name}.csv", modality=name) for name in ("face", "voice")],
         read_targets(tmp_path / "truth.csv"),
     )
-    expected = fused_tables.fused_table(fused_tables.fuse(predictions, "mean"))
-    answer = _upload(desk, tables, ["face", "voice"], method="mean")
+    expected = fuse_predictions(predictions, "mean").to_frame()
+    answer = _upload(service, tables, ["face", "voice"], method="mean")
     assert answer.status_code == 200, answer.text
     got = pd.DataFrame(answer.json()["rows"])
     pd.testing.assert_frame_equal(got, expected, check_dtype=False, rtol=1e-12)
     assert answer.json()["compared"] is None
 
 
-def test_numbers_and_parquet_give_the_same_as_csv(desk: Desk) -> None:
+def test_numbers_and_parquet_give_the_same_as_csv(service: LocalService) -> None:
     tables = _tables()
     del tables["truth"]
-    by_csv = _upload(desk, tables, ["face", "voice"]).json()["rows"]
+    by_csv = _upload(service, tables, ["face", "voice"]).json()["rows"]
     parquet = {name: BytesIO() for name in tables}
     for name, table in tables.items():
         table.to_parquet(parquet[name])
     files = [("files", (f"{name}.parquet", content.getvalue())) for name, content in parquet.items()]
-    for row, other in zip(desk.http.post("/v1/fuse/files", files=files).json()["rows"], by_csv, strict=True):
+    for row, other in zip(service.http.post("/v1/fuse/files", files=files).json()["rows"], by_csv, strict=True):
         assert row == pytest.approx(other)
     numbers = {
         "labels": LABELS,
         "predictions": {name: table[LABELS].values.tolist() for name, table in tables.items()},
         "ids": tables["face"]["id"].tolist(),
     }
-    for row, other in zip(desk.http.post("/v1/fuse", json=numbers).json()["rows"], by_csv, strict=True):
+    for row, other in zip(service.http.post("/v1/fuse", json=numbers).json()["rows"], by_csv, strict=True):
         assert row == pytest.approx(other)
 
 
-def test_a_comparison_ranks_every_rule_beside_every_modality(desk: Desk) -> None:
-    answer = _upload(desk, _tables(), ["face", "voice"], method="product", compare="true")
+def test_a_comparison_ranks_every_rule_beside_every_modality(service: LocalService) -> None:
+    answer = _upload(service, _tables(), ["face", "voice"], method="product", compare="true")
     assert answer.status_code == 200, answer.text
     compared = answer.json()["compared"]
-    assert {row["method"] for row in compared if row["method"]} == {*fused_tables.rules(), fused_tables.AUTO}
+    assert {row["method"] for row in compared if row["method"]} == {*methods_without_labels(), AUTO}
     assert {row["modality"] for row in compared if row["modality"]} == {"face", "voice"}
     accuracies = [row["accuracy"] for row in compared]
     assert accuracies == sorted(accuracies, reverse=True)
@@ -128,26 +129,26 @@ def test_a_comparison_ranks_every_rule_beside_every_modality(desk: Desk) -> None
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(
-    desk: Desk, change: dict[str, Any], status: int, sentence: str
+    service: LocalService, change: dict[str, Any], status: int, sentence: str
 ) -> None:
     good = {"labels": LABELS, "predictions": {"face": FACE, "voice": VOICE}}
-    refused = desk.http.post("/v1/fuse", json=good | change)
+    refused = service.http.post("/v1/fuse", json=good | change)
     assert refused.status_code == status, refused.text
     assert refused.json()["detail"].startswith(sentence)
 
 
-def test_a_broken_table_is_named_as_the_client_named_it(desk: Desk) -> None:
+def test_a_broken_table_is_named_as_the_client_named_it(service: LocalService) -> None:
     files = [("files", ("../../mine.csv", b"id,anger\na,not a number\n"))]
-    refused = desk.http.post("/v1/fuse/files", files=files)
+    refused = service.http.post("/v1/fuse/files", files=files)
     assert refused.status_code == 422
     assert "mine.csv" in refused.json()["detail"]
     assert "/" not in refused.json()["detail"]
-    assert desk.http.post("/v1/fuse/files", files={"wrong": ("a.csv", b"")}).status_code == 422
-    garbage = desk.http.post("/v1/fuse/files", files=[("files", ("a.parquet", b"\0" * 100))])
+    assert service.http.post("/v1/fuse/files", files={"wrong": ("a.csv", b"")}).status_code == 422
+    garbage = service.http.post("/v1/fuse/files", files=[("files", ("a.parquet", b"\0" * 100))])
     assert garbage.status_code == 422
 
 
-def test_a_flood_of_wrong_numbers_is_refused_at_the_first(desk: Desk) -> None:
+def test_a_flood_of_wrong_numbers_is_refused_at_the_first(service: LocalService) -> None:
     body = b'{"labels": ["a", "b"], "predictions": {"face": [[' + b"2," * 500_000 + b"2]]}}"
-    refused = desk.http.post("/v1/fuse", content=body, headers={"Content-Type": "application/json"})
+    refused = service.http.post("/v1/fuse", content=body, headers={"Content-Type": "application/json"})
     assert refused.status_code == 422

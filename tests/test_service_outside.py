@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +31,42 @@ pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (e
 import httpx
 
 from samples import write_clip
-from serving import Server, free_port, write_sound
+from serving import QUICK, Server, write_sound
 
 pytestmark = pytest.mark.slow
 
 FINAL = ("done", "failed")
-CROWD = 200
+CROWD = 120
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One service for the tests of this module."""
+    with Server(tmp_path_factory.mktemp("outside") / "service", max_queue=1000, **QUICK) as server:
+        yield server
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "service"
+def server(shared: Server) -> Server:
+    """The service of this module, which is there whatever the test before did to it, and has nothing to do."""
+    if not shared.answers():
+        shared.restart()
+    _all_ended(shared)
+    return shared
 
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Minutes of noise: takes long enough to be killed at."""
     samples = np.random.default_rng(0).integers(-9000, 9000, 60 * 16_000)
-    return write_sound(tmp_path_factory.mktemp("media") / "noise.wav", samples, 3)
+    return write_sound(tmp_path_factory.mktemp("media") / "noise.wav", samples, 2)
 
 
 def _wait(condition: Callable[[], Any], seconds: float = 240) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not come to an end"
-        time.sleep(0.1)
+        time.sleep(0.05)
     return value
 
 
@@ -114,31 +127,30 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
 
 
 def test_a_crowd_of_good_broken_slow_and_vanishing_clients(
-    folder: Path, crowd: list[tuple[Path, str]], noise: Path
+    server: Server, crowd: list[tuple[Path, str]], noise: Path
 ) -> None:
-    with Server(folder, "--max-queue", "1000", "--workers", "1") as server:
-        _send(server, crowd[0][0])
-        _all_ended(server)
-        process = psutil.Process(server.process.pid)  # type: ignore[union-attr]
-        before = process.memory_info().rss
-        slow = [_slow_client(server) for _ in range(20)]
-        with ThreadPoolExecutor(40) as pool:
-            vanished = [pool.submit(_vanish, server, noise) for _ in range(20)]
-            sent = [(pool.submit(_send, server, path), end) for path, end in (crowd * CROWD)[:CROWD]]
-            expected = {future.result(): end for future, end in sent}
-            for future in vanished:
-                future.result()
-        assert server.answers()
-        jobs = _all_ended(server)
-        assert {job: jobs[job]["state"] for job in expected} == expected
-        assert len(jobs) == CROWD + 1, "every accepted job is there, and none that was not"
-        assert all(jobs[job]["error"] for job, end in expected.items() if end == "failed")
-        _wait(lambda: _left(server) == [])
-        for line in slow:
-            line.close()
-        grown = process.memory_info().rss - before
-        assert grown < 60e6, f"the server grew by {grown / 1e6:.0f} MB"
-        assert "Traceback" not in server.log
+    _send(server, crowd[0][0])
+    earlier = _all_ended(server)
+    process = psutil.Process(server.process.pid)  # type: ignore[union-attr]
+    before = process.memory_info().rss
+    slow = [_slow_client(server) for _ in range(20)]
+    with ThreadPoolExecutor(40) as pool:
+        vanished = [pool.submit(_vanish, server, noise) for _ in range(20)]
+        sent = [(pool.submit(_send, server, path), end) for path, end in (crowd * CROWD)[:CROWD]]
+        expected = {future.result(): end for future, end in sent}
+        for future in vanished:
+            future.result()
+    assert server.answers()
+    jobs = _all_ended(server)
+    assert {job: jobs[job]["state"] for job in expected} == expected
+    assert jobs.keys() == earlier.keys() | expected.keys(), "every accepted job is there, and none that was not"
+    assert all(jobs[job]["error"] for job, end in expected.items() if end == "failed")
+    _wait(lambda: _left(server) == [])
+    for line in slow:
+        line.close()
+    grown = process.memory_info().rss - before
+    assert grown < 60e6, f"the server grew by {grown / 1e6:.0f} MB"
+    assert "Traceback" not in server.log
 
 
 def _slow_client(server: Server) -> socket.socket:
@@ -190,24 +202,64 @@ def _kill_server(server: Server) -> None:
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("AFFUSE_KILL_SEEDS", "1"))))
-def test_kills_lose_no_job_and_repeat_none(folder: Path, noise: Path, crowd: list[tuple[Path, str]], seed: int) -> None:
+def test_kills_lose_no_job_and_repeat_none(
+    server: Server, noise: Path, crowd: list[tuple[Path, str]], seed: int
+) -> None:
     chance = random.Random(seed)
-    with Server(folder) as server:
-        expected = {_send(server, noise): "done" for _ in range(3)}
-        expected |= {_send(server, path): end for path, end in chance.sample(crowd, 6)}
-        murders = [_kill_worker, _kill_runner, _kill_server]
-        chance.shuffle(murders)
-        finished: dict[str, tuple[int, int]] = {}
-        for murder in murders:
-            time.sleep(chance.uniform(0.5, 4))
-            finished |= _stamps(server)
-            murder(server)
-        jobs = _all_ended(server)
-        assert {job: jobs[job]["state"] for job in expected} == expected, [j["error"] for j in jobs.values()]
-        again = _stamps(server)
-        assert {job: again[job] for job in finished} == finished, "what was finished must not be done again"
-        _wait(lambda: _left(server) == [], 30)
+    expected = {_send(server, noise): "done" for _ in range(2)}
+    expected |= {_send(server, path): end for path, end in chance.sample(crowd, 6)}
+    murders = [_kill_worker, _kill_runner, _kill_server]
+    chance.shuffle(murders)
+    finished: dict[str, tuple[int, int]] = {}
+    for murder in murders:
+        _wait(lambda: "running" in {job["state"] for job in _jobs(server).values()} or _is_idle(server))
+        time.sleep(chance.uniform(0, 0.5))
+        finished |= _stamps(server)
+        murder(server)
+    jobs = _all_ended(server)
+    assert {job: jobs[job]["state"] for job in expected} == expected, [j["error"] for j in jobs.values()]
+    again = _stamps(server)
+    assert {job: again[job] for job in finished} == finished, "what was finished must not be done again"
+    _wait(lambda: _left(server) == [], 30)
     assert psutil.pid_exists(os.getpid())
+
+
+def _is_idle(server: Server) -> bool:
+    return all(job["state"] in FINAL for job in _jobs(server).values())
+
+
+def test_the_job_of_a_killed_worker_is_finished_by_another(folder: Path, noise: Path) -> None:
+    """Two workers joined by themselves; SIGKILL ends the one that is at the job."""
+    with Server(folder, workers=0, **QUICK) as server:
+        first, second = (_join(server) for _ in range(2))
+        with first, second:
+            job = _send(server, noise)
+            _wait(lambda: _jobs(server)[job]["progress"] > 0)
+            owner = _owner(server, job)
+            dead, alive = (first, second) if owner.split("-")[-2] == str(first.pid) else (second, first)
+            dead.kill()
+            dead.wait()
+            assert _jobs(server)[job]["state"] == "running", "its lease runs on for a while"
+            assert _all_ended(server)[job]["state"] == "done"
+            assert _owner(server, job).split("-")[-2] == str(alive.pid)
+            alive.terminate()
+            assert alive.wait(30) == 0
+        _wait(lambda: _left(server) == [], 30)
+
+
+def _join(server: Server) -> subprocess.Popen[bytes]:
+    """A worker that takes part in the service of a folder, as ``affuse serve --worker`` does."""
+    program = (
+        "import json, sys; from pathlib import Path; from affuse.service import Settings, Worker;"
+        "Worker(Settings(Path(sys.argv[1]), **json.loads(sys.argv[2]))).run()"
+    )
+    return subprocess.Popen([sys.executable, "-c", program, str(server.folder), json.dumps(QUICK)])
+
+
+def _owner(server: Server, job: str) -> str:
+    """Name of the worker that a job is, or was, claimed by: host, process and a random part."""
+    with closing(sqlite3.connect(server.folder / "jobs.db")) as db:
+        return str(db.execute("SELECT worker FROM jobs WHERE id = ?", (job,)).fetchone()[0])
 
 
 def _stamps(server: Server) -> dict[str, tuple[int, int]]:
@@ -218,10 +270,10 @@ def _stamps(server: Server) -> dict[str, tuple[int, int]]:
     return {job: stamp for job, stamp in found.items() if len(job) == 32}
 
 
-def test_nothing_outlives_a_killed_server(folder: Path, noise: Path) -> None:
-    server = Server(folder).start()
+def test_nothing_outlives_a_killed_server(server: Server, noise: Path) -> None:
     job = _send(server, noise)
     _wait(lambda: _jobs(server)[job]["state"] == "running")
+    _wait(lambda: _descendants(server, "affuse.service.runner"))
     family = _descendants(server, "affuse.service.worker") + _descendants(server, "affuse.service.runner")
     assert len(family) == 2
     server.kill()
@@ -231,53 +283,38 @@ def test_nothing_outlives_a_killed_server(folder: Path, noise: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_told_to_stop_gives_its_job_back(folder: Path, noise: Path, number: int) -> None:
-    with Server(folder) as server:
-        job = _send(server, noise)
-        _wait(lambda: _jobs(server)[job]["state"] == "running")
-        assert server.process is not None
-        server.process.send_signal(number)
-        assert server.process.wait(30) == 0
-        assert "Traceback" not in server.log
-        server.restart()
-        assert _all_ended(server)[job]["state"] == "done"
+def test_a_server_that_is_told_to_stop_gives_its_job_back(server: Server, noise: Path, number: int) -> None:
+    job = _send(server, noise)
+    _wait(lambda: _jobs(server)[job]["state"] == "running")
+    assert server.process is not None
+    server.process.send_signal(number)
+    assert server.process.wait(30) == 0
+    with closing(sqlite3.connect(server.folder / "jobs.db")) as db:
+        state, attempts = db.execute("SELECT state, attempts FROM jobs WHERE id = ?", (job,)).fetchone()
+    assert (state, attempts) == ("queued", 0)
+    assert "Traceback" not in server.log
 
 
-# --- more workers, Redis ----------------------------------------------------------------------------------------------
+# --- as users start it ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[str]:
-    """URL of a Redis server of this test's own."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("no redis-server is installed")
-    port = free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        _wait(lambda: _listens(port), 20)
-        yield f"redis://127.0.0.1:{port}/0"
-        process.terminate()
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "service"
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as line:
-        return line.connect_ex(("127.0.0.1", port)) == 0
-
-
-def test_workers_join_by_redis(folder: Path, redis: str, crowd: list[tuple[Path, str]]) -> None:
-    with Server(folder, "--workers", "0", "--redis", redis) as server:
-        command = [sys.executable, "-m", "affuse.cli", "serve", "--worker", "--folder", str(folder), "--redis", redis]
-        workers = [subprocess.Popen(command) for _ in range(2)]
+def test_workers_join_the_folder_of_a_service(folder: Path, crowd: list[tuple[Path, str]]) -> None:
+    with Server(folder, "--workers", "0") as server:
+        expected = {_send(server, path): end for path, end in crowd}
+        command = [sys.executable, "-m", "affuse.cli", "serve", "--worker", "--folder", str(folder)]
+        worker = subprocess.Popen(command)
         try:
-            expected = {_send(server, path): end for path, end in crowd * 2}
             jobs = _all_ended(server)
             assert {job: jobs[job]["state"] for job in expected} == expected
-            assert _left(server) == []
+            _wait(lambda: _left(server) == [], 30)
         finally:
-            for worker in workers:
-                worker.terminate()
-            assert [worker.wait(30) for worker in workers] == [0, 0]
+            worker.terminate()
+            assert worker.wait(30) == 0
 
 
 # --- fuzzing ----------------------------------------------------------------------------------------------------------

@@ -16,21 +16,21 @@ pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (e
 from affuse.errors import ConfigError
 from affuse.service.settings import Settings, is_loopback
 from affuse.service.uploads import display_name
-from serving import Desk
+from serving import LocalService
 
 TOKEN = "correct-horse-battery"
 OPEN = ("/", "/health", "/static/index.html")
 CLOSED = ("/v1/analyses", "/v1/analyses/x", "/v1/analyses/x/table.csv", "/v1/models", "/metrics", "/openapi.json")
 
 
-def test_without_a_token_nothing_but_the_page_is_open(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk(token=TOKEN)
+def test_without_a_token_nothing_but_the_page_is_open(make_service: Callable[..., LocalService]) -> None:
+    service = make_service(token=TOKEN)
     for path in OPEN:
-        assert desk.http.get(path, headers={"Authorization": ""}).status_code == 200, path
+        assert service.http.get(path, headers={"Authorization": ""}).status_code == 200, path
     for path in CLOSED:
-        refused = desk.http.get(path, headers={"Authorization": ""})
+        refused = service.http.get(path, headers={"Authorization": ""})
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer"), path
-    assert desk.http.get("/v1/models").status_code == 200
+    assert service.http.get("/v1/models").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -48,15 +48,15 @@ def test_without_a_token_nothing_but_the_page_is_open(make_desk: Callable[..., D
         ("Bearer töken-töken-töken".encode().decode("latin-1"), 401),
     ],
 )
-def test_only_the_very_token_opens(make_desk: Callable[..., Desk], authorization: str, status: int) -> None:
-    desk = make_desk(token=TOKEN)
+def test_only_the_very_token_opens(make_service: Callable[..., LocalService], authorization: str, status: int) -> None:
+    service = make_service(token=TOKEN)
     headers = [(b"Authorization", authorization.encode("latin-1"))]
-    assert desk.http.get("/v1/models", headers=headers).status_code == status
+    assert service.http.get("/v1/models", headers=headers).status_code == status
 
 
-def test_a_token_in_the_address_opens_nothing(make_desk: Callable[..., Desk]) -> None:
+def test_a_token_in_the_address_opens_nothing(make_service: Callable[..., LocalService]) -> None:
     """Addresses end up in logs and histories."""
-    answer = make_desk(token=TOKEN).http.get(f"/v1/models?token={TOKEN}", headers={"Authorization": ""})
+    answer = make_service(token=TOKEN).http.get(f"/v1/models?token={TOKEN}", headers={"Authorization": ""})
     assert answer.status_code == 401
 
 
@@ -75,49 +75,51 @@ def test_a_token_in_the_address_opens_nothing(make_desk: Callable[..., Desk]) ->
         ("[", 400),
     ],
 )
-def test_a_name_that_is_not_ours_is_refused(make_desk: Callable[..., Desk], host: str, status: int) -> None:
+def test_a_name_that_is_not_ours_is_refused(make_service: Callable[..., LocalService], host: str, status: int) -> None:
     """A page of evil.example.com whose name was made to lead here must not read answers (DNS rebinding)."""
-    desk = make_desk(allowed_hosts=("affuse.example.org",))
-    assert desk.http.get("/v1/models", headers={"Host": host}).status_code == status
+    service = make_service(allowed_hosts=("affuse.example.org",))
+    assert service.http.get("/v1/models", headers={"Host": host}).status_code == status
 
 
 @pytest.mark.parametrize(
     "origin", ["https://evil.example.com", "null", "", "http://[", "http://localhost:1", "file://"]
 )
-def test_pages_of_other_sites_are_refused(desk: Desk, origin: str) -> None:
-    for ask in (desk.http.get, desk.http.post, desk.http.delete, desk.http.options):
+def test_pages_of_other_sites_are_refused(service: LocalService, origin: str) -> None:
+    for ask in (service.http.get, service.http.post, service.http.delete, service.http.options):
         refused = ask("/v1/analyses", headers={"Origin": origin})
         assert refused.status_code == 403
         assert not any(name.startswith("access-control") for name in refused.headers)
 
 
-def test_our_own_page_is_let_in_without_cors(desk: Desk) -> None:
-    answer = desk.http.get("/v1/analyses", headers={"Origin": desk.url})
+def test_our_own_page_is_let_in_without_cors(service: LocalService) -> None:
+    answer = service.http.get("/v1/analyses", headers={"Origin": service.url})
     assert answer.status_code == 200
     assert not any(name.startswith("access-control") for name in answer.headers)
 
 
-def test_every_answer_carries_the_headers(make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = make_desk(token=TOKEN, max_upload=1000)
+def test_every_answer_carries_the_headers(
+    make_service: Callable[..., LocalService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(token=TOKEN, max_upload=1000)
 
     def broken(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(desk.app.state.store, "recent", broken)
-    job = desk.done(text="fine")["id"]
-    ask = desk.http.get
+    monkeypatch.setattr(service.app.state.store, "recent", broken)
+    job = service.done(text="fine")["id"]
+    ask = service.http.get
     answers = {
         200: [ask("/"), ask("/health"), ask("/static/main.js"), ask(f"/v1/analyses/{job}"), ask("/openapi.json")],
-        202: [desk.send(text="fine")],
-        204: [desk.http.delete(f"/v1/analyses/{job}")],
-        400: [ask("/health", headers={"Host": "evil"}), desk.http.post("/v1/fuse", content=b"[" * 100_000)],
+        202: [service.send(text="fine")],
+        204: [service.http.delete(f"/v1/analyses/{job}")],
+        400: [ask("/health", headers={"Host": "evil"}), service.http.post("/v1/fuse", content=b"[" * 100_000)],
         401: [ask("/v1/models", headers={"Authorization": ""})],
         403: [ask("/health", headers={"Origin": "null"})],
         404: [ask("/nothing"), ask("/static/nothing"), ask("/v1/analyses/nothing")],
-        405: [desk.http.put("/v1/analyses"), desk.http.post("/health")],
-        413: [desk.http.post("/v1/analyses", files={"file": ("a", b"x" * 100_000)})],
-        415: [desk.http.post("/v1/analyses", content=b"x")],
-        422: [desk.http.post("/v1/fuse", json={})],
+        405: [service.http.put("/v1/analyses"), service.http.post("/health")],
+        413: [service.http.post("/v1/analyses", files={"file": ("a", b"x" * 100_000)})],
+        415: [service.http.post("/v1/analyses", content=b"x")],
+        422: [service.http.post("/v1/fuse", json={})],
         500: [ask("/v1/analyses")],
     }
     for status, given in answers.items():
@@ -161,25 +163,25 @@ def test_a_name_is_for_showing_only(given: str, shown: str) -> None:
     assert display_name(given) == shown
 
 
-def test_no_name_of_a_client_reaches_the_disk(desk: Desk, tone: Path) -> None:
-    before = set(desk.settings.folder.parent.rglob("*"))
+def test_no_name_of_a_client_reaches_the_disk(service: LocalService, tone: Path) -> None:
+    before = set(service.settings.folder.parent.rglob("*"))
     for name, _ in NAMES:
         body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n--b--\r\n' % (
             name.replace('"', "%22").replace("\r\n", "%0D%0A").encode(),
             tone.read_bytes(),
         )
-        answer = desk.http.post(
+        answer = service.http.post(
             "/v1/analyses", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
         )
         assert answer.status_code in (202, 400, 422), answer.text
-    new = set(desk.settings.folder.parent.rglob("*")) - before
-    outside = [path for path in new if not path.is_relative_to(desk.settings.folder)]
+    new = set(service.settings.folder.parent.rglob("*")) - before
+    outside = [path for path in new if not path.is_relative_to(service.settings.folder)]
     assert outside == []
-    uploads = [path for path in new if path.parent == desk.settings.uploads]
+    uploads = [path for path in new if path.parent == service.settings.uploads]
     assert len(uploads) >= 12
     assert all(len(path.stem) == 32 and path.suffix in (".wav", ".ini", "") for path in uploads), uploads
-    desk.work()
-    states = [job["state"] for job in desk.http.get("/v1/analyses").json()["analyses"]]
+    service.work()
+    states = [job["state"] for job in service.http.get("/v1/analyses").json()["analyses"]]
     assert set(states) == {"done"}
 
 
@@ -199,8 +201,8 @@ def test_no_name_of_a_client_reaches_the_disk(desk: Desk, tone: Path) -> None:
         "/v1/analyses/x/analysis.json",
     ],
 )
-def test_no_path_leads_out(desk: Desk, path: str) -> None:
-    host, port = desk.url.removeprefix("http://").split(":")
+def test_no_path_leads_out(service: LocalService, path: str) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
     line = http.client.HTTPConnection(host, int(port), timeout=10)
     line.putrequest("GET", path, skip_host=True)
     line.putheader("Host", "127.0.0.1")
@@ -213,16 +215,16 @@ def test_no_path_leads_out(desk: Desk, path: str) -> None:
 
 
 def test_a_link_in_the_folder_of_results_is_not_followed(
-    make_desk: Callable[..., Desk], tone: Path, tmp_path: Path
+    make_service: Callable[..., LocalService], tone: Path, tmp_path: Path
 ) -> None:
-    desk = make_desk()
-    job = desk.done(tone)
+    service = make_service()
+    job = service.done(tone)
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    table = desk.settings.results / job["id"] / "analysis.csv"
+    table = service.settings.results / job["id"] / "analysis.csv"
     table.unlink()
     table.symlink_to(secret)
-    assert desk.http.get(f"/v1/analyses/{job['id']}/table.csv").status_code == 404
+    assert service.http.get(f"/v1/analyses/{job['id']}/table.csv").status_code == 404
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -31,9 +31,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Another name that clients ask by, such as a reverse proxy's.")
     ] = None,
-    redis: Annotated[
-        str | None, typer.Option(help="URL of a Redis server for the queue (default: embedded).", envvar="AFFUSE_REDIS")
-    ] = None,
+    redis: Annotated[str | None, typer.Option(hidden=True, envvar="AFFUSE_REDIS")] = None,
     workers: Annotated[int, typer.Option(help="Worker processes to start; 0 where others do the work.", min=0)] = 1,
     worker: Annotated[
         bool, typer.Option("--worker", help="Be a worker of the service in --folder, and listen nowhere.")
@@ -56,9 +54,12 @@ def serve(
     keep_uploads: Annotated[bool, typer.Option("--keep-uploads", help="Keep recordings after their job.")] = False,
 ) -> None:
     """Serve analyses, fusion and live streams over HTTP, and the page to use them by."""
+    if redis is not None:
+        raise ConfigError(
+            "affuse needs no Redis any more: workers find the jobs in --folder; leave out --redis and AFFUSE_REDIS"
+        )
     try:
         import fastapi  # noqa: F401
-        import huey  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from error
     from affuse.service.settings import Settings
@@ -69,7 +70,6 @@ def serve(
         port=port,
         token=_token(token_file),
         allowed_hosts=tuple(allow_host or ()),
-        redis=redis,
         workers=workers,
         max_upload=max_upload * 1_000_000,
         max_duration=max_duration,
@@ -126,12 +126,12 @@ def _token(file: Path | None) -> str | None:
 
 
 def _work(settings: Settings) -> None:
-    from affuse.service.worker import Worker
+    from affuse.service import Worker
 
     Worker(settings).run()
 
 
 def _serve(settings: Settings) -> None:
-    from affuse.service.server import run
+    from affuse.service import serve as serve_until_stopped
 
-    run(settings)
+    serve_until_stopped(settings)

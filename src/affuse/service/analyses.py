@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,15 +14,13 @@ from starlette.datastructures import FormData, UploadFile
 
 from affuse.service.hume import to_hume
 from affuse.service.metrics import Metrics
-from affuse.service.queue import WakeUps
+from affuse.service.notifier import JobNotifier
 from affuse.service.settings import Settings
-from affuse.service.store import Job, Store
+from affuse.service.store import Job, JobStore
 from affuse.service.uploads import BODY_REFUSALS, display_name, keep, keep_text, read_form, refusals
 from affuse.service.worker import discard_results, discard_uploads
 
-__all__ = ["JobState", "Options", "TextRequest", "make_router"]
-
-_LOG = logging.getLogger("affuse.service")
+__all__ = ["AnalysisHandlers", "JobState", "Options", "TextRequest", "make_router"]
 
 _FILES = {
     "table.csv": ("analysis.csv", "text/csv"),
@@ -110,17 +107,17 @@ _ERRORS = BODY_REFUSALS | refusals(
 )
 
 
-def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Metrics) -> APIRouter:
+def make_router(settings: Settings, store: JobStore, notifier: JobNotifier, metrics: Metrics) -> APIRouter:
     """The routes of analyses."""
     router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
-    desk = _Desk(settings, store, wake_ups, metrics)
+    handlers = AnalysisHandlers(settings, store, notifier, metrics)
 
     @router.post("", status_code=202, responses=_ERRORS, openapi_extra=_BODY)
     async def submit(request: Request) -> JobState:
         """Accept a recording (as a form) or a text (as JSON) and return at once with the job's id."""
-        await run_in_threadpool(desk.refuse_if_full)
+        await run_in_threadpool(handlers.refuse_if_full)
         kind = request.headers.get("content-type", "").lower()
-        job = await desk.text(request) if kind.startswith("application/json") else await desk.recording(request)
+        job = await handlers.text(request) if kind.startswith("application/json") else await handlers.recording(request)
         metrics.accepted.inc()
         return _state(job)
 
@@ -134,10 +131,10 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
     @router.get("/{job_id}", responses=_NOT_FOUND)
     def one(job_id: str, shape: Literal["affuse", "hume"] = "affuse") -> JobState:
         """State and progress of a job and, once it is done, its result; ``shape=hume`` nests it as Hume's API did."""
-        job = desk.find(job_id)
+        job = handlers.find(job_id)
         state = _state(job)
         if job.state == "done":
-            result = json.loads(desk.result(job, "analysis.json").read_text(encoding="utf-8"))
+            result = json.loads(handlers.result(job, "analysis.json").read_text(encoding="utf-8"))
             state.result = to_hume(result) if shape == "hume" else result
         return state
 
@@ -145,15 +142,15 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
     def download(job_id: str, file: Literal["table.csv", "table.parquet", "report.html", "words.json"]) -> FileResponse:
         """The table or the report of a finished job, or its answer in sentences by language, as a file."""
         stored, kind = _FILES[file]
-        job = desk.find(job_id)
+        job = handlers.find(job_id)
         name = f"{Path(job.name).stem}{Path(stored).suffix}"
         headers = _REPORT_HEADERS if kind == "text/html" else {}
-        return FileResponse(desk.result(job, stored), media_type=kind, filename=name, headers=headers)
+        return FileResponse(handlers.result(job, stored), media_type=kind, filename=name, headers=headers)
 
     @router.delete("/{job_id}", status_code=204, responses=_NOT_FOUND)
     def delete(job_id: str) -> None:
         """Delete a job, its recording and its results; one that runs is stopped."""
-        job = desk.find(job_id)
+        job = handlers.find(job_id)
         store.delete(job.id)
         discard_uploads((job.upload, job.transcript), settings)
         discard_results(job, settings)
@@ -161,11 +158,11 @@ def make_router(settings: Settings, store: Store, wake_ups: WakeUps, metrics: Me
     return router
 
 
-class _Desk:
-    """Accepts jobs and looks them up."""
+class AnalysisHandlers:
+    """What the routes do: accept jobs and look them up."""
 
-    def __init__(self, settings: Settings, store: Store, wake_ups: WakeUps, metrics: Metrics) -> None:
-        self.settings, self.store, self.wake_ups, self.metrics = settings, store, wake_ups, metrics
+    def __init__(self, settings: Settings, store: JobStore, notifier: JobNotifier, metrics: Metrics) -> None:
+        self.settings, self.store, self.notifier, self.metrics = settings, store, notifier, metrics
 
     def refuse_if_full(self) -> None:
         """Raise HTTPException 429, with the seconds after which to ask again, where too many jobs wait."""
@@ -205,10 +202,7 @@ class _Desk:
         if job is None:  # others were faster while this one was received
             discard_uploads((upload, transcript), self.settings)
             raise self._full()
-        try:
-            self.wake_ups.send()
-        except Exception:  # each queue has errors of its own
-            _LOG.exception("no worker could be woken; they will find job %s by themselves", job.id)
+        self.notifier.notify()
         return job
 
     def find(self, job_id: str) -> Job:

@@ -16,16 +16,17 @@ from starlette.requests import ClientDisconnect
 
 from affuse import __version__
 from affuse.errors import AffuseError, ConfigError
-from affuse.evaluation import fused_tables
+from affuse.evaluation.fused_tables import methods_without_labels
+from affuse.fusion import registry
 from affuse.report.page import style
 from affuse.report.palette import palette
 from affuse.report.words import STRINGS
 from affuse.service import analyses, fusion, live
 from affuse.service.metrics import Metrics
-from affuse.service.queue import WakeUps, open_queue
+from affuse.service.notifier import JobNotifier
 from affuse.service.security import Guard
 from affuse.service.settings import Settings
-from affuse.service.store import Store
+from affuse.service.store import JobStore
 from affuse.service.uploads import Intake
 
 __all__ = ["create_app"]
@@ -64,11 +65,36 @@ class Health(BaseModel):
     jobs: dict[str, int]
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The ASGI application of a service. Raises ConfigError where its folder or its Redis cannot be used."""
+def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastAPI:
+    """Make the ASGI application of a service, without its workers.
+
+    Parameters
+    ----------
+    settings : Settings
+        What it allows, and where it keeps jobs.
+    notifier : JobNotifier or None
+        Is told of every job that comes, to wake workers.
+
+    Returns
+    -------
+    fastapi.FastAPI
+        For uvicorn or another ASGI server; ``affuse serve`` uses `serve`.
+
+    Raises
+    ------
+    ConfigError
+        If its folder cannot hold the jobs.
+
+    Examples
+    --------
+    >>> from fastapi.testclient import TestClient
+    >>> client = TestClient(create_app(Settings(Path("jobs"), allowed_hosts=("testserver",))))
+    >>> client.get("/health").json()["jobs"]
+    {'queued': 0, 'running': 0, 'done': 0, 'failed': 0}
+    """
     settings.make_folders()
-    store = Store(settings.folder / "jobs.db")
-    wake_ups = WakeUps(open_queue(settings.folder, settings.redis))
+    store = JobStore(settings.folder / "jobs.db", settings.lease_seconds)
+    notifier = notifier or JobNotifier()
     metrics = Metrics(store)
     app = FastAPI(
         title="affuse",
@@ -81,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses={code: {"model": Refusal, "description": text} for code, text in _ALWAYS.items()},
     )
     app.state.settings, app.state.store = settings, store
-    app.include_router(analyses.make_router(settings, store, wake_ups, metrics))
+    app.include_router(analyses.make_router(settings, store, notifier, metrics))
     app.include_router(fusion.make_router(metrics))
     app.include_router(live.make_router(settings, metrics))
     _add_figures(app, store, metrics, settings.bundle)
@@ -103,7 +129,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def _add_figures(app: FastAPI, store: Store, metrics: Metrics, bundle: str | None) -> None:
+def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, bundle: str | None) -> None:
     @app.get("/v1/models", tags=["service"])
     def models() -> Models:
         """Weights with their licences, and ways to fuse."""
@@ -113,8 +139,8 @@ def _add_figures(app: FastAPI, store: Store, metrics: Metrics, bundle: str | Non
             affuse=__version__,
             labels=list(EKMAN.labels),
             weights=_shipped_weights() if bundle is None else _weights_of(bundle),
-            methods=fused_tables.method_names(),
-            rules=fused_tables.rules(),
+            methods=registry.names(),
+            rules=methods_without_labels(),
         )
 
     @app.get("/health", tags=["service"])
@@ -139,7 +165,7 @@ def _shipped_weights() -> list[Weights]:
 
 def _weights_of(bundle: str) -> list[Weights]:
     """The networks of a system's folder: those of shipped experts in whatever form, and those of its own bundles."""
-    from affuse.packages import read_bundle, read_system
+    from affuse.packages import read_package, read_system
 
     system = read_system(bundle)
     listed = [
@@ -148,7 +174,7 @@ def _weights_of(bundle: str) -> list[Weights]:
         for name, own in names.items()
     ]
     for folder in system.description.bundles.values():
-        described = read_bundle(system.folder / folder).description
+        described = read_package(system.folder / folder).description
         listed.append((described.name, described.created, described.licence, f"{folder}/model.onnx"))
     return [
         Weights(

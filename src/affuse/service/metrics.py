@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from affuse.service.store import Store
+from affuse.service.store import JobStore
 
 __all__ = ["Metrics"]
 
@@ -16,7 +16,7 @@ __all__ = ["Metrics"]
 class _Jobs(Collector):
     """Jobs by state, counted when asked: several processes change them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: JobStore) -> None:
         self.store = store
 
     def collect(self) -> Iterator[Metric]:
@@ -31,7 +31,7 @@ class _Jobs(Collector):
 class Metrics:
     """Counters of one server process; every app has its own, so that several may live in one process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: JobStore) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_Jobs(store))
         self.accepted = Counter("affuse_jobs_accepted", "Jobs accepted", registry=self.registry)

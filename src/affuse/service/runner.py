@@ -1,8 +1,8 @@
 """The process that analyses: one job after another, told and answering in lines of JSON on its standard streams.
 
 It is a process of its own so that a job which takes too long or too much memory can be ended at once, while experts
-stay loaded from one job to the next. Line in: a job (see `Order`). Lines out: ``{"stage", "progress"}`` on the way, and
-at the end ``{"done": true}`` or ``{"error": "one sentence"}``.
+stay loaded from one job to the next. Line in: a job (see `JobSpec`). Lines out: ``{"stage", "progress"}`` on the way,
+and at the end ``{"done": true}`` or ``{"error": "one sentence"}``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     _Loaded = tuple[dict[str, Expert], NamedFuser, Transcriber | None, Prior | None]
 
-__all__ = ["Order", "main"]
+__all__ = ["JobSpec", "main"]
 
 _STEP = 0.01  # share of a modality below which progress is not worth a line
 
 
 @dataclass(frozen=True)
-class Order:
+class JobSpec:
     """What to analyse and where to put the results; ``name`` is what people are to read instead of the file's name.
 
     ``kind`` is "recording", or "text" where the file holds a bare text in UTF-8.
@@ -58,26 +58,26 @@ class Order:
     asr_model: str | None = None
 
     def to_line(self) -> str:
-        """The order as a line of JSON."""
+        """The job as a line of JSON."""
         return json.dumps(asdict(self)) + "\n"
 
 
 def main() -> None:
-    """Read orders until the standard input ends."""
+    """Read jobs until the standard input ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints must not mix with the answers
-    orders: list[Order] = []
+    specs: list[JobSpec] = []
     arrived = threading.Semaphore(0)
-    threading.Thread(target=_listen, args=(orders, arrived), daemon=True).start()
+    threading.Thread(target=_listen, args=(specs, arrived), daemon=True).start()
     analyzers: dict[str | None, _Loaded] = {}
     while True:
         arrived.acquire()
-        _answer(orders.pop(0), analyzers, lambda **line: _say(answers, line))
+        _answer(specs.pop(0), analyzers, lambda **line: _say(answers, line))
 
 
-def _listen(orders: list[Order], arrived: threading.Semaphore) -> None:
+def _listen(specs: list[JobSpec], arrived: threading.Semaphore) -> None:
     for line in sys.stdin:
-        orders.append(Order(**json.loads(line)))
+        specs.append(JobSpec(**json.loads(line)))
         arrived.release()
     os._exit(0)  # the worker has gone: whatever is being analysed, nobody waits for it
 
@@ -87,63 +87,63 @@ def _say(answers: IO[str], line: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _answer(order: Order, loaded: dict[str | None, _Loaded], say: Callable[..., None]) -> None:
+def _answer(spec: JobSpec, loaded: dict[str | None, _Loaded], say: Callable[..., None]) -> None:
     try:
-        analysis = _analyse(order, _analyzer(order, loaded), say)
+        analysis = _analyse(spec, _analyzer(spec, loaded), say)
         say(stage="writing", progress=1.0)
-        _write(analysis, order)
+        _write(analysis, spec)
     except OutputError:
         traceback.print_exc()
-        say(error=f"the results of {order.name} could not be written; the log of the service tells why")
+        say(error=f"the results of {spec.name} could not be written; the log of the service tells why")
     except TranscriptError as error:
         # Its sentences quote the transcript.
-        sentence = "the transcript does not fit" if order.private else _readable(str(error), order)
+        sentence = "the transcript does not fit" if spec.private else _readable(str(error), spec)
         say(error=sentence)
     except AffuseError as error:
-        say(error=_readable(str(error), order))
+        say(error=_readable(str(error), spec))
     except MemoryError:
-        say(error=f"{order.name} needs more memory than this machine has")
+        say(error=f"{spec.name} needs more memory than this machine has")
     except Exception as error:  # a defect of ours must end this job only, and be told
         traceback.print_exc()
-        say(error=f"{order.name} could not be analysed: an internal error ({type(error).__name__})")
+        say(error=f"{spec.name} could not be analysed: an internal error ({type(error).__name__})")
     else:
         say(done=True)
 
 
-def _analyzer(order: Order, loaded: dict[str | None, _Loaded]) -> Analyzer:
+def _analyzer(spec: JobSpec, loaded: dict[str | None, _Loaded]) -> Analyzer:
     from affuse.analyzer.analyzer import Analyzer
 
-    if order.language not in loaded:
-        loaded[order.language] = _load(order)
-    experts, fuser, transcriber, prior = loaded[order.language]
-    return Analyzer(experts, order.window, order.hop, fuser, transcriber, prior)
+    if spec.language not in loaded:
+        loaded[spec.language] = _load(spec)
+    experts, fuser, transcriber, prior = loaded[spec.language]
+    return Analyzer(experts, spec.window, spec.hop, fuser, transcriber, prior)
 
 
-def _load(order: Order) -> _Loaded:
+def _load(spec: JobSpec) -> _Loaded:
     from affuse.analyzer.analyzer import load_experts, load_system, shipped_for, shipped_fuser
     from affuse.experts.transcribe import Transcriber
     from affuse.fusion.named import NamedFuser
     from affuse.fusion.priors import Prior
 
-    transcriber = Transcriber(order.asr_model, order.language) if order.transcribe else None
-    prior = None if order.prior is None else Prior.find(order.prior)
-    fuser = None if order.fuser is None else NamedFuser.read(order.fuser)
-    if order.bundle is not None:
-        experts, own = load_system(order.bundle, order.language)
+    transcriber = Transcriber(spec.asr_model, spec.language) if spec.transcribe else None
+    prior = None if spec.prior is None else Prior.find(spec.prior)
+    fuser = None if spec.fuser is None else NamedFuser.read(spec.fuser)
+    if spec.bundle is not None:
+        experts, own = load_system(spec.bundle, spec.language)
         return experts, fuser or own, transcriber, prior
     fuser = fuser or shipped_fuser()
-    return load_experts(shipped_for(fuser), order.language), fuser, transcriber, prior
+    return load_experts(shipped_for(fuser), spec.language), fuser, transcriber, prior
 
 
-def _analyse(order: Order, analyzer: Analyzer, say: Callable[..., None]) -> Analysis:
+def _analyse(spec: JobSpec, analyzer: Analyzer, say: Callable[..., None]) -> Analysis:
     from affuse.media import Recording
 
-    if order.kind == "text":
-        return analyzer.analyze_text(Path(order.upload).read_text(encoding="utf-8"))
-    recording = Recording.open(order.upload, transcript=order.transcript)
-    if recording.duration > order.max_duration:
+    if spec.kind == "text":
+        return analyzer.analyze_text(Path(spec.upload).read_text(encoding="utf-8"))
+    recording = Recording.open(spec.upload, transcript=spec.transcript)
+    if recording.duration > spec.max_duration:
         raise MediaError(
-            f"{order.name} lasts {recording.duration:.1f} s; this service takes up to {order.max_duration:g} s"
+            f"{spec.name} lasts {recording.duration:.1f} s; this service takes up to {spec.max_duration:g} s"
         )
     return analyzer.analyze_recording(recording, _Progress(len(analyzer.experts), say))
 
@@ -166,7 +166,7 @@ class _Progress:
                 self.say(stage=modality, progress=round(total, 4))
 
 
-def _write(analysis: Analysis, order: Order) -> None:
+def _write(analysis: Analysis, spec: JobSpec) -> None:
     """Put the results where the service looks for them, in one step; they hold no recording, only what was found."""
     import shutil
 
@@ -176,16 +176,16 @@ def _write(analysis: Analysis, order: Order) -> None:
     from affuse.report.words import STRINGS, answer_in_words
 
     # Without a path the page embeds no media: the recording goes when its job is over.
-    notes = [_readable(note, order) for note in analysis.notes]
-    analysis = replace(analysis, source=replace(analysis.source, path=None, name=order.name), notes=notes)
-    if order.private:
+    notes = [_readable(note, spec) for note in analysis.notes]
+    analysis = replace(analysis, source=replace(analysis.source, path=None, name=spec.name), notes=notes)
+    if spec.private:
         analysis = replace(
             analysis,
             source=replace(analysis.source, name="recording"),
             cues=[],
             persons=[replace(p, times=p.times[[0, -1]], boxes=np.full((2, 4), np.nan)) for p in analysis.persons],
         )
-    final = Path(order.results)
+    final = Path(spec.results)
     part = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         write_results(analysis, part, "analysis")
@@ -196,9 +196,9 @@ def _write(analysis: Analysis, order: Order) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _readable(sentence: str, order: Order) -> str:
+def _readable(sentence: str, spec: JobSpec) -> str:
     """Speak of files by the names that the client gave them."""
-    for path, name in ((order.upload, order.name), (order.transcript, "the transcript")):
+    for path, name in ((spec.upload, spec.name), (spec.transcript, "the transcript")):
         if path is not None:
             sentence = sentence.replace(path, name).replace(Path(path).name, name)
     return sentence

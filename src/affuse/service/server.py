@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -13,22 +14,40 @@ from dataclasses import asdict
 from types import TracebackType
 
 from affuse.errors import ConfigError
+from affuse.service.notifier import JobNotifier
 from affuse.service.settings import Settings
 
-__all__ = ["Workers", "run"]
+__all__ = ["Workers", "serve"]
 
 _LOOK = 1.0  # seconds between looks at the workers
 _GRACE = 5.0  # seconds that a worker has to give its job back
 _LARGEST_MESSAGE = 4 << 20  # bytes of a live message
 
 
-def run(settings: Settings) -> None:
-    """Serve until told to stop by a signal. Raises ConfigError where the address is taken."""
+def serve(settings: Settings) -> None:
+    """Serve analyses, fusion, live streams and the page until a signal (Ctrl+C, SIGTERM) ends the process.
+
+    Parameters
+    ----------
+    settings : Settings
+        What ``affuse serve`` makes of its options.
+
+    Raises
+    ------
+    ConfigError
+        If the address is taken, or the folder cannot hold the jobs.
+
+    Examples
+    --------
+    >>> def main() -> None:
+    ...     serve(Settings(Path("jobs"), port=8000, workers=2))
+    """
     import uvicorn
 
     from affuse.service.app import create_app
 
-    app = create_app(settings)
+    notifier = JobNotifier()
+    app = create_app(settings, notifier)
     listener = _listen(settings.host, settings.port)
     config = uvicorn.Config(
         app,
@@ -44,7 +63,7 @@ def run(settings: Settings) -> None:
     print(f"affuse serves at http://{shown}:{listener.getsockname()[1]} (Ctrl+C stops it)", file=sys.stderr, flush=True)
     # What the server raises again once it has shut down; by itself it would end this process before its workers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with Workers(settings), suppress(KeyboardInterrupt):
+    with Workers(settings, notifier), suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -66,11 +85,13 @@ def _listen(host: str, port: int) -> socket.socket:
 class Workers:
     """The worker processes of a server: started with it, started anew when one dies, and ended with it.
 
-    A worker reads its settings from its standard input, and ends when that does: so none outlives a killed server.
+    A worker reads its settings from the first line of its standard input and takes every further line as the sign that
+    a job waits. It ends when its standard input does, so none outlives a killed server.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notifier: JobNotifier) -> None:
         self.settings = settings
+        notifier.listen(self.wake)
         self._processes: list[subprocess.Popen[str]] = []
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
@@ -105,7 +126,15 @@ class Workers:
         settings = asdict(self.settings) | {"folder": str(self.settings.folder)}
         process.stdin.write(json.dumps(settings) + "\n")
         process.stdin.flush()
+        os.set_blocking(process.stdin.fileno(), False)
         return process
+
+    def wake(self) -> None:
+        """Tell all workers that a job waits."""
+        for process in tuple(self._processes):
+            assert process.stdin is not None
+            with suppress(OSError):  # it has ended, or so many signs wait already that none is needed
+                os.write(process.stdin.fileno(), b"\n")
 
     def _keep(self) -> None:
         while not self._stopping.wait(_LOOK):

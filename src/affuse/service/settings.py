@@ -10,31 +10,86 @@ from affuse.errors import ConfigError
 
 __all__ = ["Settings", "is_loopback"]
 
-_POSITIVE = ("max_upload", "max_duration", "max_queue", "job_seconds", "job_memory", "keep_seconds", "upload_pause")
+_POSITIVE = (
+    "max_upload",
+    "max_duration",
+    "max_queue",
+    "job_seconds",
+    "job_memory",
+    "keep_seconds",
+    "upload_pause",
+    "poll_seconds",
+    "lease_seconds",
+    "sweep_seconds",
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that shapes a service; server and workers get the same.
+    """All that shapes a service; the server and its workers get the same.
 
     Parameters
     ----------
-    folder: where jobs, uploads and results lie; workers share it.
-    host, port: the address to listen at; anything but this machine's own needs a ``token``.
-    token: what a client must show, or None.
-    allowed_hosts: names by which clients may ask beside ``host``, such as a reverse proxy's.
-    redis: URL of a Redis server that carries the queue, or None for the embedded one.
-    workers: worker processes that the server starts; others may join with ``affuse serve --worker``.
-    max_upload: bytes. max_duration: seconds of a recording. max_queue: jobs that wait before new ones are refused.
-    job_seconds: time a job may take. job_memory: bytes of memory it may hold. keep_seconds: how long results stay.
-    upload_pause: seconds that a client may send nothing while it uploads.
-    private: keep nothing but scores. keep_uploads: keep recordings after their job.
-    max_live: live streams at a time.
-    bundle: folder that ``affuse export`` wrote, whose experts and fuser answer; the shipped ones where None.
-    fuser: folder of a fitted fuser that answers instead. prior: what is expected before a recording is seen, a name or
-        the path of a file; the fuser's default where None.
-    transcribe: recognise the words of recordings without a transcript, and of live streams.
-    asr_model: folder of the weights for that.
+    folder : Path
+        Where jobs, uploads and results lie; workers share it.
+    host, port : str, int
+        The address to listen at; any but this machine's own needs a ``token``.
+    token : str or None
+        What a client must send as ``Authorization: Bearer``; at least 16 ASCII characters without spaces.
+    allowed_hosts : tuple of str
+        Names by which clients may ask beside ``host``, such as a reverse proxy's.
+    workers : int
+        Worker processes that the server starts; others may join with ``affuse serve --worker``.
+    max_upload : int
+        Largest upload in bytes.
+    max_duration : float
+        Longest recording in seconds.
+    max_queue : int
+        Jobs that may wait; more are refused.
+    job_seconds : float
+        Time that a job may take, in seconds.
+    job_memory : int
+        Memory that a job may hold, in bytes.
+    keep_seconds : float
+        How long results are kept, in seconds.
+    upload_pause : float
+        Seconds without a byte after which an upload is broken off.
+    poll_seconds : float
+        Longest time between two looks of an idle worker at the waiting jobs; a server wakes its own workers at once.
+    lease_seconds : float
+        Time without a heartbeat of its worker after which a running job counts as abandoned and is taken again.
+    sweep_seconds : float
+        Time between two looks for abandoned jobs and for results that are too old.
+    private : bool
+        Keep nothing but scores.
+    keep_uploads : bool
+        Keep recordings after their job.
+    max_live : int
+        Live streams at a time.
+    bundle : str or None
+        Folder that ``affuse export`` wrote, whose experts and fuser answer; the shipped ones where None.
+    fuser : str or None
+        Folder of a fitted fuser that answers instead.
+    prior : str or None
+        What is expected before a recording is seen, a name or the path of a file; the fuser's default where None.
+    transcribe : bool
+        Recognise the words of recordings without a transcript, and of live streams.
+    asr_model : str or None
+        Folder of the weights of speech recognition.
+
+    Raises
+    ------
+    ConfigError
+        If the values do not fit together, such as a public address without a token.
+
+    Examples
+    --------
+    >>> settings = Settings(Path("jobs"), workers=2)
+    >>> settings.results.as_posix()
+    'jobs/results'
+    >>> Settings(Path("jobs"), host="0.0.0.0")
+    Traceback (most recent call last):
+    affuse.errors.ConfigError: listening at 0.0.0.0 lets others in; give them a token: --token-file FILE or AFFUSE_TOKEN
     """
 
     folder: Path
@@ -42,7 +97,6 @@ class Settings:
     port: int = 8000
     token: str | None = None
     allowed_hosts: tuple[str, ...] = ()
-    redis: str | None = None
     workers: int = 1
     max_upload: int = 500_000_000
     max_duration: float = 7200.0
@@ -51,6 +105,9 @@ class Settings:
     job_memory: int = 3_000_000_000
     keep_seconds: float = 86_400.0
     upload_pause: float = 20.0
+    poll_seconds: float = 0.5
+    lease_seconds: float = 10.0
+    sweep_seconds: float = 5.0
     private: bool = False
     keep_uploads: bool = False
     max_live: int = 8
@@ -88,7 +145,10 @@ class Settings:
     def make_folders(self) -> None:
         """Make the folders, which nobody but this user can enter.
 
-        Raises ConfigError where that is not possible, or where the folder is somebody else's: it holds other things.
+        Raises
+        ------
+        ConfigError
+            If that is not possible, or if the folder holds files that are not a service's.
         """
         try:
             if self.folder.is_dir() and any(self.folder.iterdir()) and not self.uploads.is_dir():
@@ -96,6 +156,8 @@ class Settings:
             for folder in (self.folder, self.uploads, self.results):
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o700)
+            for leftover in self.folder.glob("queue.db*"):  # of affuse 0.1.0, which had a queue beside the store
+                leftover.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"{self.folder} cannot hold the jobs ({error.strerror}); choose another --folder"

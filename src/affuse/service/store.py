@@ -1,4 +1,8 @@
-"""What is known of every job, in SQLite: the one truth that survives the end of any process."""
+"""What is known of every job, in SQLite: the one record that survives the end of any process.
+
+Workers need `JobStore.claim`, `renew`, `finish` and `release`; the server needs the rest. Nothing else in the service
+touches the file, so that a store for several machines only has to offer the same methods.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FINAL", "LEASE", "Job", "Store"]
+from affuse.errors import ConfigError
+
+__all__ = ["FINAL", "LEASE", "Job", "JobStore"]
 
 LEASE = 10.0
-"""Seconds after its worker's last sign of life at which a running job counts as abandoned."""
+"""Seconds without a heartbeat of its worker after which a running job counts as abandoned."""
 
 FINAL = ("done", "failed")
+"""States that a job does not leave."""
 
 # A job that ends its runner fails at once; one whose worker vanishes this often is not tried again.
 _MAX_ATTEMPTS = 10
+
+_VERSION = 1  # of the table; 0 is the same, as affuse 0.1.0 left it
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -47,10 +56,34 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, created);
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it stands; times in seconds since 1970.
+    """A job as it stands.
 
-    ``upload`` (a recording or, where ``options`` say so, a text) and ``transcript`` are names of files in the folder of
-    uploads, ``options`` what the analysis is told; ``name`` is what the client called its recording and is only shown.
+    Attributes
+    ----------
+    id : str
+        32 hexadecimal digits.
+    state : str
+        "queued", "running", "done" or "failed".
+    created, started, finished : float or None
+        Seconds since 1970.
+    name : str
+        What the client called its recording; only shown.
+    upload, transcript : str or None
+        Names of files in the folder of uploads: a recording (or a text, where ``options`` say so) and its transcript.
+    options : mapping
+        What the analysis is told.
+    stage, progress : str, float
+        What is being read now, and the share of the work that is done (0 to 1).
+    error : str
+        One sentence where the job failed, else empty.
+    attempts : int
+        How often a worker has begun it.
+
+    Examples
+    --------
+    >>> job = JobStore(Path("jobs.db")).add("clip.mp4", {"language": "en"}, upload="a1.mp4")
+    >>> job.state, job.name, job.attempts
+    ('queued', 'clip.mp4', 0)
     """
 
     id: str
@@ -71,18 +104,56 @@ class Job:
 _COLUMNS = ", ".join(field.name for field in fields(Job))
 
 
-class Store:
+class JobStore:
     """Jobs in an SQLite file that any number of processes may use at once.
 
     Every method is one transaction. A claimed job belongs to its worker until the lease runs out, so what a killed
-    worker leaves behind is taken up again, and never by two at a time.
+    worker leaves behind is taken again, and never by two at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it is made where it does not exist. Its folder must be on a disk of this machine.
+    lease : float
+        Seconds without a heartbeat (`renew`) after which a running job counts as abandoned.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no store, or was written by a newer affuse.
+
+    Examples
+    --------
+    >>> store = JobStore(Path("jobs.db"))
+    >>> job = store.add("clip.mp4", {}, upload="a1.mp4")
+    >>> store.claim("worker 1").id == job.id
+    True
+    >>> store.claim("worker 2") is None  # nothing waits any more
+    True
+    >>> store.finish(job.id, "worker 1")
+    True
+    >>> store.counts()
+    {'queued': 0, 'running': 0, 'done': 1, 'failed': 0}
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, lease: float = LEASE) -> None:
+        self.path, self.lease = path, lease
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(f"{path} cannot be used as the store of jobs ({error}); choose another folder") from error
+
+    def _open(self) -> None:
         with closing(self._connection()) as db:
-            db.execute("PRAGMA journal_mode=WAL")  # of the file, for good: readers and a writer do not wait
-            db.executescript(_TABLE)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > _VERSION:
+                raise ConfigError(
+                    f"{self.path} was written by a newer affuse; choose another folder, or upgrade affuse"
+                )
+            if version < _VERSION:
+                db.execute("PRAGMA journal_mode=WAL")  # of the file, for good: readers and a writer do not wait
+                db.executescript(_TABLE)
+                db.execute(f"PRAGMA user_version={_VERSION}")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -99,7 +170,26 @@ class Store:
     def add(
         self, name: str, options: Mapping[str, Any], upload: str, transcript: str | None = None, room: float = math.inf
     ) -> Job | None:
-        """Accept a job: once this returns, it will be done whatever happens. None where ``room`` jobs wait already."""
+        """Accept a job: once this returns, it will be done whatever happens.
+
+        Parameters
+        ----------
+        name : str
+            What the client calls its recording.
+        options : mapping
+            What the analysis is told.
+        upload : str
+            Name of a file in the folder of uploads.
+        transcript : str or None
+            Name of another one.
+        room : float
+            Jobs that may wait.
+
+        Returns
+        -------
+        Job or None
+            None where ``room`` jobs wait already.
+        """
         job_id = secrets.token_hex(16)
         with self._transaction() as db:
             (waiting,) = db.execute("SELECT COUNT(*) FROM jobs WHERE state = 'queued'").fetchone()
@@ -113,48 +203,119 @@ class Store:
             return _one(db, job_id)
 
     def get(self, job_id: str) -> Job | None:
-        """The job of that name, if there is one."""
+        """Find a job.
+
+        Parameters
+        ----------
+        job_id : str
+            Of the job.
+
+        Returns
+        -------
+        Job or None
+            None where there is none of this id.
+        """
         with self._transaction() as db:
             return _found(db, job_id)
 
     def recent(self, limit: int, offset: int) -> list[Job]:
-        """Jobs, the newest first."""
+        """List jobs, the newest first.
+
+        Parameters
+        ----------
+        limit : int
+            Most jobs to list.
+        offset : int
+            Jobs to leave out before them.
+
+        Returns
+        -------
+        list of Job
+        """
         with self._transaction() as db:
             query = f"SELECT {_COLUMNS} FROM jobs ORDER BY created DESC, id LIMIT ? OFFSET ?"
             return [_job(row) for row in db.execute(query, (limit, offset))]
 
     def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
+        """Count the jobs in each state.
+
+        Returns
+        -------
+        dict of str to int
+        """
         with self._transaction() as db:
             found = dict(db.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
         return {state: found.get(state, 0) for state in ("queued", "running", *FINAL)}
 
     def claim(self, worker: str) -> Job | None:
-        """Take the job that has waited longest, if any, for ``worker``."""
-        with self._transaction() as db:
-            query = "SELECT id FROM jobs WHERE state = 'queued' ORDER BY created, id LIMIT 1"
-            row = db.execute(query).fetchone()
-            if row is None:
-                return None
+        """Take the job that has waited longest.
+
+        Parameters
+        ----------
+        worker : str
+            Who takes it; a name that no other worker has.
+
+        Returns
+        -------
+        Job or None
+            None where no job waits.
+        """
+        with closing(self._connection()) as db:
+            if db.execute("SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1").fetchone() is None:
+                return None  # idle workers only read, so that they hold up nobody who writes
             now = time.time()
-            db.execute(
+            rows = db.execute(
                 "UPDATE jobs SET state = 'running', worker = ?, lease = ?, started = ?, attempts = attempts + 1,"
-                " stage = '', progress = 0 WHERE id = ?",
-                (worker, now + LEASE, now, row[0]),
-            )
-            return _one(db, row[0])
+                " stage = '', progress = 0"
+                " WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY created, id LIMIT 1)"
+                f" RETURNING {_COLUMNS}",
+                (worker, now + self.lease, now),
+            ).fetchall()
+            return _job(rows[0]) if rows else None
 
     def renew(self, job_id: str, worker: str, stage: str, progress: float) -> bool:
-        """Say that ``worker`` is still at it; False where the job is not its own any more, or was deleted."""
+        """Say that a worker is still at its job, and how far it is.
+
+        Parameters
+        ----------
+        job_id : str
+            Of the job.
+        worker : str
+            Who claimed it.
+        stage : str
+            What is being read now.
+        progress : float
+            Share of the work that is done, 0 to 1.
+
+        Returns
+        -------
+        bool
+            False where the job is not this worker's any more, or was deleted.
+        """
         with self._transaction() as db:
             cursor = db.execute(
                 "UPDATE jobs SET lease = ?, stage = ?, progress = ? WHERE id = ? AND worker = ? AND state = 'running'",
-                (time.time() + LEASE, stage, progress, job_id, worker),
+                (time.time() + self.lease, stage, progress, job_id, worker),
             )
             return cursor.rowcount == 1
 
     def finish(self, job_id: str, worker: str, error: str = "") -> bool:
-        """Mark a job of ``worker`` as done, or as failed with one sentence; False where it is not its own any more."""
+        """Mark a job as done or failed.
+
+        Parameters
+        ----------
+        job_id : str
+            Of the job.
+        worker : str
+            Who claimed it.
+        error : str
+            One sentence where it failed.
+
+        Returns
+        -------
+        bool
+            False where the job is not this worker's any more.
+        """
         with self._transaction() as db:
             cursor = db.execute(
                 "UPDATE jobs SET state = ?, error = ?, finished = ?, lease = NULL, stage = '', progress = ?"
@@ -164,7 +325,15 @@ class Store:
             return cursor.rowcount == 1
 
     def release(self, job_id: str, worker: str) -> None:
-        """Give a job back that ``worker`` did not begin for good, because it is told to stop."""
+        """Give a job back whose worker is told to stop; it waits again.
+
+        Parameters
+        ----------
+        job_id : str
+            Of the job.
+        worker : str
+            Who claimed it.
+        """
         with self._transaction() as db:
             db.execute(
                 "UPDATE jobs SET state = 'queued', worker = NULL, lease = NULL, attempts = attempts - 1"
@@ -173,7 +342,13 @@ class Store:
             )
 
     def recover(self) -> list[Job]:
-        """Queue again what killed workers left behind; a job that keeps ending its worker fails and is returned."""
+        """Queue abandoned jobs again; a job that keeps ending its workers fails.
+
+        Returns
+        -------
+        list of Job
+            Those that failed.
+        """
         with self._transaction() as db:
             now = time.time()
             lost = "state = 'running' AND lease < ?"
@@ -188,7 +363,18 @@ class Store:
             return given_up
 
     def delete(self, job_id: str) -> Job | None:
-        """Forget a job, whatever its state, and return what it was; a worker that is at it will notice."""
+        """Forget a job, whatever its state; a worker that is at it will notice.
+
+        Parameters
+        ----------
+        job_id : str
+            Of the job.
+
+        Returns
+        -------
+        Job or None
+            What it was.
+        """
         with self._transaction() as db:
             job = _found(db, job_id)
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
@@ -197,17 +383,37 @@ class Store:
         return job
 
     def finished_before(self, moment: float) -> list[Job]:
-        """Jobs that ended before ``moment``."""
+        """List the jobs that ended before some time.
+
+        Parameters
+        ----------
+        moment : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        list of Job
+        """
         with self._transaction() as db:
             query = f"SELECT {_COLUMNS} FROM jobs WHERE finished < ? AND state IN ('done', 'failed')"
             return [_job(row) for row in db.execute(query, (moment,))]
 
     def uploads(self) -> set[str]:
-        """Names of the files that belong to a job."""
+        """Names of the files that belong to a job.
+
+        Returns
+        -------
+        set of str
+        """
         return self._uploads("true")
 
     def spent_uploads(self) -> set[str]:
-        """Names of the files whose job has ended."""
+        """Names of the files whose job has ended.
+
+        Returns
+        -------
+        set of str
+        """
         return self._uploads("state IN ('done', 'failed')")
 
     def _uploads(self, condition: str) -> set[str]:
@@ -216,12 +422,23 @@ class Store:
         return {name for row in rows for name in row if name}
 
     def ids(self) -> set[str]:
-        """Names of all jobs."""
+        """Ids of all jobs.
+
+        Returns
+        -------
+        set of str
+        """
         with self._transaction() as db:
             return {row[0] for row in db.execute("SELECT id FROM jobs")}
 
     def mean_seconds(self) -> float:
-        """How long the last hundred finished jobs took on average; 5 s where none has finished."""
+        """Mean time that the last hundred finished jobs took; 5 s where none has finished.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
         with self._transaction() as db:
             query = "SELECT finished - started FROM jobs WHERE state = 'done' ORDER BY finished DESC LIMIT 100"
             took = [row[0] for row in db.execute(query)]

@@ -22,10 +22,10 @@ from typing import Any
 import psutil
 
 from affuse.errors import AffuseError
-from affuse.service.queue import WakeUps, open_queue
-from affuse.service.runner import Order
+from affuse.service.notifier import JobNotifier
+from affuse.service.runner import JobSpec
 from affuse.service.settings import Settings
-from affuse.service.store import Job, Store
+from affuse.service.store import Job, JobStore
 
 __all__ = ["Runner", "Worker", "discard_results", "discard_uploads", "sweep"]
 
@@ -33,26 +33,31 @@ _LOG = logging.getLogger("affuse.service")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TRIES = 2  # of one job by one worker: a machine short of memory may end the wrong process once
-_BEAT = 1.0  # seconds between looks at a running job
-_SWEEP = 5.0  # seconds between looks for abandoned jobs and old results
+_BEAT = 1.0  # most seconds between two looks at a running job
+_BEATS = 5  # heartbeats that fit into a lease, so that a slow disk or a stall of the machine costs no job
+_GRACE = 4.0  # seconds that the thread of a worker has to end
 _ORPHAN = 3600.0  # seconds after which an upload that no job knows was left by a server that died while receiving it
 
 
 class Runner:
-    """The process that analyses, started when first needed, and again after it had to be ended."""
+    """The process that analyses, started when first needed, and again after it had to be ended.
 
-    def __init__(self) -> None:
+    ``beat`` is the most seconds that `answers` waits for a line.
+    """
+
+    def __init__(self, beat: float = _BEAT) -> None:
+        self.beat = beat
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
-    def start(self, order: Order) -> None:
-        """Begin an order."""
+    def start(self, spec: JobSpec) -> None:
+        """Begin a job."""
         if self._process is None or self._process.poll() is not None:
             self._launch()
         assert self._process is not None
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(order.to_line())
+            self._process.stdin.write(spec.to_line())
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it ended just now, which `answers` will say
@@ -70,10 +75,10 @@ class Runner:
         threading.Thread(target=_collect, args=(self._process, self._lines), daemon=True).start()
 
     def answers(self) -> Iterator[dict[str, Any] | None]:
-        """Lines of the answer as they come; None at least once a second. Ends with the process."""
+        """Lines of the answer as they come; None at least every ``beat`` seconds. Ends with the process."""
         while True:
             try:
-                line = self._lines.get(timeout=_BEAT)
+                line = self._lines.get(timeout=self.beat)
             except queue.Empty:
                 yield None
                 continue
@@ -90,7 +95,7 @@ class Runner:
             return 0
 
     def end(self) -> None:
-        """End the process at once; the next order starts another."""
+        """End the process at once; the next job starts another."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -115,64 +120,99 @@ def _collect(process: subprocess.Popen[str], lines: queue.Queue[dict[str, Any] |
 class Worker:
     """Does the jobs of a service, one at a time.
 
-    Any number of workers may share a folder. Whatever ends a worker, the job it was at is taken up by another, or by
-    itself when it is back, and a finished one is never done twice.
+    Any number of workers may share a folder. Whatever ends a worker, its job is taken by another one, or by itself when
+    it is back, and a finished job is never done twice.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the server; the folder must be the same.
+    notifier : JobNotifier or None
+        Wakes the worker when a job comes; without one it looks at the store every ``settings.poll_seconds``.
+
+    Raises
+    ------
+    ConfigError
+        If the folder cannot hold the jobs.
+
+    Examples
+    --------
+    >>> worker = Worker(Settings(Path("jobs")))
+    >>> worker.work()  # nothing waits
+    False
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notifier: JobNotifier | None = None) -> None:
         settings.make_folders()
         self.settings = settings
-        self.store = Store(settings.folder / "jobs.db")
-        self.wake_ups = WakeUps(open_queue(settings.folder, settings.redis), self.work)
-        self.runner = Runner()
+        self.store = JobStore(settings.folder / "jobs.db", settings.lease_seconds)
+        self.notifier = notifier or JobNotifier()
+        self.runner = Runner(min(_BEAT, settings.lease_seconds / _BEATS))
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._current: Job | None = None
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Work until told to stop by a signal."""
-        consumer = self.wake_ups.queue.create_consumer(
-            workers=1,
-            worker_type="thread",
-            periodic=False,
-            initial_delay=0.05,
-            max_delay=0.5,
-            check_worker_health=False,
-        )
-        threading.Thread(target=self._tidy, daemon=True).start()
-        consumer.start()
-        # Not the consumer's own answers to signals: it would finish the job on one, and start anew on another.
+        """Work until a signal (SIGINT, SIGTERM, SIGHUP) ends the process."""
+        working = threading.Thread(target=self._loop, daemon=True)
+        threading.Thread(target=self._sweep, daemon=True).start()
         for number in _SIGNALS:
             signal.signal(number, lambda *_: sys.exit(0))
+        working.start()
         try:
             threading.Event().wait()
         finally:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-            consumer.stop()
-            self.stop()
+            self.stop(working)
 
-    def stop(self) -> None:
-        """Give the current job back and end its process."""
+    def stop(self, working: threading.Thread | None = None) -> None:
+        """Give the current job back and end its process.
+
+        Parameters
+        ----------
+        working : Thread or None
+            The thread that works, which is waited for.
+        """
         self._stopping.set()
+        self.notifier.notify()
         self.runner.end()
+        if working is not None:
+            working.join(_GRACE)
+            self.runner.end()  # in case it was started just then
         if self._current is not None:
             self.store.release(self._current.id, self.name)
 
-    def _tidy(self) -> None:
+    def _loop(self) -> None:
         while not self._stopping.is_set():
             try:
-                sweep(self.store, self.settings)
-                self.wake_ups.top_up(self.store.counts()["queued"])
-            except Exception:  # a full disk or a queue that is away for a while must not end it for good
-                _LOG.exception("looking after the jobs failed; it is tried again")
-            self._stopping.wait(_SWEEP)
+                busy = self.work()
+            except Exception:  # a full disk or a locked store must not end the worker for good
+                _LOG.exception("a job could not be taken or ended; it is tried again")
+                busy = False
+            if not busy:
+                self.notifier.wait(self.settings.poll_seconds)
 
-    def work(self) -> None:
-        """Do the job that has waited longest, if any."""
+    def _sweep(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if sweep(self.store, self.settings):
+                    self.notifier.notify()
+            except Exception:
+                _LOG.exception("looking for abandoned jobs failed; it is tried again")
+            self._stopping.wait(self.settings.sweep_seconds)
+
+    def work(self) -> bool:
+        """Do the job that has waited longest.
+
+        Returns
+        -------
+        bool
+            Whether there was one.
+        """
         job = self.store.claim(self.name)
         if job is None:
-            return
+            return False
         self._current = job
         try:
             # Results without the mark of an end: the worker before us was killed between the two.
@@ -182,8 +222,12 @@ class Worker:
             raise
         finally:
             _discard_parts(job, self.settings)
-        if self._stopping.is_set():
-            return
+        if not self._stopping.is_set():
+            self._end(job, error)
+        return True
+
+    def _end(self, job: Job, error: str | None) -> None:
+        """Note the end of a job, unless it is another worker's by now, and delete what must not be kept."""
         ours = error is not None and self.store.finish(job.id, self.name, error)
         self._current = None
         if self.store.get(job.id) is None:  # deleted meanwhile: whatever came out of it goes as well
@@ -205,7 +249,7 @@ class Worker:
         return f"{job.name} could not be analysed: its process ended unexpectedly, {_TRIES} times"
 
     def _attempt(self, job: Job, began: float) -> str | None:
-        self.runner.start(self._order(job))
+        self.runner.start(self._spec(job))
         stage, progress = "", 0.0
         for line in self.runner.answers():
             if line is not None and "done" in line:
@@ -230,9 +274,9 @@ class Worker:
             return f"{job.name} took more than {self.settings.job_memory / 1e9:.2g} GB of memory, the most allowed here"
         return ""
 
-    def _order(self, job: Job) -> Order:
+    def _spec(self, job: Job) -> JobSpec:
         uploads = self.settings.uploads
-        return Order(
+        return JobSpec(
             name=job.name,
             results=str(self.settings.results / job.id),
             upload=str(uploads / job.upload),
@@ -266,8 +310,8 @@ def _discard_parts(job: Job, settings: Settings) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def sweep(store: Store, settings: Settings) -> None:
-    """Queue abandoned jobs again, and delete what is old or belongs to nobody."""
+def sweep(store: JobStore, settings: Settings) -> bool:
+    """Queue abandoned jobs again, and delete what is old or belongs to nobody; whether a job waits then."""
     store.recover()
     for job in store.finished_before(time.time() - settings.keep_seconds):
         store.delete(job.id)
@@ -277,6 +321,7 @@ def sweep(store: Store, settings: Settings) -> None:
         discard_uploads(store.spent_uploads() & {path.name for path in settings.uploads.iterdir()}, settings)
     _delete_orphans(settings.uploads, store.uploads())
     _delete_orphans(settings.results, store.ids())
+    return store.counts()["queued"] > 0
 
 
 def _delete_orphans(folder: Path, known: set[str]) -> None:
@@ -294,18 +339,21 @@ def _delete_orphans(folder: Path, known: set[str]) -> None:
 
 
 def main() -> None:
-    """A worker of the server that started this process: settings come by the standard input, whose end is our own."""
+    """A worker of the server that started this process, which tells settings and jobs by the standard input."""
     values = json.loads(sys.stdin.readline())
     values |= {"folder": Path(values["folder"]), "allowed_hosts": tuple(values["allowed_hosts"])}
-    threading.Thread(target=_follow, daemon=True).start()
+    notifier = JobNotifier()
+    threading.Thread(target=_follow, args=(notifier,), daemon=True).start()
     try:
-        Worker(Settings(**values)).run()
+        Worker(Settings(**values), notifier).run()
     except AffuseError as error:
         sys.exit(f"affuse: {error}")
 
 
-def _follow() -> None:
-    sys.stdin.read()
+def _follow(notifier: JobNotifier) -> None:
+    """Pass every line of the server on as the sign that a job waits, and end with the server."""
+    for _ in sys.stdin:
+        notifier.notify()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
