@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from affuse.data import corpora
 from affuse.data.corpora import emodb, ravdess
 from affuse.errors import ConfigError, DataError
+from affuse.labels import SENTIMENT
 
 DATA = os.environ.get("AFFUSE_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="AFFUSE_DATA does not name the folder of the corpora")
@@ -136,3 +138,41 @@ def test_real_splits_share_no_group(name: str, train: int, dev: int) -> None:
         ("ferplus", "meld")
     ):  # ferplus knows no persons; dialogue numbers of meld start anew in every part
         assert not set(parts[0].groups.tolist()) & set(parts[1].groups.tolist())
+
+
+def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, component: object) -> None:
+    """Register ``component`` as another package would."""
+    point = EntryPoint(name, "somebody.else:component", "affuse.corpora")
+    monkeypatch.setattr(EntryPoint, "load", lambda self: component)
+    monkeypatch.setattr("affuse.registry.entry_points", lambda group: [point] if group == "affuse.corpora" else [])
+
+
+def test_another_package_adds_a_corpus_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(data: Path, split: str) -> corpora.Dataset:
+        folder = corpora.find_folder(data, "shop", "*.txt")
+        lines = (folder / f"{split}.txt").read_text().splitlines()
+        return corpora.Dataset("shop", "text", SENTIMENT, lines, np.full(len(lines), 2), np.arange(len(lines)))
+
+    shop = corpora.Corpus("shop", read, "text", "CC0", lies_in=lambda folder: (folder / "shop.md").exists())
+    entry_point(monkeypatch, "shop", shop)
+    (tmp_path / "dev.txt").write_text("lovely\nfine\n")
+    assert "shop" in corpora.names()
+    assert "shop" in corpora.names("text")
+    assert list(corpora.load("shop", tmp_path, "valid").inputs) == ["lovely", "fine"]
+    assert corpora.recognise(tmp_path) is None
+    (tmp_path / "shop.md").touch()
+    assert corpora.recognise(tmp_path) == "shop"
+
+
+def test_an_entry_point_that_is_no_corpus_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry_point(monkeypatch, "shop", print)
+    with pytest.raises(ConfigError, match=r"'shop' of the group affuse\.corpora must be a Corpus; it is a builtin"):
+        corpora.find("shop")
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_every_built_in_corpus_carries_its_own_name(name: str, tmp_path: Path) -> None:
+    corpus = corpora.find(name)
+    assert corpus.name == name
+    assert corpus.modality in ("text", "voice", "face", "video")
+    assert not corpus.lies_in(tmp_path)

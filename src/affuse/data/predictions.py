@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affuse.data.splits import split_name
+from affuse.data.splits import find_split, split_name
 from affuse.errors import ConfigError, DataError
 from affuse.tables import GAPS, ID_COLUMNS, LABEL_COLUMNS, read_table
 
@@ -446,7 +446,7 @@ def read_emotiontalk(data: Path, part: str = "dev") -> Predictions:
     _refuse_missing(table, ["dialogue", "label", *EMOTIONTALK_MODALITIES], path)
     if part != "test":
         _refuse_missing(table, ["split"], path)
-        table = table[table["split"].map(split_name) == part].reset_index(drop=True)
+        table = table[table["split"].astype(str).map(find_split) == part].reset_index(drop=True)
         if table.empty:
             raise DataError(f"{path} holds no row whose split is {part!r}")
     verdicts = table[list(EMOTIONTALK_MODALITIES)].to_numpy(dtype=str)

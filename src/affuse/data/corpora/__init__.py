@@ -1,9 +1,7 @@
 """Readers of the field's corpora: one file a corpus, splits that never share a speaker, subject or dialogue."""
 
-from affuse.data.corpora import chinese, emodb, ferplus, goemotions, javanese, meld, mosi, ravdess, sst2, urdu
-from affuse.data.corpora.base import SPLITS, Dataset, load, names, register
+from affuse.data.corpora.base import Corpus, Dataset, find_folder
+from affuse.data.corpora.registry import find, load, names, recognise
+from affuse.data.splits import SPLITS, split_name
 
-__all__ = ["SPLITS", "Dataset", "load", "names", "register"]
-
-# Importing a reader registers it; naming them here keeps the list of corpora in one place.
-_BUILT_IN = (chinese, emodb, ferplus, goemotions, javanese, meld, mosi, ravdess, sst2, urdu)
+__all__ = ["SPLITS", "Corpus", "Dataset", "find", "find_folder", "load", "names", "recognise", "split_name"]

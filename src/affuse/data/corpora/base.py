@@ -1,4 +1,4 @@
-"""What every corpus reader yields, and how one is found by name."""
+"""What a corpus and the rows of one of its splits are, and what readers share."""
 
 from __future__ import annotations
 
@@ -9,21 +9,49 @@ from typing import Any
 
 import numpy as np
 
-from affuse.data.splits import SPLITS, split_name
-from affuse.errors import ConfigError, DataError
+from affuse.errors import DataError
 from affuse.labels import LabelSpace
 
-__all__ = ["SPLITS", "Dataset", "find_folder", "load", "names", "register"]
+__all__ = ["Corpus", "Dataset", "existing", "find_folder", "holds", "is_called"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows of one split: what an expert reads, what it should answer and who is in it.
+    """The labelled rows of one split of a corpus.
 
-    ``inputs`` holds n items (paths of recordings, texts or grey images 48 x 48 uint8), ``targets`` (n,) the column
-    of the right label, ``groups`` (n,) the speaker, subject or dialogue that must not be split. ``votes`` (n, k), where
-    a corpus has them, is the distribution of the annotators' answers. ``columns`` holds n further facts by name, such
-    as the speakers' sex.
+    Parameters
+    ----------
+    name : str
+        Name of the corpus.
+    modality : str
+        What the rows are: "text", "voice", "face" or "video".
+    labels : LabelSpace
+        The labels that are told apart (k).
+    inputs : sequence of length n
+        Paths of recordings, texts, or grey images uint8 (48, 48).
+    targets : array of int, shape (n,)
+        Index of the right label in ``labels``.
+    groups : array, shape (n,)
+        Speaker, subject or dialogue of each row; a group belongs to one split.
+    votes : array, shape (n, k), optional
+        Shares of the annotators' votes.
+    language : str, optional
+        Language code, such as "de".
+    columns : mapping of str to sequence of str, optional
+        Further facts about each row by name, such as the sex of the speaker.
+
+    Raises
+    ------
+    DataError
+        If inputs, targets and groups differ in length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from affuse.labels import SENTIMENT
+    >>> rows = Dataset("shop", "text", SENTIMENT, ["good", "bad"], np.array([2, 0]), np.array(["anna", "ben"]))
+    >>> len(rows), [rows.labels.labels[target] for target in rows.targets]
+    (2, ['positive', 'negative'])
     """
 
     name: str
@@ -46,45 +74,93 @@ class Dataset:
         return len(self.targets)
 
 
-Reader = Callable[[Path, str], Dataset]
-_READERS: dict[str, Reader] = {}
+def _never(folder: Path) -> bool:
+    return False
 
 
-def register(name: str) -> Callable[[Reader], Reader]:
-    """Register a function ``(data folder, split) -> Dataset`` under ``name``."""
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus that can be loaded by name; register one in `affuse.data.corpora.registry`.
 
-    def remember(reader: Reader) -> Reader:
-        _READERS[name] = reader
-        return reader
+    Parameters
+    ----------
+    name : str
+        Name in lower case, which is also the name of its folder.
+    read : callable
+        ``read(data, split)`` returns the `Dataset` of a split ("train", "dev" or "test"). ``data`` is the folder that
+        holds the corpora, or the folder of this one. It raises DataError where the split is not there.
+    modality : str
+        What its rows are: "text", "voice", "face" or "video".
+    licence : str, optional
+        Licence in a few words, which models trained on the corpus state; empty where it is not known.
+    lies_in : callable, optional
+        ``lies_in(folder)`` is true for a folder that holds the corpus as it was published.
 
-    return remember
-
-
-def names() -> list[str]:
-    """Names of all corpora that `load` knows."""
-    return sorted(_READERS)
-
-
-def load(name: str, data: str | Path, split: str) -> Dataset:
-    """Read one split of a corpus from ``data``, the folder that holds the corpora.
-
-    Raises ConfigError on an unknown corpus or split, DataError where the split's rows are not in the folder.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from affuse.labels import SENTIMENT
+    >>> def read(data, split):
+    ...     return Dataset("shop", "text", SENTIMENT, ["good"], np.array([2]), np.array(["anna"]))
+    >>> corpus = Corpus("shop", read, modality="text", licence="CC0")
+    >>> len(corpus.read(Path("data"), "train"))
+    1
     """
-    if name not in _READERS:
-        raise ConfigError(f"unknown data set {name!r}; known: {', '.join(names())}")
-    split = split_name(split)
-    folder = Path(data)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; --data names the folder that holds the data sets")
-    dataset = _READERS[name](folder, split)
-    if len(dataset) == 0:
-        raise DataError(f"no rows of the {split} split of {name} lie in {folder}")
-    return dataset
+
+    name: str
+    read: Callable[[Path, str], Dataset]
+    modality: str
+    licence: str = ""
+    lies_in: Callable[[Path], bool] = _never
+
+
+def holds(pattern: str) -> Callable[[Path], bool]:
+    """A test whether a folder has a file like ``pattern``, which no other data would have."""
+    return lambda folder: any(folder.glob(pattern))
+
+
+def is_called(name: str) -> Callable[[Path], bool]:
+    """A test whether a folder has this name, for corpora whose files have everyday names."""
+    return lambda folder: folder.resolve().name == name
 
 
 def find_folder(data: Path, name: str, *examples: str) -> Path:
-    """The folder of one corpus: ``data/name``, or ``data`` itself where it holds one of the ``examples``."""
+    """The folder of one corpus: ``data/name``, or ``data`` itself.
+
+    Parameters
+    ----------
+    data : Path
+        Folder that holds the corpora, or the folder of this one.
+    name : str
+        Name of the corpus.
+    *examples : str
+        Patterns of files, such as "\\*.wav", one of which must lie in the folder.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        If neither folder holds one of the examples.
+
+    Examples
+    --------
+    >>> folder = Path("data/shop")
+    >>> folder.mkdir(parents=True)
+    >>> (folder / "reviews.tsv").touch()
+    >>> find_folder(Path("data"), "shop", "*.tsv") == find_folder(folder, "shop", "*.tsv") == folder
+    True
+    """
     for folder in (data / name, data):
         if any(next(folder.glob(example), None) for example in examples):
             return folder
     raise DataError(f"{data / name} does not hold {' or '.join(examples)}")
+
+
+def existing(path: Path) -> Path:
+    """``path`` itself; raises DataError where there is no such file."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing")
+    return path

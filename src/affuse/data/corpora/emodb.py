@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
-from affuse.data.corpora.base import Dataset, find_folder, register
+from affuse.data.corpora.base import Corpus, Dataset, find_folder
 from affuse.labels import EMODB
 
-__all__ = ["DEV_SPEAKERS", "TEST_SPEAKERS", "read_emodb"]
+__all__ = ["CORPUS", "DEV_SPEAKERS", "TEST_SPEAKERS", "read_emodb"]
 
 TEST_SPEAKERS = frozenset({"03", "16"})
 DEV_SPEAKERS = frozenset({"10", "14"})  # a man and a woman, as in the test part
@@ -27,12 +28,14 @@ _LETTERS = {
 }
 
 
+_CLIP = re.compile(r"\d\d[abc]\d\d[WLEAFTN][a-z]\.(wav|flac)")
+
+
 def split_of(speaker: str) -> str:
     """Name of the split that a speaker, "03" to "16", belongs to."""
     return "test" if speaker in TEST_SPEAKERS else "dev" if speaker in DEV_SPEAKERS else "train"
 
 
-@register("emodb")
 def read_emodb(data: Path, split: str) -> Dataset:
     """Read the clips ``SSTTTEV.*`` (speaker, text, emotion letter, version) of one split."""
     folder = find_folder(data, "emodb", "*.flac", "*.wav")
@@ -51,3 +54,10 @@ def read_emodb(data: Path, split: str) -> Dataset:
         language="de",
         columns={"sex": ["male" if p.stem[:2] in _MEN else "female" for p in paths]},
     )
+
+
+def _has_clips(folder: Path) -> bool:
+    return any(_CLIP.fullmatch(path.name) for path in folder.iterdir())
+
+
+CORPUS = Corpus("emodb", read_emodb, "voice", "free for research with citation", lies_in=_has_clips)

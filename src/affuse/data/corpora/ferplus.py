@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 
-from affuse.data.corpora.base import Dataset, find_folder, register
+from affuse.data.corpora.base import Corpus, Dataset, existing, find_folder
 from affuse.errors import DataError
 from affuse.labels import FERPLUS
 
-__all__ = ["read_ferplus", "read_ferplus_majority"]
+__all__ = ["CORPUS", "MAJORITY", "read_ferplus", "read_ferplus_majority"]
 
 _FILES = {"train": "train.npz", "dev": "valid.npz", "test": "test.npz"}
 
 
-@register("ferplus")
 def read_ferplus(data: Path, split: str) -> Dataset:
     """Read one split; the target is the label with most votes.
 
@@ -27,7 +27,6 @@ def read_ferplus(data: Path, split: str) -> Dataset:
     return _dataset("ferplus", images, votes, votes.argmax(axis=1) < len(FERPLUS))
 
 
-@register("ferplus_majority")
 def read_ferplus_majority(data: Path, split: str) -> Dataset:
     """Read the rows of one split on which one emotion has a majority, as the paper's published figures do.
 
@@ -42,9 +41,7 @@ def read_ferplus_majority(data: Path, split: str) -> Dataset:
 
 def _read(data: Path, split: str) -> tuple[Any, np.ndarray]:
     """Pictures (n, 48, 48) and votes (n, 10)."""
-    path = find_folder(data, "ferplus", "*.npz") / _FILES[split]
-    if not path.is_file():
-        raise DataError(f"{path} is missing")
+    path = existing(find_folder(data, "ferplus", "*.npz") / _FILES[split])
     with np.load(path, allow_pickle=False) as arrays:
         images, votes, columns = arrays["images"], arrays["votes"].astype(float), arrays["columns"].tolist()
     if columns[: len(FERPLUS)] != list(FERPLUS.labels):
@@ -64,3 +61,17 @@ def _dataset(name: str, images: Any, votes: np.ndarray, chosen: np.ndarray) -> D
         groups=kept,  # every picture shows somebody else, as far as known
         votes=of_emotions / of_emotions.sum(axis=1, keepdims=True),
     )
+
+
+def _has_arrays(folder: Path) -> bool:
+    paths = [folder / name for name in _FILES.values()]
+    return any(_is_ferplus(path) for path in paths if path.is_file() and is_zipfile(path))
+
+
+def _is_ferplus(path: Path) -> bool:
+    with ZipFile(path) as archive:
+        return {"images.npy", "votes.npy", "columns.npy"} <= set(archive.namelist())
+
+
+CORPUS = Corpus("ferplus", read_ferplus, "face", "FER2013 pictures: research use; FER+ votes: MIT", lies_in=_has_arrays)
+MAJORITY = Corpus("ferplus_majority", read_ferplus_majority, "face", CORPUS.licence)

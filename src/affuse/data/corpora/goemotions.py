@@ -7,23 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.data.corpora.base import Dataset, find_folder, register
-from affuse.errors import DataError
+from affuse.data.corpora.base import Corpus, Dataset, existing, find_folder, holds
 from affuse.labels import EKMAN
 
-__all__ = ["read_goemotions"]
+__all__ = ["CORPUS", "read_goemotions"]
 
 _FILES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 _NAMES = {"joy": "happiness"}
 
 
-@register("goemotions")
 def read_goemotions(data: Path, split: str) -> Dataset:
     """Read the rows of one split that carry a single one of the seven labels."""
     folder = find_folder(data, "goemotions", "ekman/*.tsv") / "ekman"
-    path = folder / _FILES[split]
-    if not path.is_file():
-        raise DataError(f"{path} is missing")
+    path = existing(folder / _FILES[split])
     order = _label_order(folder)
     with path.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if "," not in row[1]]
@@ -43,3 +39,6 @@ def _label_order(folder: Path) -> list[int]:
     # A folder that holds the test part alone may come without the list; this is the order of the published files.
     text = path.read_text(encoding="utf-8") if path.is_file() else "anger disgust fear joy neutral sadness surprise"
     return [EKMAN.index(_NAMES.get(name, name)) for name in text.split()]
+
+
+CORPUS = Corpus("goemotions", read_goemotions, "text", "Apache-2.0", lies_in=holds("ekman/*.tsv"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.data.corpora.base import Dataset, find_folder
+from affuse.data.corpora.base import Dataset, existing, find_folder
 from affuse.errors import DataError
 from affuse.labels import EKMAN, LabelSpace
 
@@ -29,9 +29,7 @@ def read_labelled(data: Path, name: str, split: str, modality: str, language: st
     """
     if split not in _TABLES:
         raise DataError(f"{name} has no split {split!r}: its open part is 'dev'")
-    path = find_folder(data, name, *_TABLES.values()) / _TABLES[split]
-    if not path.is_file():
-        raise DataError(f"{path} is missing")
+    path = existing(find_folder(data, name, *_TABLES.values()) / _TABLES[split])
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows or not set(_NEEDED) <= set(rows[0]):

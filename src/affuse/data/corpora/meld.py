@@ -7,32 +7,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from affuse.data.corpora.base import Dataset, find_folder, register
-from affuse.errors import DataError
+from affuse.data.corpora.base import Corpus, Dataset, existing, find_folder, holds
 from affuse.labels import EKMAN, SENTIMENT, LabelSpace
 
-__all__ = ["read_meld", "read_meld_sentiment"]
+__all__ = ["CORPUS", "SENTIMENTS", "read_meld", "read_meld_sentiment"]
 
 _FILES = {"train": "train_sent_emo.csv", "dev": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
 _NAMES = {"joy": "happiness"}
 
 
-@register("meld")
 def read_meld(data: Path, split: str) -> Dataset:
     """Read the utterances of one split with their seven emotions."""
     return _read(data, split, "Emotion", EKMAN)
 
 
-@register("meld_sentiment")
 def read_meld_sentiment(data: Path, split: str) -> Dataset:
     """Read the utterances of one split with their three sentiments."""
     return _read(data, split, "Sentiment", SENTIMENT)
 
 
 def _read(data: Path, split: str, column: str, labels: LabelSpace) -> Dataset:
-    path = find_folder(data, "meld", "*_sent_emo.csv") / _FILES[split]
-    if not path.is_file():
-        raise DataError(f"{path} is missing")
+    path = existing(find_folder(data, "meld", "*_sent_emo.csv") / _FILES[split])
     table = pd.read_csv(path)
     return Dataset(
         name="meld" if labels is EKMAN else "meld_sentiment",
@@ -51,3 +46,7 @@ def _mend(text: str) -> str:
         return text.encode("latin-1").decode("cp1252")
     except UnicodeError:
         return text
+
+
+CORPUS = Corpus("meld", read_meld, "text", "GPL-3.0", lies_in=holds("*_sent_emo.csv"))
+SENTIMENTS = Corpus("meld_sentiment", read_meld_sentiment, "text", "GPL-3.0")

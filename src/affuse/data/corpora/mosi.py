@@ -6,21 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from affuse.data.corpora.base import Dataset, find_folder, register
+from affuse.data.corpora.base import Corpus, Dataset, existing, find_folder, holds
 from affuse.data.corpora.sst2 import POLARITY
-from affuse.errors import DataError
 
-__all__ = ["read_mosi"]
+__all__ = ["CORPUS", "read_mosi"]
 
 _FILES = {"train": "train", "dev": "holdout", "test": "test"}
 
 
-@register("mosi")
 def read_mosi(data: Path, split: str) -> Dataset:
     """Read the transcripts of one split; groups are the videos."""
-    path = find_folder(data, "mosi", "*_utterances.csv") / f"{_FILES[split]}_utterances.csv"
-    if not path.is_file():
-        raise DataError(f"{path} is missing")
+    path = existing(find_folder(data, "mosi", "*_utterances.csv") / f"{_FILES[split]}_utterances.csv")
     table = pd.read_csv(path)
     return Dataset(
         name="mosi",
@@ -31,3 +27,6 @@ def read_mosi(data: Path, split: str) -> Dataset:
         groups=table["video"].to_numpy(),
         language="en",
     )
+
+
+CORPUS = Corpus("mosi", read_mosi, "text", "research use", lies_in=holds("*_utterances.csv"))

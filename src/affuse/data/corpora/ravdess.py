@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.data.corpora.base import Dataset, find_folder, register
+from affuse.data.corpora.base import Corpus, Dataset, find_folder, holds
 from affuse.labels import RAVDESS
 
-__all__ = ["DEV_ACTORS", "TEST_ACTORS", "read_ravdess"]
+__all__ = ["CORPUS", "DEV_ACTORS", "TEST_ACTORS", "read_ravdess"]
 
 TEST_ACTORS = frozenset({"01", "04", "09", "22"})
 # The actors of the first fold of the published subject-wise protocol (Luna-Jimenez et al. 2021).
@@ -21,7 +21,6 @@ def split_of(actor: str) -> str:
     return "test" if actor in TEST_ACTORS else "dev" if actor in DEV_ACTORS else "train"
 
 
-@register("ravdess")
 def read_ravdess(data: Path, split: str) -> Dataset:
     """Read the speech clips ``Actor_NN/03-01-EE-II-SS-RR-AA.*`` of one split."""
     folder = find_folder(data, "ravdess", "Actor_*")
@@ -45,3 +44,12 @@ def read_ravdess(data: Path, split: str) -> Dataset:
             "sentence": [f[4] for f in fields],
         },
     )
+
+
+CORPUS = Corpus(
+    "ravdess",
+    read_ravdess,
+    "voice",
+    "CC BY-NC-SA 4.0 (non-commercial)",
+    lies_in=holds("Actor_*/03-01-*-*-*-*-*.*"),
+)

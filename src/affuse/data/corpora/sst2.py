@@ -7,23 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.data.corpora.base import Dataset, find_folder, register
-from affuse.errors import DataError
+from affuse.data.corpora.base import Corpus, Dataset, existing, find_folder, is_called
 from affuse.labels import LabelSpace
 
-__all__ = ["POLARITY", "read_sst2"]
+__all__ = ["CORPUS", "POLARITY", "read_sst2"]
 
 POLARITY = LabelSpace("polarity", ("negative", "positive"))
 
 _FILES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 
 
-@register("sst2")
 def read_sst2(data: Path, split: str) -> Dataset:
     """Read the sentences of one split."""
-    path = find_folder(data, "sst2", "*.tsv") / _FILES[split]
-    if not path.is_file():
-        raise DataError(f"{path} is missing")
+    path = existing(find_folder(data, "sst2", "*.tsv") / _FILES[split])
     with path.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row]
     return Dataset(
@@ -35,3 +31,6 @@ def read_sst2(data: Path, split: str) -> Dataset:
         groups=np.arange(len(rows)),
         language="en",
     )
+
+
+CORPUS = Corpus("sst2", read_sst2, "text", "research use", lies_in=is_called("sst2"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from affuse.data.corpora.base import Dataset, register
+from affuse.data.corpora.base import Corpus, Dataset
 from affuse.data.corpora.labelled import read_labelled
 
-__all__ = ["read_urdu_speech"]
+__all__ = ["CORPUS", "read_urdu_speech"]
 
 
-@register("urdu_speech")
 def read_urdu_speech(data: Path, split: str) -> Dataset:
     """Read the pieces of 2.5 s of one split; see `affuse.data.corpora.labelled`."""
     return read_labelled(data, "urdu_speech", split, modality="voice", language="ur")
+
+
+CORPUS = Corpus("urdu_speech", read_urdu_speech, "voice")

@@ -1,4 +1,4 @@
-"""The known corpora, by name or by the names of the files in a folder, in the splits that their readers define."""
+"""The known corpora as people's own data, in the splits that their readers define."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -17,41 +17,10 @@ from affuse.data.own.samples import Sample
 from affuse.errors import DataError
 from affuse.tables import read_table
 
-__all__ = ["read_corpus", "recognise_corpus"]
+__all__ = ["read_corpus"]
 
-# Files that no other data would be called; SST-2 and ChnSentiCorp have everyday names and are known by their folder's.
-_TELLTALE = {
-    "ravdess": "Actor_*/03-01-*-*-*-*-*.*",
-    "smp2020_ewect": "virus_*.txt",
-    "meld": "*_sent_emo.csv",
-    "goemotions": "ekman/*.tsv",
-    "mosi": "*_utterances.csv",
-    "waimai_10k": "waimai_10k.csv",
-    "online_shopping_10_cats": "online_shopping_10_cats.zip",
-}
-_EMODB = re.compile(r"\d\d[abc]\d\d[WLEAFTN][a-z]\.(wav|flac)")
-_BY_FOLDER = ("sst2", "chnsenticorp")
 _BROKEN = (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)  # what readers meet in damaged files
 _FACE_UNITS = "face_action_units.csv"
-
-
-def recognise_corpus(folder: Path) -> str | None:
-    """The name of the corpus that lies in ``folder`` as it was published, or None."""
-    for name, pattern in _TELLTALE.items():
-        if any(folder.glob(pattern)):
-            return name
-    if any(_is_ferplus(folder / name) for name in ("train.npz", "valid.npz", "test.npz")):
-        return "ferplus"
-    if any(_EMODB.fullmatch(path.name) for path in folder.iterdir()):
-        return "emodb"
-    return folder.resolve().name if folder.resolve().name in _BY_FOLDER else None
-
-
-def _is_ferplus(path: Path) -> bool:
-    if not path.is_file() or not is_zipfile(path):
-        return False
-    with ZipFile(path) as archive:
-        return {"images.npy", "votes.npy", "columns.npy"} <= set(archive.namelist())
 
 
 def read_corpus(name: str, folder: Path, modality: str) -> Rows:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.data.corpora import names
+from affuse.data.corpora import names, recognise
 from affuse.data.own.checks import copies_of_held_out, label_problems, look_at_files, shared_speakers
-from affuse.data.own.corpora import read_corpus, recognise_corpus
+from affuse.data.own.corpora import read_corpus
 from affuse.data.own.folder import read_folder
 from affuse.data.own.labelling import label_space
 from affuse.data.own.manifest import TABLE_SUFFIXES, read_manifest
@@ -68,7 +68,7 @@ def _rows(source: str | Path, modality: str, options: DataOptions) -> Rows:
 
 
 def _rows_of_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
-    corpus = recognise_corpus(folder)
+    corpus = recognise(folder)
     if corpus is not None:
         return read_corpus(corpus, folder, modality)
     tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES]
