@@ -17,11 +17,13 @@ from affuse.fusion import (
     common_cause_pool,
     conflict,
     conflict_in_words,
+    fit_temperature,
     log_pool,
     shapley_shares,
     stack,
     temperature_scale,
 )
+from affuse.fusion.temperature import fit_temperatures
 from affuse.testing import check_fuser
 
 UNIFORM = np.full((2, 2), 0.5)
@@ -279,11 +281,20 @@ def test_contract_catches_a_fuser_that_guesses_without_evidence() -> None:
 
 
 def test_a_temperature_of_four_rows_that_happen_to_be_right_stays_moderate() -> None:
-    from affuse.fusion.calibrated import fit_temperature
-
-    P = np.full((4, 3), 0.2)
-    P[np.arange(4), [0, 1, 2, 0]] = 0.6
-    few = fit_temperature(P, np.array([0, 1, 2, 0]))
-    many = fit_temperature(np.tile(P, (500, 1)), np.tile([0, 1, 2, 0], 500))
+    P = np.full((4, 1, 3), 0.2)
+    P[np.arange(4), 0, [0, 1, 2, 0]] = 0.6
+    few = fit_temperatures(P, np.array([0, 1, 2, 0]))[0]
+    many = fit_temperatures(np.tile(P, (500, 1, 1)), np.tile([0, 1, 2, 0], 500))[0]
     assert 0.5 < few < 1
     assert many < few / 2
+    assert fit_temperature(np.log(P[:, 0]), [0, 1, 2, 0]) < 0.1, "maximum likelihood believes the four rows"
+
+
+def test_a_temperature_is_that_of_the_least_log_loss() -> None:
+    """A model that says 90 % and is right in 3 of 4 rows: (9/10 : 1/10) ^ (1/T) = 3/4 : 1/4 gives T = log 9 / log 3."""
+    logits = np.log([[0.9, 0.1]] * 4)
+    assert fit_temperature(logits, [0, 0, 0, 1]) == pytest.approx(2.0, abs=1e-4)
+    # A label that cannot be (-inf) changes nothing, nor does a constant that is added to a row.
+    wider = np.column_stack([logits + 5.0, np.full(4, -np.inf)])
+    assert fit_temperature(wider, [0, 0, 0, 1]) == pytest.approx(2.0, abs=1e-4)
+    assert fit_temperature(np.empty((0, 2)), np.empty(0, dtype=int)) == 1.0

@@ -1,164 +1,95 @@
-"""Fusion of what experts say: P (n samples, m modalities, k classes) in, one answer a row out; NaN is "no evidence"."""
+"""Fusion of the answers of several experts (late fusion), and of their features (early fusion).
 
+``P`` of shape (n_samples, n_modalities, n_classes) holds class probabilities; a modality without evidence is a row of
+NaN. The fused answer has the shape (n_samples, n_classes). A new rule is one class and one line in
+`affuse.fusion.registry`.
+"""
+
+# ruff: noqa: F403 - the stars are for type checkers and editors only; `__all__` is made of the tables below
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from affuse.fusion.base import check_probabilities, present, stack
 from affuse.fusion.explain import conflict, conflict_in_words, shapley_shares
-from affuse.fusion.pooling import common_cause_pool, log_pool, temperature_scale
+from affuse.fusion.pooling import common_cause_pool, log_pool
+from affuse.fusion.registry import class_homes, find, make, names
+from affuse.fusion.temperature import fit_temperature, temperature_scale
 
-if TYPE_CHECKING:
-    from affuse.fusion.adaptive import AdaptiveFuser, adapt_rows
-    from affuse.fusion.calibrated import CalibratedLogPool
-    from affuse.fusion.causes import CommonCausePool
-    from affuse.fusion.dynamic import DiscountedBeliefFusion, EnergyWeighted, PredictiveDynamicFusion
-    from affuse.fusion.early import CCAFusion, Concatenation, ProductFusion, SumFusion, WeightedConcatenation
-    from affuse.fusion.effects import RandomEffectsFusion
-    from affuse.fusion.estimator import Fuser
-    from affuse.fusion.evidence import DempsterShafer
-    from affuse.fusion.learned import GatedFusion, OptimizedWeights, Stacking
-    from affuse.fusion.named import NamedFuser
-    from affuse.fusion.networks import NetworkFuser
-    from affuse.fusion.persistence import load, save
-    from affuse.fusion.registry import find, make, names
-    from affuse.fusion.reliability import ClasswisePool
-    from affuse.fusion.rules import (
-        BordaCount,
-        ConfidenceWeightedVote,
-        EntropyWeighted,
-        MajorityVote,
-        MaxRule,
-        MeanRule,
-        MedianRule,
-        MinRule,
-        PerformanceWeighted,
-        ProductRule,
-        WeightedMeanRule,
-        WeightedVote,
-    )
-    from affuse.fusion.trust import (
-        AutoFusion,
-        ConfidenceRise,
-        ConformalSets,
-        IsotonicScaling,
-        Leak,
-        SafeFusion,
-        TemperatureScaling,
-        VectorScaling,
-        confidence_rise,
-        leak_alarm,
-        leak_alarm_features,
-    )
+if TYPE_CHECKING:  # names by module, so that type checkers and editors know what the registry lists
+    from affuse.fusion.adaptive import *
+    from affuse.fusion.calibrated import *
+    from affuse.fusion.causes import *
+    from affuse.fusion.dynamic import *
+    from affuse.fusion.early import *
+    from affuse.fusion.effects import *
+    from affuse.fusion.estimator import *
+    from affuse.fusion.evidence import *
+    from affuse.fusion.learned import *
+    from affuse.fusion.named import *
+    from affuse.fusion.networks.fuser import *
+    from affuse.fusion.persistence import *
+    from affuse.fusion.reliability import *
+    from affuse.fusion.rules.averaging import *
+    from affuse.fusion.rules.extremes import *
+    from affuse.fusion.rules.product import *
+    from affuse.fusion.rules.voting import *
+    from affuse.fusion.trust.auto import *
+    from affuse.fusion.trust.calibration import *
+    from affuse.fusion.trust.confidence import *
+    from affuse.fusion.trust.conformal import *
+    from affuse.fusion.trust.leaks import *
+    from affuse.fusion.trust.safe import *
+
+# Imported when they are asked for: some need scikit-learn, which takes seconds to import. A fitted fuser of
+# probabilities predicts without it.
+_HOMES = {
+    **class_homes(__name__),
+    "AdaptiveFuser": "affuse.fusion.adaptive",
+    "CCAFusion": "affuse.fusion.early",
+    "Concatenation": "affuse.fusion.early",
+    "ConfidenceRise": "affuse.fusion.trust",
+    "ConformalSets": "affuse.fusion.trust",
+    "Fuser": "affuse.fusion.estimator",
+    "IsotonicScaling": "affuse.fusion.trust",
+    "Leak": "affuse.fusion.trust",
+    "NamedFuser": "affuse.fusion.named",
+    "NetworkFuser": "affuse.fusion.networks",
+    "ProductFusion": "affuse.fusion.early",
+    "SumFusion": "affuse.fusion.early",
+    "TemperatureScaling": "affuse.fusion.trust",
+    "VectorScaling": "affuse.fusion.trust",
+    "WeightedConcatenation": "affuse.fusion.early",
+    "adapt_rows": "affuse.fusion.adaptive",
+    "confidence_rise": "affuse.fusion.trust",
+    "leak_alarm": "affuse.fusion.trust",
+    "leak_alarm_features": "affuse.fusion.trust",
+    "load": "affuse.fusion.persistence",
+    "save": "affuse.fusion.persistence",
+}
 
 __all__ = [
-    "AdaptiveFuser",
-    "AutoFusion",
-    "BordaCount",
-    "CCAFusion",
-    "CalibratedLogPool",
-    "ClasswisePool",
-    "CommonCausePool",
-    "Concatenation",
-    "ConfidenceRise",
-    "ConfidenceWeightedVote",
-    "ConformalSets",
-    "DempsterShafer",
-    "DiscountedBeliefFusion",
-    "EnergyWeighted",
-    "EntropyWeighted",
-    "Fuser",
-    "GatedFusion",
-    "IsotonicScaling",
-    "Leak",
-    "MajorityVote",
-    "MaxRule",
-    "MeanRule",
-    "MedianRule",
-    "MinRule",
-    "NamedFuser",
-    "NetworkFuser",
-    "OptimizedWeights",
-    "PerformanceWeighted",
-    "PredictiveDynamicFusion",
-    "ProductFusion",
-    "ProductRule",
-    "RandomEffectsFusion",
-    "SafeFusion",
-    "Stacking",
-    "SumFusion",
-    "TemperatureScaling",
-    "VectorScaling",
-    "WeightedConcatenation",
-    "WeightedMeanRule",
-    "WeightedVote",
-    "adapt_rows",
     "check_probabilities",
     "common_cause_pool",
-    "confidence_rise",
     "conflict",
     "conflict_in_words",
     "find",
-    "leak_alarm",
-    "leak_alarm_features",
-    "load",
+    "fit_temperature",
     "log_pool",
     "make",
     "names",
     "present",
-    "save",
     "shapley_shares",
     "stack",
     "temperature_scale",
 ]
-
-# Some of these need scikit-learn, which takes seconds to import; a fitted fuser of probabilities predicts without it.
-_HOMES = {
-    "affuse.fusion.adaptive": ["AdaptiveFuser", "adapt_rows"],
-    "affuse.fusion.effects": ["RandomEffectsFusion"],
-    "affuse.fusion.calibrated": ["CalibratedLogPool"],
-    "affuse.fusion.causes": ["CommonCausePool"],
-    "affuse.fusion.dynamic": ["DiscountedBeliefFusion", "EnergyWeighted", "PredictiveDynamicFusion"],
-    "affuse.fusion.early": ["CCAFusion", "Concatenation", "ProductFusion", "SumFusion", "WeightedConcatenation"],
-    "affuse.fusion.estimator": ["Fuser"],
-    "affuse.fusion.evidence": ["DempsterShafer"],
-    "affuse.fusion.learned": ["GatedFusion", "OptimizedWeights", "Stacking"],
-    "affuse.fusion.named": ["NamedFuser"],
-    "affuse.fusion.networks": ["NetworkFuser"],
-    "affuse.fusion.persistence": ["load", "save"],
-    "affuse.fusion.registry": ["find", "make", "names"],
-    "affuse.fusion.reliability": ["ClasswisePool"],
-    "affuse.fusion.rules": [
-        "BordaCount",
-        "ConfidenceWeightedVote",
-        "EntropyWeighted",
-        "MajorityVote",
-        "MaxRule",
-        "MeanRule",
-        "MedianRule",
-        "MinRule",
-        "PerformanceWeighted",
-        "ProductRule",
-        "WeightedMeanRule",
-        "WeightedVote",
-    ],
-    "affuse.fusion.trust": [
-        "AutoFusion",
-        "ConfidenceRise",
-        "ConformalSets",
-        "IsotonicScaling",
-        "Leak",
-        "SafeFusion",
-        "TemperatureScaling",
-        "VectorScaling",
-        "confidence_rise",
-        "leak_alarm",
-        "leak_alarm_features",
-    ],
-}
-_LAZY = {name: home for home, names_there in _HOMES.items() for name in names_there}
+__all__ += sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -55,7 +55,7 @@ class AdaptiveFuser(Fuser):
         self.floor = floor
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn the random effects of persons (``groups``), and the fuser with and without them."""
+        # Learn the random effects of persons (``groups``), and the fuser with and without them
         if groups is None:
             raise DataError("adapting to persons is learned from persons; give groups, the person of every row")
         self.effects_ = RandomEffectsFusion(floor=min(self.floor, 0.5 / P.shape[2])).fit(P, y, groups)
@@ -70,7 +70,7 @@ class AdaptiveFuser(Fuser):
         self.adapted_: dict[str, Any] = {}
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Mean (n, k) of both fusers' answers, by trust."""
+        # Mean (n, k) of both fusers' answers, by trust
         plain = self.plain_.combine(P, here)
         if self.trust_ == 0:
             return np.asarray(plain)
@@ -78,7 +78,7 @@ class AdaptiveFuser(Fuser):
         return np.asarray((1 - self.trust_) * plain + self.trust_ * freed)
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        """As `Fuser.partial_proba`: both fusers keep the models that answer the whole rows."""
+        # As `Fuser.partial_proba`: both fusers keep the models that answer the whole rows
         plain = self.plain_.partial_proba(P, keep)
         if self.trust_ == 0:
             return np.asarray(plain)

@@ -18,6 +18,7 @@ __all__ = [
     "check_probabilities",
     "checked_blocks",
     "present",
+    "softmax",
     "stack",
     "without_gaps",
 ]
@@ -52,6 +53,12 @@ def stack(predictions: Mapping[str, ArrayLike]) -> Array:
 def without_gaps(P: Array) -> Array:
     """P with 0 where it is NaN: for sums and maxima over the modalities that speak."""
     return np.asarray(np.fmax(P, 0.0))
+
+
+def softmax(L: Array) -> Array:
+    """``exp(L)`` normalised over the last axis. SciPy has one too, whose import takes longer than an analysis may."""
+    E = np.exp(L - L.max(axis=-1, keepdims=True))
+    return np.asarray(E / E.sum(axis=-1, keepdims=True))
 
 
 def present(P: Array) -> Mask:

@@ -7,12 +7,10 @@ from numpy.typing import ArrayLike
 
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.estimator import Fuser, check_vector, label_frequencies
-from affuse.fusion.pooling import FLOOR, log_pool, temperature_scale
+from affuse.fusion.pooling import FLOOR, log_pool
+from affuse.fusion.temperature import fit_temperatures, temperature_scale
 
-__all__ = ["CalibratedLogPool", "fit_temperature", "fit_weights"]
-
-
-_TEMPERATURE_PULL = 2.0  # of the squared logarithm: a normal prior of standard deviation 1/2
+__all__ = ["CalibratedLogPool", "fit_weights"]
 
 
 class CalibratedLogPool(Fuser):
@@ -40,42 +38,21 @@ class CalibratedLogPool(Fuser):
         self.prior = prior
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn temperatures, then weights; a prior that was given replaces the one of the labels."""
+        # Learn temperatures, then weights; a prior that was given replaces the one of the labels
         m, k = P.shape[1:]
         here = present(P)
         if self.prior is not None:
             prior = np.maximum(check_vector(self.prior, k, "prior", "classes"), FLOOR)
             self.prior_ = prior / prior.sum()
-        self.temperatures_ = np.array([fit_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
+        self.temperatures_ = fit_temperatures(P, y)
         self.priors_ = np.array([label_frequencies(y[here[:, j]], k) for j in range(m)])
         self.weights_ = fit_weights(
             temperature_scale(P, self.temperatures_), y, self.priors_, self.prior_, self.shrinkage
         )
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Pool of the calibrated P (n, m, k)."""
+        # Pool of the calibrated P (n, m, k)
         return log_pool(temperature_scale(P, self.temperatures_), self.weights_, self.priors_, self.prior_)
-
-
-def fit_temperature(P: Array, y: Columns) -> float:
-    """Temperature that minimises the negative log-likelihood of P (n, k) at labels y (n,), shrunk to 1 for few rows.
-
-    The logarithm of the temperature has a normal prior of standard deviation one half (maximum a posteriori), so four
-    rows that happen to be right do not make an expert certain, and hundreds decide by themselves. 1 without any row.
-    """
-    from scipy.optimize import minimize_scalar  # slow to import, and only learning needs it
-    from scipy.special import log_softmax
-
-    if len(y) == 0:
-        return 1.0
-    L = np.log(np.maximum(P, FLOOR))
-    rows = np.arange(len(y))
-
-    def loss(log_temperature: float) -> float:
-        likelihood = -log_softmax(L / np.exp(log_temperature), axis=1)[rows, y].mean()
-        return float(likelihood + _TEMPERATURE_PULL * log_temperature**2 / len(y))
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded").x))
 
 
 def fit_weights(P: Array, y: Columns, priors: Array, prior: Array, shrinkage: float) -> Array:

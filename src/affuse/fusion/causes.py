@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask
 from affuse.fusion.calibrated import CalibratedLogPool
-from affuse.fusion.pooling import common_cause_pool, temperature_scale
+from affuse.fusion.pooling import common_cause_pool
+from affuse.fusion.temperature import temperature_scale
 
 __all__ = ["CommonCausePool"]
 
@@ -88,13 +89,13 @@ class CommonCausePool(CalibratedLogPool):
         return pool
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn temperatures, then weights. Raises ConfigError where ``separate`` is out of range."""
+        # Learn temperatures, then weights. Raises ConfigError where ``separate`` is out of range.
         if not 0 <= self.separate < 1:
             raise ConfigError(f"separate must be at least 0 and below 1; got {self.separate}")
         super().learn(P, y, groups)
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Mean of the pool and of the opinions of P (n, m, k), weighted by how probable one cause is."""
+        # Mean of the pool and of the opinions of P (n, m, k), weighted by how probable one cause is
         Q = temperature_scale(P, self.temperatures_) * (self.prior_ / self.priors_)
         Q /= Q.sum(axis=2, keepdims=True)
         shared = np.broadcast_to(self.prior_, self.priors_.shape)  # every modality is under the common prior by now

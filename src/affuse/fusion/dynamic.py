@@ -10,9 +10,9 @@ from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks, present
-from affuse.fusion.calibrated import fit_temperature
 from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.pooling import FLOOR
+from affuse.fusion.temperature import fit_pulled
 
 __all__ = [
     "DiscountedBeliefFusion",
@@ -58,13 +58,13 @@ class EnergyWeighted(Fuser):
     """
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn the temperature of the answer."""
+        # Learn the temperature of the answer
         spoken = present(P).any(axis=1)
         fused = softmax(_energy_weighted(P[spoken]), axis=1)
-        self.temperature_ = fit_temperature(fused, y[spoken])
+        self.temperature_ = fit_pulled(fused, y[spoken])
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Softmax of the weighted sum of logits of P (n, m, k)."""
+        # Softmax of the weighted sum of logits of P (n, m, k)
         return np.asarray(softmax(_energy_weighted(P) / self.temperature_, axis=1))
 
 
@@ -94,7 +94,7 @@ class PredictiveDynamicFusion(Fuser):
         self.alpha = alpha
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn to predict every modality's probability of the right label."""
+        # Learn to predict every modality's probability of the right label
         from sklearn.linear_model import Ridge  # takes seconds, and only learning needs it
 
         if not self.alpha >= 0:
@@ -112,7 +112,7 @@ class PredictiveDynamicFusion(Fuser):
             self.slopes_[j], self.offsets_[j] = found.coef_, found.intercept_
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Softmax of the weighted sum of logits of P (n, m, k)."""
+        # Softmax of the weighted sum of logits of P (n, m, k)
         weights = self._weights(P, here)
         return np.asarray(softmax(np.einsum("nm,nmk->nk", weights, centred_logits(P)), axis=1))
 
@@ -166,12 +166,12 @@ class DiscountedBeliefFusion(Fuser):
         self.strength = strength
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Check the strength; there is nothing to learn."""
+        # Check the strength; there is nothing to learn
         if not self.strength > 0:
             raise ConfigError(f"strength must be above 0; got {self.strength}")
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Expected probabilities (n, k) of the averaged evidence of P (n, m, k)."""
+        # Expected probabilities (n, k) of the averaged evidence of P (n, m, k)
         alpha = self._evidence(P, here) + 1
         return np.asarray(alpha / alpha.sum(axis=1, keepdims=True))
 

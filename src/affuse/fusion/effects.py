@@ -93,7 +93,7 @@ class RandomEffectsFusion(Fuser):
         self.prior = prior
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn the means of labels and the covariances within and between persons (``groups``)."""
+        # Learn the means of labels and the covariances within and between persons (``groups``)
         k = P.shape[2]
         if not 0 < self.floor < 1 / k:
             raise ConfigError(f"floor must lie between 0 and 1 / {k}; got {self.floor}")
@@ -119,7 +119,7 @@ class RandomEffectsFusion(Fuser):
         self.adapted_: dict[str, Any] = {}
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Posterior (n, k) of P (n, m, k), with the shifts integrated out."""
+        # Posterior (n, k) of P (n, m, k), with the shifts integrated out
         scores = np.zeros((len(P), P.shape[2]))
         for rows, modalities in patterns(here):
             scores[rows] = self._scores(P if rows is ... else P[rows], modalities)

@@ -1,7 +1,4 @@
-"""Dempster-Shafer theory for probabilities.
-
-There are masses on single labels and on "any label", and how much they contradict each other.
-"""
+"""Dempster-Shafer theory: masses on single labels and on the set of all labels, and how far they contradict."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from numpy.typing import ArrayLike
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks
 from affuse.fusion.estimator import Fuser, check_fitted
+from affuse.fusion.weighting import smoothed_accuracies
 
 __all__ = ["DempsterShafer"]
 
@@ -19,28 +17,45 @@ MOST_RELIABLE = 1 - 1e-6
 
 
 class DempsterShafer(Fuser):
-    """Dempster's rule over probabilities that are discounted by the reliability of their modality (Shafer 1976).
+    """Dempster's rule over probabilities that are discounted by the reliability of their modality.
 
-    A modality of reliability r puts the mass ``r p`` on single labels and ``1 - r`` on "any label"; masses are
-    combined by Dempster's rule, and what is left on "any label" is shared evenly (pignistic probability; Smets &
-    Kennes 1994, doi:10.1016/0004-3702(94)90026-4). Gaps: all mass on "any label", which changes nothing. Ties: the
-    first column.
+    A modality of reliability r puts the mass ``r p`` on single labels and ``1 - r`` on the set of all labels. Masses
+    are combined by Dempster's rule, and the mass left on the set of all labels is shared evenly (pignistic
+    probability). Gaps: all mass on the set of all labels, which changes nothing. Ties: the first column.
 
     Parameters
     ----------
-    reliabilities: one number from 0 to 1 a modality (m,), or one for all; where None, the accuracy of each in `fit`.
+    reliabilities : float or array of shape (n_modalities,), optional
+        From 0 to 1; where None, the accuracy of each modality in `fit`.
+
+    Attributes
+    ----------
+    reliabilities_ : array of shape (n_modalities,)
+        The reliabilities in use, below 1.
+
+    References
+    ----------
+    Shafer (1976), A mathematical theory of evidence. Princeton University Press
+
+    Smets & Kennes (1994), The transferable belief model. doi:10.1016/0004-3702(94)90026-4
+
+    Examples
+    --------
+    >>> P = np.array([[[0.9, 0.1], [0.4, 0.6]], [[0.2, 0.8], [np.nan, np.nan]]])
+    >>> fuser = DempsterShafer([0.9, 0.5]).fit(P, ["happy", "sad"])
+    >>> fuser.predict_proba(P).round(3)
+    array([[0.828, 0.172],
+           [0.23 , 0.77 ]])
     """
 
     def __init__(self, reliabilities: ArrayLike | None = None) -> None:
         self.reliabilities = reliabilities
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Check the reliabilities, or learn them as accuracies (one row right and one wrong added)."""
+        # Check the reliabilities, or learn them as accuracies (one row right and one wrong added)
         m = P.shape[1]
         if self.reliabilities is None:
-            here = ~np.isnan(P[:, :, 0])
-            right = [(P[here[:, j], j].argmax(axis=1) == y[here[:, j]]).sum() for j in range(m)]
-            found = (np.array(right) + 1.0) / (here.sum(axis=0) + 2.0)
+            found = smoothed_accuracies(P, y)
         else:
             found = np.asarray(self.reliabilities, dtype=float)
             if found.shape not in {(), (m,)} or not ((found >= 0) & (found <= 1)).all():
@@ -50,15 +65,29 @@ class DempsterShafer(Fuser):
         self.reliabilities_ = np.minimum(np.broadcast_to(found, (m,)), MOST_RELIABLE)
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Pignistic probabilities (n, k) of the combined masses of P (n, m, k)."""
+        # Pignistic probabilities (n, k) of the combined masses of P (n, m, k)
         singles, anything, _ = self._masses(P, here)
         pignistic = singles + (anything / P.shape[2])[:, None]
         return np.asarray(pignistic / pignistic.sum(axis=1, keepdims=True))
 
     def conflict_mass(self, P: ArrayLike) -> Array:
-        """Mass that the conjunction of the modalities puts on "impossible" (n,), 0 to 1.
+        """Mass that the combined modalities put on the empty set: how far they contradict each other.
 
-        NaN for rows without any evidence.
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            From 0 to 1; NaN for rows without any modality.
+
+        Examples
+        --------
+        >>> P = np.array([[[0.9, 0.1], [0.1, 0.9]], [[0.9, 0.1], [0.9, 0.1]]])
+        >>> DempsterShafer(0.9).fit(P, [0, 1]).conflict_mass(P).round(3)
+        array([0.664, 0.146])
         """
         check_fitted(self)
         P = np.asarray(P)
@@ -68,7 +97,7 @@ class DempsterShafer(Fuser):
         return conflict
 
     def _masses(self, P: Array, here: Mask) -> tuple[Array, Array, Array]:
-        """Combined, not normalised masses of labels (n, k), of "any label" (n,) and of "impossible" (n,)."""
+        """Combined, not normalised masses of labels (n, k), of all labels together (n,) and of the empty set (n,)."""
         ignorance = np.where(here, 1 - self.reliabilities_, 1.0)
         plausible = np.where(here[:, :, None], P * self.reliabilities_[:, None], 0.0) + ignorance[:, :, None]
         anything = ignorance.prod(axis=1)

@@ -9,11 +9,11 @@ from scipy.special import log_softmax, softmax
 
 from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
-from affuse.fusion.calibrated import fit_temperature
 from affuse.fusion.dynamic import centred_logits, confidence_features
 from affuse.fusion.estimator import Fuser
-from affuse.fusion.pooling import FLOOR, temperature_scale
-from affuse.fusion.rules.averaging import LEAST_WEIGHT, weighted_mean
+from affuse.fusion.pooling import FLOOR
+from affuse.fusion.temperature import fit_temperatures, temperature_scale
+from affuse.fusion.weighting import LEAST_WEIGHT, weighted_mean
 
 __all__ = ["GatedFusion", "OptimizedWeights", "Stacking"]
 
@@ -37,7 +37,7 @@ class Stacking(Fuser):
         self.classifier = classifier
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Fit the classifier on the rows that have any evidence."""
+        # Fit the classifier on the rows that have any evidence
         from sklearn.base import clone  # scikit-learn takes seconds to import, and only learning needs it
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.linear_model import LogisticRegression
@@ -57,7 +57,7 @@ class Stacking(Fuser):
                 self.slopes_, self.offsets_ = (np.concatenate([-a, a]) / 2 for a in (model.coef_, model.intercept_))
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Probabilities (n, k) that the classifier gives to the features of P (n, m, k)."""
+        # Probabilities (n, k) that the classifier gives to the features of P (n, m, k)
         answers = np.zeros((len(P), P.shape[2]))
         if self.classifier_ is not None:
             answers[:, self.classifier_.classes_] = self.classifier_.predict_proba(_stacked_features(P))
@@ -102,12 +102,11 @@ class GatedFusion(Fuser):
         self.penalty = penalty
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn temperatures, the scale of the features and the gate."""
+        # Learn temperatures, the scale of the features and the gate
         if not self.penalty > 0:
             raise ConfigError(f"penalty must be above 0; got {self.penalty}")
         here = present(P)
-        m = P.shape[1]
-        self.temperatures_ = np.array([fit_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
+        self.temperatures_ = fit_temperatures(P, y)
         features = confidence_features(P)
         count = np.maximum(here.sum(axis=0), 1)[:, None]
         self.centre_ = features.sum(axis=0) / count
@@ -120,7 +119,7 @@ class GatedFusion(Fuser):
         self.gate_ = _fit_gate(X, likelihood, here[spoken], self.penalty)
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Mixture (n, k) of P (n, m, k) by the gate's weights."""
+        # Mixture (n, k) of P (n, m, k) by the gate's weights
         weights = np.exp(_log_gate(self._gate_inputs(P, here), self.gate_, here))
         return weighted_mean(temperature_scale(P, self.temperatures_), weights)
 
@@ -180,7 +179,7 @@ class OptimizedWeights(Fuser):
         self.penalty = penalty
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn the weights: a gate that sees nothing but a constant."""
+        # Learn the weights: a gate that sees nothing but a constant
         if not self.penalty > 0:
             raise ConfigError(f"penalty must be above 0; got {self.penalty}")
         here = present(P)
@@ -190,5 +189,4 @@ class OptimizedWeights(Fuser):
         self.weights_ = softmax(gate[:, 0])
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Weighted mean over axis 1 of P (n, m, k) where ``here``."""
         return weighted_mean(P, here * np.maximum(self.weights_, LEAST_WEIGHT))

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from affuse.fusion.base import Array, present
+from affuse.fusion.base import Array, Mask, present, softmax
 
-__all__ = ["FLOOR", "common_cause_pool", "log_pool", "separation", "temperature_scale"]
+__all__ = ["FLOOR", "common_cause_pool", "log_pool", "separation"]
 
 # No expert is ever surer than this: a single probability of zero would otherwise veto a label for good.
 FLOOR = 1e-6
-
-
-def temperature_scale(P: Array, temperatures: Array) -> Array:
-    """Divide the log-probabilities P (n, m, k) of every modality by its temperature (m,) and renormalise."""
-    L = np.log(np.maximum(P, FLOOR)) / np.asarray(temperatures)[:, None]
-    L -= L.max(axis=2, keepdims=True)
-    L = np.exp(L)
-    return np.asarray(L / L.sum(axis=2, keepdims=True))
 
 
 def log_pool(P: Array, weights: Array, priors: Array, prior: Array) -> Array:
@@ -31,11 +23,9 @@ def log_pool(P: Array, weights: Array, priors: Array, prior: Array) -> Array:
     here = present(P)
     ratio = np.log(np.maximum(P, FLOOR)) - np.log(priors)
     L = np.log(prior) + np.einsum("m,nmk->nk", np.asarray(weights), np.where(here[:, :, None], ratio, 0.0))
-    L -= L.max(axis=1, keepdims=True)
-    q = np.exp(L)
-    q /= q.sum(axis=1, keepdims=True)
+    q = softmax(L)
     q[~here.any(axis=1)] = np.nan
-    return np.asarray(q)
+    return q
 
 
 def common_cause_pool(P: Array, weights: Array, priors: Array, prior: Array, separate: float) -> Array:
@@ -59,13 +49,13 @@ def separation(P: Array, weights: Array, priors: Array, prior: Array, separate: 
     return _separation(*_log_joints(P, weights, priors, prior), separate)
 
 
-def _separation(alone: Array, common: Array, here: np.ndarray, separate: float) -> Array:
+def _separation(alone: Array, common: Array, here: Mask, separate: float) -> Array:
     apart = np.where(here, np.logaddexp.reduce(alone, axis=2), 0.0).sum(axis=1)
     odds = (separate / (1 - separate)) * np.exp(np.clip(apart - np.logaddexp.reduce(common, axis=1), -500, 500))
     return np.asarray(odds / (1 + odds))
 
 
-def _blend(alone: Array, common: Array, here: np.ndarray, share: Array) -> Array:
+def _blend(alone: Array, common: Array, here: Mask, share: Array) -> Array:
     opinions = np.where(here[:, :, None], np.exp(alone - np.logaddexp.reduce(alone, axis=2, keepdims=True)), 0.0)
     count = here.sum(axis=1)[:, None]
     mean = np.divide(opinions.sum(axis=1), count, out=np.full(common.shape, np.nan), where=count > 0)
@@ -73,7 +63,7 @@ def _blend(alone: Array, common: Array, here: np.ndarray, share: Array) -> Array
     return np.asarray((1 - share[:, None]) * product + share[:, None] * mean)
 
 
-def _log_joints(P: Array, weights: Array, priors: Array, prior: Array) -> tuple[Array, Array, np.ndarray]:
+def _log_joints(P: Array, weights: Array, priors: Array, prior: Array) -> tuple[Array, Array, Mask]:
     """Log of prior times evidence, for every modality alone (n, m, k) and for all together (n, k), and who speaks."""
     here = present(P)
     evidence = np.asarray(weights)[:, None] * (np.log(np.maximum(P, FLOOR)) - np.log(priors))

@@ -50,11 +50,11 @@ class Relabelled(Fuser):
         self.spread_ = T.T * own / np.maximum(self.prior_, np.finfo(float).tiny)[:, None]  # (k, q), rows of sum 1
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """The fuser's answer to P (n, m, k), in the k columns."""
+        # The fuser's answer to P (n, m, k), in the k columns
         return np.asarray(self.fuser.predict_proba(self._own(P)) @ np.asarray(self.transfer))
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        """The fuser's own partial answer, in the k columns."""
+        # The fuser's own partial answer, in the k columns
         own = self._own(np.asarray(P, dtype=float))
         return np.asarray(partial_answer(self.fuser, own, np.asarray(keep, dtype=bool)) @ np.asarray(self.transfer))
 
@@ -100,11 +100,11 @@ class Widened(Fuser):
         self.adapts = getattr(fuser, "adapts", False)
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Product of the fuser's answer and the last modality of P (n, m + 1, k) over the prior."""
+        # Product of the fuser's answer and the last modality of P (n, m + 1, k) over the prior
         return self._joined(self.fuser.predict_proba(P[:, : self.m]), P[:, self.m])
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        """The fuser's own partial answer, joined with the last modality where it is kept."""
+        # The fuser's own partial answer, joined with the last modality where it is kept
         P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
         further = P[:, self.m] if kept[self.m] else np.full_like(P[:, self.m], np.nan)
         return self._joined(partial_answer(self.fuser, P[:, : self.m], kept[: self.m]), further)

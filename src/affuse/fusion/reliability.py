@@ -124,7 +124,7 @@ class ClasswisePool(Fuser):
         self.folds = folds
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Choose floor and strengths on the rows where most modalities speak, then learn a map for every set."""
+        # Choose floor and strengths on the rows where most modalities speak, then learn a map for every set
         self._check_parameters()
         here = present(P)
         settings = self._choose(P, y, clusters_of(groups, len(y)), here)
@@ -145,7 +145,7 @@ class ClasswisePool(Fuser):
         self.doubts_ = [found.doubt for found in maps]
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Answers (n, k) of the maps of each row's set of modalities."""
+        # Answers (n, k) of the maps of each row's set of modalities
         if here.all():
             return self._answer(P, np.ones(P.shape[1], dtype=bool))
         answers = np.full((len(P), P.shape[2]), np.nan)

@@ -59,7 +59,7 @@ class ExtendedFuser(Fuser):
         return ExtendedFuser(self.base, clone(self.head))
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Fit a clone of the head to the modalities and the answer of the base."""
+        # Fit a clone of the head to the modalities and the answer of the base
         from sklearn.base import clone
 
         spoken = present(P).any(axis=1)
@@ -68,11 +68,11 @@ class ExtendedFuser(Fuser):
         self.prior_ = self.head_.prior_
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """The head's answer (n, k) to P (n, m, k) and the base's answer."""
+        # The head's answer (n, k) to P (n, m, k) and the base's answer
         return np.asarray(self.head_.predict_proba(self._extended(P)))
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        """As `Fuser.partial_proba`; the base's answer is that to the modalities kept."""
+        # As `Fuser.partial_proba`; the base's answer is that to the modalities kept
         P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
         answer = partial_answer(self.base, P, kept)
         masked = np.where(kept[:, None], P, np.nan)
@@ -105,7 +105,7 @@ class Recalibrated(Fuser):
         return Recalibrated(self.base, self.penalty)
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Fit slopes and offsets to the base's answers."""
+        # Fit slopes and offsets to the base's answers
         from affuse.fusion.trust.calibration import VectorScaling
 
         spoken = present(P).any(axis=1)
@@ -113,12 +113,12 @@ class Recalibrated(Fuser):
         self.scaling_ = VectorScaling(self.penalty).fit(answers, y[spoken])
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """The base's answer (n, k), scaled."""
+        # The base's answer (n, k), scaled
         answers = np.asarray(self.base.predict_proba(P))
         return np.asarray(self.scaling_.transform(answers[:, None])[:, 0])
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        """The base's partial answer, scaled."""
+        # The base's partial answer, scaled
         answers = partial_answer(self.base, np.asarray(P, dtype=float), np.asarray(keep, dtype=bool))
         return np.asarray(self.scaling_.transform(answers[:, None])[:, 0])
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from affuse.files import write_json
+from affuse.fusion.temperature import fit_temperature
 from affuse.training.calibration import class_offsets
 from affuse.training.cards import write_card, write_held_out
 from affuse.training.networks.compact import compact
@@ -42,22 +41,6 @@ def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
             mean.lerp_(value, 1 - decay)
         else:
             mean.copy_(value)
-
-
-def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Temperature that minimises the negative log-likelihood of held-out rows (Guo et al. 2017, arXiv:1706.04599).
-
-    ``logits`` (n, k) may hold -inf for labels that a corpus does not know; ``targets`` (n,) are columns.
-    """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
-
-    rows = np.arange(len(targets))
-
-    def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logits / math.exp(log_temperature), axis=1)[rows, targets].mean())
-
-    return math.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)
 
 
 def store_in_half(path: Path) -> None:

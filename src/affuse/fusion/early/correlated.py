@@ -44,7 +44,7 @@ class CCAFusion(EarlyFuser):
         self.classifier = classifier
 
     def learn(self, parts: dict[str, Array], here: Mask, y: Columns, groups: Groups) -> None:
-        """Fit principal components a block and one CCA a pair; pairs that share fewer than two rows are left out."""
+        # Fit principal components a block and one CCA a pair; pairs that share fewer than two rows are left out
         for name, value in (("n_components", self.n_components), ("n_principal", self.n_principal)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1; got {value}")
@@ -69,7 +69,7 @@ class CCAFusion(EarlyFuser):
         return {name: model.transform(parts[name]) for name, model in self.whitening_.items()}
 
     def join(self, parts: dict[str, Array]) -> Array:
-        """Canonical variates of all pairs (n, 2 q · pairs), or principal components where there is no pair."""
+        # Canonical variates of all pairs (n, 2 q · pairs), or principal components where there is no pair
         reduced = self._reduced(parts)
         if not self.pairs_:
             return np.concatenate(list(reduced.values()), axis=1)

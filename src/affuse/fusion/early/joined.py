@@ -38,7 +38,7 @@ class Concatenation(EarlyFuser):
         self.classifier = classifier
 
     def join(self, parts: dict[str, Array]) -> Array:
-        """Blocks (n, d_m) side by side (n, Σ d_m)."""
+        # Blocks (n, d_m) side by side (n, Σ d_m)
         return np.concatenate(list(parts.values()), axis=1)
 
 
@@ -63,7 +63,7 @@ class WeightedConcatenation(EarlyFuser):
         self.classifier = classifier
 
     def learn(self, parts: dict[str, Array], here: Mask, y: Columns, groups: Groups) -> None:
-        """Set ``weights_``, by block in alphabetical order (m,)."""
+        # Set ``weights_``, by block in alphabetical order (m,)
         if self.weights is None:
             skills = [_skill(part[h], y[h], None if groups is None else groups[h]) for part, h in _seen(parts, here)]
             self.weights_ = np.maximum(skills, _LEAST_WEIGHT)
@@ -73,7 +73,7 @@ class WeightedConcatenation(EarlyFuser):
         self.weights_ = check_vector([self.weights[name] for name in parts], len(parts), "weights", "blocks")
 
     def join(self, parts: dict[str, Array]) -> Array:
-        """Scaled blocks (n, d_m) side by side (n, Σ d_m)."""
+        # Scaled blocks (n, d_m) side by side (n, Σ d_m)
         widths = np.array([part.shape[1] for part in parts.values()])
         even = np.sqrt(widths.sum() / (len(widths) * widths))
         factors = self.weights_ / np.sqrt((self.weights_**2).mean()) * even

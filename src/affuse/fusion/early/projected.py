@@ -25,7 +25,7 @@ class _ProjectedFuser(EarlyFuser):
     projection: Any
 
     def learn(self, parts: dict[str, Array], here: Mask, y: Columns, groups: Groups) -> None:
-        """Fit one projection a block, on the rows that have it, and the scale of the result."""
+        # Fit one projection a block, on the rows that have it, and the scale of the result
         targets = np.eye(len(self.classes_))[y]
         self.projections_: dict[str, Any] = {}
         for name, part, rows in zip(parts, parts.values(), here.T, strict=True):
@@ -39,7 +39,7 @@ class _ProjectedFuser(EarlyFuser):
         self.spread_ = np.where(deviations > 0, deviations, 1.0)
 
     def join(self, parts: dict[str, Array]) -> Array:
-        """Combined projections (n, q), standardised over the rows of `fit`."""
+        # Combined projections (n, q), standardised over the rows of `fit`
         return (self._combined(parts) - self.centre_) / self.spread_
 
     def project(self, parts: dict[str, Array]) -> dict[str, Array]:

@@ -1,24 +1,31 @@
-"""Fixed rules: probabilities of modalities in, one answer out.
+"""Fixed rules over class probabilities: means, products, order statistics and votes.
 
-What each does with gaps and ties stands in its docstring.
+Which rules there are follows from `affuse.fusion.registry`. The docstring of each says what it does with missing
+modalities and with ties.
 """
 
-from affuse.fusion.rules.averaging import EntropyWeighted, MeanRule, PerformanceWeighted, WeightedMeanRule
-from affuse.fusion.rules.extremes import MaxRule, MedianRule, MinRule
-from affuse.fusion.rules.product import ProductRule
-from affuse.fusion.rules.voting import BordaCount, ConfidenceWeightedVote, MajorityVote, WeightedVote
+# ruff: noqa: F403 - the stars are for type checkers and editors only; `__all__` is made of the tables below
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BordaCount",
-    "ConfidenceWeightedVote",
-    "EntropyWeighted",
-    "MajorityVote",
-    "MaxRule",
-    "MeanRule",
-    "MedianRule",
-    "MinRule",
-    "PerformanceWeighted",
-    "ProductRule",
-    "WeightedMeanRule",
-    "WeightedVote",
-]
+from affuse.fusion.registry import class_homes
+
+if TYPE_CHECKING:
+    from affuse.fusion.rules.averaging import *
+    from affuse.fusion.rules.extremes import *
+    from affuse.fusion.rules.product import *
+    from affuse.fusion.rules.voting import *
+
+_HOMES = class_homes(__name__)
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

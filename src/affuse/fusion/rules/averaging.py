@@ -7,109 +7,131 @@ from numpy.typing import ArrayLike
 
 from affuse.fusion.base import Array, Columns, Groups, Mask, without_gaps
 from affuse.fusion.estimator import Fuser, check_vector
+from affuse.fusion.weighting import LEAST_WEIGHT, accuracy_log_odds, weighted_mean
 
-__all__ = [
-    "EntropyWeighted",
-    "MeanRule",
-    "PerformanceWeighted",
-    "WeightedMeanRule",
-    "accuracy_log_odds",
-    "weighted_mean",
-]
-
-# Least weight of a modality that speaks: where all that speak have no weight, they count alike.
-LEAST_WEIGHT = 1e-9
-
-
-def weighted_mean(P: Array, weights: Array) -> Array:
-    """Mean over modalities of P (n, m, k), gaps NaN, by weights (n, m) that are 0 at gaps.
-
-    Rows sum to 1 where any weight is.
-    """
-    total = np.einsum("nm,nmk->nk", weights, without_gaps(P))
-    total /= np.maximum(weights.sum(axis=1), np.finfo(float).tiny)[:, None]
-    return np.asarray(total)
-
-
-def accuracy_log_odds(P: Array, y: Columns) -> Array:
-    """Weight of every modality's vote (m,): log-odds of its accuracy in P (n, m, k) against labels y (n,).
-
-    It is next to 0 at chance or below. ``log(a / (1 - a)) + log(k - 1)`` is the best weight of a vote where experts err
-    independently and evenly (Kuncheva & Rodríguez 2014, doi:10.1007/s10115-012-0586-6). One row right and one wrong
-    are added, so that no weight is infinite.
-    """
-    _, m, k = P.shape
-    here = ~np.isnan(P[:, :, 0])
-    right = np.array([(P[here[:, j], j].argmax(axis=1) == y[here[:, j]]).sum() for j in range(m)])
-    accuracy = (right + 1) / (here.sum(axis=0) + 2)
-    return np.asarray(np.maximum(np.log(accuracy / (1 - accuracy)) + np.log(max(k - 1, 1)), LEAST_WEIGHT))
+__all__ = ["EntropyWeighted", "MeanRule", "PerformanceWeighted", "WeightedMeanRule"]
 
 
 class MeanRule(Fuser):
-    """Mean of the probabilities (sum rule; Kittler et al. 1998, doi:10.1109/34.667881).
+    """Mean of the probabilities (sum rule): ``q = Σ_m p_m / M`` over the M modalities that are present.
 
-    Gaps: the mean is over the modalities that speak. Ties: the first column.
+    Gaps: left out. Ties: the first column.
+
+    References
+    ----------
+    Kittler et al. (1998), On combining classifiers, eq. 11. doi:10.1109/34.667881
+
+    Examples
+    --------
+    The second row lacks the second modality:
+
+    >>> P = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.2, 0.8], [np.nan, np.nan]]])
+    >>> MeanRule().fit(P, ["happy", "sad"]).predict_proba(P)
+    array([[0.75, 0.25],
+           [0.2 , 0.8 ]])
     """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Mean over axis 1 of P (n, m, k) where ``here``."""
         total = np.einsum("nmk->nk", without_gaps(P))
         total /= np.maximum(here @ np.ones(here.shape[1]), 1)[:, None]
         return np.asarray(total)
 
 
 class WeightedMeanRule(Fuser):
-    """Weighted mean of the probabilities (linear opinion pool; Stone 1961, doi:10.1214/aoms/1177704873).
+    """Weighted mean of the probabilities (linear opinion pool): ``q = Σ_m w_m p_m / Σ_m w_m``.
 
-    Gaps: the weights of the modalities that speak are scaled to sum to 1; where all of those are 0, they count alike.
-    Ties: the first column.
+    Gaps: the weights of the modalities that are present are scaled to sum to 1; where all of those are 0, they count
+    alike. Ties: the first column.
 
     Parameters
     ----------
-    weights: one number of at least 0 a modality (m,), in any scale; equal where None.
+    weights : array of shape (n_modalities,), optional
+        At least 0, in any scale; equal where None.
+
+    Attributes
+    ----------
+    weights_ : array of shape (n_modalities,)
+        Weights that sum to 1.
+
+    References
+    ----------
+    Stone (1961), The opinion pool. doi:10.1214/aoms/1177704873
+
+    Examples
+    --------
+    >>> P = np.array([[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [np.nan, np.nan]]])
+    >>> WeightedMeanRule([3, 1]).fit(P, ["happy", "sad"]).predict_proba(P)
+    array([[0.8, 0.2],
+           [0.2, 0.8]])
     """
 
     def __init__(self, weights: ArrayLike | None = None) -> None:
         self.weights = weights
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Check the weights against the modalities of P."""
         m = P.shape[1]
         weights = np.ones(m) if self.weights is None else check_vector(self.weights, m, "weights", "modalities")
         self.weights_ = weights / weights.sum()
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Weighted mean over axis 1 of P (n, m, k) where ``here``."""
         return weighted_mean(P, here * np.maximum(self.weights_, LEAST_WEIGHT))
 
 
 class PerformanceWeighted(Fuser):
     """Mean of the probabilities, weighted by how often each modality was right on the rows of `fit`.
 
-    Weights are log-odds of accuracy over chance (see `accuracy_log_odds`); a modality at chance has next to none.
-    Gaps and ties as in `WeightedMeanRule`. Fit on held-out outputs: on its own training rows an expert looks better
-    than it is.
+    ``w_m = log(a_m / (1 - a_m)) + log(k - 1)`` with the accuracy a_m (one right and one wrong row added) and k labels:
+    log-odds over chance. A modality at chance has a weight next to 0. Fit on held-out outputs: on its own training rows
+    an expert looks better than it is. Gaps and ties: as in `WeightedMeanRule`.
+
+    Attributes
+    ----------
+    weights_ : array of shape (n_modalities,)
+        Weights that sum to 1.
+
+    References
+    ----------
+    Kuncheva & Rodríguez (2014), A weighted voting framework for classifiers ensembles. doi:10.1007/s10115-012-0586-6
+
+    Examples
+    --------
+    The first modality is right in both rows, the second in one of two, which is chance:
+
+    >>> P = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.2, 0.8], [0.7, 0.3]]])
+    >>> PerformanceWeighted().fit(P, ["happy", "sad"]).weights_.round(3)
+    array([1., 0.])
     """
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Weigh every modality by its accuracy."""
         weights = accuracy_log_odds(P, y)
         self.weights_ = weights / weights.sum()
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Weighted mean over axis 1 of P (n, m, k) where ``here``."""
         return weighted_mean(P, here * np.maximum(self.weights_, LEAST_WEIGHT))
 
 
 class EntropyWeighted(Fuser):
-    """Mean of the probabilities, weighted row by row by how far each modality is from knowing nothing.
+    """Mean of the probabilities, weighted in every row by how certain each modality is.
 
-    The weight is ``1 - H(p) / log k`` with Shannon's entropy H: 1 for a certain answer, 0 for a uniform one. Gaps:
-    left out. Where all that speak are uniform, they count alike. Ties: the first column.
+    ``w_m = 1 - H(p_m) / log k`` with Shannon's entropy H and k labels: 1 for a certain answer, 0 for a uniform one;
+    then the weighted mean. Gaps: left out. Where all present modalities are uniform, they count alike. Ties: the first
+    column.
+
+    References
+    ----------
+    Shannon (1948), A mathematical theory of communication. doi:10.1002/j.1538-7305.1948.tb01338.x
+
+    Examples
+    --------
+    A uniform modality changes nothing:
+
+    >>> P = np.array([[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [np.nan, np.nan]]])
+    >>> EntropyWeighted().fit(P, ["happy", "sad"]).predict_proba(P).round(3)
+    array([[0.9, 0.1],
+           [0.2, 0.8]])
     """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Mean over axis 1 of P (n, m, k), weighted by certainty."""
         k = P.shape[2]
         filled = without_gaps(P)
         entropy = -np.einsum("nmk,nmk->nm", filled, np.log(np.where(filled > 0, filled, 1.0)))

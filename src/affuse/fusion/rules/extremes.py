@@ -26,13 +26,23 @@ def _normalised(scores: Array) -> Array:
 
 
 class MaxRule(Fuser):
-    """Greatest probability of every label over the modalities, normalised: the surest expert speaks.
+    """Greatest probability of every label over the modalities, normalised: ``q ∝ max_m p_m``.
 
     Gaps: left out. Ties: the first column.
+
+    References
+    ----------
+    Kittler et al. (1998), On combining classifiers, eq. 13. doi:10.1109/34.667881
+
+    Examples
+    --------
+    >>> P = np.array([[[0.9, 0.1], [0.4, 0.6]], [[0.2, 0.8], [np.nan, np.nan]]])
+    >>> MaxRule().fit(P, ["happy", "sad"]).predict_proba(P)
+    array([[0.6, 0.4],
+           [0.2, 0.8]])
     """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Maximum over axis 1 of P (n, m, k)."""
         filled = without_gaps(P)
         greatest = filled[:, 0].copy()
         for j in range(1, P.shape[1]):  # a loop over few modalities is several times quicker than max(axis=1)
@@ -41,14 +51,24 @@ class MaxRule(Fuser):
 
 
 class MinRule(Fuser):
-    """Least probability of every label over the modalities, normalised: one doubting expert is enough.
+    """Least probability of every label over the modalities, normalised: ``q ∝ min_m p_m``.
 
-    Gaps: left out. Probabilities below a millionth count as one, so where experts exclude every label, labels are
-    equal. Ties: the first column.
+    Gaps: left out. Probabilities below 1e-6 count as 1e-6, so where the experts together exclude every label, all
+    labels are equally probable. Ties: the first column.
+
+    References
+    ----------
+    Kittler et al. (1998), On combining classifiers, eq. 15. doi:10.1109/34.667881
+
+    Examples
+    --------
+    >>> P = np.array([[[0.9, 0.1], [0.3, 0.7]], [[0.2, 0.8], [np.nan, np.nan]]])
+    >>> MinRule().fit(P, ["happy", "sad"]).predict_proba(P)
+    array([[0.75, 0.25],
+           [0.2 , 0.8 ]])
     """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Minimum over axis 1 of P (n, m, k)."""
         least = np.ones((len(P), P.shape[2]))
         for j in range(P.shape[1]):
             np.fmin(least, P[:, j], out=least)
@@ -56,14 +76,24 @@ class MinRule(Fuser):
 
 
 class MedianRule(Fuser):
-    """Median probability of every label over the modalities, normalised: one expert that is far off moves nothing.
+    """Median probability of every label over the modalities, normalised: ``q ∝ median_m p_m``.
 
-    Gaps: left out; with two modalities this is the mean. Where all medians are 0, labels are equal. Ties: the first
-    column.
+    One expert that is far off changes little; with two modalities this is the mean. Gaps: left out. Where all medians
+    are 0, all labels are equally probable. Ties: the first column.
+
+    References
+    ----------
+    Kittler et al. (1998), On combining classifiers, eq. 17. doi:10.1109/34.667881
+
+    Examples
+    --------
+    >>> P = np.array([[[0.9, 0.1], [0.8, 0.2], [0.0, 1.0]], [[0.2, 0.8], [0.3, 0.7], [0.4, 0.6]]])
+    >>> MedianRule().fit(P, ["happy", "sad"]).predict_proba(P)
+    array([[0.8, 0.2],
+           [0.3, 0.7]])
     """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Median over axis 1 of P (n, m, k) where ``here``."""
         ordered = _sorted(P)
         count = np.maximum(here.sum(axis=1), 1)
         rows = np.arange(len(P))

@@ -1,4 +1,4 @@
-"""Votes: only the order of the labels counts, or the first label and how sure its modality is."""
+"""Votes: only each modality's most probable label counts, or its order of the labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from affuse.fusion.base import Array, Columns, Groups, Mask
 from affuse.fusion.estimator import Fuser, check_vector
-from affuse.fusion.rules.averaging import LEAST_WEIGHT, accuracy_log_odds
+from affuse.fusion.weighting import LEAST_WEIGHT, accuracy_log_odds
 
 __all__ = ["BordaCount", "ConfidenceWeightedVote", "MajorityVote", "WeightedVote"]
 
@@ -19,33 +19,59 @@ MOST_COUNTED = 255
 
 
 class MajorityVote(Fuser):
-    """One vote a modality for its most probable label; the answer is the share of votes.
+    """One vote a modality for its most probable label: ``q = share of the votes``.
 
     Gaps: no vote. A modality with several most probable labels splits its vote evenly. Ties between votes go to the
-    greater mean probability, which makes up a millionth of the answer; then to the first column.
+    label with the greater mean probability, which makes up 1e-6 of the answer; then to the first column.
+
+    References
+    ----------
+    Kittler et al. (1998), On combining classifiers, eq. 20. doi:10.1109/34.667881
+
+    Examples
+    --------
+    >>> P = np.array([[[0.6, 0.4], [0.7, 0.3], [0.0, 1.0]], [[0.2, 0.8], [0.3, 0.7], [0.4, 0.6]]])
+    >>> MajorityVote().fit(P, ["happy", "sad"]).predict_proba(P).round(3)
+    array([[0.667, 0.333],
+           [0.   , 1.   ]])
     """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Shares of votes (n, k) over axis 1 of P (n, m, k)."""
         return _count(P, here)
 
 
 class WeightedVote(Fuser):
-    """Votes for the most probable label, each with the weight of its modality.
+    """Votes for the most probable label, weighted by modality: ``q ∝ Σ_m w_m · [label is the most probable of m]``.
 
-    Gaps, split votes and ties as in `MajorityVote`.
+    Gaps, split votes and ties: as in `MajorityVote`.
 
     Parameters
     ----------
-    weights: one number of at least 0 a modality (m,); where None, learned in `fit` from accuracy (see
-        `accuracy_log_odds`).
+    weights : array of shape (n_modalities,), optional
+        At least 0, in any scale. Where None, `fit` takes ``log(a_m / (1 - a_m)) + log(k - 1)`` with the accuracy a_m
+        of each modality (one right and one wrong row added) and k labels.
+
+    Attributes
+    ----------
+    weights_ : array of shape (n_modalities,)
+        Weights that sum to 1.
+
+    References
+    ----------
+    Kuncheva & Rodríguez (2014), A weighted voting framework for classifiers ensembles. doi:10.1007/s10115-012-0586-6
+
+    Examples
+    --------
+    >>> P = np.array([[[0.6, 0.4], [0.3, 0.7]], [[0.2, 0.8], [0.3, 0.7]]])
+    >>> WeightedVote([3, 1]).fit(P, ["happy", "sad"]).predict_proba(P).round(3)
+    array([[0.75, 0.25],
+           [0.  , 1.  ]])
     """
 
     def __init__(self, weights: ArrayLike | None = None) -> None:
         self.weights = weights
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Check the weights, or learn them from how often every modality is right."""
         m = P.shape[1]
         weights = (
             accuracy_log_odds(P, y) if self.weights is None else check_vector(self.weights, m, "weights", "modalities")
@@ -53,31 +79,50 @@ class WeightedVote(Fuser):
         self.weights_ = weights / weights.sum()
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Weighted shares of votes (n, k) over axis 1 of P (n, m, k)."""
         return _tally(P, here * np.maximum(self.weights_, LEAST_WEIGHT))
 
 
 class ConfidenceWeightedVote(Fuser):
     """Votes for the most probable label, each counting as much as its probability.
 
-    Gaps, split votes and ties as in `MajorityVote`.
+    ``q ∝ Σ_m max(p_m) · [label is the most probable of m]``. Gaps, split votes and ties: as in `MajorityVote`.
+
+    References
+    ----------
+    Kuncheva (2014), Combining pattern classifiers, 2nd ed., chapter 4. doi:10.1002/9781118914564
+
+    Examples
+    --------
+    >>> P = np.array([[[0.9, 0.1], [0.4, 0.6]], [[0.2, 0.8], [0.3, 0.7]]])
+    >>> ConfidenceWeightedVote().fit(P, ["happy", "sad"]).predict_proba(P).round(3)
+    array([[0.6, 0.4],
+           [0. , 1. ]])
     """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Shares of votes (n, k), weighted by the top probability of P (n, m, k)."""
         return _tally(P, np.fmax(P.transpose(2, 0, 1), 0.0, order="C").max(axis=0))
 
 
 class BordaCount(Fuser):
-    """Every modality gives a label as many points as there are labels it finds less probable, added up.
+    """Borda count: every modality gives a label one point for each label that it finds less probable.
 
-    Ho et al. 1994, doi:10.1109/34.273716. The answer is the share of points. Gaps: no points. Equally probable labels
-    share their points. Ties go to the greater mean probability, which makes up a millionth of the answer; then to the
-    first column.
+    ``q = share of the points``. Gaps: no points. Equally probable labels share their points. Ties go to the label with
+    the greater mean probability, which makes up 1e-6 of the answer; then to the first column.
+
+    References
+    ----------
+    Ho, Hull & Srihari (1994), Decision combination in multiple classifier systems. doi:10.1109/34.273716
+
+    Examples
+    --------
+    Points 2, 1, 0 of the first modality and 0, 2, 1 of the second:
+
+    >>> P = np.array([[[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]])
+    >>> BordaCount().fit(P, [0]).predict_proba(P).round(3)
+    array([[0.333, 0.5  , 0.167]])
     """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Shares of points (n, k) over axis 1 of P (n, m, k)."""
         turned = np.fmax(P.transpose(1, 2, 0), 0.0, order="C")  # as in `_tally`
         points = np.full(turned.shape, -0.5)  # half a point too many for being equal to itself
         for c in range(P.shape[2]):
@@ -126,7 +171,7 @@ def _is_split(first: Mask, gaps: Mask) -> bool:
 
 
 def _settled(scores: Array, means: Array) -> Array:
-    """Scores (k, n) plus a millionth of the summed probabilities ``means`` (k, n), scaled to sum to 1 over axis 0."""
+    """Scores (k, n) plus 1e-6 of the summed probabilities ``means`` (k, n), scaled to sum to 1 over axis 0."""
     means *= TIE_BREAK
     scores += means
     scores /= np.maximum(scores.sum(axis=0), np.finfo(float).tiny)

@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike
 
 from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks, present
-from affuse.fusion.calibrated import CalibratedLogPool, fit_temperature
+from affuse.fusion.calibrated import CalibratedLogPool
 from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.folds import clustered_error, clusters_of, group_folds
 from affuse.fusion.learned import GatedFusion, Stacking
-from affuse.fusion.pooling import temperature_scale
 from affuse.fusion.reliability import ClasswisePool, patterns_of, sets_of
+from affuse.fusion.temperature import fit_temperatures, temperature_scale
 from affuse.fusion.trust.safe import better_by_more_than_chance
+from affuse.fusion.weighting import hits
 
 __all__ = ["FAMILIES", "AutoFusion"]
 
@@ -85,14 +86,13 @@ class AutoFusion(Fuser):
         self.folds = folds
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn every modality's temperature and accuracy, then hold the contest for every set of modalities."""
+        # Learn every modality's temperature and accuracy, then hold the contest for every set of modalities
         if not (0 < self.level < 1 and self.folds >= 2):
             raise ConfigError(f"level must be between 0 and 1 and folds at least 2; got {self.level} and {self.folds}")
         names = self._families()
         here = present(P)
-        m = P.shape[1]
         self.doubt_ = 1 / (len(y) + 2)
-        self.temperatures_ = np.array([fit_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
+        self.temperatures_ = fit_temperatures(P, y)
         contest = _Contest(P, y, clusters_of(groups, len(y)), self.folds, self.level)
         self._judge_singles(contest, here)
         self._judge_sets(contest, names)
@@ -137,14 +137,12 @@ class AutoFusion(Fuser):
         self.margins_ = np.append(self.margins_, found.margin)
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Answers (n, k) of the fuser or of the modality that each row's set of modalities calls for."""
+        # Answers (n, k) of the fuser or of the modality that each row's set of modalities calls for
         return self._combine(P, here, here)
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        """What the model that answers each whole row says (n, k) when only the modalities ``keep`` (m,) speak.
-
-        Where one modality answers for all, the others change nothing, and without it there is no answer: rows of NaN.
-        """
+        # What the model that answers each whole row says (n, k) when only the modalities ``keep`` (m,) speak. Where one
+        # modality answers for all, the others change nothing, and without it there is no answer: rows of NaN.
         check_fitted(self)
         P = np.asarray(P)
         kept = np.asarray(keep, dtype=bool)
@@ -232,7 +230,7 @@ class _Contest:
     def __init__(self, P: Array, y: Columns, clusters: Columns, folds: int, level: float) -> None:
         self.P, self.y, self.clusters, self.level = P, y, clusters, level
         self.here = present(P)
-        self.right = _right(P, y)  # what the families are held against: (n, m)
+        self.right = hits(P, y)  # what the families are held against: (n, m)
         self.folds = list(group_folds(clusters, folds)) if len(np.unique(clusters)) > 1 else []
         self._models: dict[tuple[Any, ...], Any] = {}
         self._shares: dict[bytes, dict[str, float]] = {}
@@ -354,9 +352,3 @@ def _mix_weights(P: Array, y: Columns, rounds: int = 200) -> Array:
         joint = weights * likelihood
         weights = (joint / joint.sum(axis=1, keepdims=True)).mean(axis=0)
     return weights
-
-
-def _right(P: Array, y: Columns) -> Array:
-    """1 where a modality's first label is right, else 0, in gaps too: (n, m)."""
-    filled = np.where(np.isnan(P), -1.0, P)
-    return np.asarray((filled.argmax(axis=2) == y[:, None]) & present(P), dtype=float)

@@ -17,9 +17,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, check_probabilities, checked_blocks, present
-from affuse.fusion.calibrated import fit_temperature
 from affuse.fusion.estimator import columns_of
-from affuse.fusion.pooling import FLOOR, temperature_scale
+from affuse.fusion.pooling import FLOOR
+from affuse.fusion.temperature import fit_pulled, temperature_scale
 
 __all__ = ["IsotonicScaling", "TemperatureScaling", "VectorScaling"]
 
@@ -72,7 +72,7 @@ class TemperatureScaling(_Scaling):
     """
 
     def _fit_one(self, P: Array, y: Columns) -> float:
-        return fit_temperature(P, y)
+        return fit_pulled(P, y)
 
     def _apply(self, found: float, P: Array) -> Array:
         return temperature_scale(P[:, None], np.array([found]))[:, 0]

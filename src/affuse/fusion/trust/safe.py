@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike
 
 from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
-from affuse.fusion.calibrated import CalibratedLogPool, fit_temperature
+from affuse.fusion.calibrated import CalibratedLogPool
 from affuse.fusion.estimator import Fuser, check_fitted
-from affuse.fusion.pooling import temperature_scale
 from affuse.fusion.relabel import partial_answer
+from affuse.fusion.temperature import fit_temperatures, temperature_scale
+from affuse.fusion.weighting import hits
 
 __all__ = ["SafeFusion", "better_by_more_than_chance"]
 
@@ -50,13 +51,12 @@ class SafeFusion(Fuser):
         self.folds = folds
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Learn every modality's temperature and accuracy, then try every set of modalities."""
+        # Learn every modality's temperature and accuracy, then try every set of modalities
         if not (0 < self.level < 1 and self.folds >= 2):
             raise ConfigError(f"level must be between 0 and 1 and folds at least 2; got {self.level} and {self.folds}")
         here = present(P)
-        m = P.shape[1]
-        self.temperatures_ = np.array([fit_temperature(P[here[:, j], j], y[here[:, j]]) for j in range(m)])
-        right = _right(P, y)
+        self.temperatures_ = fit_temperatures(P, y)
+        right = hits(P, y)
         self.accuracies_ = (right.sum(axis=0) + 1) / (here.sum(axis=0) + 2)
         clusters = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
         self.sets_ = _sets_to_try(here)
@@ -65,7 +65,7 @@ class SafeFusion(Fuser):
         self.margins_ = np.array([margin for _, margin in tried])
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Answers (n, k) of the fuser or of the modality that each row's set of modalities calls for."""
+        # Answers (n, k) of the fuser or of the modality that each row's set of modalities calls for
         answers = np.full((len(P), P.shape[2]), np.nan)
         calibrated = temperature_scale(P, self.temperatures_)
         for members in np.unique(here, axis=0):
@@ -78,10 +78,8 @@ class SafeFusion(Fuser):
         return answers
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        """Answers (n, k) when of P (n, m, k) only ``keep`` (m,) speak, by the fuser or modality of each whole row.
-
-        Where a single modality answers the row, the others change nothing: without it there is no answer.
-        """
+        # Answers (n, k) when of P (n, m, k) only ``keep`` (m,) speak, by the fuser or modality of each whole row. Where
+        # a single modality answers the row, the others change nothing: without it there is no answer.
         check_fitted(self)
         P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
         here = present(P)
@@ -119,7 +117,7 @@ class SafeFusion(Fuser):
         if len(np.unique(clusters[judged])) < 2:
             return None, 0.0
         gain = np.zeros(len(y))
-        single = _right(P, y)[:, self._best_of(members)]
+        single = hits(P, y)[:, self._best_of(members)]
         for learned, held_out in _folds(clusters, self.folds):
             asked = held_out & judged
             usable = learned & here.any(axis=1)
@@ -147,12 +145,6 @@ def better_by_more_than_chance(gain: Array, clusters: Columns, level: float) -> 
     deviations = np.bincount(index, weights=gain - gain.mean())
     error = np.sqrt(count / (count - 1) * (deviations**2).sum()) / len(gain)
     return bool(gain.mean() - student_t.ppf(1 - level, count - 1) * error > 0)
-
-
-def _right(P: Array, y: Columns) -> Array:
-    """1 where a modality's first label is right, else 0, in gaps too: (n, m)."""
-    filled = np.where(np.isnan(P), -1.0, P)
-    return np.asarray((filled.argmax(axis=2) == y[:, None]) & present(P), dtype=float)
 
 
 def _sets_to_try(here: Mask) -> Mask:
