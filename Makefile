@@ -12,6 +12,13 @@ CLIP := demo/clip
 PIP = $(shell test -x $(BIN)/pip && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
 INSTALL = $(PIP) --disable-pip-version-check install --quiet --no-compile --editable
 
+# torch comes along for the tests only where pip has wheels at hand (--find-links), among them torch's CPU build: a plain
+# index would bring gigabytes for GPUs. Without torch the tests of training skip, with a reason.
+TRAINING = dev,train,features
+DEVELOPING = $(shell { test -n "$$PIP_FIND_LINKS" || $(PYTHON) -m pip config list 2>/dev/null | grep -q find-links; } \
+	&& echo '$(TRAINING)' || echo dev)
+PINNED = --constraint recipes/constraints.txt
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-train demo test lint types format bench figures clean
 
@@ -20,7 +27,7 @@ help:  ## this list
 
 setup: $(VENV)/.core  ## make the environment and install affuse
 
-setup-dev: $(VENV)/.dev  ## the same with what tests, lint and types need
+setup-dev: $(VENV)/.dev  ## the same with what tests, lint and types need, and with torch where pip has its CPU build at hand
 
 setup-train: $(VENV)/.train  ## the same with torch and all features, for trainings and joint networks (pip needs torch's CPU build at hand)
 
@@ -62,10 +69,10 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 	$(INSTALL) .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.made pyproject.toml
-	$(INSTALL) '.[dev]'
+$(VENV)/.dev: $(VENV)/.made pyproject.toml recipes/constraints.txt
+	$(INSTALL) '.[$(DEVELOPING)]' $(PINNED)
 	@touch $@ $(VENV)/.core
 
-$(VENV)/.train: $(VENV)/.dev pyproject.toml
-	$(INSTALL) '.[dev,train,features]'
+$(VENV)/.train: $(VENV)/.dev pyproject.toml recipes/constraints.txt
+	$(INSTALL) '.[$(TRAINING)]' $(PINNED)
 	@touch $@

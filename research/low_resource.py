@@ -32,7 +32,7 @@ from affuse.training.inputs import Draw, Inputs, Pictures, Texts, Waveforms
 from affuse.training.low_resource.active import choose_next
 from affuse.training.low_resource.pretrain import PretrainOptions, pretrain
 from affuse.training.low_resource.pseudo import PseudoOptions, confident_rows
-from affuse.training.module import Classification, Data, Part
+from affuse.training.module import Classification, Data, Split
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
 
@@ -194,7 +194,7 @@ def _learn(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make()
-    data = Data(Part(_Chosen(inputs, rows), targets), None, config)
+    data = Data(Split(_Chosen(inputs, rows), targets), None, config)
     plan = replace(_PLAN, max_epochs=epochs, seed=seed, ema_decay=config.ema_decay)
     fit(Classification(network, config), data, plan, monitor=None)
     return network.eval()

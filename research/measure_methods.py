@@ -26,14 +26,15 @@ from affuse.features.faces import Face
 from affuse.features.landmarks import locate
 from affuse.training import networks
 from affuse.training.augment.picture import transform
-from affuse.training.config import TrainConfig, build, resolve
+from affuse.training.config import TrainConfig, resolve
 from affuse.training.inputs import Augmentation, Clips, Draw, Inputs, Pictures, Store, Texts, Waveforms
-from affuse.training.module import Classification, Data, Part
+from affuse.training.module import Classification, Data, Split
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
 from affuse.training.networks.export import export
 from affuse.training.run import plan_of
 from affuse.training.seeds import threads
+from affuse.training.settings import build
 
 __all__ = [
     "ENLARGED",
@@ -294,7 +295,7 @@ def _by_network(method: ByNetwork, problem: Problem, rows: Rows, seed: int) -> _
     network, tokenizer = _network(method, rows, seed)
     augmentation = Augmentation.of(config.augmentation)
     units = _units(rows) if method.units else None
-    part = Part(_inputs(network, rows.learned, tokenizer, augmentation, rows.store), _shares(rows), units)
+    part = Split(_inputs(network, rows.learned, tokenizer, augmentation, rows.store), _shares(rows), units)
     asked = _inputs(network, rows.asked, tokenizer, Augmentation(), rows.store)
     module = Classification(network, config.training, spectrum=augmentation.spectrum)
     with threads(1):
@@ -328,7 +329,7 @@ def _network(method: ByNetwork, rows: Rows, seed: int) -> tuple[Network, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(loop.epoch_seed(seed))
         network = networks.make(method.network, len(rows.data.labels), **options)
-    if tokenizer is None and network.reads == "tokens":
+    if tokenizer is None and network.reads == "tokens" and network.folder is not None:
         tokenizer = tokenizers.load(network.folder, _TOKENS)
     return network, tokenizer
 
@@ -386,7 +387,7 @@ def rows_of(problem: Problem, data: Path, store: Store) -> Rows:
     rng = np.random.default_rng(0)
 
     def drawn(split: str, count: int) -> list[Sample]:
-        samples = [sample for sample in found.part(split) if sample.label is not None]
+        samples = [sample for sample in found.split(split) if sample.label is not None]
         return [samples[i] for i in np.sort(rng.permutation(len(samples))[:count])]
 
     return Rows(found, drawn("train", problem.learned), drawn("valid", problem.asked), store)

@@ -19,7 +19,7 @@ pytest.importorskip("onnx", reason="bundles are exported by way of onnx")
 from affuse.data.own import DataOptions, Sample, read  # noqa: E402
 from affuse.errors import ConfigError, DataError  # noqa: E402
 from affuse.labels import LabelSpace  # noqa: E402
-from affuse.packages import Bundle, BundleDescription, read_bundle, write_bundle  # noqa: E402
+from affuse.packages import Package, PackageDescription, read_package, write_package  # noqa: E402
 from affuse.training import networks  # noqa: E402
 from affuse.training.augment import PictureAugmentation  # noqa: E402
 from affuse.training.config import DataConfig, NetworkConfig, TrainConfig, TrainingConfig, resolve  # noqa: E402
@@ -244,10 +244,10 @@ class BrightnessNetwork(Network):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Package:
     folder = tmp_path_factory.mktemp("bundle")
     export(BrightnessNetwork(), folder / "model.onnx")
-    description = BundleDescription(
+    description = PackageDescription(
         name="brightness",
         modality="face",
         labels=MOODS,
@@ -257,7 +257,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         measured={},
         licence="CC0",
     )
-    return read_bundle(write_bundle(folder / "bundle", description, {"model.onnx": folder / "model.onnx"}))
+    return read_package(write_package(folder / "bundle", description, {"model.onnx": folder / "model.onnx"}))
 
 
 def grey(level: float, **fields: Any) -> Sample:
@@ -265,7 +265,7 @@ def grey(level: float, **fields: Any) -> Sample:
     return Sample(where=f"level {level}", pixels=pixels, **fields)
 
 
-def test_a_bundle_is_asked_as_it_would_be_by_hand(bundle: Bundle) -> None:
+def test_a_bundle_is_asked_as_it_would_be_by_hand(bundle: Package) -> None:
     answers = ask(bundle, [grey(0.1), grey(0.5), grey(0.9)])
     assert answers.probabilities.argmax(axis=1).tolist() == [0, 1, 2]
     np.testing.assert_allclose(answers.embeddings[:, 0], [26 / 255, 128 / 255, 230 / 255], atol=1e-6)
@@ -273,7 +273,7 @@ def test_a_bundle_is_asked_as_it_would_be_by_hand(bundle: Bundle) -> None:
         ask(bundle, [])
 
 
-def test_sure_samples_become_labelled_ones_in_the_order_of_other_labels(bundle: Bundle) -> None:
+def test_sure_samples_become_labelled_ones_in_the_order_of_other_labels(bundle: Package) -> None:
     other = LabelSpace("own", ("sadness", "neutral", "anger", "happiness"))
     samples = [grey(level, split="valid") for level in (0.1, 0.3, 0.52, 0.9)]  # 0.3 lies between two labels
     found = pseudo_label(bundle, samples, PseudoOptions(threshold=0.9), other)
@@ -282,10 +282,10 @@ def test_sure_samples_become_labelled_ones_in_the_order_of_other_labels(bundle: 
     assert all(label.confidence >= 0.9 and label.sample.split == "train" for label in found)
 
 
-def test_rounds_train_on_what_was_given_and_on_what_was_found_last(bundle: Bundle) -> None:
+def test_rounds_train_on_what_was_given_and_on_what_was_found_last(bundle: Package) -> None:
     seen: list[list[int | None]] = []
 
-    def train(samples: Any) -> Bundle:
+    def train(samples: Any) -> Package:
         seen.append([sample.label for sample in samples])
         return bundle
 
@@ -296,7 +296,7 @@ def test_rounds_train_on_what_was_given_and_on_what_was_found_last(bundle: Bundl
     assert [label.sample.label for label in found] == [1, 2]
 
 
-def test_the_manifest_is_one_that_training_reads(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_manifest_is_one_that_training_reads(bundle: Package, tmp_path: Path) -> None:
     from PIL import Image
 
     (tmp_path / "faces").mkdir()
@@ -313,8 +313,8 @@ def test_the_manifest_is_one_that_training_reads(bundle: Bundle, tmp_path: Path)
     write_manifest(table, given, found, MOODS)
     again = read(table, "face")
     assert set(again.labels.labels) == set(MOODS.labels)
-    assert len(again.part("train")) == 11
-    assert len(again.part("valid")) == 1
+    assert len(again.split("train")) == 11
+    assert len(again.split("valid")) == 1
     assert {s.path.resolve() for s in again.samples if s.path} == {s.path.resolve() for s in samples if s.path} - {
         samples[3].path
     }
@@ -360,7 +360,7 @@ def test_copies_are_suggested_once_and_nothing_is_chosen_of_nothing() -> None:
     assert len(choose_next(np.empty((0, 2)), np.empty((0, 3)), 3).rows) == 0
 
 
-def test_suggestions_say_why_and_become_a_manifest(bundle: Bundle, tmp_path: Path) -> None:
+def test_suggestions_say_why_and_become_a_manifest(bundle: Package, tmp_path: Path) -> None:
     samples = [grey(level) for level in (0.1, 0.3, 0.31, 0.5, 0.7, 0.9)]
     found = suggest(bundle, samples, 3, labelled=[grey(0.1), grey(0.31)])
     assert len(found) == 3

@@ -81,8 +81,8 @@ class Scaled(torch.nn.Module):
         return x @ self.W, x.sum(dim=1)
 
 
-@pytest.fixture
-def W() -> np.ndarray:
+@pytest.fixture(name="W")
+def _matrix() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 
 

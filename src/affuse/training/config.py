@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
-import types
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
-from affuse.data.own.samples import MODALITIES, DataOptions
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from affuse.data.own.samples import DataOptions
 from affuse.errors import ConfigError
+from affuse.files import replacing
+from affuse.training.schedules import Schedule
+from affuse.training.settings import as_table, build, with_values
 
 __all__ = [
     "DataConfig",
@@ -28,32 +32,28 @@ __all__ = [
     "write_config",
 ]
 
-T = TypeVar("T")
-
 Imbalance = Literal["none", "weights", "sampler"]
-Schedule = Literal["one-cycle", "cosine", "constant"]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Few = Annotated[int, Field(ge=1, le=4096)]
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Table ``[data]``: what is learned from."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"choose": "held_out"}
+    """Options of older configuration files, by the name that they have now."""
+
     source: str
     """A folder, a manifest (CSV, TSV, Parquet) or the name of a known corpus."""
     modality: Literal["voice", "face", "text", "joint"]
     """What the expert judges."""
-    choose: float = 0.15
-    """Share of the train part, in whole speakers, that stops training and sets the temperature; valid only reports."""
-    seconds: float = 3.0
+    held_out: Annotated[float, Field(ge=0.01, le=0.5)] = 0.15
+    """Share of train, in whole speakers, that stops training and sets the temperature; dev and test only report."""
+    seconds: Annotated[float, Field(ge=0.5, le=30)] = 3.0
     """Length of the pieces of sound that are learned from; longer clips are cut anew every epoch."""
     reading: DataOptions = field(default_factory=DataOptions)
     """Table ``[data.reading]``: how rows are read."""
-
-    def __post_init__(self) -> None:
-        if self.modality not in MODALITIES:
-            raise ConfigError(f"data.modality must be one of {', '.join(MODALITIES)}; got {self.modality!r}")
-        _between("data.choose", self.choose, 0.01, 0.5)
-        _between("data.seconds", self.seconds, 0.5, 30)
 
 
 @dataclass(frozen=True)
@@ -66,76 +66,54 @@ class NetworkConfig:
     """Weights to start from, such as self-supervised pre-training leaves (safetensors)."""
     tokenizer: Path | None = None
     """``tokenizer.json`` of a text network; else the pretrained network's, or one is trained on the texts."""
-    vocabulary: int = 8000
+    vocabulary: Annotated[int, Field(ge=100, le=1_000_000)] = 8000
     """Tokens of a tokenizer that is trained here."""
-    max_tokens: int = 128
+    max_tokens: Annotated[int, Field(ge=8, le=4096)] = 128
     """Tokens after which a text is cut."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Table ``[network.options]``: options of the network."""
-
-    def __post_init__(self) -> None:
-        _between("network.vocabulary", self.vocabulary, 100, 1_000_000)
-        _between("network.max_tokens", self.max_tokens, 8, 4096)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Table ``[training]``: how it learns. What is None goes by modality (`resolve`)."""
 
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the data at most."""
-    patience: int | None = 10
+    patience: Annotated[int, Field(ge=0, le=1_000_000)] | None = 10
     """Epochs without a better ``monitor`` after which training stops; 0 trains for all epochs."""
     monitor: Literal["val_loss", "val_accuracy", "val_uar"] = "val_loss"
-    """Whose best epoch is kept: loss, accuracy or unweighted average recall on the rows set aside (``choose``)."""
-    batch_size: int | None = None
+    """Whose best epoch is kept: loss, accuracy or unweighted average recall on the rows set aside (``held_out``)."""
+    batch_size: Count | None = None
     """Rows a batch and device."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Batches a step of the optimiser."""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
     """Largest rate of AdamW."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     """Of AdamW."""
     schedule: Schedule = "one-cycle"
     """Course of the rate: up and down along half a cosine, down only after the warm-up, or level after it."""
-    warmup: float = 0.1
+    warmup: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Share of all steps over which the rate rises."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Field(ge=0.01, le=1)] = 1.0
     """Factor of the rate from each layer to the one before it, for transfer; 1 treats all alike."""
-    freeze_until: int = 0
+    freeze_until: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Epoch before which everything but the head stays as it is, for transfer."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     """Share of a target that is spread over all labels."""
     imbalance: Imbalance = "weights"
     """Rare labels: left alone, weighted in the loss, or drawn more often; both by the square root of their rarity."""
-    mixup: float = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Alpha of mixup (arXiv:1710.09412) of sound or pictures; 0 mixes nothing."""
-    gradient_clip: float | None = 1.0
+    gradient_clip: Annotated[float, Field(ge=0, le=1e6)] | None = 1.0
     """Largest norm of the gradients; 0 clips nothing."""
-    ema_decay: float | None = None
+    ema_decay: Annotated[float, Field(ge=0, le=0.99999)] | None = None
     """Of the moving average of the weights, which is what is kept; 0 keeps none."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Of everything that is drawn."""
     deterministic: bool = True
     """Only kernels that give the same result every time, so that a run can be repeated."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None:
-                _between(f"training.{name}", value, 1, 1_000_000)
-        _between("training.accumulate", self.accumulate, 1, 10_000)
-        if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
-            raise ConfigError(f"training.learning_rate must be above 0 and at most 10; got {self.learning_rate:g}")
-        for name, high in (("warmup", 0.9), ("label_smoothing", 0.9), ("mixup", 10.0)):
-            _between(f"training.{name}", getattr(self, name), 0, high)
-        _between("training.weight_decay", self.weight_decay, 0, 10)
-        _between("training.layer_decay", self.layer_decay, 0.01, 1)
-        _between("training.freeze_until", self.freeze_until, 0, 1_000_000)
-        _between("training.patience", self.patience or 0, 0, 1_000_000)
-        _between("training.gradient_clip", self.gradient_clip or 0, 0, 1e6)
-        _between("training.ema_decay", self.ema_decay or 0, 0, 0.99999)
-        _between("training.seed", self.seed, 0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -144,22 +122,18 @@ class DeviceConfig:
 
     accelerator: str = "auto"
     """"cpu", "gpu", or what is there."""
-    devices: int = 1
+    devices: Few = 1
     """Processes a machine, each on a device of its own."""
-    nodes: int = 1
+    nodes: Few = 1
     """Machines; every one starts the same command (see Lightning on clusters)."""
     strategy: str = "auto"
     """How devices share the work, such as "ddp"."""
     precision: str = "32-true"
     """Such as "bf16-mixed" or "16-mixed"."""
-    threads: int = 1
+    threads: Few = 1
     """Threads of torch on a CPU; another number may change the last digits of a run."""
     logger: Literal["csv", "tensorboard", "wandb"] | None = None
     """Logger beside the run folder's own curves."""
-
-    def __post_init__(self) -> None:
-        for name in ("devices", "nodes", "threads"):
-            _between(f"device.{name}", getattr(self, name), 1, 4096)
 
 
 @dataclass(frozen=True)
@@ -273,132 +247,12 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     return _relative_to(config, path.parent)
 
 
-def with_values(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of ``table`` with values set by dotted name, each written as in TOML; bare words are strings.
-
-    Raises ConfigError for what is not NAME=VALUE.
-    """
-    changed = _copy(table)
-    for override in overrides:
-        name, sign, text = override.partition("=")
-        keys = name.strip().split(".")
-        if not sign or not all(keys):
-            raise ConfigError(f"--set takes NAME=VALUE such as training.learning_rate=0.001; got {override!r}")
-        place = changed
-        for key in keys[:-1]:
-            place = place.setdefault(key, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"--set {override}: {key} is no table")
-        place[keys[-1]] = _value(text.strip())
-    return changed
-
-
-def as_table(value: Any) -> Any:
-    """What TOML can hold of a configuration; options that are None are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs: Iterable[tuple[str, Any]] = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-    elif isinstance(value, Mapping):
-        pairs = value.items()
-    elif isinstance(value, list | tuple):
-        return [as_table(item) for item in value]
-    else:
-        return str(value) if isinstance(value, Path) else value
-    return {key: as_table(item) for key, item in pairs if item is not None}
-
-
 def write_config(config: TrainConfig, path: Path) -> None:
     """Write ``config`` as TOML that `read_config` reads back as the same; raises OutputError where it cannot."""
     import tomli_w
 
-    from affuse.files import replacing
-
     with replacing(path) as (part,):
         part.write_text(tomli_w.dumps(as_table(config)), encoding="utf-8")
-
-
-def build(kind: type[T], table: Mapping[str, Any], where: str = "") -> T:
-    """A dataclass from a table of TOML.
-
-    Raises ConfigError, naming the key, its table and near matches, for an unknown key, a missing one or a value of
-    another kind.
-    """
-    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    renamed: Mapping[str, str] = getattr(kind, "renamed", {})
-    table = {renamed.get(key, key): value for key, value in table.items()}
-    place = f"[{where}]" if where else "the configuration"
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError(f"unknown option {key!r} in {place}; {hint}")
-    for key, entry in known.items():
-        needed = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        if needed and key not in table:
-            raise ConfigError(f"{place} needs the option {key!r}")
-    hints = get_type_hints(kind)
-    return kind(**{key: _converted(hints[key], value, _dotted(where, key)) for key, value in table.items()})
-
-
-def _converted(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        (hint,) = (a for a in arguments if a is not type(None))
-        return _converted(hint, value, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise ConfigError(f"{where} must be one of {', '.join(map(str, arguments))}; got {value!r}")
-        return value
-    if dataclasses.is_dataclass(hint):
-        _check(isinstance(value, Mapping), where, "a table", value)
-        return build(hint, value, where)  # type: ignore[arg-type]
-    if origin is tuple:
-        _check(isinstance(value, list | tuple), where, "a list", value)
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        _check(len(kinds) == len(value), where, f"a list of {len(kinds)}", value)
-        return tuple(_converted(kind, item, where) for kind, item in zip(kinds, value, strict=True))
-    if hint is Any:
-        return value
-    return _plain(origin or hint, value, where)
-
-
-def _plain(kind: Any, value: Any, where: str) -> Any:
-    """``value`` as bool, int, float, str, Path or a table."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is Path:
-        _check(isinstance(value, str | Path), where, "a path", value)
-        return Path(value)
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    _check(fits, where, names.get(kind, "a table"), value)
-    return value
-
-
-def _check(fits: bool, where: str, expected: str, value: Any) -> None:
-    if not fits:
-        raise ConfigError(f"{where} must be {expected}; got {value!r}")
-
-
-def _between(where: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{where} must lie between {low:g} and {high:g}; got {value:g}")
-
-
-def _dotted(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in table.items()}
 
 
 def _relative_to(config: TrainConfig, folder: Path) -> TrainConfig:

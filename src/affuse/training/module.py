@@ -21,15 +21,15 @@ from affuse.training.low_resource.transfer import Group, parameter_groups
 from affuse.training.networks.base import Network
 from affuse.training.schedules import learning_rate_factor
 
-__all__ = ["MIXABLE", "Batches", "Classification", "Data", "Part"]
+__all__ = ["MIXABLE", "Batches", "Classification", "Data", "Split"]
 
 MIXABLE = ("waveform", "images", "clips")
 """Readers for which a blend of two samples is still one."""
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Samples of one part, ready for a network.
+class Split:
+    """Samples of one split, ready for a network.
 
     ``targets`` (n, k) are shares that sum to 1; ``action_units`` (n, u), NaN where unknown, are for networks that tell
     those as well.
@@ -44,32 +44,32 @@ class Part:
 
 
 class Batches:
-    """Batches of a part: ``{"inputs", "targets"}`` of tensors.
+    """Batches of a split: ``{"inputs", "targets"}`` of tensors.
 
     Parameters
     ----------
-    part: the samples. config: size, seed, mixup and, for "sampler", that rare labels are drawn more often.
+    split: the samples. config: size, seed, mixup and, for "sampler", that rare labels are drawn more often.
     epoch: asked at the start of every pass over what is learned from; None gives the rows as they are, in order.
     rank, world: with several devices each takes every world-th batch.
     """
 
     def __init__(
         self,
-        part: Part,
+        split: Split,
         config: TrainingConfig,
         epoch: Callable[[], int] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.part, self.config, self.epoch, self.rank, self.world = part, config, epoch, rank, world
+        self.split, self.config, self.epoch, self.rank, self.world = split, config, epoch, rank, world
         assert config.batch_size is not None
-        self.size = min(config.batch_size, len(part))
+        self.size = min(config.batch_size, len(split))
 
     def __len__(self) -> int:
         if self.epoch is None:
-            return -(-len(self.part) // self.size)
+            return -(-len(self.split) // self.size)
         # The last, smaller batch is left out: batch norm and contrast need company.
-        return max(1, len(self.part) // self.size // self.world)
+        return max(1, len(self.split) // self.size // self.world)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if self.epoch is None:
@@ -84,48 +84,48 @@ class Batches:
             yield self._mixed(order[start : start + self.size], draw)
 
     def _in_order(self) -> Iterator[dict[str, Any]]:
-        for rows in np.array_split(np.arange(len(self.part)), len(self)):
-            yield {"inputs": self.part.inputs.plain(rows), "targets": self._targets(rows)}
+        for rows in np.array_split(np.arange(len(self.split)), len(self)):
+            yield {"inputs": self.split.inputs.plain(rows), "targets": self._targets(rows)}
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         if self.config.imbalance != "sampler":
-            return rng.permutation(len(self.part))
-        weights = self.part.targets @ class_weights(self.part.targets.sum(axis=0))
-        return rng.choice(len(self.part), len(self.part), p=weights / weights.sum())
+            return rng.permutation(len(self.split))
+        weights = self.split.targets @ class_weights(self.split.targets.sum(axis=0))
+        return rng.choice(len(self.split), len(self.split), p=weights / weights.sum())
 
     def _mixed(self, rows: np.ndarray, draw: Draw) -> dict[str, Any]:
-        inputs, targets = self.part.inputs.learning(rows, draw), self._targets(rows)
+        inputs, targets = self.split.inputs.learning(rows, draw), self._targets(rows)
         if self.config.mixup:
             (name,) = inputs
             inputs[name], targets = mixup(inputs[name], targets, self.config.mixup, draw.generator)
         batch = {"inputs": inputs, "targets": targets}
-        if self.part.action_units is not None:
-            batch["action_units"] = torch.from_numpy(self.part.action_units[rows].astype(np.float32))
+        if self.split.action_units is not None:
+            batch["action_units"] = torch.from_numpy(self.split.action_units[rows].astype(np.float32))
         return batch
 
     def _targets(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.part.targets[rows].astype(np.float32))
+        return torch.from_numpy(self.split.targets[rows].astype(np.float32))
 
 
 class Data(LightningDataModule):
-    """What is learned from, and what early stopping looks at (``choose``; None where nothing does)."""
+    """What is learned from, and what early stopping looks at (None where nothing does)."""
 
-    def __init__(self, fit: Part, choose: Part | None, config: TrainingConfig) -> None:
+    def __init__(self, train: Split, held_out: Split | None, config: TrainingConfig) -> None:
         super().__init__()
-        self.fit_part, self.choose, self.config = fit, choose, config
+        self.train_split, self.held_out, self.config = train, held_out, config
 
     def train_dataloader(self) -> Batches:
         """Batches of this process, drawn from the seed of the epoch."""
         trainer = self.trainer
         assert trainer is not None
         return Batches(
-            self.fit_part, self.config, lambda: trainer.current_epoch, trainer.global_rank, trainer.world_size
+            self.train_split, self.config, lambda: trainer.current_epoch, trainer.global_rank, trainer.world_size
         )
 
     def val_dataloader(self) -> Batches:
         """Batches in order; every process sees all of them."""
-        assert self.choose is not None
-        return Batches(self.choose, self.config)
+        assert self.held_out is not None
+        return Batches(self.held_out, self.config)
 
 
 class Classification(LightningModule):
@@ -147,7 +147,7 @@ class Classification(LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.config, self.spectrum = network, config, spectrum
-        if spectrum is not None and not hasattr(network, "classify"):
+        if spectrum is not None and not network.has_spectrum:
             raise ConfigError("augmentation.spectrum is for networks over log-mel; leave it out for this one")
         self.register_buffer("weights", None if weights is None else torch.from_numpy(weights).float(), False)
         self._hits: list[tuple[Tensor, Tensor]] = []
@@ -167,8 +167,7 @@ class Classification(LightningModule):
             output.logits, batch["targets"], weight=self.weights, label_smoothing=self.config.label_smoothing
         )
         if "action_units" in batch:
-            unknown = torch.full_like(batch["targets"][:, 0], -100).long()  # leaves the loss of the action units alone
-            loss = loss + self.network.loss(output, unknown, batch["action_units"])
+            loss = loss + self.network.auxiliary_loss(output, batch["action_units"])
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["targets"]), sync_dist=True)
         return loss
 

@@ -206,13 +206,16 @@ def _card_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Data"
     yield ""
-    yield "| part | rows | speakers or groups | " + " | ".join(facts["labels"]) + " |"
+    yield "| split | rows | speakers or groups | " + " | ".join(facts["labels"]) + " |"
     yield "|---" * (3 + len(facts["labels"])) + "|"
-    for name, part in data["parts"].items():
-        counts = " | ".join(str(part["labels"][label]) for label in facts["labels"])
-        yield f"| {name} | {part['rows']} | {part['groups']} | {counts} |"
+    for name, split in data["splits"].items():
+        counts = " | ".join(str(split["labels"][label]) for label in facts["labels"])
+        yield f"| {name} | {split['rows']} | {split['groups']} | {counts} |"
     yield ""
-    yield "*fit* is learned from; *choose* stops training and sets the temperature; the others only report."
+    yield (
+        "*train* is learned from; *held_out*, set aside from it, stops training and sets the temperature; the others "
+        "only report."
+    )
     yield from (f"- {note}" for note in data["notes"])
     yield ""
     yield "## Network"

@@ -34,11 +34,11 @@ from affuse import loop, weights
 from affuse.data import own as training_data
 from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.files import replacing
-from affuse.packages import BundleDescription, write_bundle
+from affuse.fusion.temperature import fit_temperature
+from affuse.packages import PackageDescription, write_package
 from affuse.training import record
 from affuse.training.batching import class_weights
 from affuse.training.cards import write_held_out
-from affuse.training.common import fit_temperature
 from affuse.training.config import TrainConfig, read_config, resolve, write_config
 from affuse.training.inputs import Store, tracked
 from affuse.training.module import Classification, Data
@@ -46,9 +46,9 @@ from affuse.training.networks.base import Network
 from affuse.training.networks.export import export
 from affuse.training.progress import Curves, Progress
 from affuse.training.seeds import threads
-from affuse.training.task import Section, Task, fingerprint, prepare
+from affuse.training.task import LabelledSplit, Task, fingerprint, prepare
 
-__all__ = ["CONFIG", "Learned", "Run", "learn", "measured", "plan_of", "resume", "train"]
+__all__ = ["CONFIG", "Run", "TrainedNetwork", "learn", "measured", "plan_of", "resume", "train"]
 
 CONFIG, _FACTS, _CHECKPOINTS, _BUNDLE, _DECODED = "config.toml", "run.json", "checkpoints", "bundle", "decoded"
 _PREDICTIONS = "predictions"
@@ -65,7 +65,7 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class TrainedNetwork:
     """A trained network: whose epoch it is of (counted from 0), the best monitored value, and the curves."""
 
     network: Network
@@ -119,17 +119,17 @@ def _go(config: TrainConfig, data: training_data.TrainingData, folder: Path) -> 
         return _finish(task, learned, folder, started)
 
 
-def learn(task: Task, plan: loop.LoopConfig, curves: Path, callbacks: Sequence[Callback] = ()) -> Learned:
+def learn(task: Task, plan: loop.LoopConfig, curves: Path, callbacks: Sequence[Callback] = ()) -> TrainedNetwork:
     """Train the network of ``task`` in place, by the loop of affuse."""
     config = task.config.training
     followed = Curves(curves)
-    rarity = class_weights(task.fit.part.targets.sum(axis=0)) if config.imbalance == "weights" else None
+    rarity = class_weights(task.train.split.targets.sum(axis=0)) if config.imbalance == "weights" else None
     module = Classification(task.network, config, rarity, task.augmentation.spectrum)
     plan = dataclasses.replace(plan, trainer={**plan.trainer, "callbacks": [followed, *callbacks]})
     mode: loop.Mode = "min" if config.monitor == "val_loss" else "max"
-    kept = loop.fit(module, Data(task.fit.part, task.choose.part, config), plan, config.monitor, mode)
+    kept = loop.fit(module, Data(task.train.split, task.held_out.split, config), plan, config.monitor, mode)
     assert kept is not None
-    return Learned(task.network, kept.epoch, kept.best, followed)
+    return TrainedNetwork(task.network, kept.epoch, kept.best, followed)
 
 
 def plan_of(config: TrainConfig) -> loop.LoopConfig:
@@ -154,13 +154,13 @@ def plan_of(config: TrainConfig) -> loop.LoopConfig:
     )
 
 
-def measured(bundle: Path, section: Section, title: str) -> np.ndarray:
+def measured(bundle: Path, section: LabelledSplit, title: str) -> np.ndarray:
     """Probabilities (n, k) of the exported network on samples in full length, one by one, as an expert reads them."""
     session = weights.session(bundle / "model.onnx")
     names = {entry.name for entry in session.get_inputs()}
     rows = []
     for row in tracked(range(len(section)), title):
-        inputs = {k: v.numpy() for k, v in section.part.inputs.whole(row).items() if k in names}
+        inputs = {k: v.numpy() for k, v in section.split.inputs.whole(row).items() if k in names}
         rows.append(session.run(["probabilities"], inputs)[0][0])
     return np.array(rows, dtype=float)
 
@@ -188,19 +188,19 @@ def _store(folder: Path) -> Iterator[Store]:
         shutil.rmtree(folder / _DECODED if _leads() else place, ignore_errors=True)
 
 
-def _finish(task: Task, learned: Learned, folder: Path, started: float) -> Run:
+def _finish(task: Task, learned: TrainedNetwork, folder: Path, started: float) -> Run:
     """Calibrate, export, measure and write down."""
-    logits = _logits(learned.network, task.choose)
-    temperature = fit_temperature(logits, task.choose.targets)
+    logits = _logits(learned.network, task.held_out)
+    temperature = fit_temperature(logits, task.held_out.targets)
     model = folder / "model.onnx"
     export(learned.network, model, temperature)
-    bundle = write_bundle(folder / _BUNDLE, _description(task, {}), _files(task, model, ""))
+    bundle = write_package(folder / _BUNDLE, _description(task, {}), _files(task, model, ""))
     model.unlink()
-    P = measured(bundle, task.choose, "checking the export")
+    P = measured(bundle, task.held_out, "checking the export")
     difference = _check_parity(P, softmax(logits / temperature, axis=1))
-    write_held_out(folder / "held_out.npz", probabilities=P, targets=task.choose.targets, groups=task.choose.groups)
+    write_held_out(folder / "held_out.npz", probabilities=P, targets=task.held_out.targets, groups=task.held_out.groups)
     answers = {split: measured(bundle, part, f"measuring {split}") for split, part in task.reports.items()}
-    for split, part, own in (("held_out", task.choose, P), *((s, task.reports[s], a) for s, a in answers.items())):
+    for split, part, own in (("held_out", task.held_out, P), *((s, task.reports[s], a) for s, a in answers.items())):
         place = folder / _PREDICTIONS / split / f"{task.network.modality}.csv"
         record.write_predictions(place, part.samples, own, task.labels.labels, part.targets, part.groups)
     reports = {
@@ -215,15 +215,15 @@ def _finish(task: Task, learned: Learned, folder: Path, started: float) -> Run:
         split: {key: report[key] for key in ("n", "accuracy", "accuracy_95", "uar", "macro_f1", "ece")}
         for split, report in reports.items()
     }
-    write_bundle(bundle, _description(task, figures), _files(task, bundle / "model.onnx", card))
+    write_package(bundle, _description(task, figures), _files(task, bundle / "model.onnx", card))
     _write_facts(folder, facts)
     return Run(folder, bundle, facts)
 
 
 @torch.no_grad()
-def _logits(network: Network, section: Section) -> np.ndarray:
+def _logits(network: Network, section: LabelledSplit) -> np.ndarray:
     network.eval()
-    rows = [network(**section.part.inputs.whole(row)).logits[0] for row in range(len(section))]
+    rows = [network(**section.split.inputs.whole(row)).logits[0] for row in range(len(section))]
     return torch.stack(rows).double().numpy()
 
 
@@ -247,21 +247,21 @@ def _licence(task: Task) -> str:
 
 def _prior(task: Task) -> tuple[float, ...]:
     """Label frequencies that the answers assume: those of what was learned from, as it was weighted."""
-    targets = task.fit.part.targets
+    targets = task.train.split.targets
     shares = targets.mean(axis=0)
     if task.config.training.imbalance != "none":
         shares = shares * class_weights(targets.sum(axis=0))
     return tuple((shares / shares.sum()).tolist())
 
 
-def _description(task: Task, figures: Mapping[str, Any]) -> BundleDescription:
+def _description(task: Task, figures: Mapping[str, Any]) -> PackageDescription:
     network = task.network
     joint = network.reads == "blocks"
     blocks = [(n, network.encoders[n]) for n in network.encoders] if joint else [(network.reads, network)]
     inputs = {reader.reads: _input_of(task, reader) for _, reader in blocks}
     if joint and network.columns:
         inputs["columns"] = {"names": list(task.data.column_names)}
-    return BundleDescription(
+    return PackageDescription(
         name=_name(task),
         modality=network.modality,
         labels=task.labels,
@@ -294,13 +294,13 @@ def _files(task: Task, model: Path, card: str) -> dict[str, Path | bytes]:
 
 def _facts(
     task: Task,
-    learned: Learned,
+    learned: TrainedNetwork,
     temperature: float,
     difference: float,
     reports: Mapping[str, Any],
     started: float,
 ) -> dict[str, Any]:
-    sections = {"fit": task.fit, "choose": task.choose, **task.reports}
+    splits = {"train": task.train, "held_out": task.held_out, **task.reports}
     return {
         "state": "done",
         "name": _name(task),
@@ -310,7 +310,7 @@ def _facts(
         "data": {
             "name": task.data.name,
             "fingerprint": fingerprint(task.data),
-            "parts": {name: _counts(section, task.labels.labels) for name, section in sections.items()},
+            "splits": {name: _counts(split, task.labels.labels) for name, split in splits.items()},
             "notes": list(task.notes),
         },
         "network": {"name": task.config.network.name, "parameters": task.network.count_parameters()},
@@ -327,7 +327,7 @@ def _facts(
     }
 
 
-def _counts(section: Section, labels: Sequence[str]) -> dict[str, Any]:
+def _counts(section: LabelledSplit, labels: Sequence[str]) -> dict[str, Any]:
     counts = np.bincount(section.targets, minlength=len(labels))
     return {
         "rows": len(section),
@@ -336,7 +336,9 @@ def _counts(section: Section, labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _write_pictures(folder: Path, learned: Learned, facts: Mapping[str, Any], reports: Mapping[str, Any]) -> None:
+def _write_pictures(
+    folder: Path, learned: TrainedNetwork, facts: Mapping[str, Any], reports: Mapping[str, Any]
+) -> None:
     learned.curves.write()
     if not reports:
         return

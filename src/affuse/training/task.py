@@ -21,22 +21,23 @@ from affuse.media import Recording
 from affuse.training import networks
 from affuse.training.config import TrainConfig
 from affuse.training.inputs import Augmentation, Blocks, Clips, Inputs, Pictures, Store, Texts, Waveforms
-from affuse.training.module import MIXABLE, Part
+from affuse.training.module import MIXABLE, Split
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
+from affuse.training.networks.catalogue import entry
 
-__all__ = ["Section", "Task", "fingerprint", "prepare"]
+__all__ = ["LabelledSplit", "Task", "fingerprint", "prepare"]
 
 _BLOCKS = {"waveform": "crnn", "images": "small-face", "tokens": "text-cnn"}
 """Encoders of a joint network by what they read, where none are named."""
 
 
 @dataclass(frozen=True, eq=False)
-class Section:
-    """Labelled samples that serve one end: ``part`` feeds the network, ``groups`` (n,) are speakers."""
+class LabelledSplit:
+    """Labelled samples of one split: ``split`` feeds the network, ``groups`` (n,) are speakers."""
 
     samples: tuple[Sample, ...]
-    part: Part
+    split: Split
     targets: np.ndarray
     groups: np.ndarray
 
@@ -51,17 +52,17 @@ class Task:
     Parameters
     ----------
     config: with everything filled in. data: as read. labels: what is told apart. network: untrained.
-    fit, choose: parts of train to learn from and to stop and calibrate by. reports: "dev" and "test", as far as they
-    are there, which only report. tokenizer: of networks over tokens. augmentation: of what is learned from.
-    notes: sentences about how the parts were made.
+    train: what is learned from. held_out: rows of other speakers, set aside from train, which stop training and set the
+    temperature. reports: "dev" and "test", as far as they are there, which only report. tokenizer: of networks over
+    tokens. augmentation: of what is learned from. notes: sentences about how the splits were made.
     """
 
     config: TrainConfig
     data: TrainingData
     network: Network
-    fit: Section
-    choose: Section
-    reports: Mapping[str, Section]
+    train: LabelledSplit
+    held_out: LabelledSplit
+    reports: Mapping[str, LabelledSplit]
     tokenizer: Tokenizer | None
     augmentation: Augmentation
     notes: tuple[str, ...]
@@ -78,14 +79,14 @@ def prepare(config: TrainConfig, data: TrainingData, store: Store) -> Task:
     Raises ConfigError and DataError where network, options and data do not fit together.
     """
     augmentation = Augmentation.of(config.augmentation)
-    learned = [sample for sample in data.part("train") if sample.label is not None]
+    learned = [sample for sample in data.split("train") if sample.label is not None]
     reports = {
-        split: rows for split in ("dev", "test") if (rows := [s for s in data.part(split) if s.label is not None])
+        split: rows for split in ("dev", "test") if (rows := [s for s in data.split(split) if s.label is not None])
     }
-    fit, choose, notes = _divided(learned, config)
+    train, held_out, notes = _divided(learned, config)
     joint = config.network.name == "concat"
     blocks = _blocks_of(learned) if joint else ()
-    tokenizer = _tokenizer(config, fit, blocks)
+    tokenizer = _tokenizer(config, train, blocks)
     network = _network(config, data, blocks, tokenizer)
     tokenizer = _pretrained_tokenizer(config, network) or tokenizer
     _check_reader(config, network)
@@ -95,14 +96,14 @@ def prepare(config: TrainConfig, data: TrainingData, store: Store) -> Task:
         config=config,
         data=data,
         network=network,
-        fit=make.section(fit, augmentation),
-        choose=make.section(choose, quiet),
-        reports={split: make.section(rows, quiet) for split, rows in reports.items()},
+        train=make.split(train, augmentation),
+        held_out=make.split(held_out, quiet),
+        reports={split: make.split(rows, quiet) for split, rows in reports.items()},
         tokenizer=tokenizer,
         augmentation=augmentation,
         notes=(*data.notes, *notes),
     )
-    if joint and (columns := make.columns(fit)) is not None:
+    if joint and (columns := make.columns(train)) is not None:
         network.fit_columns(torch.from_numpy(columns).float())
     return task
 
@@ -120,9 +121,9 @@ def fingerprint(data: TrainingData) -> str:
 
 
 def _divided(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sample], list[Sample], tuple[str, ...]]:
-    """Rows to learn from and to choose by, of other speakers where there are several."""
+    """Rows to learn from and rows to hold out, of other speakers where there are several."""
     targets = np.array([s.label for s in samples])
-    share, seed = config.data.choose, config.training.seed
+    share, seed = config.data.held_out, config.training.seed
     chosen = set_aside(targets, [s.speaker for s in samples], share, seed)
     notes: tuple[str, ...] = ()
     if not chosen.any():
@@ -130,8 +131,8 @@ def _divided(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sampl
         notes = ("all rows to learn from are of one speaker, who also decides when training stops",)
     if not chosen.any() or chosen.all():
         raise DataError(f"{len(samples)} rows are too few to learn from and to set some of them aside")
-    fit = [s for s, away in zip(samples, chosen, strict=True) if not away]
-    return fit, [s for s, away in zip(samples, chosen, strict=True) if away], notes
+    kept = [s for s, away in zip(samples, chosen, strict=True) if not away]
+    return kept, [s for s, away in zip(samples, chosen, strict=True) if away], notes
 
 
 def _blocks_of(samples: Sequence[Sample]) -> tuple[str, ...]:
@@ -158,25 +159,24 @@ def _held(sample: Sample) -> tuple[str, ...]:
     return tuple(held)
 
 
-def _tokenizer(config: TrainConfig, fit: Sequence[Sample], blocks: Sequence[str]) -> Tokenizer | None:
+def _tokenizer(config: TrainConfig, train: Sequence[Sample], blocks: Sequence[str]) -> Tokenizer | None:
     """The tokenizer that is named, or one trained on the texts to learn from; None where no network reads tokens."""
     name = str(config.network.name)
     networks.find(name)
-    if networks.NETWORKS[name].reads != "tokens" and "tokens" not in blocks:
+    if entry(name).reads != "tokens" and "tokens" not in blocks:
         return None
     if config.network.tokenizer is not None:
         return tokenizers.load(config.network.tokenizer, config.network.max_tokens)
     if "pretrained" in networks.options(name):
         return None  # its own comes with its weights
-    texts = (s.text for s in fit if s.text)
+    texts = (s.text for s in train if s.text)
     return tokenizers.train(texts, config.network.vocabulary, config.network.max_tokens)
 
 
 def _pretrained_tokenizer(config: TrainConfig, network: Network) -> Tokenizer | None:
-    folder = getattr(network, "folder", None)
-    if folder is None or network.reads != "tokens" or config.network.tokenizer is not None:
+    if network.folder is None or network.reads != "tokens" or config.network.tokenizer is not None:
         return None
-    return tokenizers.load(folder, config.network.max_tokens)
+    return tokenizers.load(network.folder, config.network.max_tokens)
 
 
 def _network(config: TrainConfig, data: TrainingData, blocks: Sequence[str], tokenizer: Tokenizer | None) -> Network:
@@ -237,13 +237,13 @@ def _check_reader(config: TrainConfig, network: Network) -> None:
             f"the network {config.network.name!r} reads {network.reads}, which affuse train does not cut out of "
             "recordings; train it from Python, or choose another one"
         )
-    if config.training.mixup and (network.reads not in MIXABLE or hasattr(network, "loss")):
+    if config.training.mixup and (network.reads not in MIXABLE or network.n_action_units):
         raise ConfigError("training.mixup is for networks over sound or pictures alone; set it to 0 for this one")
 
 
 @dataclass(frozen=True, eq=False)
 class _Maker:
-    """Makes sections: decoded inputs for the network, targets and groups."""
+    """Makes splits: decoded inputs for the network, targets and groups."""
 
     config: TrainConfig
     data: TrainingData
@@ -251,17 +251,17 @@ class _Maker:
     tokenizer: Tokenizer | None
     store: Store
 
-    def section(self, samples: Sequence[Sample], augmentation: Augmentation) -> Section:
+    def split(self, samples: Sequence[Sample], augmentation: Augmentation) -> LabelledSplit:
         """Inputs, targets and groups of some samples."""
         targets = np.array([s.label for s in samples])
         shares = np.eye(len(self.data.labels))[targets]
         for row, sample in zip(shares, samples, strict=True):
             if sample.distribution is not None:
                 row[:] = sample.distribution
-        units = self.columns(samples) if hasattr(self.network, "loss") else None
-        part = Part(self._inputs(self.network, samples, augmentation), shares, units)
+        units = self.columns(samples) if self.network.n_action_units else None
+        split = Split(self._inputs(self.network, samples, augmentation), shares, units)
         groups = np.array([s.speaker or f"\0{i}" for i, s in enumerate(samples)])
-        return Section(tuple(samples), part, targets, groups)
+        return LabelledSplit(tuple(samples), split, targets, groups)
 
     def columns(self, samples: Sequence[Sample]) -> np.ndarray | None:
         """Numbers (n, d) that came with the samples, NaN where a sample has none."""
@@ -282,7 +282,8 @@ class _Maker:
         size, channels = network.picture
         if network.reads == "images":
             return Pictures(self.store.pictures(samples, size, channels), augmentation.picture)
-        return Clips(self.store.clips(samples, network.example()["clips"].shape[2], size), augmentation.picture)
+        assert network.frames is not None
+        return Clips(self.store.clips(samples, network.frames, size), augmentation.picture)
 
     def _blocks(self, network: Network, samples: Sequence[Sample], augmentation: Augmentation) -> Inputs:
         held = [_held(sample) for sample in samples]

@@ -120,6 +120,7 @@ def views_of(
         size, channels = network.picture
         if network.reads == "images":
             return Pictures(store.pictures(samples, size, channels), framed)
+        assert network.frames is not None
         return Clips(store.clips(samples, network.frames, size), framed)
     raise ConfigError(f"networks over {network.reads} are not pre-trained; pre-train what they are made of")
 
@@ -245,7 +246,7 @@ def pretrain_from(config: TrainConfig, out: Path, options: PretrainOptions) -> N
     """
     reading = replace(config.data.reading, unlabelled="keep")
     data = read(config.data.source, config.data.modality, reading)
-    samples = data.part("train")
+    samples = data.split("train")
     name, chosen = str(config.network.name), dict(config.network.options)
     tokenizer = None
     if "vocab_size" in networks.options(name):
@@ -254,7 +255,9 @@ def pretrain_from(config: TrainConfig, out: Path, options: PretrainOptions) -> N
     torch.manual_seed(options.seed)
     network = networks.make(name, max(2, len(data.labels)), **chosen)
     if network.reads == "tokens" and tokenizer is None:
-        tokenizer = tokenizers.load(config.network.tokenizer or network.folder, config.network.max_tokens)
+        place = config.network.tokenizer or network.folder
+        assert place is not None  # a network over tokens has a vocabulary or comes with a tokenizer
+        tokenizer = tokenizers.load(place, config.network.max_tokens)
     with TemporaryDirectory() as folder:
         inputs = views_of(network, Store(Path(folder)), samples, config.data.seconds, tokenizer)
         plan = LoopConfig(options.epochs, accelerator=config.device.accelerator, precision=config.device.precision)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affuse.errors import ConfigError
 from affuse.fusion.networks.parts import by_modality
@@ -48,6 +47,7 @@ class MultiTask(Network):
             raise ConfigError(f"alpha must be at least 0; got {alpha}")
         self.modality, self.reads, self.picture = network.modality, network.reads, network.picture
         self.n_labels, self.embedding_width, self.alpha = network.n_labels, network.embedding_width, alpha
+        self.n_action_units, self.frames = n_action_units, network.frames
         self.network = network
         self.head = nn.Linear(network.embedding_width, n_action_units)
 
@@ -56,17 +56,11 @@ class MultiTask(Network):
         logits, embedding = self.network(**inputs)[:2]
         return MultiTaskOutput(logits, embedding, self.head(embedding))
 
-    def loss(self, output: MultiTaskOutput, targets: Tensor, action_units: Tensor) -> Tensor:
-        """``CE(logits, targets) + alpha · MSE``, the mean over those ``action_units`` (n, u) that are not NaN.
-
-        ``targets`` are columns (n,), -100 where unknown, or shares (n, k).
-        """
+    def auxiliary_loss(self, output: Any, action_units: Tensor) -> Tensor:
+        """``alpha`` · MSE: the mean over those ``action_units`` (n, u) that are not NaN."""
         known = ~torch.isnan(action_units)
         gaps = torch.where(known, output.action_units - torch.nan_to_num(action_units), 0.0)
-        squared = (gaps**2).sum() / known.sum().clamp(min=1)
-        if targets.ndim == 1 and not (targets >= 0).any():
-            return self.alpha * squared + output.logits.sum() * 0
-        return F.cross_entropy(output.logits, targets) + self.alpha * squared
+        return self.alpha * (gaps**2).sum() / known.sum().clamp(min=1)
 
     def example(self) -> dict[str, Tensor]:
         """That of the inner network."""

@@ -163,24 +163,29 @@ class Transformer(_TextNetwork):
             self.encoder.requires_grad_(False)
         self.n_labels, self.embedding_width = n_labels, self.encoder.config.hidden_size
         self.vocab_size = self.encoder.config.vocab_size
-        if tuning == "lora":
+        self.has_additions = tuning == "lora"
+        if self.has_additions:
             self.encoder = _with_lora(self.encoder, rank, scale)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.embedding_width, n_labels)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Output:
         """Answer to token ids and mask (n, t)."""
-        states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = self.token_states(ids, mask)
         weights = mask.unsqueeze(2).to(states.dtype)
         embedding = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         return Output(self.head(self.dropout(embedding)), embedding)
 
+    def token_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The encoder's last states (n, t, d)."""
+        return self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+
     def merged(self) -> Network:
         """A copy with the low-rank additions in the weights they add to; itself where there are none."""
-        if not hasattr(self.encoder, "merge_and_unload"):
+        if not self.has_additions:
             return self
         plain = copy.deepcopy(self)
-        plain.encoder = plain.encoder.merge_and_unload()
+        plain.encoder, plain.has_additions = plain.encoder.merge_and_unload(), False
         return plain
 
 

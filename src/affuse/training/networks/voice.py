@@ -42,6 +42,7 @@ class CRNN(Network):
     """
 
     modality, reads = "voice", "waveform"
+    has_spectrum = True
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class CRNN(Network):
         self.pool = AttentiveStatistics(2 * hidden)
         self.head = nn.Linear(4 * hidden, n_labels)
 
-    def features(self, waveform: Tensor) -> Tensor:
+    def features(self, waveform: Tensor) -> Tensor:  # type: ignore[override]
         """Normalised log-mel (n, frames, n_mels) of waveforms (n, samples) at 16 kHz; 100 frames a second."""
         return normalise(self.bands(self.spectrum(waveform)))
 
