@@ -74,7 +74,7 @@ def labels_of(data: TrainingData) -> dict[str, str]:
 
 
 def counts(data: TrainingData) -> dict[str, int]:
-    return {split: len(data.part(split)) for split in ("train", "dev", "test")}
+    return {split: len(data.split(split)) for split in ("train", "dev", "test")}
 
 
 def refusal(source: str | Path, modality: str, options: DataOptions | None = None) -> str:
@@ -130,7 +130,7 @@ def test_subfolders_name_labels_and_speakers_stay_whole(tmp_path: Path) -> None:
     assert labels_of(data)["s1_a.wav"] in data.labels.labels
     assert counts(data) == {"train": 16, "dev": 4, "test": 0}
     assert {s.speaker for s in data.samples} == {"s1", "s2", "s3", "s4", "s5"}
-    assert len({s.speaker for s in data.part("dev")}) == 1
+    assert len({s.speaker for s in data.split("dev")}) == 1
     assert all("angry" in str(s.path) for s in data.samples if s.label == 0)
     assert any("angry as anger" in note for note in data.notes)
 
@@ -152,7 +152,7 @@ def test_a_word_within_a_folder_name_is_a_label_and_other_folders_are_speakers(t
     ]
     data = read(voices(tmp_path, names), "voice")
     assert data.labels.labels == ("fear", "sadness")
-    assert {s.speaker for s in data.part("dev")} < {"anna", "ben", "cem", "dora", "eva"}
+    assert {s.speaker for s in data.split("dev")} < {"anna", "ben", "cem", "dora", "eva"}
     assert any("5 folders were taken for speakers" in note for note in data.notes)
 
 
@@ -165,13 +165,13 @@ def test_folders_that_are_no_emotions_are_labels_of_their_own(tmp_path: Path) ->
     assert any("no speakers are known" in note for note in data.notes)
 
 
-def test_split_folders_are_kept_and_valid_is_taken_from_train_where_it_is_missing(tmp_path: Path) -> None:
+def test_split_folders_are_kept_and_dev_is_taken_from_train_where_it_is_missing(tmp_path: Path) -> None:
     for split, n in (("train", 10), ("test", 4)):
         for i in range(n):
             write_png(tmp_path / split / ("happy" if i % 2 else "sad") / f"{split}{i}.png", seed=i + 100 * len(split))
     data = read(tmp_path, "face")
     assert counts(data) == {"train": 8, "dev": 2, "test": 4}
-    assert all("test" in str(s.path) for s in data.part("test"))
+    assert all("test" in str(s.path) for s in data.split("test"))
     assert data.labels.labels == ("happiness", "sadness")
 
 
@@ -218,7 +218,7 @@ def test_a_table_of_moments(tmp_path: Path) -> None:
     assert (first.where, first.start, first.end, first.speaker) == ("data.csv, row 1", 0.0, 1.0, "000")
     assert data.labels.labels[first.label or 0] == "anger"
     assert counts(data) == {"train": 4, "dev": 2, "test": 0} or counts(data) == {"train": 5, "dev": 1, "test": 0}
-    assert not {s.speaker for s in data.part("train")} & {s.speaker for s in data.part("dev")}
+    assert not {s.speaker for s in data.split("train")} & {s.speaker for s in data.split("dev")}
 
 
 def test_moments_of_one_recording_stay_together_where_no_speaker_is_stated(tmp_path: Path) -> None:
@@ -227,10 +227,10 @@ def test_moments_of_one_recording_stay_together_where_no_speaker_is_stated(tmp_p
     rows = [[f"{i}.wav", s, s + 1, "sad" if s % 2 else "happy"] for i in range(4) for s in range(4)]
     data = read(write_table(tmp_path / "d.csv", "path start end label", rows), "voice")
     assert counts(data) == {"train": 12, "dev": 4, "test": 0}
-    assert not {s.path for s in data.part("train")} & {s.path for s in data.part("dev")}
+    assert not {s.path for s in data.split("train")} & {s.path for s in data.split("dev")}
     stated = [[*row, "dev" if row[1] == 3 else "train"] for row in rows]
     data = read(write_table(tmp_path / "d.csv", "path start end label split", stated), "voice")
-    assert {s.start for s in data.part("dev")} == {3.0}
+    assert {s.start for s in data.split("dev")} == {3.0}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
@@ -299,7 +299,7 @@ def test_tables_named_by_split(tmp_path: Path) -> None:
         )
     data = read(tmp_path, "text")
     assert counts(data) == {"train": 5, "dev": 2, "test": 2}
-    assert {s.where for s in data.part("dev")} == {"dev.csv, row 1", "dev.csv, row 2"}
+    assert {s.where for s in data.split("dev")} == {"dev.csv, row 1", "dev.csv, row 2"}
 
 
 def test_labels_that_are_numbers_keep_their_order(tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_all_bad_rows_of_a_table_are_listed_or_skipped(tmp_path: Path) -> None:
         "the path is missing",
         "the label is missing",
         "unknown label 'hapy'; did you mean 'happy'?",
-        "the row starts at 0.9 s and ends at 0.1 s",
+        "it starts at 0.9 s and ends at 0.1 s",
         "0.wav lasts 1.00 s; the row goes to 7.50 s",
         "start must be seconds, such as 12.5; got 'soon'",
         "start must be 0 s or later; got -1",
@@ -421,13 +421,13 @@ def test_one_label_only_and_a_label_with_one_row(tmp_path: Path) -> None:
     assert refusal(table, "text") == "d: the label 'happiness' has too few rows in train (1); at least 2 are needed"
 
 
-def test_the_same_sound_in_train_and_valid_is_a_leak(tmp_path: Path) -> None:
+def test_the_same_sound_in_train_and_dev_is_a_leak(tmp_path: Path) -> None:
     voices(tmp_path, [f"{i}.wav" for i in range(8)])
     (tmp_path / "copy.wav").write_bytes((tmp_path / "0.wav").read_bytes())
     rows = [[f"{i}.wav", "sad" if i % 2 else "happy", "train" if i < 6 else "dev"] for i in range(8)]
     table = write_table(tmp_path / "d.csv", "path label split", [*rows, ["copy.wav", "happy", "dev"]])
     assert "d.csv, row 1: the same content stands in dev (d.csv, row 9)" in refusal(table, "voice")
-    assert len(read(table, "voice", DataOptions(bad_rows="skip")).part("dev")) == 3
+    assert len(read(table, "voice", DataOptions(bad_rows="skip")).split("dev")) == 3
 
 
 def test_copies_of_long_texts_leave_train_and_short_ones_stay(tmp_path: Path) -> None:
@@ -487,21 +487,21 @@ def test_splits_cover_all_rows_and_never_share_a_speaker(
 ) -> None:
     targets = np.array([target for target, _ in rows])
     speakers = [None if speaker is None else str(speaker) for _, speaker in rows]
-    valid = set_aside(targets, speakers, share, seed)
-    assert valid.shape == (len(rows),)
-    heard = {s for s, v in zip(speakers, valid, strict=True) if v and s is not None}
-    assert not heard & {s for s, v in zip(speakers, valid, strict=True) if not v}
+    dev = set_aside(targets, speakers, share, seed)
+    assert dev.shape == (len(rows),)
+    heard = {s for s, v in zip(speakers, dev, strict=True) if v and s is not None}
+    assert not heard & {s for s, v in zip(speakers, dev, strict=True) if not v}
     alone = len(set(speakers)) == 1 and speakers[0] is not None
-    assert valid.any() != alone
-    assert not valid.all()
-    assert np.array_equal(valid, set_aside(targets, speakers, share, seed))
+    assert dev.any() != alone
+    assert not dev.all()
+    assert np.array_equal(dev, set_aside(targets, speakers, share, seed))
 
 
-def test_the_valid_part_has_the_labels_of_the_whole() -> None:
+def test_the_dev_split_has_the_labels_of_the_whole() -> None:
     targets = np.repeat([0, 1, 2], [60, 30, 10])
     speakers = [str(i % 10) for i in range(100)]
-    valid = set_aside(targets, speakers, 0.2, 0)
-    assert np.bincount(targets[valid]).tolist() == [12, 6, 2]
+    dev = set_aside(targets, speakers, 0.2, 0)
+    assert np.bincount(targets[dev]).tolist() == [12, 6, 2]
 
 
 def test_one_speaker_is_split_by_row_with_a_warning(tmp_path: Path) -> None:
@@ -515,8 +515,8 @@ def test_unlabelled_rows_go_with_their_speaker(tmp_path: Path) -> None:
     rows = [[text, ["sad", "happy", ""][i % 3], f"p{i // 6}"] for i, text in enumerate(sentences(30))]
     data = read(write_table(tmp_path / "d.csv", "text label speaker", rows), "text", KEEP)
     assert sum(s.label is None for s in data.samples) == 10
-    assert any(s.label is None for s in data.part("dev"))
-    assert not {s.speaker for s in data.part("train")} & {s.speaker for s in data.part("dev")}
+    assert any(s.label is None for s in data.split("dev"))
+    assert not {s.speaker for s in data.split("train")} & {s.speaker for s in data.split("dev")}
 
 
 # Arrays
@@ -598,9 +598,9 @@ def test_ravdess_as_it_lies_has_voices_actors_and_action_units(data: Path, tmp_p
     assert made.labels is RAVDESS
     for split in ("train", "dev"):
         rows = load("ravdess", tmp_path, split)
-        assert [s.path for s in made.part(split)] == list(rows.inputs)
-        assert [s.label for s in made.part(split)] == rows.targets.tolist()
-        assert [s.speaker for s in made.part(split)] == rows.groups.tolist()
+        assert [s.path for s in made.split(split)] == list(rows.inputs)
+        assert [s.label for s in made.split(split)] == rows.targets.tolist()
+        assert [s.speaker for s in made.split(split)] == rows.groups.tolist()
     assert len(made.column_names) == 35
     with (data / "ravdess" / "face_action_units.csv").open(encoding="utf-8") as file:
         units = {row["name"]: float(row["AU12_r"]) for row in csv.DictReader(file)}
@@ -617,11 +617,11 @@ def test_a_corpus_is_not_read_for_another_modality(data: Path) -> None:
 
 
 @pytest.mark.data
-def test_two_actors_alone_get_a_valid_part_of_their_own(data: Path, tmp_path: Path) -> None:
+def test_two_actors_alone_get_a_dev_split_of_their_own(data: Path, tmp_path: Path) -> None:
     for actor in ("Actor_03", "Actor_06"):
         (tmp_path / actor).symlink_to(data / "ravdess" / actor)
     made = read(tmp_path, "voice")
-    assert len({s.speaker for s in made.part("train")}) == len({s.speaker for s in made.part("dev")}) == 1
+    assert len({s.speaker for s in made.split("train")}) == len({s.speaker for s in made.split("dev")}) == 1
     assert any("none of whom is in train" in note for note in made.notes)
 
 
@@ -629,15 +629,15 @@ def test_two_actors_alone_get_a_valid_part_of_their_own(data: Path, tmp_path: Pa
 def test_emodb_by_its_file_names(data: Path) -> None:
     made = read(data / "emodb", "voice")
     assert made.name == "emodb"
-    assert [s.path for s in made.part("dev")] == list(load("emodb", data, "dev").inputs)
+    assert [s.path for s in made.split("dev")] == list(load("emodb", data, "dev").inputs)
 
 
 @pytest.mark.data
-def test_ferplus_keeps_votes_and_loses_copies_of_valid(data: Path) -> None:
+def test_ferplus_keeps_votes_and_loses_copies_of_dev(data: Path) -> None:
     made = read("ferplus", "face", DataOptions(folder=data))
-    train, valid = made.part("train"), made.part("dev")
-    held_out = {s.pixels.tobytes() for s in valid if s.pixels is not None}
-    assert len(valid) == len(load("ferplus", data, "dev"))
+    train, dev = made.split("train"), made.split("dev")
+    held_out = {s.pixels.tobytes() for s in dev if s.pixels is not None}
+    assert len(dev) == len(load("ferplus", data, "dev"))
     assert not any(s.pixels is not None and s.pixels.tobytes() in held_out for s in train)
     assert all(s.distribution is not None and np.isclose(s.distribution.sum(), 1) for s in train[:1000])
 
@@ -646,7 +646,7 @@ def test_ferplus_keeps_votes_and_loses_copies_of_valid(data: Path) -> None:
 def test_chinese_microblogs(data: Path) -> None:
     made = read(data / "smp2020_ewect", "text")
     assert made.labels.name == "smp2020"
-    assert Counter(s.label for s in made.part("dev")) == Counter(load("smp2020_ewect", data, "dev").targets.tolist())
+    assert Counter(s.label for s in made.split("dev")) == Counter(load("smp2020_ewect", data, "dev").targets.tolist())
 
 
 @pytest.mark.data

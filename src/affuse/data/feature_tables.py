@@ -89,13 +89,13 @@ def rows_of_table(manifest: Path, extractors: Sequence[Extractor]) -> FeatureRow
     """Items of the rows of a table. Raises DataError where a row does not fit or there is none."""
     from affuse.data.own import DataOptions
     from affuse.data.own.manifest import read_manifest
-    from affuse.data.own.rows import complain
+    from affuse.data.own.unchecked import data_error
 
     modalities = {extractor.modality for extractor in extractors}
     asked = modalities.pop() if len(modalities) == 1 else "joint"
     rows = read_manifest(manifest, asked, DataOptions(unlabelled="keep"))
     if rows.problems:
-        raise complain(manifest.name, rows.problems, len(rows.samples))
+        raise data_error(manifest.name, rows.problems, len(rows.samples))
     if not rows.samples:
         raise DataError(f"{manifest} holds no rows")
     samples = rows.samples

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from affuse.data.cells import cell_text, find_columns, time_span
 from affuse.errors import DataError
 from affuse.labels import EKMAN, SYNONYMS, LabelSpace, recognise, to_emotions
 from affuse.media import Excerpt, Picture, Recording
@@ -30,7 +30,6 @@ _NAMES = {
     "person": ("person", "speaker", "actor", "subject"),
     "group": ("group",),
 }
-_GAPS = {"", "nan", "na", "n/a", "null", "none", "-"}
 _MOST_TOLD = 5  # rows that an error names
 _ALIKE = 0.8  # difflib's ratio from which a word counts as a misspelling
 
@@ -143,12 +142,7 @@ def read_manifest(path: str | Path, by: Sequence[str] = ()) -> Manifest:
 
 def _columns(path: Path, written: Sequence[str]) -> dict[str, str]:
     """The table's own name of every column that is there."""
-    lower = {name.strip().casefold(): name for name in written}
-    found = {}
-    for role, names in _NAMES.items():
-        name = next((n for n in names if n in lower), None)
-        if name is not None:
-            found[role] = lower[name]
+    found = find_columns(written, _NAMES)
     listed = ", ".join(written)
     if "path" not in found and "text" not in found:
         raise DataError(f"{path} has no column named path or text; its columns: {listed}")
@@ -166,7 +160,7 @@ class _RowReader:
         self._columns = columns
 
     def read(self, number: int, row: Mapping[Any, Any]) -> Clip:
-        cells = {role: _cell(row[name]) for role, name in self._columns.items()}
+        cells = {role: cell_text(row[name]) for role, name in self._columns.items()}
         try:
             return self._clip(f"{self._table.name}, row {number}", cells, row)
         except DataError as error:
@@ -177,7 +171,7 @@ class _RowReader:
         path = self._file(cells["path"]) if cells.get("path") else None
         if path is None and not cells.get("text"):
             raise DataError("neither a path nor a text")
-        start, end = _times(cells)
+        start, end = time_span(cells)
         if path is None and (start, end) != (None, None):
             raise DataError("a text has no start and no end")
         return Clip(
@@ -190,7 +184,7 @@ class _RowReader:
             transcript=self._transcript(cells, path),
             person=cells.get("person", ""),
             group=cells.get("group", ""),
-            columns={str(name): _cell(value) for name, value in row.items()},
+            columns={str(name): cell_text(value) for name, value in row.items()},
         )
 
     def _file(self, cell: str) -> Path:
@@ -218,34 +212,6 @@ def _label(word: str) -> str:
     near = difflib.get_close_matches(word.casefold(), emotions, n=1, cutoff=_ALIKE)
     hint = f"; did you mean {near[0]!r}?" if near else f"; the answers are {', '.join(EKMAN.labels)}"
     raise DataError(f"the label {word!r} is no emotion that affuse can answer{hint}")
-
-
-def _times(cells: Mapping[str, str]) -> tuple[float | None, float | None]:
-    start, end = (_seconds(role, cells.get(role, "")) for role in ("start", "end"))
-    if start is not None and start < 0:
-        raise DataError(f"start must be 0 s or later; got {start:g}")
-    if end is not None and end <= (start or 0.0):
-        raise DataError(f"it starts at {start or 0.0:g} s and ends at {end:g} s; it must end after it starts")
-    return start, end
-
-
-def _seconds(role: str, cell: str) -> float | None:
-    if not cell:
-        return None
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{role} must be seconds, such as 12.5; got {cell!r}")
-    return value
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # whole numbers are read as fractions where some are missing
-    text = "" if value is None else str(value).strip()
-    return "" if text.casefold() in _GAPS else text
 
 
 def _sentence(path: Path, problems: Mapping[int, str], rows: int) -> str:

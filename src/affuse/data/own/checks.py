@@ -12,8 +12,8 @@ from unicodedata import east_asian_width
 import numpy as np
 
 from affuse.data.own.loaders import face_of_still, segment_of
-from affuse.data.own.rows import Problem
 from affuse.data.own.samples import DataOptions, Sample
+from affuse.data.own.unchecked import RowProblem
 from affuse.data.splits import SPLITS
 from affuse.errors import AffuseError
 from affuse.experts.face.crop import LARGEST_CROP
@@ -22,10 +22,10 @@ from affuse.labels import LabelSpace
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Segment, Timeline
 
-__all__ = ["Look", "copies_of_held_out", "label_problems", "look_at_files", "shared_speakers"]
+__all__ = ["FileReport", "check_files", "copies_of_held_out", "label_problems", "shared_speakers"]
 
 _OVERHANG = 0.25  # seconds by which rounding may put an end behind the end of the recording
-_LOOK = 1.0  # seconds of sound that are judged at a time
+_STEP = 1.0  # seconds of sound that are judged at a time
 # dB relative to full scale. Lower than what the voice expert calls silence: the softest clips of RAVDESS are at -56.
 _SILENT = -70.0
 _LONG_TEXT = 20  # columns; many people say "Oh my God!", and shorter texts than this are no copies of each other
@@ -33,47 +33,47 @@ _LEAST_ROWS = 2  # of a label in train: one to learn from, one to choose by
 
 
 @dataclass
-class Look:
+class FileReport:
     """What the files of samples showed: the samples (pictures that are crops are marked), problems and remarks."""
 
     samples: list[Sample] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[RowProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def look_at_files(samples: Sequence[Sample], modality: str, options: DataOptions) -> Look:
+def check_files(samples: Sequence[Sample], modality: str, options: DataOptions) -> FileReport:
     """Open every file once, and check what the modality needs of it."""
     by_path: dict[Path, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.path is not None and modality != "text":  # words are read without the recording they stem from
             by_path[sample.path].append(sample)
-    look, framed = Look(), set[Path]()
+    report, framed = FileReport(), set[Path]()
     faceless, cut_off = list[str](), list[str]()
     for path, own in by_path.items():
         try:
             recording = Recording.open(path)
             if modality == "face":
-                look.problems += _wrong_pictures(recording, own)
+                report.problems += _wrong_pictures(recording, own)
                 if _is_crop(recording, options):
                     framed.add(path)
                 elif recording.kind == "picture" and face_of_still(path) is None:
                     faceless.append(path.name)
             else:
-                look.problems += _wrong_sounds(recording, own, options)
+                report.problems += _wrong_sounds(recording, own, options)
             cut_off += [path.name for note in recording.notes if "cut off" in note]
         except AffuseError as error:
-            look.problems += [Problem(sample.where, str(error)) for sample in own]
-    look.samples = [replace(sample, framed=True) if sample.path in framed else sample for sample in samples]
+            report.problems += [RowProblem(sample.where, str(error)) for sample in own]
+    report.samples = [replace(sample, framed=True) if sample.path in framed else sample for sample in samples]
     if faceless:
-        look.notes.append(f"pictures without a face, of which the centre is taken: {_some(faceless)}")
+        report.notes.append(f"pictures without a face, of which the centre is taken: {_some(faceless)}")
     if cut_off:
-        look.notes.append(f"files that are cut off and are taken as far as they go: {_some(cut_off)}")
-    return look
+        report.notes.append(f"files that are cut off and are taken as far as they go: {_some(cut_off)}")
+    return report
 
 
-def _wrong_sounds(recording: Recording, samples: Sequence[Sample], options: DataOptions) -> Iterator[Problem]:
+def _wrong_sounds(recording: Recording, samples: Sequence[Sample], options: DataOptions) -> Iterator[RowProblem]:
     if not recording.has_sound:
-        yield from (Problem(sample.where, f"{recording.path} has no sound") for sample in samples)
+        yield from (RowProblem(sample.where, f"{recording.path} has no sound") for sample in samples)
         return
     heard: list[tuple[Segment, Sample]] = []
     for sample in samples:
@@ -86,15 +86,15 @@ def _wrong_sounds(recording: Recording, samples: Sequence[Sample], options: Data
             reason = (
                 f"{recording.path} is too short: {segment.duration:.2f} s, at least {options.min_seconds:g} are needed"
             )
-        yield Problem(sample.where, reason)
+        yield RowProblem(sample.where, reason)
     for sample in _silent(recording, heard):
-        yield Problem(sample.where, f"{recording.path} is silent (below {_SILENT:g} dB){_when(sample)}")
+        yield RowProblem(sample.where, f"{recording.path} is silent (below {_SILENT:g} dB){_when(sample)}")
 
 
 def _silent(recording: Recording, heard: list[tuple[Segment, Sample]]) -> list[Sample]:
     if len(heard) == 1:
         ((segment, sample),) = heard
-        windows = Timeline.windows(recording.duration, _LOOK, _LOOK).crop(segment)
+        windows = Timeline.windows(recording.duration, _STEP, _STEP).crop(segment)
         return [] if any(_is_loud(sound) for sound in recording.sound(windows)) else [sample]
     heard.sort(key=lambda pair: pair[0])
     sounds = recording.sound(Timeline(tuple(segment for segment, _ in heard)))
@@ -105,13 +105,13 @@ def _is_loud(sound: np.ndarray) -> bool:
     return len(sound) >= SAMPLE_RATE // 100 and level(sound) >= _SILENT
 
 
-def _wrong_pictures(recording: Recording, samples: Sequence[Sample]) -> Iterator[Problem]:
+def _wrong_pictures(recording: Recording, samples: Sequence[Sample]) -> Iterator[RowProblem]:
     if not recording.has_frames:
-        yield from (Problem(sample.where, f"{recording.path} has no picture") for sample in samples)
+        yield from (RowProblem(sample.where, f"{recording.path} has no picture") for sample in samples)
         return
     if recording.kind == "video":
         wrong = ((sample, _wrong_times(recording, sample)) for sample in samples)
-        yield from (Problem(sample.where, reason) for sample, reason in wrong if reason)
+        yield from (RowProblem(sample.where, reason) for sample, reason in wrong if reason)
 
 
 def _is_crop(recording: Recording, options: DataOptions) -> bool:
@@ -137,14 +137,14 @@ def _some(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
-def shared_speakers(samples: Sequence[Sample]) -> list[Problem]:
+def shared_speakers(samples: Sequence[Sample]) -> list[RowProblem]:
     """Speakers who stand in two splits."""
     splits: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
         if sample.speaker is not None:
             splits[sample.speaker].add(sample.split)
     return [
-        Problem("", f"the speaker {speaker!r} stands in {_listed(parts)}; a speaker belongs to one split")
+        RowProblem("", f"the speaker {speaker!r} stands in {_listed(parts)}; a speaker belongs to one split")
         for speaker, parts in splits.items()
         if len(parts) > 1
     ]
@@ -154,20 +154,20 @@ def _listed(splits: set[str]) -> str:
     return " and ".join(split for split in SPLITS if split in splits)
 
 
-def label_problems(samples: Sequence[Sample], labels: LabelSpace) -> list[Problem]:
+def label_problems(samples: Sequence[Sample], labels: LabelSpace) -> list[RowProblem]:
     """Too few labels, or too few rows of one in train."""
     labelled = [sample for sample in samples if sample.label is not None]
     if not labelled:
         return []
     if len({sample.label for sample in labelled}) == 1:
         only = labels.labels[labelled[0].label or 0]
-        return [Problem("", f"every row is labelled {only!r}; at least two labels are needed")]
+        return [RowProblem("", f"every row is labelled {only!r}; at least two labels are needed")]
     in_train = [sample for sample in labelled if sample.split == "train"]
     if not in_train:
-        return [Problem("", "no row is in train; at least two rows of every label are needed there")]
+        return [RowProblem("", "no row is in train; at least two rows of every label are needed there")]
     rows = np.sum([_voted(sample, len(labels)) for sample in in_train], axis=0)
     return [
-        Problem("", f"the label {label!r} has too few rows in train ({n}); at least {_LEAST_ROWS} are needed")
+        RowProblem("", f"the label {label!r} has too few rows in train ({n}); at least {_LEAST_ROWS} are needed")
         for label, n in zip(labels.labels, rows, strict=True)
         if n < _LEAST_ROWS
     ]

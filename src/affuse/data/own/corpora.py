@@ -11,9 +11,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from affuse.data.corpora import SPLITS, Dataset, load, names
-from affuse.data.own.rows import Rows
+from affuse.data.corpora import SPLITS, Dataset, load
 from affuse.data.own.samples import Sample
+from affuse.data.own.unchecked import UncheckedData
 from affuse.errors import DataError
 from affuse.tables import read_table
 
@@ -23,7 +23,7 @@ _BROKEN = (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error)  
 _FACE_UNITS = "face_action_units.csv"
 
 
-def read_corpus(name: str, folder: Path, modality: str) -> Rows:
+def read_corpus(name: str, folder: Path, modality: str) -> UncheckedData:
     """Read all splits of a corpus that lie in ``folder``; RAVDESS for a joint model has action units besides its voice.
 
     Raises DataError where none is there or the corpus has another modality.
@@ -33,17 +33,16 @@ def read_corpus(name: str, folder: Path, modality: str) -> Rows:
     if modality not in (own, "joint") or (modality == "joint" and own != "voice"):
         raise DataError(f"{name} is data for the modality {own}, not {modality}")
     labels = next(iter(parts.values())).labels
-    rows = Rows(name, labels=labels, notes=[f"{name} has no {split} part here: {why}" for split, why in missing])
+    notes = [f"{name} has no {split} split here: {why}" for split, why in missing]
+    data = UncheckedData(name, labels=labels, notes=notes)
     for split, dataset in parts.items():
-        rows.samples += _samples(dataset, split, _speakers(parts, split))
+        data.samples += _samples(dataset, split, _speakers(parts, split))
     if modality == "joint":
-        _join_columns(rows, folder)
-    return rows
+        _join_columns(data, folder)
+    return data
 
 
 def _parts(name: str, folder: Path) -> tuple[dict[str, Dataset], list[tuple[str, DataError]]]:
-    if name not in names():
-        raise DataError(f"unknown data set {name!r}; known: {', '.join(names())}")
     parts, missing = {}, []
     for split in SPLITS:
         try:
@@ -83,19 +82,19 @@ def _samples(dataset: Dataset, split: str, speakers: Iterable[str | None]) -> It
             yield replace(sample, pixels=item, framed=True)
 
 
-def _join_columns(rows: Rows, folder: Path) -> None:
+def _join_columns(data: UncheckedData, folder: Path) -> None:
     """Add the action units of a clip's video (01-01-…) to its sound (03-01-…)."""
-    path = next((p for p in (folder / _FACE_UNITS, folder / rows.name / _FACE_UNITS) if p.is_file()), None)
+    path = next((p for p in (folder / _FACE_UNITS, folder / data.name / _FACE_UNITS) if p.is_file()), None)
     if path is None:
         raise DataError(f"{folder} holds no {_FACE_UNITS}; a joint model needs features beside the voice")
     table = read_table(path, ["name"])
-    rows.column_names = tuple(name for name in table.columns if re.fullmatch(r"AU\d\d_[rc]", name))
-    values = table[list(rows.column_names)].astype(float).to_numpy()
+    data.column_names = tuple(name for name in table.columns if re.fullmatch(r"AU\d\d_[rc]", name))
+    values = table[list(data.column_names)].astype(float).to_numpy()
     by_clip = {name.partition("-")[2]: row for name, row in zip(table["name"], values, strict=True)}
-    unknown = np.full(len(rows.column_names), np.nan)
-    clips = [sample.path.stem.partition("-")[2] for sample in rows.samples if sample.path is not None]
-    rows.samples = [
-        replace(sample, columns=by_clip.get(clip, unknown)) for sample, clip in zip(rows.samples, clips, strict=True)
+    unknown = np.full(len(data.column_names), np.nan)
+    clips = [sample.path.stem.partition("-")[2] for sample in data.samples if sample.path is not None]
+    data.samples = [
+        replace(sample, columns=by_clip.get(clip, unknown)) for sample, clip in zip(data.samples, clips, strict=True)
     ]
     if lacking := sum(clip not in by_clip for clip in clips):
-        rows.notes.append(f"{path.name} has no row for {lacking} of {len(clips)} clips; their columns are missing")
+        data.notes.append(f"{path.name} has no row for {lacking} of {len(clips)} clips; their columns are missing")

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from affuse.data.own.rows import Problem, Rows
 from affuse.data.own.samples import DataOptions, Sample
+from affuse.data.own.unchecked import RowProblem, UncheckedData
 from affuse.data.splits import find_split
 from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
@@ -37,7 +37,7 @@ _SPEAKER = re.compile(
 _LEAST_SPEAKERS = 3  # other folders are taken for speakers from this many on: a folder or two say "raw" or "clean"
 
 
-def read_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
+def read_folder(folder: Path, modality: str, options: DataOptions) -> UncheckedData:
     """Read the files of a folder and what is under it; labels are subfolders or, failing these, words of file names.
 
     A level of folders named train, dev or test gives the splits. Raises DataError where there are no such files or
@@ -47,10 +47,10 @@ def read_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
     paths = [p for p in found if p.suffix.lower() in _SUFFIXES[modality]]
     if not paths:
         raise DataError(f"{folder} holds no {_KINDS[modality]} files ({', '.join(_SUFFIXES[modality])})")
-    rows = Rows(folder.resolve().name)
+    data = UncheckedData(folder.resolve().name)
     kinds = Counter(p.suffix.lower() or p.name for p in found if p.suffix.lower() not in _SUFFIXES[modality])
     if kinds:
-        rows.notes.append(f"files of other kinds were left alone: {', '.join(f'{n} {k}' for k, n in kinds.items())}")
+        data.notes.append(f"files of other kinds were left alone: {', '.join(f'{n} {k}' for k, n in kinds.items())}")
     names = [_Name.of(path.relative_to(folder)) for path in paths]
     depth = _depth_of_emotions(names)
     in_files = depth is None and any(_words(name.stem) for name in names)
@@ -62,9 +62,9 @@ def read_folder(folder: Path, modality: str, options: DataOptions) -> Rows:
             "(angry/clip.wav), name emotions in file names, or list the files in a table"
         )
     for path, name in zip(paths, names, strict=True):
-        _add(rows, path, name, depth, modality)
-    _speakers_from_folders(rows, names, depth)
-    return rows
+        _add(data, path, name, depth, modality)
+    _speakers_from_folders(data, names, depth)
+    return data
 
 
 def _is_hidden(path: Path) -> bool:
@@ -115,26 +115,26 @@ def _words(name: str) -> list[str]:
     return list(found.values())
 
 
-def _add(rows: Rows, path: Path, name: _Name, depth: int | None, modality: str) -> None:
+def _add(data: UncheckedData, path: Path, name: _Name, depth: int | None, modality: str) -> None:
     where = str(path)
     words = _words(name.stem) if depth is None else [_label(part) for part in name.folders[depth : depth + 1]]
     if len(words) > 1:
-        rows.problems.append(Problem(where, f"the file name names {len(words)} labels: {', '.join(words)}"))
+        data.problems.append(RowProblem(where, f"the file name names {len(words)} labels: {', '.join(words)}"))
     if modality == "text":
-        sample = Sample(where, text=_text(path, rows), split=name.split, speaker=_speaker(name, depth))
+        sample = Sample(where, text=_text(path, data), split=name.split, speaker=_speaker(name, depth))
     else:
         sample = Sample(where, path, split=name.split, speaker=_speaker(name, depth))
-    rows.samples.append(sample)
-    rows.words.append(words[0] if words else "")
+    data.samples.append(sample)
+    data.words.append(words[0] if words else "")
 
 
-def _text(path: Path, rows: Rows) -> str | None:
+def _text(path: Path, data: UncheckedData) -> str | None:
     if path.stat().st_size == 0:
         return None
     try:
         return " ".join(cue.text for cue in Recording.open(path).cues)
     except TranscriptError as error:
-        rows.problems.append(Problem(str(path), str(error)))
+        data.problems.append(RowProblem(str(path), str(error)))
         return None
 
 
@@ -144,15 +144,15 @@ def _speaker(name: _Name, depth: int | None) -> str | None:
     return next((match.group().casefold() for match in matches if match), None)
 
 
-def _speakers_from_folders(rows: Rows, names: Sequence[_Name], depth: int | None) -> None:
+def _speakers_from_folders(data: UncheckedData, names: Sequence[_Name], depth: int | None) -> None:
     """Say where speakers come from; where no name tells them, folders beside those of the labels are speakers."""
-    if speakers := {sample.speaker for sample in rows.samples if sample.speaker}:
-        rows.notes.append(f"{len(speakers)} speakers were read from names: {_some(speakers)}")
+    if speakers := {sample.speaker for sample in data.samples if sample.speaker}:
+        data.notes.append(f"{len(speakers)} speakers were read from names: {_some(speakers)}")
         return
     others = ["/".join(part for i, part in enumerate(name.folders) if i != depth) for name in names]
     if len(set(others)) >= _LEAST_SPEAKERS and all(others):
-        rows.samples = [replace(sample, speaker=other) for sample, other in zip(rows.samples, others, strict=True)]
-        rows.notes.append(f"{len(set(others))} folders were taken for speakers: {_some(others)}")
+        data.samples = [replace(sample, speaker=other) for sample, other in zip(data.samples, others, strict=True)]
+        data.notes.append(f"{len(set(others))} folders were taken for speakers: {_some(others)}")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -35,9 +35,31 @@ def segment_of(sample: Sample, recording: Recording) -> Segment:
 
 
 def waveform(sample: Sample) -> np.ndarray:
-    """Sound of a sample: mono float32 (n,) at 16 kHz, within -1…1.
+    """The sound of a sample.
 
-    Raises DataError where it has no recording, MediaError where that cannot be decoded.
+    Parameters
+    ----------
+    sample : Sample
+        A moment of a recording with sound.
+
+    Returns
+    -------
+    array of float32, shape (n,)
+        Mono samples at 16 kHz, from -1 to 1.
+
+    Raises
+    ------
+    DataError
+        If the sample names no recording.
+    MediaError
+        If the recording cannot be decoded.
+
+    Examples
+    --------
+    >>> from affuse.testing import synthetic
+    >>> path = synthetic.write_clip(Path("clip.mp4"), seconds=2.0)
+    >>> waveform(Sample("row 1", path, start=0.5, end=1.0)).shape
+    (8000,)
     """
     recording = _open(sample)
     segment = segment_of(sample, recording)
@@ -58,10 +80,36 @@ def _whole(path: Path, changed: int) -> np.ndarray:
 
 
 def picture(sample: Sample, size: int, channels: int) -> np.ndarray:
-    """The face of a sample: uint8 (channels, size, size), grey for 1 channel and RGB for 3.
+    """The face of a sample.
 
     A crop is only resized. Else the largest face is cut out as the face expert does; without one, the centre square.
-    Of a video the frame in the middle counts. Raises DataError where there is no picture.
+    Of a video the frame in the middle counts.
+
+    Parameters
+    ----------
+    sample : Sample
+        A picture, or a moment of a video.
+    size : int
+        Height and width in pixels.
+    channels : {1, 3}
+        1 for grey, 3 for RGB.
+
+    Returns
+    -------
+    array of uint8, shape (channels, size, size)
+
+    Raises
+    ------
+    DataError
+        If there is no picture.
+    MediaError
+        If the file cannot be decoded.
+
+    Examples
+    --------
+    >>> crop = Sample("row 1", pixels=np.full((48, 48), 128, dtype=np.uint8))
+    >>> picture(crop, 64, 1).shape
+    (1, 64, 64)
     """
     if sample.pixels is not None:
         return _planes(_cut(_rgb(sample.pixels), None, size), channels)
@@ -77,10 +125,37 @@ def picture(sample: Sample, size: int, channels: int) -> np.ndarray:
 
 
 def clip(sample: Sample, frames: int, size: int) -> np.ndarray:
-    """A moving face: uint8 RGB (3, frames, size, size), frames evenly over the sample's time; a still stands still.
+    """The moving face of a sample; a picture is repeated.
 
-    One square for all frames, so that the face moves in it: the median of the faces found, or the centre without any.
-    Raises DataError where there is no picture.
+    All frames show the same square, so that the face moves in it: the median of the faces found, or the centre
+    without any.
+
+    Parameters
+    ----------
+    sample : Sample
+        A moment of a video, or a picture.
+    frames : int
+        Number of frames, evenly over the time of the sample.
+    size : int
+        Height and width in pixels.
+
+    Returns
+    -------
+    array of uint8, shape (3, frames, size, size)
+        RGB.
+
+    Raises
+    ------
+    DataError
+        If there is no picture.
+    MediaError
+        If the file cannot be decoded.
+
+    Examples
+    --------
+    >>> crop = Sample("row 1", pixels=np.full((48, 48), 128, dtype=np.uint8))
+    >>> clip(crop, 8, 64).shape
+    (3, 8, 64, 64)
     """
     if sample.pixels is not None:
         return np.repeat(picture(sample, size, 3)[:, None], frames, axis=1)

@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from affuse.data.own.rows import Problem, Rows
+from affuse.data.cells import cell_text, find_columns, number, time_span
 from affuse.data.own.samples import DataOptions, Sample
+from affuse.data.own.unchecked import RowProblem, UncheckedData
 from affuse.data.splits import find_split
 from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
 from affuse.media.transcript import decode_text
-from affuse.tables import read_table
+from affuse.tables import TABLE_SUFFIXES, read_table
 
-__all__ = ["TABLE_SUFFIXES", "read_manifest"]
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
+__all__ = ["read_manifest"]
 
 # What a column may be called; the first name is the one that sentences use.
 _NAMES = {
@@ -38,7 +37,6 @@ _NAMES = {
     "split": ("split", "partition", "subset", "set"),
 }
 _NEEDED = {"voice": ("path",), "face": ("path",), "text": ("text",), "joint": ("path", "text")}
-_GAPS = {"", "nan", "na", "n/a", "null", "none", "-"}
 _ACTION_UNITS = ("au_*", "au[0-9]*")
 _ALIKE = 0.84  # difflib's ratio from which a name counts as misspelt; of "stars" to "start" it is .8
 
@@ -53,8 +51,8 @@ class _Table:
     uneven: Mapping[int, int] = field(default_factory=dict)
 
 
-def read_manifest(path: Path, modality: str, options: DataOptions) -> Rows:
-    """Read the rows of a CSV, TSV or Parquet table; paths in it are relative to its folder.
+def read_manifest(path: Path, modality: str, options: DataOptions) -> UncheckedData:
+    """Read the rows of a CSV, TSV, Parquet or Excel table; paths in it are relative to its folder.
 
     Columns: path, start and end (seconds), text, label or one column of votes or shares a label, speaker, split, and
     for a joint model numeric features. Raises DataError where the file is no such table or lacks a column.
@@ -65,27 +63,27 @@ def read_manifest(path: Path, modality: str, options: DataOptions) -> Rows:
     if "label" not in columns and not votes and options.unlabelled == "refuse":
         raise _lacking(table, ("label",))
     features = _feature_columns(table, {*columns.values(), *votes}, options) if modality == "joint" else ()
-    rows = Rows(path.stem, vote_words=votes, column_names=features)
+    data = UncheckedData(path.stem, vote_words=votes, column_names=features)
     unused = [name for name in table.columns if name not in {*columns.values(), *votes, *features}]
     if unused:
-        rows.notes.append(f"columns of {path.name} that are not used: {', '.join(unused)}")
-    reader = _RowReader(path, rows, columns)
-    for number, record in enumerate(table.records, 1):
-        reader.add(f"{path.name}, row {number}", record)
-    rows.problems += [
-        Problem(
-            f"{path.name}, row {number}", f"{cells} cells, but the header names {len(table.columns)} (quotes missing?)"
+        data.notes.append(f"columns of {path.name} that are not used: {', '.join(unused)}")
+    reader = _RowReader(path, data, columns)
+    for row, record in enumerate(table.records, 1):
+        reader.add(f"{path.name}, row {row}", record)
+    data.problems += [
+        RowProblem(
+            f"{path.name}, row {row}", f"{cells} cells, but the header names {len(table.columns)} (quotes missing?)"
         )
-        for number, cells in table.uneven.items()
+        for row, cells in table.uneven.items()
     ]
-    return rows
+    return data
 
 
 def _read(path: Path) -> _Table:
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
         raise DataError(f"{path} is no table that can list data; it must end in {', '.join(TABLE_SUFFIXES)}")
-    if suffix in {".parquet", ".pq"}:
+    if suffix not in (".csv", ".tsv"):
         frame = read_table(path)
         return _Table(path, tuple(map(str, frame.columns)), frame.to_dict("records"))
     try:
@@ -109,18 +107,14 @@ def _parse(path: Path, text: str) -> _Table:
     if not cells:
         raise DataError(f"{path} holds no rows")
     records = [dict(zip_longest(header, line[: len(header)], fillvalue="")) for line in cells]
-    uneven = {number: len(line) for number, line in enumerate(cells, 1) if len(line) != len(header)}
+    uneven = {row: len(line) for row, line in enumerate(cells, 1) if len(line) != len(header)}
     return _Table(path, tuple(header), records, uneven)
 
 
 def _columns(table: _Table, modality: str) -> dict[str, str]:
     """The table's name of every column that is there. A name that is nearly one of ours is a mistake, not a remark."""
     written = {name.strip().casefold(): name for name in table.columns}
-    found = {}
-    for role, names in _NAMES.items():
-        name = next((n for n in names if n in written), None)
-        if name is not None:
-            found[role] = written[name]
+    found = find_columns(table.columns, _NAMES)
     if not any(role in found for role in _NEEDED[modality]):
         raise _lacking(table, _NEEDED[modality])
     lacking = [role for role in _NAMES if role not in found]
@@ -157,15 +151,15 @@ def _feature_columns(table: _Table, taken: set[str], options: DataOptions) -> tu
 class _RowReader:
     """Turns records of a table into samples, and cells that do not fit into problems."""
 
-    def __init__(self, table: Path, rows: Rows, columns: Mapping[str, str]) -> None:
+    def __init__(self, table: Path, data: UncheckedData, columns: Mapping[str, str]) -> None:
         self._folder = table.parent
-        self._rows = rows
+        self._data = data
         self._columns = columns
 
     def add(self, where: str, record: Mapping[str, Any]) -> None:
         problems: list[str] = []
-        cells = {role: _cell(record[name]) for role, name in self._columns.items()}
-        start, end = self._times(cells, problems)
+        cells = {role: cell_text(record[name]) for role, name in self._columns.items()}
+        start, end = _times(cells, problems)
         split = find_split(cells.get("split", ""))
         if split is None and cells.get("split"):
             problems.append(f"unknown split {cells['split']!r}; known: train, dev, test")
@@ -175,14 +169,14 @@ class _RowReader:
             start=start,
             end=end,
             text=cells.get("text") or None,
-            distribution=_votes(record, self._rows.vote_words, problems),
+            distribution=_votes(record, self._data.vote_words, problems),
             speaker=cells.get("speaker") or None,
             split=split or "",
-            columns=_features(record, self._rows.column_names, problems),
+            columns=_features(record, self._data.column_names, problems),
         )
-        self._rows.samples.append(sample)
-        self._rows.words.append(cells.get("label", ""))
-        self._rows.problems += [Problem(where, reason) for reason in problems]
+        self._data.samples.append(sample)
+        self._data.words.append(cells.get("label", ""))
+        self._data.problems += [RowProblem(where, reason) for reason in problems]
 
     def _path(self, cell: str) -> Path | None:
         if not cell:
@@ -190,47 +184,21 @@ class _RowReader:
         path = self._folder / cell
         return path if path.exists() or "\\" not in cell else self._folder / cell.replace("\\", "/")
 
-    def _times(self, cells: Mapping[str, str], problems: list[str]) -> tuple[float | None, float | None]:
-        """Start and end where they are right; where not, None, so that the file itself is checked all the same."""
-        start, end = (self._number(cells, role, problems) for role in ("start", "end"))
-        if start is not None and start < 0:
-            problems.append(f"start must be 0 s or later; got {start:g}")
-            return None, None
-        if end is not None and (start or 0.0) >= end:
-            problems.append(f"the row starts at {start or 0.0:g} s and ends at {end:g} s; it must end after it starts")
-            return None, None
-        return start, end
 
-    def _number(self, cells: Mapping[str, str], role: str, problems: list[str]) -> float | None:
-        cell = cells.get(role, "")
-        if not cell:
-            return None
-        number = _float(cell)
-        if not math.isfinite(number):
-            problems.append(f"{role} must be seconds, such as 12.5; got {cell!r}")
-            return None
-        return number
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # Parquet holds whole numbers as fractions where some are missing
-    text = "" if value is None else str(value).strip()
-    return "" if text.casefold() in _GAPS else text
-
-
-def _float(cell: str) -> float:
+def _times(cells: Mapping[str, str], problems: list[str]) -> tuple[float | None, float | None]:
+    """Start and end where they are right; where not, None, so that the file itself is checked all the same."""
     try:
-        return float(cell)
-    except ValueError:
-        return math.nan
+        return time_span(cells)
+    except DataError as error:
+        problems.append(str(error))
+        return None, None
 
 
 def _votes(record: Mapping[str, Any], names: Sequence[str], problems: list[str]) -> np.ndarray | None:
     if not names:
         return None
-    cells = [_cell(record[name]) for name in names]
-    votes = np.array([_float(cell or "0") for cell in cells])
+    cells = [cell_text(record[name]) for name in names]
+    votes = np.array([number(cell or "0") for cell in cells])
     wrong = ~np.isfinite(votes) | (votes < 0)
     if wrong.any():
         i = int(np.flatnonzero(wrong)[0])
@@ -242,8 +210,8 @@ def _votes(record: Mapping[str, Any], names: Sequence[str], problems: list[str])
 def _features(record: Mapping[str, Any], names: Sequence[str], problems: list[str]) -> np.ndarray | None:
     if not names:
         return None
-    cells = [_cell(record[name]) for name in names]
-    values = np.array([_float(cell) if cell else math.nan for cell in cells])
+    cells = [cell_text(record[name]) for name in names]
+    values = np.array([number(cell) if cell else math.nan for cell in cells])
     for name, cell, value in zip(names, cells, values, strict=True):
         if cell and not math.isfinite(value):
             problems.append(f"column {name!r} must hold numbers; got {cell!r}")

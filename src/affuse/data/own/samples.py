@@ -17,24 +17,48 @@ from affuse.labels import LabelSpace
 __all__ = ["MODALITIES", "DataOptions", "Sample", "TrainingData"]
 
 MODALITIES = ("voice", "face", "text", "joint")
+"""Modalities of the models that can be trained; "joint" models read several at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One labelled moment; what it does not hold is None.
+    """One labelled moment of a recording, picture or text; what it does not hold is None.
 
     Parameters
     ----------
-    where: place for sentences about it, such as "data.csv, row 12" or a path.
-    path: the recording or picture, of which ``start`` to ``end`` (seconds) count; all of it where they are None.
-    text: the words.
-    label: column of the label space; None where nobody has labelled it.
-    distribution: annotators' votes as shares (k,) that sum to 1.
-    speaker: who is in it (for texts and films the author, dialogue or video); never in two splits.
-    split: "train", "dev" or "test"; "" while none is stated.
-    pixels: a face crop already in memory, grey uint8 (h, w).
-    columns: numeric features (d,) that a table gives beside the recording; NaN where they are missing.
-    framed: the picture is a face crop, in which no face is searched.
+    where : str
+        What error messages call it, such as "data.csv, row 12" or a path.
+    path : Path, optional
+        The recording or picture.
+    start, end : float, optional
+        Where the moment begins and ends in the recording, in seconds; the whole recording where they are None.
+    text : str, optional
+        The words.
+    label : int, optional
+        Index in the label space; None where nobody has labelled it.
+    distribution : array of shape (k,), optional
+        Shares of the annotators' votes, which sum to 1.
+    speaker : str, optional
+        Who is in it; for texts and films the author, dialogue or video. A speaker belongs to one split.
+    split : {"train", "dev", "test", ""}
+        Its split; "" while none is stated.
+    pixels : array of uint8, shape (height, width), optional
+        A grey face crop that is already in memory.
+    columns : array of shape (d,), optional
+        Numeric features that a table gives beside the recording; NaN where they are missing.
+    framed : bool
+        Whether the picture is a face crop already, so that no face is searched in it.
+
+    Raises
+    ------
+    ConfigError
+        If ``split`` is no name of a split.
+
+    Examples
+    --------
+    >>> sample = Sample("films.csv, row 1", text="A lovely film.", label=1, split="validation")
+    >>> sample.split
+    'dev'
     """
 
     where: str
@@ -56,7 +80,31 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """The checked samples of one source; ``column_names`` (d,) name their numeric features, ``notes`` are sentences."""
+    """The checked samples of one source; `read` makes it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the source.
+    modality : str
+        One of `MODALITIES`.
+    labels : LabelSpace
+        The labels that are told apart.
+    samples : tuple of Sample
+        The rows that can be used, each in a split.
+    column_names : tuple of str
+        Names of the samples' numeric features (d,).
+    notes : tuple of str
+        Sentences about how the data were read.
+
+    Examples
+    --------
+    >>> from affuse.labels import SENTIMENT
+    >>> samples = (Sample("row 1", text="Lovely.", label=2), Sample("row 2", text="Dull.", label=0, split="dev"))
+    >>> data = TrainingData("films", "text", SENTIMENT, samples)
+    >>> [sample.text for sample in data.split("dev")]
+    ['Dull.']
+    """
 
     name: str
     modality: str
@@ -65,28 +113,56 @@ class TrainingData:
     column_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def part(self, split: str) -> list[Sample]:
-        """The samples of "train", "dev" or "test", in order."""
-        name = split_name(split)
-        return [sample for sample in self.samples if sample.split == name]
+    def split(self, name: str) -> list[Sample]:
+        """The samples of one split, in order.
+
+        Parameters
+        ----------
+        name : str
+            "train", "dev" or "test".
+
+        Returns
+        -------
+        list of Sample
+        """
+        known = split_name(name)
+        return [sample for sample in self.samples if sample.split == known]
+
+    part = split
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How data are read.
+    """How people's own data are read.
 
     Parameters
     ----------
-    folder: where the known corpora lie, for a source that is the name of one.
-    bad_rows: "stop" lists every bad row and stops, "skip" leaves bad rows out and notes it.
-    unlabelled: "refuse" takes a row without a label for a bad one, "keep" keeps it with the label None.
-    columns: patterns such as "AU*" for the numeric columns that a joint model reads beside recording and words.
-    crops: whether pictures are face crops; where None, square ones of at most 64 pixels are.
-    dev: share of the rows to set aside where the data state no dev split.
-    seed: decides which rows those are.
-    min_seconds: shortest clip of a voice.
+    folder : Path, optional
+        Folder of the known corpora, for a source that is the name of one.
+    bad_rows : {"stop", "skip"}
+        "stop" lists every bad row and stops, "skip" leaves bad rows out and notes it.
+    unlabelled : {"refuse", "keep"}
+        Whether a row without a label is a bad one, or kept with the label None.
+    columns : tuple of str
+        Patterns such as "AU*" for the numeric columns that a joint model reads beside recording and words.
+    crops : bool, optional
+        Whether pictures are face crops; where None, square ones of at most 64 pixels are.
+    dev : float
+        Share of the rows to set aside where the data state no dev split; above 0 and at most 0.5.
+    seed : int
+        Decides which rows those are.
+    min_seconds : float
+        Shortest clip of a voice, in seconds.
 
-    Raises ConfigError where a value is out of range.
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> DataOptions(bad_rows="skip", dev=0.1).dev
+    0.1
     """
 
     renamed: ClassVar[Mapping[str, str]] = {"valid": "dev"}

@@ -1,4 +1,4 @@
-"""Rows as a source states them, before their files are opened, and what is wrong with them."""
+"""Data as a source states them, before their files are opened, and what is wrong with their rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from affuse.data.own.samples import Sample
 from affuse.errors import DataError
 from affuse.labels import LabelSpace
 
-__all__ = ["Problem", "Rows", "complain"]
+__all__ = ["RowProblem", "UncheckedData", "data_error"]
 
 _LISTED = 20
 
 
-class Problem(NamedTuple):
+class RowProblem(NamedTuple):
     """Why a row (``where`` is its sample's) or, with an empty ``where``, the whole data cannot be used."""
 
     where: str
@@ -26,7 +26,7 @@ class Problem(NamedTuple):
 
 
 @dataclass
-class Rows:
+class UncheckedData:
     """Samples of a source with their labels as written (``words``, "" = none) and their split as stated ("" = none).
 
     A sample's ``distribution`` holds the votes for ``vote_words``. Where ``labels`` is given (a known corpus with
@@ -39,11 +39,11 @@ class Rows:
     vote_words: tuple[str, ...] = ()
     column_names: tuple[str, ...] = ()
     labels: LabelSpace | None = None
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[RowProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def complain(name: str, problems: Sequence[Problem], rows: int) -> DataError:
+def data_error(name: str, problems: Sequence[RowProblem], rows: int) -> DataError:
     """One error for all problems: a sentence for one, a list of at most 20 lines and a count for several."""
     if len(problems) == 1 and not problems[0].where:
         return DataError(f"{name}: {problems[0]}")
@@ -55,7 +55,7 @@ def complain(name: str, problems: Sequence[Problem], rows: int) -> DataError:
     return DataError("\n".join([head, *_lines(problems)]))
 
 
-def _lines(problems: Sequence[Problem]) -> Iterable[str]:
+def _lines(problems: Sequence[RowProblem]) -> Iterable[str]:
     yield from (f"  {problem}" for problem in problems[:_LISTED])
     if len(problems) > _LISTED:
         yield f"  … and {len(problems) - _LISTED} more"
