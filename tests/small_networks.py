@@ -14,7 +14,7 @@ import pytest
 from affuse.experts.face import Detections, Framing
 from affuse.labels import LabelSpace
 from affuse.media import SAMPLE_RATE, Frame, Recording
-from affuse.packages import BundleDescription
+from affuse.packages import PackageDescription
 from affuse.timeline import Timeline
 
 onnx = pytest.importorskip("onnx", reason="the small networks of these tests are built by onnx (extra train)")
@@ -117,8 +117,8 @@ def mean_id(name: str = "score") -> list[Node]:
     ]
 
 
-def description(**changes: Any) -> BundleDescription:
-    plain = BundleDescription("mine", "voice", TWO, ("waveform",), (0.5, 0.5), licence="CC-BY-4.0")
+def description(**changes: Any) -> PackageDescription:
+    plain = PackageDescription("mine", "voice", TWO, ("waveform",), (0.5, 0.5), licence="CC-BY-4.0")
     return replace(plain, **changes)
 
 

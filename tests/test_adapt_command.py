@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import affuse.fusion.transfer as module
-from affuse.analyzer.analyzer import Analyzer, shipped_fuser
+from affuse.analyzer import Analyzer, shipped_fuser
 from affuse.cli.adapt import _advice
 from affuse.errors import DataError
-from affuse.evaluation.adapting import adapt_fuser
+from affuse.evaluation.adapting import adapt
 from affuse.evaluation.manifest import Clip, Manifest, read_manifest
 from affuse.experts.base import ExpertOutput
 from affuse.fusion import NamedFuser, ProductRule
@@ -110,25 +110,25 @@ def test_without_gain_the_fuser_stays_as_it_was(run: Run, tmp_path: Path) -> Non
 
 
 def test_only_folders_of_fusers_are_written_to(run: Run, swapped: Path, tmp_path: Path) -> None:
-    def adapt(out: Path) -> Any:
+    def write_to(out: Path) -> Any:
         return run("adapt", "--manifest", swapped, "--experts", "text", "--out", out)
 
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "chapter.txt").write_text("years of work", encoding="utf-8")
     for place in (thesis, swapped):
-        result = adapt(place)
+        result = write_to(place)
         assert result.code == 2
         assert result.err.count("\n") == 1
         assert f"{place} exists and holds no fuser of affuse; choose another folder for --out" in result.err
     assert [path.name for path in thesis.iterdir()] == ["chapter.txt"]
-    result = adapt(tmp_path / "fuser.json")
+    result = write_to(tmp_path / "fuser.json")
     assert (result.code, "--out names a folder" in result.err) == (2, True)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert adapt(empty).code == 0
+    assert write_to(empty).code == 0
     before = NamedFuser.read(empty).sha256
-    assert adapt(empty).code == 0, "a fuser of ours is replaced"
+    assert write_to(empty).code == 0, "a fuser of ours is replaced"
     assert NamedFuser.read(empty).sha256 == before, "by the same one"
 
 
@@ -214,7 +214,7 @@ def clips(
 
 def test_an_expert_that_always_confuses_is_understood(analyzer: Analyzer) -> None:
     done: list[float] = []
-    found = adapt_fuser(Manifest("mine", clips(18)), analyzer, done.append)
+    found = adapt(Manifest("mine", clips(18)), analyzer, progress=lambda name, share: done.append(share))
     assert done == pytest.approx([(i + 1) / 18 for i in range(18)])
     facts = found.to_dict()
     assert facts["tried"]["unchanged"]["accuracy"] == 0
@@ -227,7 +227,7 @@ def test_an_expert_that_always_confuses_is_understood(analyzer: Analyzer) -> Non
 
 def test_it_learns_from_the_very_rows_that_are_fused(analyzer: Analyzer) -> None:
     rows = clips(18)
-    found = adapt_fuser(Manifest("mine", rows), analyzer)
+    found = adapt(Manifest("mine", rows), analyzer)
     P = np.full((18, 1, 7), 0.05)
     y = np.array([EKMAN.index(clip.label) for clip in rows])
     P[np.arange(18), 0, (y + 1) % 7] = 0.7
@@ -241,13 +241,13 @@ def test_clips_that_cannot_be_used_are_named_and_left_out(analyzer: Analyzer, tm
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
     rows = [*clips(15), Clip("row a", "anger", path=broken), Clip("row b", "fear", text="silence")]
-    found = adapt_fuser(Manifest("mine", rows), analyzer)
+    found = adapt(Manifest("mine", rows), analyzer)
     assert found.transfer.facts["rows"] == 15
     assert [clip.where for clip, _ in found.failures] == ["row a", "row b"]
     assert found.failures[1][1] == "no modality has any evidence"
     assert [failure["row"] for failure in found.to_dict()["failed"]] == ["row a", "row b"]
     with pytest.raises(DataError, match="mine: no row could be analysed; row b: no modality has any evidence"):
-        adapt_fuser(Manifest("mine", rows[-1:]), analyzer)
+        adapt(Manifest("mine", rows[-1:]), analyzer)
 
 
 def test_persons_and_groups_of_the_table_bound_the_folds(analyzer: Analyzer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,7 @@ def test_persons_and_groups_of_the_table_bound_the_folds(analyzer: Analyzer, mon
     monkeypatch.setattr(module, "_candidates", the_quickest)
 
     def folds(rows: list[Clip]) -> int:
-        return int(adapt_fuser(Manifest("mine", rows), analyzer).transfer.facts["folds"])
+        return int(adapt(Manifest("mine", rows), analyzer).transfer.facts["folds"])
 
     assert folds(clips(24)) == 5
     assert folds([*clips(12, person="Ann"), *clips(12, person="Bob")]) == 2
@@ -272,5 +272,5 @@ def test_a_modality_that_says_the_same_of_everything_teaches_nothing() -> None:
     P = np.random.default_rng(0).dirichlet(np.ones(7), size=(70, 1))
     fuser = NamedFuser(ProductRule().fit(P, np.arange(70) % 7), ("voice",), EKMAN.labels, "product")
     deaf = Analyzer({"voice": FakeExpert("voice", {"anger": 0.2})}, fuser=fuser)
-    found = adapt_fuser(Manifest("mine", clips(21, EKMAN.labels[:3])), deaf)
+    found = adapt(Manifest("mine", clips(21, EKMAN.labels[:3])), deaf)
     assert found.transfer.facts["tried"][found.transfer.chosen]["accuracy"] <= 1 / 3 + 1e-9

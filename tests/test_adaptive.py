@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from affuse.analyzer.adaptation import adapted_analyzers, rows_of
-from affuse.analyzer.analyzer import Analyzer, Observation
+from affuse.analyzer import Analyzer, Observation
 from affuse.errors import ConfigError, DataError
 from affuse.experts.base import ExpertOutput
 from affuse.fusion import AdaptiveFuser, MeanRule, NamedFuser, ProductRule, RandomEffectsFusion, Stacking, adapt_rows
@@ -287,7 +287,7 @@ def analyzer() -> Analyzer:
 
 def test_a_row_for_every_ten_seconds(analyzer: Analyzer) -> None:
     found = observed(analyzer, 35)
-    P = found.readings["voice"][0].probabilities
+    P = found.outputs["voice"][0].probabilities
     rows = rows_of(analyzer, found)
     assert rows.shape == (4, 1, 7)
     np.testing.assert_allclose(rows[1, 0], P[10:20].mean(axis=0))

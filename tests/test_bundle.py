@@ -17,7 +17,7 @@ from affuse.experts.face import FaceExpert
 from affuse.experts.voice import VoiceExpert
 from affuse.labels import EKMAN, FERPLUS, VOICE, LabelSpace
 from affuse.media import Recording
-from affuse.packages import BundleDescription, load_bundle, load_expert, read_bundle, write_bundle
+from affuse.packages import PackageDescription, load_package, load_expert, read_package, write_package
 from affuse.packages.tokens import Tokens
 from affuse.testing import check_expert
 from affuse.timeline import Segment, Timeline
@@ -39,34 +39,34 @@ from small_networks import (
 
 @pytest.fixture
 def voice(tmp_path: Path) -> Path:
-    return write_bundle(tmp_path / "voice", description(), {"model.onnx": loudness(), "card.md": b"# mine\n"})
+    return write_package(tmp_path / "voice", description(), {"model.onnx": loudness(), "card.md": b"# mine\n"})
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_written_is_read(voice: Path) -> None:
-    bundle = read_bundle(voice)
+    bundle = read_package(voice)
     told = json.loads((voice / "bundle.json").read_text(encoding="utf-8"))
     assert told["format"] == 1
     assert told["labels"] == {"name": "two", "labels": ["anger", "happiness"]}
     assert told["files"] == {name: weights.sha256_of(voice / name) for name in ("card.md", "model.onnx")}
     assert bundle.description == replace(description(), **{n: told[n] for n in ("files", "affuse", "created")})
-    assert BundleDescription.from_json(bundle.description.to_json()) == bundle.description
+    assert PackageDescription.from_json(bundle.description.to_json()) == bundle.description
     assert sorted(p.name for p in voice.parent.iterdir()) == ["voice"]  # nothing is left beside it
 
 
 def test_a_bundle_is_replaced_as_a_whole_and_other_folders_are_left_alone(voice: Path, tmp_path: Path) -> None:
-    write_bundle(voice, description(name="second"), {"model.onnx": voice / "model.onnx"})
-    assert load_bundle(voice).name == "second"
+    write_package(voice, description(name="second"), {"model.onnx": voice / "model.onnx"})
+    assert load_package(voice).name == "second"
     assert not (voice / "card.md").exists()
     with pytest.raises(AssetError):
-        write_bundle(voice, description(name="third"), {"model.onnx": b"garbage"})
-    assert load_bundle(voice).name == "second"
+        write_package(voice, description(name="third"), {"model.onnx": b"garbage"})
+    assert load_package(voice).name == "second"
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(OutputError, match="thesis is there and is no bundle"):
-        write_bundle(tmp_path / "thesis", description(), {"model.onnx": loudness()})
+        write_package(tmp_path / "thesis", description(), {"model.onnx": loudness()})
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter1.txt"]
 
 
@@ -80,8 +80,8 @@ def test_a_bundle_stays_where_its_successor_cannot_take_its_place(voice: Path, m
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OutputError, match="voice cannot be written: No space left on device"):
-        write_bundle(voice, description(name="second"), {"model.onnx": loudness()})
-    assert load_bundle(voice).name == "mine"
+        write_package(voice, description(name="second"), {"model.onnx": loudness()})
+    assert load_package(voice).name == "mine"
     assert [p.name for p in voice.parent.iterdir()] == ["voice"]
 
 
@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_not_written(
     tmp_path: Path, changes: dict[str, Any], files: dict[str, bytes], error: type[Exception], sentence: str
 ) -> None:
     with pytest.raises(error, match=sentence):
-        write_bundle(tmp_path / "new", description(**changes), files)
+        write_package(tmp_path / "new", description(**changes), files)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,7 +172,7 @@ def _edit(path: Path, **changes: Any) -> None:
 def test_a_spoilt_bundle_is_refused(voice: Path, spoil: Callable[[Path], object], sentence: str) -> None:
     spoil(voice)
     with pytest.raises(AssetError, match=sentence):
-        load_bundle(voice)
+        load_package(voice)
 
 
 def test_a_network_over_what_recordings_do_not_hold_is_refused(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_network_over_what_recordings_do_not_hold_is_refused(tmp_path: Path) -
     nodes = [("ReduceMean", ["landmarks", "planes"], "mean"), *column("mean")]
     files = {"model.onnx": network({"landmarks": ["n", 1, 68, 2]}, nodes, 2)}
     with pytest.raises(ConfigError, match="reads landmarks, which affuse does not find in recordings by itself"):
-        load_bundle(write_bundle(tmp_path / "b", reader, files))
+        load_package(write_package(tmp_path / "b", reader, files))
 
 
 # --- experts ---------------------------------------------------------------------------------------------------------
@@ -204,16 +204,16 @@ def test_the_shipped_networks_say_the_same_as_bundles(tmp_path: Path) -> None:
     spoken = Recording.open(sound(tmp_path / "a.wav", 0.5, 0.3, 0.2))
     timeline = Timeline.windows(3.0, 2.0, 1.0)
     files = {"model.onnx": weights.shipped("voice")}
-    bundle = write_bundle(tmp_path / "v", description(labels=VOICE, prior=(1 / 9,) * 9), files)
+    bundle = write_package(tmp_path / "v", description(labels=VOICE, prior=(1 / 9,) * 9), files)
     for verb in ("predict", "embed"):
-        own, theirs = getattr(load_bundle(bundle), verb), getattr(VoiceExpert(), verb)
+        own, theirs = getattr(load_package(bundle), verb), getattr(VoiceExpert(), verb)
         np.testing.assert_array_equal(own(spoken, timeline), theirs(spoken, timeline))
 
     reads = {"modality": "face", "reads": ("images",), "inputs": {"images": {"size": 48, "channels": 1}}}
     face = description(labels=FERPLUS, prior=(1 / 8,) * 8, **reads)
-    bundle = write_bundle(tmp_path / "f", face, {"model.onnx": weights.shipped("face")})
+    bundle = write_package(tmp_path / "f", face, {"model.onnx": weights.shipped("face")})
     pictures = np.random.default_rng(0).integers(0, 256, (5, 48, 48), dtype=np.uint8)
-    np.testing.assert_array_equal(load_bundle(bundle).classify(pictures), FaceExpert().classify(pictures))
+    np.testing.assert_array_equal(load_package(bundle).classify(pictures), FaceExpert().classify(pictures))
 
     from affuse.experts.text.english import EnglishText
 
@@ -223,7 +223,7 @@ def test_the_shipped_networks_say_the_same_as_bundles(tmp_path: Path) -> None:
         modality="text", reads=("tokens",), labels=EKMAN, prior=(1 / 7,) * 7, inputs={"tokens": {"longest": 64}}
     )
     files = {"model.onnx": weights.shipped("text_en"), "tokenizer.json": vocabulary.encode()}
-    expert = load_bundle(write_bundle(tmp_path / "t", text, files))
+    expert = load_package(write_package(tmp_path / "t", text, files))
     texts = ["I am so happy today!", "no", "What a long day it was for all of us. " * 20]
     np.testing.assert_allclose(expert.classify(texts), english.probabilities(texts), atol=1e-12)
 
@@ -231,9 +231,9 @@ def test_the_shipped_networks_say_the_same_as_bundles(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("channels", "mean"), [(1, 0.299 * 200 + 0.587 * 100), (3, 100.0)])
 def test_a_face_bundle_gets_crops_of_its_size_and_colour(tmp_path: Path, channels: int, mean: float) -> None:
     reads = {"modality": "face", "reads": ("images",), "inputs": {"images": {"size": 40, "channels": channels}}}
-    bundle = write_bundle(tmp_path / "f", description(**reads), {"model.onnx": brightness(40, channels)})
+    bundle = write_package(tmp_path / "f", description(**reads), {"model.onnx": brightness(40, channels)})
     scene = Scene(lambda t: (200, 100, 0), 4.0)
-    expert = load_bundle(bundle, detector=Square())
+    expert = load_package(bundle, detector=Square())
     timeline = Timeline.windows(4.0, 2.0, 2.0)
     # The crop repeats what lies at its edge, which half a pixel of interpolation darkens by a little.
     np.testing.assert_allclose(expert.predict(scene, timeline), [answers(mean / 255)] * 2, atol=4e-3)
@@ -245,8 +245,8 @@ def test_a_face_bundle_gets_crops_of_its_size_and_colour(tmp_path: Path, channel
 
 def test_a_network_over_clips_sees_the_frames_of_its_window(tmp_path: Path) -> None:
     reads = {"modality": "face", "reads": ("clips",), "inputs": {"clips": {"size": 24, "frames": 8}}}
-    bundle = write_bundle(tmp_path / "c", description(**reads), {"model.onnx": moving(8, 24)})
-    expert = load_bundle(bundle, detector=Square())
+    bundle = write_package(tmp_path / "c", description(**reads), {"model.onnx": moving(8, 24)})
+    expert = load_package(bundle, detector=Square())
     scene = Scene(lambda t: (60, 60, 60) if t % 2 < 1 else (180, 180, 180), 8.0, gone=4.2)
     (reading,) = expert.read(scene, Timeline.windows(8.0, 2.0, 2.0))
     # Half of the frames of either window are dark and half are bright; 4.2 s is too short a sight of the third.
@@ -262,7 +262,7 @@ def test_pictures_that_do_not_move_are_no_clips(tmp_path: Path) -> None:
     from PIL import Image
 
     reads = {"modality": "face", "reads": ("clips",), "inputs": {"clips": {"size": 24, "frames": 8}}}
-    expert = load_bundle(write_bundle(tmp_path / "c", description(**reads), {"model.onnx": moving(8, 24)}))
+    expert = load_package(write_package(tmp_path / "c", description(**reads), {"model.onnx": moving(8, 24)}))
     Image.new("RGB", (80, 80), "white").save(tmp_path / "still.png")
     recording = Recording.open(tmp_path / "still.png")
     (reading,) = expert.read(recording, Timeline((recording.span,)))
@@ -275,11 +275,11 @@ def words_bundle(place: Path, longest: int = 5, **changes: Any) -> Path:
         "model.onnx": network({"ids": ["n", "t"], "mask": ["n", "t"]}, mean_id(), 2),
         "tokenizer.json": tokenizer("好", "坏", "天"),
     }
-    return write_bundle(place, description(**reads, **changes), files)
+    return write_package(place, description(**reads, **changes), files)
 
 
 def test_a_text_bundle_reads_any_language_and_long_texts_in_parts(tmp_path: Path) -> None:
-    expert = load_bundle(words_bundle(tmp_path / "t"))
+    expert = load_package(words_bundle(tmp_path / "t"))
     # "[B] 好 坏 天 [E]": the mean of 0, 2, 3, 4, 1 is 2; five ids are all that fit.
     np.testing.assert_allclose(expert.classify(["好 坏 天"]), [answers(2.0)], atol=1e-6)
     # Four words make two parts of two: 0, 2, 2, 1 (mean 1.25) and 0, 4, 4, 1 (mean 2.25), which count alike.

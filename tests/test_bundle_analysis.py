@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from affuse import weights
-from affuse.analyzer.analyzer import Analyzer, load_experts, shipped_fuser
+from affuse.analyzer import Analyzer, load_experts, shipped_fuser
 from affuse.errors import ConfigError, DataError
 from affuse.experts.voice import VoiceExpert
 from affuse.fusion import NamedFuser, ProductRule
@@ -24,7 +24,7 @@ from affuse.fusion.spaces import (
 )
 from affuse.labels import EKMAN, SENTIMENT, VOICE, LabelSpace, to_sentiment
 from affuse.media import Recording
-from affuse.packages import load_bundle, write_bundle
+from affuse.packages import load_package, write_package
 from affuse.packages.columns import FeatureTable
 from affuse.report.schema import schema
 from affuse.testing import FakeExpert, check_expert
@@ -110,7 +110,7 @@ def test_foreign_labels_are_named() -> None:
 def test_the_shipped_voice_as_a_bundle_gives_the_same_analysis_but_for_the_pool(tmp_path: Path) -> None:
     clip = sound(tmp_path / "a.wav", 0.5, 0.3, 0.2, 0.0)
     prior = np.full(9, 1 / 9)
-    bundle = write_bundle(
+    bundle = write_package(
         tmp_path / "v", description(labels=VOICE, prior=tuple(prior)), {"model.onnx": weights.shipped("voice")}
     )
     analysis = Analyzer(load_experts({"voice": str(bundle)}), window=1.0).analyze(clip)
@@ -132,7 +132,7 @@ def test_the_shipped_voice_as_a_bundle_gives_the_same_analysis_but_for_the_pool(
 
 
 def test_a_bundle_of_two_labels_shifts_only_these(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "v", description(), {"model.onnx": loudness()})
+    bundle = write_package(tmp_path / "v", description(), {"model.onnx": loudness()})
     expected = np.array([0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.3])
     product = ProductRule(prior=expected).fit(np.full((7, 1, 7), 1 / 7), np.arange(7))
     fuser = NamedFuser(product, ("voice",), EKMAN.labels, notes={"priors": {"voice": expected.tolist()}})
@@ -149,7 +149,7 @@ def test_a_sentiment_bundle_judges_sentiment_only(tmp_path: Path) -> None:
         "model.onnx": network({"ids": ["n", "t"], "mask": ["n", "t"]}, mean_id(), 2),
         "tokenizer.json": tokenizer("good", "great"),
     }
-    bundle = write_bundle(tmp_path / "t", description(labels=polar, **reads), files)
+    bundle = write_package(tmp_path / "t", description(labels=polar, **reads), files)
     experts = load_experts({"text": str(bundle)})
     alone = Analyzer(experts).analyze_text("great great great")
     common = to_sentiment(COMMON)
@@ -181,7 +181,7 @@ def test_a_sentiment_bundle_judges_sentiment_only(tmp_path: Path) -> None:
 
 def test_own_labels_without_a_place_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     foreign = LabelSpace("noises", ("laughter", "anger"))
-    bundle = write_bundle(tmp_path / "v", description(labels=foreign), {"model.onnx": loudness()})
+    bundle = write_package(tmp_path / "v", description(labels=foreign), {"model.onnx": loudness()})
     experts = load_experts({"voice": str(bundle)})  # measuring it and its embeddings still work
     assert experts["voice"].labels == foreign
     with pytest.raises(ConfigError, match="voice, expert 'mine': its labels laughter have no place among"):
@@ -212,7 +212,7 @@ def joint(place: Path, images: bool = False) -> Path:
     scales = np.array([[1.0], [10.0], [1 / 255]], dtype=np.float32)[: len(blocks)]
     model = network(inputs, nodes, 2, pick=np.array([[1.0], [0.0]], dtype=np.float32), scales=scales)
     told = description(name="both", kind="joint", modality="joint", reads=tuple(blocks), inputs=shapes)
-    return write_bundle(place, told, {"model.onnx": model})
+    return write_package(place, told, {"model.onnx": model})
 
 
 def table(**columns: list[Any]) -> FeatureTable:
@@ -224,11 +224,11 @@ def test_a_joint_bundle_uses_what_is_there(tmp_path: Path) -> None:
     recording, timeline = Recording.open(clip), Timeline.windows(2.0, 1.0, 1.0)
     loud = float(np.abs(next(recording.sound(timeline))).mean())
     features = table(name=["a.wav"], AU12=[0.3], AU04=[9.0])
-    (both,) = load_bundle(joint(tmp_path / "j"), features=features).read(recording, timeline)
+    (both,) = load_package(joint(tmp_path / "j"), features=features).read(recording, timeline)
     np.testing.assert_allclose(both.probabilities, [answers(loud + 3.0), answers(3.0)], atol=1e-6)
     assert both.reasons == ("", "")
     assert both.notes == ()
-    expert = load_bundle(tmp_path / "j")
+    expert = load_package(tmp_path / "j")
     (alone,) = expert.read(recording, timeline)
     np.testing.assert_allclose(alone.probabilities[0], answers(loud), atol=1e-6)
     assert np.isnan(alone.probabilities[1]).all()
@@ -240,7 +240,7 @@ def test_a_joint_bundle_uses_what_is_there(tmp_path: Path) -> None:
 
 def test_a_joint_bundle_over_faces_answers_for_every_person_and_goes_on_without_them(tmp_path: Path) -> None:
     features = table(name=["scene"], AU12=[0.1], AU04=[0.0])
-    expert = load_bundle(joint(tmp_path / "j", images=True), features=features, detector=Square())
+    expert = load_package(joint(tmp_path / "j", images=True), features=features, detector=Square())
     (reading,) = expert.read(Scene(lambda t: (51, 51, 51), 4.0, gone=1.8), Timeline.windows(4.0, 2.0, 2.0))
     assert reading.person == "person 1"
     np.testing.assert_allclose(reading.probabilities, [answers(1.0 + 0.2), answers(1.0)], atol=2e-3)
@@ -250,7 +250,7 @@ def test_a_joint_bundle_over_faces_answers_for_every_person_and_goes_on_without_
 
 
 def test_what_a_joint_expert_reads_is_not_asked_about_again(tmp_path: Path) -> None:
-    expert = load_bundle(joint(tmp_path / "j"))
+    expert = load_package(joint(tmp_path / "j"))
     assert expert.covers == ("voice", "face")  # action units are of the face
     with pytest.raises(ConfigError, match=r"expert 'both' reads voice itself; .* so leave out voice"):
         Analyzer({"joint": expert, "voice": FakeExpert("voice", {"anger": 0.9})})
@@ -275,7 +275,7 @@ def test_the_modality_of_a_table_is_what_its_columns_were_measured_on() -> None:
 def test_a_recording_that_the_table_does_not_know_is_noted(tmp_path: Path) -> None:
     features = table(name=["b.wav"], AU12=[0.3], AU04=[9.0])
     recording = Recording.open(sound(tmp_path / "a.wav", 0.5))
-    (reading,) = load_bundle(joint(tmp_path / "j"), features=features).read(recording, Timeline((recording.span,)))
+    (reading,) = load_package(joint(tmp_path / "j"), features=features).read(recording, Timeline((recording.span,)))
     assert reading.notes == ("au.csv has no row for a.wav (its first is for b.wav), so that both did without it",)
 
 
@@ -345,7 +345,7 @@ def test_analyze_asks_bundles(tmp_path: Path, run: Run) -> None:
 
 def test_analyze_says_what_is_wrong_with_experts(tmp_path: Path, run: Run) -> None:
     clip = sound(tmp_path / "a.wav", 0.5)
-    bundle = write_bundle(tmp_path / "v", description(), {"model.onnx": loudness()})
+    bundle = write_package(tmp_path / "v", description(), {"model.onnx": loudness()})
     joint(tmp_path / "j")
     (tmp_path / "empty").mkdir()
     (tmp_path / "au.csv").write_text("name,AU12\na,1\n", encoding="utf-8")
@@ -370,8 +370,8 @@ def test_evaluate_measures_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     clips = [sound(tmp_path / f"{i}.wav", level, level) for i, level in enumerate((0.02, 0.9))]
     rows = Dataset("own", "voice", TWO, clips, np.array([0, 1]), np.array(["a", "b"]))
-    bundle = write_bundle(tmp_path / "v", description(), {"model.onnx": loudness()})
-    assert evaluate_expert(load_bundle(bundle), rows)["accuracy"] == 0.5  # a mean level is above 0, so always happiness
+    bundle = write_package(tmp_path / "v", description(), {"model.onnx": loudness()})
+    assert evaluate_expert(load_package(bundle), rows)["accuracy"] == 0.5  # a mean level is above 0, so always happiness
     call = caller(monkeypatch, capfd, "evaluate")
     result = call("--expert", bundle, "--dataset", "ferplus", "--data", tmp_path)
     assert result.code == 2

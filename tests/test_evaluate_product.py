@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affuse.analyzer.analyzer import Analyzer
+from affuse.analyzer import Analyzer
 from affuse.data.corpora import load
 from affuse.errors import ConfigError, DataError, MediaError, OutputError
-from affuse.evaluation import classification_report
+from affuse.evaluation import classification_report, reliability
 from affuse.evaluation.corpora import corpus_manifest, framed
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.evaluation.manifest import Clip, Manifest, read_manifest
@@ -31,7 +31,6 @@ from affuse.evaluation.product_measures import (
     oracle,
     paired_difference,
     product_report,
-    reliability,
 )
 from affuse.media import Excerpt, Picture, Recording
 from affuse.report.evaluation import write_evaluation
@@ -648,7 +647,7 @@ def test_real_clips_go_the_way_of_analyze(run: Run, data: Path, tmp_path: Path) 
 def test_faces_without_a_picture_become_pictures(data: Path) -> None:
     if not os.environ.get("AFFUSE_MODELS"):
         pytest.skip("finding nearly every face needs YuNet")
-    from affuse.analyzer.analyzer import load_experts
+    from affuse.analyzer import load_experts
 
     found = corpus_manifest("ferplus", data)
     few = Manifest(found.name, found.clips[:40])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from affuse import weights
-from affuse.analyzer.analyzer import Analyzer, load_experts
+from affuse.analyzer import Analyzer, load_experts
 from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.evaluation.speed import Request, measure, timed
 from affuse.experts.face import FaceExpert, HaarDetector
@@ -26,7 +26,7 @@ from affuse.exporting.quantisation import is_quantised, quantise
 from affuse.fusion import CommonCausePool, NamedFuser, ProductRule
 from affuse.labels import EKMAN
 from affuse.media import Recording
-from affuse.packages import load_bundle, read_bundle, read_system, write_bundle
+from affuse.packages import load_package, read_package, read_system, write_package
 from affuse.packages.system import SystemDescription
 from affuse.testing import synthetic
 from command import Run, caller
@@ -115,11 +115,11 @@ def test_the_fuser_is_the_one_in_the_folder(system: Path, tmp_path: Path, clip: 
     notes = {**learned.notes, "prior": "uniform"}
     replace(learned, notes=notes).write(other / "fuser")
     with pytest.raises(AssetError, match=r"fuser\.json has the wrong checksum"):
-        Analyzer.from_bundle(other)
+        Analyzer.from_package(other)
     told = json.loads((other / "bundle.json").read_text(encoding="utf-8"))
     told["files"]["fuser/fuser.json"] = weights.sha256_of(other / "fuser" / "fuser.json")
     (other / "bundle.json").write_text(json.dumps(told), encoding="utf-8")
-    analyzer = Analyzer.from_bundle(other)
+    analyzer = Analyzer.from_package(other)
     assert analyzer.prior.name == "uniform"
     assert analyzer.analyze(clip).settings["prior"]["name"] == "uniform"
 
@@ -140,7 +140,7 @@ def test_a_system_of_the_first_version_is_read(system: Path, tmp_path: Path, cli
     _tell(old, files={**files, "fuser.json": weights.sha256_of(old / "fuser.json")})
     named = NamedFuser.read(read_system(old).fuser)
     np.testing.assert_array_equal(named.fuse(P, ("face", "voice", "text")), fitted.predict_proba(P))
-    assert Analyzer.from_bundle(old).analyze(clip).summary.label is not None
+    assert Analyzer.from_package(old).analyze(clip).summary.label is not None
     for damage in ("{", "[]", '{"pool": {}}', '{"pool": {"modalities": 3}}'):
         (old / "fuser.json").write_text(damage, encoding="utf-8")
         with pytest.raises(AssetError, match="does not hold what a fuser has learned"):
@@ -152,7 +152,7 @@ def test_a_system_may_have_a_fuser_of_ones_own(tmp_path: Path, clip: Path) -> No
     P, y = rng.dirichlet(np.ones(7), size=(70, 1)), np.arange(70) % 7
     NamedFuser(ProductRule().fit(P, y), ("text",), EKMAN.labels, "product").write(tmp_path / "own")
     export("shipped", quick("onnx", tmp_path / "out", clip), fuser=tmp_path / "own")
-    analyzer = Analyzer.from_bundle(tmp_path / "out")
+    analyzer = Analyzer.from_package(tmp_path / "out")
     assert list(analyzer.experts) == ["text"]
     assert analyzer.fuser.method == "product"
 
@@ -183,11 +183,11 @@ def _tell(folder: Path, **entries: Any) -> None:
 
 
 def test_systems_and_experts_are_not_taken_for_each_other(system: Path, tmp_path: Path) -> None:
-    expert = write_bundle(tmp_path / "voice", description(), {"model.onnx": loudness()})
+    expert = write_package(tmp_path / "voice", description(), {"model.onnx": loudness()})
     with pytest.raises(AssetError, match="a single expert, not a whole system; ask it with --experts"):
         read_system(expert)
     with pytest.raises(AssetError, match="describes a whole system, not one expert; use it by --bundle"):
-        load_bundle(system)
+        load_package(system)
 
 
 def test_licences_say_what_is_not_commercial() -> None:
@@ -224,7 +224,7 @@ def test_a_difference_is_what_it_is(clip: Path) -> None:
 def test_an_export_that_answers_otherwise_leaves_nothing(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expert = write_bundle(tmp_path / "mine", description(), {"model.onnx": loudness()})
+    expert = write_package(tmp_path / "mine", description(), {"model.onnx": loudness()})
     nodes = [("Abs", ["waveform"], "loud"), ("ReduceMean", ["loud", "axes"], "mean"), ("Neg", ["mean"], "less")]
     other = network({"waveform": ["n", "samples"]}, [*nodes, *column("less")], 2)
     monkeypatch.setattr(run.shutil, "copyfile", lambda source, target: Path(target).write_bytes(other))
@@ -236,7 +236,7 @@ def test_an_export_that_answers_otherwise_leaves_nothing(
 def test_other_folders_are_left_alone(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
-    expert = write_bundle(tmp_path / "mine", description(), {"model.onnx": loudness()})
+    expert = write_package(tmp_path / "mine", description(), {"model.onnx": loudness()})
     with pytest.raises(OutputError, match="is there and is no bundle"):
         export(str(expert), quick("onnx", tmp_path / "photos", clip))
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"meow"
@@ -244,9 +244,9 @@ def test_other_folders_are_left_alone(tmp_path: Path, clip: Path) -> None:
 
 def test_an_expert_is_exported_as_a_bundle(tmp_path: Path, clip: Path) -> None:
     mine = replace(description(), licence="CC BY 4.0")
-    expert = write_bundle(tmp_path / "mine", mine, {"model.onnx": loudness(), "card.md": b"# mine\n"})
+    expert = write_package(tmp_path / "mine", mine, {"model.onnx": loudness(), "card.md": b"# mine\n"})
     facts = export(str(expert), quick("onnx", tmp_path / "out", clip))
-    found = read_bundle(tmp_path / "out")
+    found = read_package(tmp_path / "out")
     assert set(found.description.files) == {"model.onnx", "card.md", "parity.json", "LICENCES.md"}
     assert replace(found.description, files={}, created="") == replace(mine, affuse=found.description.affuse)
     assert facts["fixed_inputs"]["voice"]["max_difference"] == 0
@@ -255,13 +255,13 @@ def test_an_expert_is_exported_as_a_bundle(tmp_path: Path, clip: Path) -> None:
 
 
 def test_an_own_expert_takes_its_place_in_a_system(tmp_path: Path, clip: Path) -> None:
-    voice = write_bundle(tmp_path / "mine", description(), {"model.onnx": loudness()})
+    voice = write_package(tmp_path / "mine", description(), {"model.onnx": loudness()})
     out = tmp_path / "out"
     export("shipped", quick("onnx", out, clip), {"voice": str(voice), "text": "text"})
     experts = read_system(out).experts()
     assert list(experts) == ["voice", "text"]
     assert experts["voice"].labels == TWO
-    ours = Analyzer.from_bundle(out).analyze(clip)
+    ours = Analyzer.from_package(out).analyze(clip)
     theirs = Analyzer(load_experts({"voice": str(voice), "text": "text"})).analyze(clip)
     np.testing.assert_array_equal(ours.verdicts[0].fused, theirs.verdicts[0].fused)
 

@@ -30,7 +30,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from affuse import Analyzer
-from affuse.analyzer.analyzer import load_experts
+from affuse.analyzer import load_experts
 from affuse.errors import AssetError, DataError, MediaError
 from affuse.experts.face import Detections, FaceExpert, FaceWatch
 from affuse.experts.face.crop import YUNET_FRAMING

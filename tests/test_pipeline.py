@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import affuse
-from affuse.analyzer.analyzer import Analyzer, load_experts, shipped_fuser
+from affuse.analyzer import Analyzer, load_experts, shipped_fuser
 from affuse.errors import ConfigError, DataError, MediaError
 from affuse.fusion.sentiment import COMPATIBILITY
 from affuse.labels import EKMAN
@@ -62,12 +62,12 @@ def test_readings_are_fused_by_themselves_in_whatever_order_they_come(recording:
     timeline = Timeline.windows(opened.duration)
     readings = {m: e.read(opened, timeline)[0] for m, e in reversed(analyzer.experts.items())}
     expected = [v.to_dict() for v in analyzer.analyze(recording).verdicts]
-    assert [v.to_dict() for v in analyzer.fuse(readings, timeline)] == expected
+    assert [v.to_dict() for v in analyzer.fuse_outputs(readings, timeline)] == expected
     with pytest.raises(DataError, match="face: the reading covers 6 windows; the timeline has 1"):
-        analyzer.fuse(readings, Timeline(timeline.segments[:1]))
+        analyzer.fuse_outputs(readings, Timeline(timeline.segments[:1]))
     del readings["text"]
     with pytest.raises(DataError, match="text: the reading covers 0 windows; the timeline has 6"):
-        analyzer.fuse(readings, timeline)
+        analyzer.fuse_outputs(readings, timeline)
 
 
 def _row(label: str, p: float) -> list[float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from affuse import Analyzer
-from affuse.analyzer.analyzer import load_experts
+from affuse.analyzer import load_experts
 
 HERE = Path(__file__).parent
 SIGNS = {"anger": -1, "disgust": -1, "fear": -1, "sadness": -1, "happiness": 1}

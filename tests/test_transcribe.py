@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affuse.analyzer.analyzer import Analyzer
+from affuse.analyzer import Analyzer
 from affuse.errors import AssetError
 from affuse.experts.transcribe import Transcriber
 from affuse.media import Recording
@@ -45,7 +45,7 @@ def sound(tmp_path: Path) -> Path:
 
 
 def _experts() -> dict[str, Any]:
-    from affuse.analyzer.analyzer import load_experts
+    from affuse.analyzer import load_experts
 
     return {"text": load_experts({"text": "text"})["text"]}
 

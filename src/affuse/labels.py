@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,20 +32,63 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """A named, ordered set of class labels; column ``i`` of every probability array belongs to ``labels[i]``."""
+    """A named, ordered set of class labels; column ``i`` of every probability array belongs to ``labels[i]``.
+
+    Parameters
+    ----------
+    name : str
+        How the space is called.
+    labels : tuple of str
+        Different names, in the order of the columns.
+    onto : mapping of str to str, optional
+        What labels of one's own mean among those of `EKMAN`, so that they can be fused with other experts. It plays no
+        part in whether two spaces are equal.
+
+    Raises
+    ------
+    ConfigError
+        If a label is named twice, or ``onto`` names one that is not there.
+
+    Examples
+    --------
+    >>> study = LabelSpace("study", ("engaged", "frustrated"), onto={"engaged": "happiness", "frustrated": "anger"})
+    >>> len(study), study.index("frustrated")
+    (2, 1)
+    """
 
     name: str
     labels: tuple[str, ...]
+    onto: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels):
             raise ConfigError(f"label space {self.name!r} names a label twice: {', '.join(self.labels)}")
+        unknown = [label for label in self.onto if label not in self.labels]
+        if unknown:
+            raise ConfigError(
+                f"the map of label space {self.name!r} names {', '.join(unknown)}; its labels: {', '.join(self.labels)}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def index(self, label: str) -> int:
-        """Column of ``label``. Raises DataError, with the valid choices, where there is none."""
+        """Column of a label.
+
+        Parameters
+        ----------
+        label : str
+            One of the labels.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        DataError
+            If there is no such label; the message lists the valid ones.
+        """
         if label not in self.labels:
             raise DataError(f"unknown label {label!r} for {self.name}; valid labels: {', '.join(self.labels)}")
         return self.labels.index(label)
@@ -104,17 +147,56 @@ _ONTO_SENTIMENT = {
 
 
 def recognise(word: str) -> str | None:
-    """Label of `CANONICAL` that an English, German or Chinese ``word`` means ("Angry": anger), None for others."""
+    """The label of `CANONICAL` that a word means.
+
+    Parameters
+    ----------
+    word : str
+        An English, German or Chinese word, in any case.
+
+    Returns
+    -------
+    str or None
+        None for other words.
+
+    Examples
+    --------
+    >>> recognise("Angry"), recognise("高兴"), recognise("engaged")
+    ('anger', 'happiness', None)
+    """
     return SYNONYMS.get(unicodedata.normalize("NFKC", word).strip().casefold())
 
 
 def map_probabilities(
     P: np.ndarray, source: LabelSpace, target: LabelSpace, onto: Mapping[str, str] | None = None
 ) -> np.ndarray:
-    """Move probability mass from the columns of ``source`` to those of ``target``.
+    """Move probability mass from the columns of one label space to those of another.
 
-    ``P`` has shape (..., len(source)), the result (..., len(target)); a row's mass is kept and NaN rows stay NaN.
-    ``onto`` sends labels that ``target`` lacks to one that it has. Raises DataError where a label has nowhere to go.
+    Parameters
+    ----------
+    P : array of shape (..., len(source))
+        Probabilities; NaN rows stay NaN.
+    source, target : LabelSpace
+        Names of the columns before and after.
+    onto : mapping of str to str, optional
+        Sends labels that ``target`` lacks to one that it has.
+
+    Returns
+    -------
+    array of shape (..., len(target))
+        The mass of every row is kept.
+
+    Raises
+    ------
+    DataError
+        If a label has nowhere to go, or the columns are not those of ``source``.
+
+    Examples
+    --------
+    >>> three = LabelSpace("three", ("calm", "neutral", "sadness"))
+    >>> two = LabelSpace("two", ("neutral", "sadness"))
+    >>> map_probabilities(np.array([0.2, 0.3, 0.5]), three, two, {"calm": "neutral"})
+    array([0.5, 0.5])
     """
     P = np.asarray(P, dtype=float)
     if P.shape[-1] != len(source):
@@ -127,8 +209,42 @@ def map_probabilities(
 
 
 def to_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
-    """Map probabilities (..., k) of any known label space onto the common seven of `EKMAN`."""
-    return map_probabilities(P, source, EKMAN, _ONTO_EKMAN)
+    """Map probabilities over any known label space onto the seven emotions of `EKMAN`.
+
+    Own labels go where the ``onto`` of their space says, also those that are a name of an emotion.
+
+    Parameters
+    ----------
+    P : array of shape (..., len(source))
+        Probabilities.
+    source : LabelSpace
+        Names of the columns.
+
+    Returns
+    -------
+    array of shape (..., 7)
+
+    Raises
+    ------
+    DataError
+        If a label has no place among the seven.
+
+    Examples
+    --------
+    >>> to_emotions(np.array([0.25, 0.75]), LabelSpace("two", ("calm", "anger")))[[0, 6]]
+    array([0.75, 0.25])
+    """
+    goals = tuple(source.onto.get(label, label) for label in source.labels)
+    if goals == source.labels:
+        return map_probabilities(P, source, EKMAN, _ONTO_EKMAN)
+    # Several labels may go to one goal, which a label space cannot name twice: first to the goals, then to the seven.
+    middle = LabelSpace(source.name, tuple(dict.fromkeys(goals)))
+    P = np.asarray(P, dtype=float)
+    if P.shape[-1] != len(source):
+        raise DataError(f"{source.name} has {len(source)} labels, but the probabilities have {P.shape[-1]} columns")
+    return map_probabilities(
+        P @ np.array([np.eye(len(middle))[middle.index(g)] for g in goals]), middle, EKMAN, _ONTO_EKMAN
+    )
 
 
 def merge_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
@@ -142,6 +258,7 @@ def merge_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
     P : array of shape (..., k)
         Probabilities, or other non-negative scores, over the labels of ``source``.
     source : LabelSpace
+        Names of the columns.
 
     Returns
     -------
@@ -170,12 +287,53 @@ def merge_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
 
 
 def to_sentiment(P: np.ndarray) -> np.ndarray:
-    """Map probabilities (..., 7) over `EKMAN` onto negative, neutral and positive (..., 3)."""
+    """Map probabilities of emotions onto negative, neutral and positive.
+
+    Parameters
+    ----------
+    P : array of shape (..., 7)
+        Over `EKMAN`.
+
+    Returns
+    -------
+    array of shape (..., 3)
+        Over `SENTIMENT`.
+
+    Examples
+    --------
+    >>> to_sentiment(np.array([0.25, 0.0, 0.0, 0.5, 0.0, 0.0, 0.25]))
+    array([0.25, 0.25, 0.5 ])
+    """
     return map_probabilities(P, EKMAN, SENTIMENT, _ONTO_SENTIMENT)
 
 
 def restrict(P: np.ndarray, source: LabelSpace, labels: Sequence[str]) -> np.ndarray:
-    """Condition probabilities (n, k) on the answer being one of ``labels``; columns in that order, rows sum to 1."""
+    """Condition probabilities on the answer being one of some labels.
+
+    Parameters
+    ----------
+    P : array of shape (n, len(source))
+        Probabilities.
+    source : LabelSpace
+        Names of the columns.
+    labels : sequence of str
+        The labels that are left, in the order of the columns of the result.
+
+    Returns
+    -------
+    array of shape (n, len(labels))
+        Rows sum to 1.
+
+    Raises
+    ------
+    DataError
+        If a label is not one of ``source``.
+
+    Examples
+    --------
+    >>> restrict(np.array([[0.5, 0.25, 0.25]]), SENTIMENT, ("positive", "negative")).round(2)
+    array([[0.33, 0.67]])
+    """
     columns = [source.index(label) for label in labels]
     P = np.asarray(P, dtype=float)[..., columns]
     return np.asarray(P / P.sum(axis=-1, keepdims=True))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from affuse.analyzer.observation import Observation, mean_of_windows
 from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from affuse.analyzer.analyzer import Analyzer, Observation
+    from affuse.analyzer.analyzer import Analyzer
 
 __all__ = ["ADAPTATIONS", "STRETCH", "adapted_analyzers", "check_adaptation", "rows_of"]
 
@@ -22,7 +23,22 @@ STRETCH = 10.0
 
 
 def check_adaptation(adapt: str) -> None:
-    """Raise ConfigError where ``adapt`` is none of `ADAPTATIONS`."""
+    """Refuse an adaptation that is none of `ADAPTATIONS`.
+
+    Parameters
+    ----------
+    adapt : str
+        What was asked for.
+
+    Raises
+    ------
+    ConfigError
+        If it is not known.
+
+    Examples
+    --------
+    >>> check_adaptation("person")
+    """
     if adapt not in ADAPTATIONS:
         raise ConfigError(f"unknown adaptation {adapt!r}; known: {', '.join(ADAPTATIONS)}")
 
@@ -53,6 +69,16 @@ def adapted_analyzers(
     ------
     ConfigError
         Where ``adapt`` is unknown or the analyzer's fuser does not adapt.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer, Recording
+    >>> from affuse.testing import FakeExpert
+    >>> analyzer = Analyzer({"voice": FakeExpert("voice", {"anger": 0.4})})
+    >>> found = analyzer.observe(Recording.from_text("Hello."))
+    >>> (own,) = adapted_analyzers(analyzer, [found], ["Ann"], "person")
+    >>> own.answer(found).settings["adaptation"][0]["to"]
+    'Ann'
     """
     from affuse.fusion.adaptive import design_effect
 
@@ -81,9 +107,7 @@ def adapted_analyzers(
 
 def rows_of(analyzer: Analyzer, observation: Observation) -> np.ndarray:
     """What the experts say about the person seen most, a row for every `STRETCH` of the recording: (n, m, 7)."""
-    from affuse.analyzer.analyzer import mean_of_windows
-
-    P, _ = analyzer.evidence(observation.people()[0])
+    P, _ = analyzer.probabilities(observation.people()[0])
     starts = observation.timeline.starts
     stretch = ((starts - starts[0]) // STRETCH).astype(int)
     return np.concatenate([mean_of_windows(P[stretch == number]) for number in np.unique(stretch)])

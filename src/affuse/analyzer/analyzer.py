@@ -1,143 +1,39 @@
-"""From a recording to an answer: decode, align, ask the experts, fuse."""
+"""From a recording to its answer: decode, align, ask the experts, fuse."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from affuse import weights
-from affuse.analyzer.verdicts import About, Judge
-from affuse.errors import AffuseError, ConfigError, DataError, MediaError
-from affuse.experts import DEFAULT_EXPERTS
-from affuse.experts.base import NO_WORDS, Expert, ExpertOutput
+from affuse.analyzer.answers import EvidenceFuser, WindowInfo
+from affuse.analyzer.assembly import assemble
+from affuse.analyzer.loading import load_experts, load_system, shipped_for, shipped_fuser
+from affuse.analyzer.observation import Observation, read_all, without_words
+from affuse.analyzer.spaces import LabelMap, answer_space, expert_spaces, rule_over
+from affuse.errors import ConfigError, MediaError
+from affuse.experts.base import Expert, ExpertOutput
 from affuse.experts.transcribe import Transcriber
 from affuse.fusion.explain import SURE
 from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior
-from affuse.media import Frame, Recording
-from affuse.packages import load_expert
-from affuse.packages.columns import KEYS, FeatureTable
-from affuse.packages.system import read_system
-from affuse.results import Analysis, Cue, Person, Source, Verdict
-from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Segment, Timeline
+from affuse.labels import EKMAN, LabelSpace
+from affuse.media import Recording
+from affuse.progress import Progress
+from affuse.results import Analysis, Verdict
+from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Timeline
 
-__all__ = [
-    "About",
-    "Analyzer",
-    "Observation",
-    "Progress",
-    "analyze",
-    "load_experts",
-    "load_system",
-    "make_analyzer",
-    "mean_of_windows",
-    "shipped_for",
-    "shipped_fuser",
-]
-
-_LONG = 600.0  # seconds
-
-Progress = Callable[[str, float], None]
-"""Called with the name of a modality and the share of the recording that it has read, 0…1."""
-
-
-@cache
-def shipped_fuser() -> NamedFuser:
-    """The fuser that was learned from the shipped experts' held-out answers (recipe: ``recipes.fuser``)."""
-    return NamedFuser.read(weights.shipped("fuser").parent)
-
-
-def load_system(
-    folder: str | Path, language: str | None = None, features: Path | None = None
-) -> tuple[dict[str, Expert], NamedFuser]:
-    """Experts by modality and the fuser of a bundle that ``affuse export`` wrote.
-
-    Raises AssetError where its files are not the ones that it names, and what `load_experts` raises.
-    """
-    system = read_system(folder)
-    table = None if features is None else _features(features)
-    return system.experts(language, table), NamedFuser.read(system.fuser)
-
-
-def load_experts(
-    chosen: Mapping[str, str] | None = None, language: str | None = None, features: Path | None = None
-) -> dict[str, Expert]:
-    """Make the experts named in ``chosen`` (modality to name or folder of a bundle; all shipped ones where None).
-
-    ``features`` is the table of a joint expert that reads numbers. Raises ConfigError for an unknown name or language,
-    an expert of another modality than it is asked for, or a table that no expert reads; DataError where it is no table.
-    """
-    experts: dict[str, Expert] = {}
-    named = DEFAULT_EXPERTS if chosen is None else chosen
-    if features is not None and "joint" not in named:
-        raise ConfigError(f"none of the experts {', '.join(named)} reads a table of features; a joint one may")
-    for modality, name in named.items():
-        options: dict[str, Any] = {"language": language} if name == DEFAULT_EXPERTS["text"] else {}
-        if modality == "joint" and features is not None:
-            options["features"] = _features(features)
-        expert: Expert = load_expert(name, **options)
-        if expert.modality != modality:
-            raise ConfigError(f"expert {name!r} reads {expert.modality}, not {modality}")
-        experts[modality] = expert
-    return experts
-
-
-def make_analyzer(
-    bundle: str | Path | None = None,
-    chosen: Mapping[str, str] | None = None,
-    window: float | None = None,
-    hop: float | None = None,
-    language: str | None = None,
-    features: Path | None = None,
-    *,
-    fuser: str | Path | None = None,
-    prior: Prior | str | Path | None = None,
-    context: str | None = None,
-) -> Analyzer:
-    """The analyzer that the options of a command ask for.
-
-    Parameters
-    ----------
-    bundle : str or Path, optional
-        Folder that ``affuse export`` wrote, whose experts and fuser answer.
-    chosen : mapping of str to str, optional
-        Experts by modality, as in `load_experts`; without, the shipped ones that the fuser knows.
-    fuser : str or Path, optional
-        Folder of a fuser instead of the shipped one, or the bundle's.
-    window, hop, language, features, prior, context
-        As in `Analyzer` and `load_experts`.
-
-    Raises
-    ------
-    ConfigError
-        Where both ``bundle`` and ``chosen`` are given, and what `load_experts` and `Analyzer` raise.
-    """
-    if bundle is not None and chosen is not None:
-        raise ConfigError("give either --bundle or --experts; a bundle says itself which experts it has")
-    learned = shipped_fuser() if fuser is None else NamedFuser.read(fuser)
-    if bundle is not None:
-        experts, own = load_system(bundle, language, features)
-        learned = own if fuser is None else learned
-    else:
-        experts = load_experts(shipped_for(learned) if chosen is None else chosen, language, features)
-    return Analyzer(experts, window, hop, learned, prior=prior, context=context)
-
-
-def _features(path: Path) -> FeatureTable:
-    from affuse.tables import read_table  # knows every corpus, which most analyses do without
-
-    return FeatureTable(read_table(path, KEYS), path.name)
+__all__ = ["Analyzer", "analyze", "make_analyzer"]
 
 
 class Analyzer:
     """Analyses recordings with one set of experts; loading weights once serves many recordings.
+
+    Answers are about the seven emotions of `affuse.EKMAN`, or about own labels that all experts share: these are fused
+    by the product rule, which needs no training, under even label frequencies.
 
     Parameters
     ----------
@@ -146,22 +42,45 @@ class Analyzer:
     window, hop : float, optional
         Seconds; by default windows of 3 s, one a second, shorter where a recording is.
     fuser : NamedFuser, str or Path, optional
-        What fuses their answers: any fitted fuser of emotions with names, or the folder that one was saved in (``affuse
-        fuse --save``, ``affuse tune --save``, `NamedFuser.write`); the shipped one where None.
+        What fuses their answers: any fitted fuser with names, or the folder that one was saved in (``affuse fuse
+        --save``, ``affuse tune --save``, `NamedFuser.write`); the shipped one where None, or the product rule for own
+        labels.
     transcriber : Transcriber, optional
         Recognises the words of recordings that come without; where None, nobody does.
     prior : Prior, str or Path, optional
-        How frequent the emotions are held to be before anything is seen: "dialogue", "uniform", "tempered", the file
+        How frequent the labels are held to be before anything is seen: "dialogue", "uniform", "tempered", the file
         of one, or a prior itself; the fuser's default where None.
     context : str, optional
         Where the prior has frequencies or rules by context.
+    labels : LabelSpace or sequence of str, optional
+        Labels to answer in; where None, the emotions if the labels of all experts mean some, else the labels that the
+        experts share.
+    label_map : mapping, str or Path, optional
+        What own labels mean among the emotions (or ``labels``), such as ``{"engaged": "happiness"}`` for all experts,
+        ``{"voice": {"engaged": "happiness"}}`` for one modality, or a TOML file with such lines and tables.
 
     Raises
     ------
     ConfigError
-        Where experts, fuser and prior do not fit each other.
+        If experts, labels, fuser and prior do not fit each other.
     AssetError
-        Where a folder holds no fuser.
+        If a folder holds no fuser.
+
+    Examples
+    --------
+    >>> from affuse.testing import FakeExpert
+    >>> analyzer = Analyzer({"face": FakeExpert("face", {"happiness": 0.8})})
+    >>> analyzer.analyze_text("Hello.").summary.label
+    'happiness'
+
+    Own labels, on their own and fused through a map:
+
+    >>> study = LabelSpace("study", ("engaged", "frustrated"))
+    >>> own = {"voice": FakeExpert("voice", {"engaged": 0.7}, labels=study)}
+    >>> Analyzer(own).analyze_text("Hello.").summary.label
+    'engaged'
+    >>> Analyzer(own, label_map={"engaged": "happiness", "frustrated": "anger"}).analyze_text("Hello.").labels.name
+    'ekman'
     """
 
     def __init__(
@@ -173,19 +92,31 @@ class Analyzer:
         transcriber: Transcriber | None = None,
         prior: Prior | str | Path | None = None,
         context: str | None = None,
+        *,
+        labels: LabelSpace | Sequence[str] | None = None,
+        label_map: LabelMap | str | Path | None = None,
     ) -> None:
         self.transcriber = transcriber
         self.window = window
         self.hop = hop
-        self.fuser = _fuser(fuser)
-        self.experts = dict(load_experts(shipped_for(self.fuser)) if experts is None else experts)
-        self._judge = Judge(self.experts, self.fuser, None if prior is None else Prior.find(prior), context)
-        self.prior = self._judge.prior
+        given = fuser if fuser is None or isinstance(fuser, NamedFuser) else NamedFuser.read(fuser)
+        self.experts: dict[str, Expert] = dict(
+            load_experts(shipped_for(given or shipped_fuser())) if experts is None else experts
+        )
+        _check_experts(self.experts)
+        wanted = labels if labels is None or isinstance(labels, LabelSpace) else LabelSpace("own", tuple(labels))
+        spaces = expert_spaces(self.experts, label_map, wanted)
+        self.labels = answer_space(self.experts, spaces, wanted, given)
+        self.fuser = _fuser(given, self.labels, self.experts)
+        over = self.fuser.over_emotions() if self.labels == EKMAN else _over(self.fuser, self.labels)
+        chosen = None if prior is None else Prior.find(prior, self.labels.labels)
+        self._evidence = EvidenceFuser(self.experts, spaces, self.labels, over, chosen, context)
+        self.prior = self._evidence.prior
         self.context = context
         self.adaptations: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def from_bundle(
+    def from_package(
         cls,
         folder: str | Path,
         window: float | None = None,
@@ -195,46 +126,139 @@ class Analyzer:
         prior: Prior | str | Path | None = None,
         context: str | None = None,
     ) -> Analyzer:
-        """An analyzer with the experts and the fuser of a bundle that ``affuse export`` wrote; as `load_system`."""
+        """An analyzer with the experts and the fuser of a whole system.
+
+        Parameters
+        ----------
+        folder : str or Path
+            What ``affuse export`` wrote.
+        window, hop, prior, context
+            As in `Analyzer`.
+        language : str, optional
+            Code of the language of the words; recognised where None.
+        features : Path, optional
+            Table of numbers that a joint expert reads.
+
+        Returns
+        -------
+        Analyzer
+
+        Raises
+        ------
+        AssetError
+            If the files of the system are not the ones that it names.
+        ConfigError
+            As of `load_system` and `Analyzer`.
+        """
         experts, fuser = load_system(folder, language, features)
         return cls(experts, window, hop, fuser, prior=prior, context=context)
 
     def analyze(
         self, path: str | Path, transcript: str | Path | None = None, progress: Progress | None = None
     ) -> Analysis:
-        """Analyse one file. Raises MediaError, TranscriptError or ConfigError with one sentence for the user."""
+        """Analyse one file.
+
+        Parameters
+        ----------
+        path : str or Path
+            A video, sound file, picture or transcript.
+        transcript : str or Path, optional
+            Its words with times.
+        progress : callable, optional
+            Called with the name of a modality and the share of the recording that it has read, 0…1.
+
+        Returns
+        -------
+        Analysis
+
+        Raises
+        ------
+        MediaError, TranscriptError
+            If the recording or its transcript cannot be read; the message names the file.
+        ConfigError
+            If the window is longer than the recording.
+        """
         return self.analyze_recording(Recording.open(path, transcript=transcript), progress)
 
     def analyze_text(self, text: str) -> Analysis:
-        """Analyse bare text. Raises MediaError where it is empty."""
+        """Analyse bare text.
+
+        Parameters
+        ----------
+        text : str
+            At least one word.
+
+        Returns
+        -------
+        Analysis
+
+        Raises
+        ------
+        MediaError
+            If it is empty.
+        """
         if not text.strip():
             raise MediaError("the text is empty; give at least one word")
         return self.analyze_recording(Recording.from_text(text))
 
     def analyze_recording(self, recording: Recording, progress: Progress | None = None) -> Analysis:
-        """Analyse an open recording."""
+        """Analyse an open recording.
+
+        Parameters
+        ----------
+        recording : Recording
+            As `Recording.open` gives it.
+        progress : callable, optional
+            As in `analyze`.
+
+        Returns
+        -------
+        Analysis
+        """
         return self.answer(self.observe(recording, progress))
 
     def observe(self, recording: Recording, progress: Progress | None = None) -> Observation:
-        """What the experts find in an open recording; `answer` fuses it."""
+        """What the experts find in an open recording; `answer` fuses it.
+
+        Parameters
+        ----------
+        recording : Recording
+            As `Recording.open` gives it.
+        progress : callable, optional
+            As in `analyze`.
+
+        Returns
+        -------
+        Observation
+        """
         timeline = self._timeline(recording)
         recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
-        readings = self._read(recording, timeline, progress)
-        if wordless and "text" in readings:
-            readings["text"] = [_without_words(reading, wordless) for reading in readings["text"]]
-        return Observation(recording, timeline, readings)
+        outputs = read_all(self.experts, recording, timeline, progress)
+        if wordless and "text" in outputs:
+            outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
+        return Observation(recording, timeline, outputs)
 
     def answer(self, observation: Observation) -> Analysis:
-        """The analysis of what the experts found."""
-        return _Answer(self, observation).analysis()
+        """The analysis of what the experts found.
+
+        Parameters
+        ----------
+        observation : Observation
+            From `observe`, of this analyzer or of one that it was adapted from.
+
+        Returns
+        -------
+        Analysis
+        """
+        return assemble(observation, self._evidence, self._settings(observation.timeline))
 
     def adapted(self, P: np.ndarray, weights: np.ndarray | None = None, of: str = "person", to: str = "") -> Analyzer:
         """The analyzer for one person, or a collection of recordings, whose shift in log-probability is taken out.
 
         Parameters
         ----------
-        P : array of shape (n, m, 7)
-            What the experts say, as `evidence` collects it: a row a stretch of recording; no labels are needed.
+        P : array of shape (n, m, k)
+            What the experts say, as `probabilities` collects it: a row a stretch of recording; no labels are needed.
         weights : array of shape (n,), optional
             How many independent rows each counts for.
         of : str
@@ -243,62 +267,92 @@ class Analyzer:
         to : str
             Who or what it is adapted to, for the answers to name.
 
+        Returns
+        -------
+        Analyzer
+            Another one; this one stays as it is.
+
         Raises
         ------
         ConfigError
             Where the fuser does not adapt.
         """
         other = copy(self)
-        other._judge = self._judge.with_fuser(self._judge.fuser.adapt(P, tuple(self.experts), weights, of))
-        found = {"to": to or of, **other._judge.fuser.adapted}
+        other._evidence = self._evidence.with_fuser(
+            self._evidence.fuser.adapt(P, tuple(self.experts), weights, of),
+        )
+        found = {"to": to or of, **other._evidence.fuser.adapted}
         other.adaptations = (
             *self.adaptations,
             {k: round(v, 6) if isinstance(v, float) else v for k, v in found.items()},
         )
         return other
 
-    def fuse(
+    def fuse_outputs(
         self,
-        readings: Mapping[str, ExpertOutput],
+        outputs: Mapping[str, ExpertOutput],
         timeline: Timeline,
         words: Sequence[str] = (),
         duration: float = np.nan,
     ) -> list[Verdict]:
-        """One verdict a window, from one reading a modality that is about one person or the whole scene.
+        """One answer a window, from one output a modality that is about one person or the whole scene.
 
-        ``words`` are those said in each window and ``duration`` the recording's in seconds, for a prior whose lexicon
-        or rules ask. Raises DataError where the reading of a modality is missing, or does not cover the timeline.
+        Parameters
+        ----------
+        outputs : mapping of str to ExpertOutput
+            Of every expert, by modality.
+        timeline : Timeline
+            The n windows.
+        words : sequence of n str
+            What is said in each window, for a prior whose lexicon or rules ask.
+        duration : float
+            Of the recording in seconds, likewise.
+
+        Returns
+        -------
+        list of n Verdict
+
+        Raises
+        ------
+        DataError
+            If the output of a modality is missing, or does not cover the timeline.
         """
-        for modality in self.experts:
-            count = len(readings[modality].probabilities) if modality in readings else 0
-            if count != len(timeline):
-                raise DataError(f"{modality}: the reading covers {count} windows; the timeline has {len(timeline)}")
-        reasons = self._judge.reasons(readings)
-        return self.verdicts(
-            *self.evidence(readings), About(list(timeline), reasons, _person(readings), words, duration)
-        )
+        return self._evidence.fuse_outputs(outputs, timeline, words, duration)
 
-    def summarise(self, readings: Mapping[str, ExpertOutput], timeline: Timeline, words: str = "") -> Verdict:
-        """The verdict about all windows together: `fuse` of every modality's mean over the windows it speaks in."""
-        P, S = self.evidence(readings)
-        whole = Segment(timeline[0].start, max(s.end for s in timeline))
-        reasons = [(_most_common(given),) for given in self._judge.reasons(readings)]
-        about = About([whole], reasons, _person(readings), [words], whole.duration)
-        (summary,) = self.verdicts(mean_of_windows(P), mean_of_windows(S), about)
-        return summary
+    def probabilities(self, outputs: Mapping[str, ExpertOutput]) -> tuple[np.ndarray, np.ndarray]:
+        """What the experts say over the labels of the answer, from one output a modality.
 
-    def evidence(self, readings: Mapping[str, ExpertOutput]) -> tuple[np.ndarray, np.ndarray]:
-        """Emotions P (n, m, 7) and judgements of sentiment S (n, m, 3), from one reading a modality.
+        Parameters
+        ----------
+        outputs : mapping of str to ExpertOutput
+            Of every expert, by modality, about n windows.
 
-        P are the experts' own probabilities over `affuse.EKMAN`, S is NaN where an expert judges no sentiment; both are
-        NaN where a modality has no evidence. What is done to P before `verdicts` sees it (adaptation) is up to the
-        caller.
+        Returns
+        -------
+        P : array of shape (n, m, k)
+            The experts' own probabilities over `labels`; NaN where a modality has no evidence.
+        S : array of shape (n, m, 3)
+            Judgements of sentiment over `affuse.SENTIMENT`; NaN where an expert judges none.
         """
-        return self._judge.evidence(readings)
+        return self._evidence.probabilities(outputs)
 
-    def verdicts(self, P: np.ndarray, S: np.ndarray, about: About) -> list[Verdict]:
-        """One verdict a row of P (n, m, 7) and S (n, m, 3), which `evidence` collects."""
-        return self._judge.verdicts(P, S, about)
+    def fuse_probabilities(self, P: np.ndarray, S: np.ndarray, about: WindowInfo) -> list[Verdict]:
+        """One answer for every row that `probabilities` collects.
+
+        Parameters
+        ----------
+        P : array of shape (n, m, k)
+            Probabilities over `labels`.
+        S : array of shape (n, m, 3)
+            Judgements of sentiment.
+        about : WindowInfo
+            What the rows are about.
+
+        Returns
+        -------
+        list of n Verdict
+        """
+        return self._evidence.fuse(P, S, about)
 
     def _timeline(self, recording: Recording) -> Timeline:
         if recording.duration == 0:
@@ -311,188 +365,101 @@ class Analyzer:
         window = self.window or min(DEFAULT_WINDOW, recording.duration)
         return Timeline.windows(recording.duration, window, self.hop or min(DEFAULT_HOP, window))
 
-    def _read(
-        self, recording: Recording, timeline: Timeline, progress: Progress | None
-    ) -> dict[str, list[ExpertOutput]]:
-        def read(modality: str) -> list[ExpertOutput]:
-            report = None if progress is None else (lambda share: progress(modality, share))
-            watched = recording if report is None else _Watched(recording, report)
-            readings: list[ExpertOutput] = self.experts[modality].read(watched, timeline)  # type: ignore[arg-type]
-            if report:
-                report(1.0)
-            return readings
-
-        # Decoding and networks release the interpreter's lock, so two modalities really run at once. In a long
-        # recording the face takes nearly all the time anyway, and every open file keeps an index that grows with its
-        # length.
-        at_once = 2 if recording.duration < _LONG else 1
-        with ThreadPoolExecutor(max_workers=at_once) as pool:
-            futures = {modality: pool.submit(read, modality) for modality in self.experts}
-            return {modality: self._result(modality, recording, future.result) for modality, future in futures.items()}
-
-    def _result(
-        self, modality: str, recording: Recording, result: Callable[[], list[ExpertOutput]]
-    ) -> list[ExpertOutput]:
-        try:
-            return result()
-        except AffuseError as error:
-            raise type(error)(f"{recording.name}, {modality}: {error}") from error
-
-
-def _fuser(fuser: NamedFuser | str | Path | None) -> NamedFuser:
-    if fuser is None:
-        return shipped_fuser()
-    return fuser if isinstance(fuser, NamedFuser) else NamedFuser.read(fuser)
-
-
-def shipped_for(fuser: NamedFuser) -> dict[str, str]:
-    """Names of the shipped experts, by modality, that a fuser knows. Raises ConfigError where it knows none."""
-    known = {modality: name for modality, name in DEFAULT_EXPERTS.items() if modality in fuser.modalities}
-    if not known:
-        raise ConfigError(
-            f"the fuser knows {', '.join(fuser.modalities)}; there are shipped experts for "
-            f"{', '.join(DEFAULT_EXPERTS)}: choose experts for its modalities"
-        )
-    return known
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the experts found in one recording: readings by modality over the windows of ``timeline``."""
-
-    recording: Recording
-    timeline: Timeline
-    readings: Mapping[str, list[ExpertOutput]]
-
-    def people(self) -> list[Mapping[str, ExpertOutput]]:
-        """For every person the readings that are about them: their own, and those that hold for the whole scene."""
-        seen = next((m for m, own in self.readings.items() if own[0].person is not None), None)
-        scene = {m: own[0] for m, own in self.readings.items()}
-        return [scene | {seen: person} for person in self.readings[seen]] if seen else [scene]
-
-
-class _Watched:
-    """A recording that reports how far it has been read; experts see no difference."""
-
-    def __init__(self, recording: Recording, report: Callable[[float], None]) -> None:
-        self._recording = recording
-        self._report = report
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._recording, name)
-
-    def frames(self, times: Iterable[float], **options: Any) -> Iterator[Frame]:
-        for frame in self._recording.frames(times, **options):
-            self._tell(frame.time)
-            yield frame
-
-    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
-        for segment, samples in zip(timeline, self._recording.sound(timeline), strict=False):
-            self._tell(segment.end)
-            yield samples
-
-    def _tell(self, time: float) -> None:
-        if self._recording.duration > 0:
-            self._report(min(1.0, time / self._recording.duration))
-
-
-class _Answer:
-    """The answer about one recording from what the experts read in it."""
-
-    def __init__(self, analyzer: Analyzer, observation: Observation) -> None:
-        self.analyzer = analyzer
-        self.recording = observation.recording
-        self.timeline = observation.timeline
-        self.readings = observation.readings
-        self.people = observation.people()
-        self.modalities = tuple(analyzer.experts)
-
-    def analysis(self) -> Analysis:
-        people = self.people
-        words = self._words()
-        duration = self.recording.duration
-        by_person = [self.analyzer.fuse(person, self.timeline, words, duration) for person in people]
-        verdicts = [verdict for row in zip(*by_person, strict=True) for verdict in row]
-        source = Source(self.recording.name, self.recording.path, self.recording.duration, self.recording.kind)
-        return Analysis(
-            source=source,
-            verdicts=verdicts,
-            summaries=[
-                self.analyzer.summarise(person, self.timeline, " ".join(c.text for c in self.recording.cues))
-                for person in people
-            ],
-            persons=[
-                Person(r.person, r.times, r.boxes)
-                for readings in people
-                for r in readings.values()
-                if r.person is not None
-            ],
-            cues=[Cue(c.segment, c.text, self._language(c.text)) for c in self.recording.cues],
-            modalities=self.modalities,
-            settings=self._settings(),
-            notes=self._notes(verdicts, len(people)),
-        )
-
-    def _words(self) -> list[str]:
-        """What is said in each window; nothing where the prior does not ask."""
-        if "words" not in self.analyzer.prior.needs:
-            return []
-        cues = self.recording.cues
-        return [" ".join(c.text for c in cues if c.segment.overlap(segment) > 0) for segment in self.timeline]
-
-    def _language(self, text: str) -> str | None:
-        recognise = getattr(self.analyzer.experts.get("text"), "language_of", None)
-        return recognise(text) if recognise else None
-
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, timeline: Timeline) -> dict[str, Any]:
         experts = {
-            modality: {"name": expert.name, "weights": getattr(expert, "sha256", {})}
-            for modality, expert in self.analyzer.experts.items()
+            modality: {"name": expert.name, "weights": expert.sha256} | self._meaning(modality)
+            for modality, expert in self.experts.items()
         }
         return {
-            "window": round(self.timeline[0].duration, 6),
-            "hop": round(self.timeline[1].start - self.timeline[0].start, 6) if len(self.timeline) > 1 else None,
+            "window": round(timeline[0].duration, 6),
+            "hop": round(timeline[1].start - timeline[0].start, 6) if len(timeline) > 1 else None,
             "experts": experts,
-            "fuser": {"name": self.analyzer.fuser.method, "weights": {"fuser": self.analyzer.fuser.sha256}},
-            "prior": self.analyzer.prior.describe(self.analyzer.context),
-            "adaptation": [dict(found) for found in self.analyzer.adaptations],
+            "fuser": {"name": self.fuser.method, "weights": {"fuser": self.fuser.sha256}},
+            "prior": self.prior.describe(self.context),
+            "adaptation": [dict(found) for found in self.adaptations],
             "conflict": {"sure": SURE},
         }
 
-    def _notes(self, verdicts: Sequence[Verdict], n_people: int) -> tuple[str, ...]:
-        own = dict.fromkeys(note for readings in self.readings.values() for r in readings for note in r.notes)
-        notes = (*self.recording.notes, *own)
-        heard = {m for v in verdicts for m, e in v.evidence.items() if e.probabilities is not None}
-        shared = [m for m in ("voice", "text") if m in heard]
-        if n_people < 2 or not shared:
-            return notes
-        return (
-            *notes,
-            f"{n_people} persons are seen; {' and '.join(shared)} cannot be told apart by person "
-            "and count for each of them",
+    def _meaning(self, modality: str) -> dict[str, Any]:
+        """What own labels of an expert were taken to mean; nothing where there is no such map."""
+        onto = self._evidence.spaces[modality].onto
+        return {"label_map": dict(onto)} if onto else {}
+
+
+def _check_experts(experts: Mapping[str, Any]) -> None:
+    if not experts:
+        raise ConfigError("an analysis needs at least one expert")
+    wrong = [modality for modality, expert in experts.items() if not isinstance(expert, Expert)]
+    if wrong:
+        raise ConfigError(f"the expert for {wrong[0]} must be a subclass of affuse.experts.Expert")
+
+
+def _fuser(given: NamedFuser | None, labels: LabelSpace, experts: Mapping[str, Expert]) -> NamedFuser:
+    if given is not None:
+        return given
+    return shipped_fuser() if labels == EKMAN else rule_over(labels, tuple(experts))
+
+
+def _over(fuser: NamedFuser, labels: LabelSpace) -> NamedFuser:
+    """The fuser of own labels. Raises ConfigError where it has others."""
+    if fuser.labels != labels.labels:
+        raise ConfigError(
+            f"the fuser answers {', '.join(fuser.labels)}; the experts answer {', '.join(labels.labels)}: choose a "
+            "fuser that was fitted on these labels, or none"
         )
+    return fuser
 
 
-def mean_of_windows(P: np.ndarray) -> np.ndarray:
-    """Mean over the windows with evidence, (1, m, k) from P (n, m, k); NaN where a modality never has any."""
-    here = ~np.isnan(P)
-    total, count = np.where(here, P, 0.0).sum(axis=0), here.sum(axis=0)
-    return np.divide(total, count, out=np.full(P.shape[1:], np.nan), where=count > 0)[None]
+def make_analyzer(
+    package: str | Path | None = None,
+    chosen: Mapping[str, str] | None = None,
+    window: float | None = None,
+    hop: float | None = None,
+    language: str | None = None,
+    features: Path | None = None,
+    *,
+    fuser: str | Path | None = None,
+    prior: Prior | str | Path | None = None,
+    context: str | None = None,
+    label_map: LabelMap | str | Path | None = None,
+) -> Analyzer:
+    """The analyzer that the options of a command ask for.
 
+    Parameters
+    ----------
+    package : str or Path, optional
+        Folder that ``affuse export`` wrote, whose experts and fuser answer.
+    chosen : mapping of str to str, optional
+        Experts by modality, as in `load_experts`; without, the shipped ones that the fuser knows.
+    fuser : str or Path, optional
+        Folder of a fuser instead of the shipped one, or that of the package.
+    window, hop, language, features, prior, context, label_map
+        As in `Analyzer` and `load_experts`.
 
-def _person(readings: Mapping[str, ExpertOutput]) -> str | None:
-    return next((r.person for r in readings.values() if r.person is not None), None)
+    Returns
+    -------
+    Analyzer
 
+    Raises
+    ------
+    ConfigError
+        Where both ``package`` and ``chosen`` are given, and what `load_experts` and `Analyzer` raise.
 
-def _without_words(reading: ExpertOutput, why: str) -> ExpertOutput:
-    reasons = tuple(f"{reason}: {why}" if reason == NO_WORDS else reason for reason in reading.reasons)
-    return replace(reading, reasons=reasons)
-
-
-def _most_common(reasons: Sequence[str]) -> str:
-    """The reason that most windows without evidence give."""
-    given = [reason for reason in reasons if reason]
-    return max(given, key=given.count, default="")
+    Examples
+    --------
+    >>> make_analyzer(chosen={"text": "text"}, language="en").analyze_text("I love it!").summary.label
+    'happiness'
+    """
+    if package is not None and chosen is not None:
+        raise ConfigError("give either --package or --experts; a package says itself which experts it has")
+    learned = None if fuser is None else NamedFuser.read(fuser)
+    if package is not None:
+        experts, own = load_system(package, language, features)
+        learned = own if learned is None else learned
+    else:
+        named = shipped_for(learned or shipped_fuser()) if chosen is None else chosen
+        experts = load_experts(named, language, features)
+    return Analyzer(experts, window, hop, learned, prior=prior, context=context, label_map=label_map)
 
 
 def analyze(
@@ -508,18 +475,48 @@ def analyze(
     fuser: NamedFuser | str | Path | None = None,
     prior: Prior | str | Path | None = None,
     context: str | None = None,
+    labels: LabelSpace | Sequence[str] | None = None,
+    label_map: LabelMap | str | Path | None = None,
 ) -> Analysis:
-    """Analyse one recording, or bare ``text``, with the shipped experts.
+    """Analyse one recording, or bare text, with the shipped experts or others.
 
-    ``window`` and ``hop`` in seconds; ``language`` "en" or "zh" where it shall not be recognised; ``experts``,
-    ``fuser``, ``prior`` and ``context`` as in `Analyzer`, which is there for many recordings. Raises ConfigError unless
-    exactly one of ``path`` and ``text`` is given.
+    Parameters
+    ----------
+    path : str or Path, optional
+        A video, sound file, picture or transcript.
+    transcript : str or Path, optional
+        Its words with times.
+    text : str, optional
+        Bare text instead of a recording.
+    language : str, optional
+        Code of the language of the words ("en", "zh"); recognised where None.
+    progress : callable, optional
+        Called with the name of a modality and the share of the recording that it has read, 0…1.
+    window, hop, experts, fuser, prior, context, labels, label_map
+        As in `Analyzer`, which is there for many recordings.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    ConfigError
+        Unless exactly one of ``path`` and ``text`` is given, and what `Analyzer` raises.
+    MediaError, TranscriptError
+        If the recording or its transcript cannot be read.
+
+    Examples
+    --------
+    >>> answer = analyze(text="I love it!")
+    >>> answer.summary.label, answer.summary.sentiment > 0
+    ('happiness', True)
     """
     if (path is None) == (text is None):
         raise ConfigError("analyze needs either the path of a recording or a text")
     if experts is None and language is not None:
         experts = load_experts(language=language)
-    analyzer = Analyzer(experts, window, hop, fuser, prior=prior, context=context)
+    analyzer = Analyzer(experts, window, hop, fuser, prior=prior, context=context, labels=labels, label_map=label_map)
     if path is not None:
         return analyzer.analyze(path, transcript, progress)
     assert text is not None

@@ -41,10 +41,12 @@ def export(
         raise ConfigError("where shall it go? Give a folder: affuse export shipped --to onnx --out FOLDER")
     if transcript is not None and clip is None:
         raise ConfigError("--transcript holds the words of --clip; give both")
-    from affuse.exporting import Order
     from affuse.exporting import export as run  # brings decoders and networks, which --help does without
 
-    facts = run(bundle, Order(to, out, data, rows, clip, transcript), parse_experts(experts), fuser)
+    chosen = parse_experts(experts)
+    facts = run(
+        bundle, out, to, experts=chosen, fuser=fuser, data=data, rows=rows, clip=clip, transcript=transcript
+    )
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return

@@ -2,61 +2,143 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from affuse.errors import AffuseError, DataError
 from affuse.labels import EKMAN
+from affuse.progress import Progress
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from affuse.analyzer.analyzer import Analyzer
     from affuse.evaluation.manifest import Clip, Manifest
+    from affuse.fusion.named import NamedFuser
     from affuse.fusion.transfer import Transfer
 
-__all__ = ["Adapted", "adapt_fuser"]
+__all__ = ["AdaptedFuser", "adapt"]
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """What came of it, and the clips that could not be analysed, each with the reason."""
+class AdaptedFuser:
+    """A fuser that has learned from labelled recordings, and what cross-validation said; `adapt` makes it.
+
+    Parameters
+    ----------
+    transfer : Transfer
+        The fuser that was chosen, and the facts of the choice.
+    failures : sequence of (Clip, str)
+        Clips that could not be analysed, each with the reason.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer
+    >>> from affuse.evaluation import Clip, Manifest
+    >>> from affuse.testing import FakeExpert
+    >>> clips = [Clip(f"row {i}", ("fear", "happiness")[i % 2], text=f"word {i}") for i in range(20)]
+    >>> found = adapt(Manifest("mine", clips), Analyzer({"text": FakeExpert("text", {"anger": 0.6})}))
+    >>> found.to_dict()["rows"]
+    20
+    """
 
     transfer: Transfer
     failures: Sequence[tuple[Clip, str]]
 
+    @property
+    def fuser(self) -> NamedFuser:
+        """The fuser, whose `write` makes what ``--fuser`` of the commands reads."""
+        return self.transfer.fuser
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything that cross-validation said, as plain dicts and numbers."""
+        """Everything that cross-validation said.
+
+        Returns
+        -------
+        dict
+            ``chosen``, ``tried`` by name, ``rows``, ``rows_by_label``, ``folds``, ``gain``, ``per_doubling`` and
+            ``failed``.
+        """
         failed = [{"row": clip.where, "reason": reason} for clip, reason in self.failures]
         return {"chosen": self.transfer.chosen, **self.transfer.facts, "failed": failed}
 
+    def to_frame(self) -> pd.DataFrame:
+        """What every candidate reaches on clips that it did not learn from.
 
-def adapt_fuser(manifest: Manifest, analyzer: Analyzer, progress: Callable[[float], None] | None = None) -> Adapted:
-    """Let the analyzer's fuser learn from the labelled recordings of a manifest.
+        Returns
+        -------
+        pandas.DataFrame
+            One row a candidate: name, accuracy, log loss, and whether it was chosen.
+        """
+        import pandas as pd
+
+        tried = self.transfer.facts["tried"]
+        return pd.DataFrame(
+            [{"fuser": name, **own, "chosen": name == self.transfer.chosen} for name, own in tried.items()]
+        )
+
+
+def adapt(
+    rows: Manifest | str | Path, analyzer: Analyzer | None = None, *, progress: Progress | None = None
+) -> AdaptedFuser:
+    """Let the fuser learn from a few labelled recordings of one's own.
 
     Parameters
     ----------
-    manifest : Manifest
-        From `read_manifest`; the columns person and group keep what belongs together on one side of every fold.
-    analyzer : Analyzer
-        Its experts are asked, and its fuser is where learning starts.
+    rows : Manifest, str or Path
+        Labelled recordings: from `read_manifest`, or what it reads. The columns person and group keep what belongs
+        together on one side of every fold.
+    analyzer : Analyzer, optional
+        Its experts are asked, and its fuser is where learning starts; the shipped ones by default.
     progress : callable, optional
-        Called with the share of clips that are done, 0…1.
+        Called with "clips" and the share of the clips that is done.
 
     Returns
     -------
-    Adapted
-        Its ``transfer.fuser.write(folder)`` makes what ``--fuser`` of the other commands reads; the fuser is unchanged
-        unless cross-validation says that it answers better.
+    AdaptedFuser
+        Its fuser is unchanged unless cross-validation says that another one answers better.
 
     Raises
     ------
     DataError
-        Where no clip could be analysed, or they show too few emotions.
+        If the manifest does not fit, no clip could be analysed, or they show too few emotions.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer
+    >>> from affuse.evaluation import Clip, Manifest
+    >>> from affuse.testing import FakeExpert
+    >>> clips = [Clip(f"row {i}", ("fear", "happiness")[i % 2], text=f"word {i}") for i in range(20)]
+    >>> found = adapt(Manifest("mine", clips), Analyzer({"text": FakeExpert("text", {"anger": 0.6})}))
+    >>> found.fuser.labels[:2]
+    ('anger', 'disgust')
     """
+    from affuse.analyzer.analyzer import make_analyzer
+    from affuse.evaluation.manifest import Manifest, read_manifest
     from affuse.fusion.transfer import transfer
 
+    manifest = rows if isinstance(rows, Manifest) else read_manifest(rows)
+    analyzer = analyzer or make_analyzer()
+    evidence, kept, failures = _evidence(manifest, analyzer, progress)
+    found = transfer(
+        analyzer.fuser.over_emotions(),
+        evidence,
+        [EKMAN.index(clip.label) for clip in kept],
+        tuple(analyzer.experts),
+        _named([clip.person for clip in kept]),
+        _named([clip.group for clip in kept]),
+    )
+    return AdaptedFuser(found, failures)
+
+
+def _evidence(
+    manifest: Manifest, analyzer: Analyzer, progress: Progress | None
+) -> tuple[np.ndarray, list[Clip], list[tuple[Clip, str]]]:
+    """What the experts say about the clips (n, m, 7), these clips, and those that failed."""
     rows: list[np.ndarray] = []
     kept: list[Clip] = []
     failures: list[tuple[Clip, str]] = []
@@ -72,25 +154,17 @@ def adapt_fuser(manifest: Manifest, analyzer: Analyzer, progress: Callable[[floa
                 rows.append(P)
                 kept.append(clip)
         if progress is not None:
-            progress(number / len(manifest.clips))
+            progress("clips", number / len(manifest.clips))
     if not rows:
         raise DataError(f"{manifest.name}: no row could be analysed; {failures[0][0].where}: {failures[0][1]}")
-    found = transfer(
-        analyzer.fuser.over_emotions(),
-        np.concatenate(rows),
-        [EKMAN.index(clip.label) for clip in kept],
-        tuple(analyzer.experts),
-        _named([clip.person for clip in kept]),
-        _named([clip.group for clip in kept]),
-    )
-    return Adapted(found, failures)
+    return np.concatenate(rows), kept, failures
 
 
 def _row(analyzer: Analyzer, clip: Clip) -> np.ndarray:
     """What the experts say about the whole clip, (1, m, 7), as the summary of an analysis fuses it."""
-    from affuse.analyzer.analyzer import mean_of_windows
+    from affuse.analyzer.observation import mean_of_windows
 
-    P, _ = analyzer.evidence(analyzer.observe(clip.open()).people()[0])
+    P, _ = analyzer.probabilities(analyzer.observe(clip.open()).people()[0])
     return mean_of_windows(P)
 
 

@@ -12,27 +12,51 @@ from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from affuse.data.corpora import Dataset
+    from affuse.experts.base import Expert
 
 __all__ = ["answers", "evaluate_expert", "waveform"]
 
 
-def evaluate_expert(expert: Any, dataset: Dataset) -> dict[str, Any]:
-    """Answers of ``expert`` on the rows of ``dataset``, restricted to its labels, as `classification_report`.
+def evaluate_expert(expert: Expert, dataset: Dataset) -> dict[str, Any]:
+    """How good an expert is on labelled rows.
 
-    Raises ConfigError where the expert reads another modality, or cannot be asked about single rows.
+    Parameters
+    ----------
+    expert : Expert
+        One that classifies single items.
+    dataset : Dataset
+        Rows of its modality; answers are restricted to their labels.
+
+    Returns
+    -------
+    dict
+        As of `classification_report`.
+
+    Raises
+    ------
+    ConfigError
+        If the expert reads another modality or language, or whole recordings only.
+
+    Examples
+    --------
+    >>> from affuse import EKMAN
+    >>> from affuse.data.corpora import Dataset
+    >>> from affuse.experts import TextExpert
+    >>> rows = Dataset("two", "text", EKMAN, ["I love it!", "How sad."], np.array([3, 4]), np.array(["a", "b"]))
+    >>> evaluate_expert(TextExpert(), rows)["accuracy"]
+    1.0
     """
     from affuse.evaluation import classification_report
 
-    if expert.modality != dataset.modality:
-        raise ConfigError(
-            f"{dataset.name} holds rows for {dataset.modality}; the expert {expert.name} reads {expert.modality}"
-        )
-    if not hasattr(expert, "classify"):
-        raise ConfigError(f"the expert {expert.name} reads whole recordings; {dataset.name} holds single rows")
-    return classification_report(answers(expert, dataset), dataset.targets, dataset.labels.labels)
+    try:
+        expert.check_modality(dataset.modality)
+        P = answers(expert, dataset)
+    except ConfigError as error:
+        raise ConfigError(f"{dataset.name}: {error}") from error
+    return classification_report(P, dataset.targets, dataset.labels.labels)
 
 
-def answers(expert: Any, dataset: Dataset, decode: Callable[[Any], np.ndarray] | None = None) -> np.ndarray:
+def answers(expert: Expert, dataset: Dataset, decode: Callable[[Any], np.ndarray] | None = None) -> np.ndarray:
     """Probabilities (n, k) over the labels of ``dataset``; ``decode`` makes a waveform of an input (see `waveform`)."""
     from affuse.labels import SENTIMENT, restrict
 
@@ -40,19 +64,18 @@ def answers(expert: Any, dataset: Dataset, decode: Callable[[Any], np.ndarray] |
         heard = np.stack([expert.classify((decode or waveform)(clip)) for clip in dataset.inputs])
         return restrict(heard, expert.labels, dataset.labels.labels)
     if dataset.modality == "text":
-        if hasattr(expert, "in_language"):
-            expert = expert.in_language(dataset.language)
+        expert = expert.in_language(dataset.language)
         if set(dataset.labels.labels) <= set(SENTIMENT.labels):
             return restrict(_sentiment(expert, dataset.inputs), SENTIMENT, dataset.labels.labels)
     return restrict(expert.classify(dataset.inputs), expert.labels, dataset.labels.labels)
 
 
-def _sentiment(expert: Any, texts: Sequence[str]) -> np.ndarray:
+def _sentiment(expert: Expert, texts: Sequence[str]) -> np.ndarray:
     """Sentiment (n, 3) of texts: the expert's own judgement, or what its emotions imply."""
     from affuse.fusion.spaces import judges_sentiment
     from affuse.labels import SENTIMENT, map_probabilities, to_emotions, to_sentiment
 
-    if hasattr(expert, "sentiment"):
+    if expert.abilities.judges_sentiment:
         return np.asarray(expert.sentiment(texts))
     judged = expert.classify(texts)
     if judges_sentiment(expert.labels):

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from affuse.analyzer.adaptation import adapted_analyzers, check_adaptation
-from affuse.errors import AffuseError, DataError
+from affuse.errors import AffuseError, ConfigError, DataError
 from affuse.labels import EKMAN
+from affuse.progress import Progress
 
 if TYPE_CHECKING:
-    from affuse.analyzer.analyzer import Analyzer, Observation
+    import pandas as pd
+
+    from affuse.analyzer import Analyzer, Observation
+    from affuse.data.corpora import Dataset
     from affuse.evaluation.manifest import Clip, Manifest
     from affuse.results import Analysis, Verdict
 
-__all__ = ["Answer", "Failure", "ProductEvaluation", "evaluate_product"]
+__all__ = [
+    "Answer",
+    "ExpertEvaluation",
+    "Failure",
+    "ProductEvaluation",
+    "evaluate",
+    "evaluate_product",
+    "evaluation_rows",
+]
 
 _TOLD = 20  # failures that the JSON names
 
@@ -41,9 +54,34 @@ class Failure:
 
 @dataclass(frozen=True)
 class ProductEvaluation:
-    """Answers about all clips of a manifest, which failed, and the ``report`` (`product_report`).
+    """Answers about labelled recordings and their measures; `evaluate` makes it.
 
-    ``settings`` are those of the analyses: experts with checksums, fuser, window and hop.
+    Parameters
+    ----------
+    name : str
+        Name of the manifest.
+    unit : str
+        What intervals draw as a whole: "group", "person" or "row".
+    modalities : tuple of str
+        Whose answers were measured beside the fused one.
+    answers : sequence of Answer
+        One a clip that was analysed.
+    failures : sequence of Failure
+        Clips that could not be analysed, each with the reason; they count in no measure.
+    report : mapping
+        From `product_report`.
+    settings : mapping
+        Settings of the analyses: experts with checksums, fuser, window and hop.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer
+    >>> from affuse.evaluation import Clip, Manifest
+    >>> from affuse.testing import FakeExpert
+    >>> clips = [Clip("row 1", "happiness", text="So glad!"), Clip("row 2", "sadness", text="Oh no.")]
+    >>> found = evaluate(Manifest("two", clips), analyzer=Analyzer({"text": FakeExpert("text", {"happiness": 0.9})}))
+    >>> found.to_frame()["answer"].tolist()
+    ['happiness', 'happiness']
     """
 
     name: str
@@ -55,7 +93,13 @@ class ProductEvaluation:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain dicts and numbers: ``report`` with name, unit of grouping, failures and settings."""
+        """Everything as plain dicts and numbers.
+
+        Returns
+        -------
+        dict
+            The report with ``name``, ``unit``, ``failed`` (count, and the first of them) and ``settings``.
+        """
         failed = [{"row": f.clip.where, "reason": f.reason} for f in self.failures[:_TOLD]]
         return {
             "name": self.name,
@@ -66,13 +110,31 @@ class ProductEvaluation:
         }
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One dict a clip, in their order within answers and failures: label, answer, confidence, each modality's."""
+        """One dict a clip: what it is, the label, the answer with its confidence, and each modality's.
+
+        Yields
+        ------
+        dict
+            Answered clips first, then those that failed.
+        """
         for answer in self.answers:
             yield _about(answer.clip) | self._answered(answer) | {"failure": ""} | _rest(answer.clip)
         nothing = np.full((len(self.modalities), len(EKMAN)), np.nan)
         for failure in self.failures:
             silent = Answer(failure.clip, nothing, np.full(len(EKMAN), np.nan))
             yield _about(failure.clip) | self._answered(silent) | {"failure": failure.reason} | _rest(failure.clip)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The clips as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a clip, as `rows` gives them.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows()))
 
     def _answered(self, answer: Answer) -> dict[str, Any]:
         told = _answer("", answer.fused) | {f"p_{n}": p for n, p in zip(EKMAN.labels, answer.fused, strict=True)}
@@ -116,7 +178,7 @@ def evaluate_product(
     by: Sequence[str] = (),
     adapt: str = "none",
     draws: int = 2000,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> ProductEvaluation:
     """Analyse every clip of ``manifest`` as ``affuse analyze`` does, and measure the answers about whole recordings.
 
@@ -134,7 +196,7 @@ def evaluate_product(
     draws : int
         Draws of the intervals.
     progress : callable, optional
-        Called with the share of clips that are done, 0…1.
+        Called with "clips" and the share of the clips that is done.
 
     Returns
     -------
@@ -164,7 +226,7 @@ def evaluate_product(
     failures: list[Failure] = []
     settings: Mapping[str, Any] = {}
     modalities = tuple(analyzer.experts)
-    for row, found in _analyses(analyzer, manifest.clips, adapt, progress or (lambda share: None)):
+    for row, found in _analyses(analyzer, manifest.clips, adapt, progress or (lambda name, share: None)):
         clip = manifest.clips[row]
         if isinstance(found, AffuseError):
             failures.append(Failure(clip, str(found)))
@@ -182,13 +244,13 @@ def evaluate_product(
 
 
 def _analyses(
-    analyzer: Analyzer, clips: Sequence[Clip], adapt: str, progress: Callable[[float], None]
+    analyzer: Analyzer, clips: Sequence[Clip], adapt: str, progress: Progress
 ) -> Iterator[tuple[int, Analysis | AffuseError]]:
     """Row and analysis of every clip, or what kept it from being analysed; one recording is open at a time."""
     heard: dict[int, Observation] = {}
     for row, clip in enumerate(clips):
         found = _observed(analyzer, clip)
-        progress((row + 1) / len(clips))
+        progress("clips", (row + 1) / len(clips))
         if isinstance(found, AffuseError):
             yield row, found
         elif adapt == "none":
@@ -238,3 +300,197 @@ def _report(
         {name: [cells[row] for row in rows] for name, cells in columns.items()},
         draws,
     )
+
+
+# --- one function for both --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExpertEvaluation:
+    """Measures of one expert by itself on a corpus; `evaluate` makes it.
+
+    Parameters
+    ----------
+    expert : str
+        Name of the expert.
+    dataset : str
+        Name of the corpus.
+    split : str
+        Which rows.
+    report : mapping
+        From `classification_report`.
+
+    Examples
+    --------
+    >>> report = {"labels": ["sad", "glad"], "confusion": [[3, 1], [0, 4]]}
+    >>> ExpertEvaluation("voice", "mine", "dev", report).to_frame()["recall"].tolist()
+    [0.75, 1.0]
+    """
+
+    expert: str
+    dataset: str
+    split: str
+    report: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measures as plain values.
+
+        Returns
+        -------
+        dict
+            As `classification_report` gives them.
+        """
+        return dict(self.report)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The measures by label.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a label: number of rows, recall and F1.
+        """
+        import pandas as pd
+
+        from affuse.evaluation.metrics import f1_scores, recalls
+
+        confusion = np.asarray(self.report["confusion"])
+        columns = {"n": confusion.sum(axis=1), "recall": recalls(confusion), "f1": f1_scores(confusion)}
+        return pd.DataFrame({"label": self.report["labels"], **columns})
+
+
+@overload
+def evaluate(
+    rows: Manifest | str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "dev",
+    expert: None = None,
+    analyzer: Analyzer | None = None,
+    by: Sequence[str] = (),
+    adapt: str = "none",
+    draws: int = 2000,
+    progress: Progress | None = None,
+) -> ProductEvaluation: ...
+
+
+@overload
+def evaluate(
+    rows: Manifest | Dataset | str | Path, *, expert: Any, data: str | Path | None = None, split: str = "dev"
+) -> ExpertEvaluation: ...
+
+
+def evaluate(
+    rows: Manifest | Dataset | str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "dev",
+    expert: Any = None,
+    analyzer: Analyzer | None = None,
+    by: Sequence[str] = (),
+    adapt: str = "none",
+    draws: int = 2000,
+    progress: Progress | None = None,
+) -> ProductEvaluation | ExpertEvaluation:
+    """Measure the product on labelled recordings, or one expert by itself on a corpus.
+
+    Parameters
+    ----------
+    rows : Manifest, Dataset, str or Path
+        Labelled recordings: a manifest, or the path of one (a table with path or text and label, or a folder with a
+        folder for every emotion); or the name of a known corpus. An expert takes a name, or a corpus that was loaded.
+    data : str or Path, optional
+        Folder that holds the known corpora; the variable AFFUSE_DATA by default.
+    split : {"train", "dev", "test", "open"}
+        Which rows of a known corpus.
+    expert : Expert or str, optional
+        Measure this expert instead of the product: an expert, its name, or the folder of a package.
+    analyzer : Analyzer, optional
+        The product that is measured; the shipped one by default.
+    by : sequence of str
+        Columns to break the fused answer down by.
+    adapt : {"none", "person", "collection"}
+        Whether the experts' answers are adapted, without labels.
+    draws : int
+        Draws of the intervals.
+    progress : callable, optional
+        Called with "clips" and the share of the clips that is done.
+
+    Returns
+    -------
+    ProductEvaluation or ExpertEvaluation
+        The latter where ``expert`` is given.
+
+    Raises
+    ------
+    ConfigError
+        If a corpus, expert, split or adaptation is unknown, or the corpus does not fit the expert.
+    DataError
+        If files are missing or do not fit, or no clip could be analysed.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer
+    >>> from affuse.testing import FakeExpert
+    >>> _ = Path("clips.csv").write_text("text,label\\nSo glad!,joy\\nOh no.,sad\\n")
+    >>> found = evaluate("clips.csv", analyzer=Analyzer({"text": FakeExpert("text", {"happiness": 0.9})}))
+    >>> found.report["as_answered"]["fused"]["accuracy"]
+    0.5
+    """
+    if expert is not None:
+        return _evaluate_expert(rows, data, split, expert)
+    from affuse.analyzer.analyzer import make_analyzer
+
+    manifest = evaluation_rows(rows, data, split, by)
+    return evaluate_product(manifest, analyzer or make_analyzer(), by, adapt, draws, progress)
+
+
+def evaluation_rows(
+    rows: Any, data: str | Path | None = None, split: str = "dev", by: Sequence[str] = ()
+) -> Manifest:
+    """Labelled recordings from what `evaluate` takes, checked before anything heavy is loaded."""
+    from affuse.evaluation.corpora import corpus_manifest
+    from affuse.evaluation.folders import data_folder
+    from affuse.evaluation.manifest import Manifest, read_manifest
+
+    if isinstance(rows, Manifest):
+        return rows
+    if not isinstance(rows, str | Path):
+        raise ConfigError("the product is measured on a manifest, or on a known corpus by its name")
+    if _is_path(rows):
+        return read_manifest(rows, by)
+    manifest = corpus_manifest(rows, data_folder(data), split)
+    for name in by:
+        manifest.column(name)
+    return manifest
+
+
+def _is_path(rows: str | Path) -> bool:
+    """Whether it is the path of a manifest, and not the name of a corpus, which has no dot and no slash."""
+    return isinstance(rows, Path) or bool(Path(rows).suffix) or len(Path(rows).parts) > 1
+
+
+def _evaluate_expert(rows: Any, data: str | Path | None, split: str, expert: Any) -> ExpertEvaluation:
+    from affuse.data.corpora import Dataset, load
+    from affuse.evaluation.experts import evaluate_expert
+    from affuse.evaluation.folders import data_folder
+
+    if not isinstance(rows, Dataset):
+        if not isinstance(rows, str) or _is_path(rows):
+            raise ConfigError("an expert by itself is measured on a known corpus; give its name")
+        rows = load(rows, data_folder(data), split)
+    name = expert if isinstance(expert, str) else expert.name
+    known = _find_expert(expert, rows.modality) if isinstance(expert, str) else expert
+    return ExpertEvaluation(name, rows.name, split, evaluate_expert(known, rows))
+
+
+def _find_expert(name: str, modality: str) -> Any:
+    """An expert by its name, or by the folder of its package or of a whole system."""
+    from affuse.packages import is_system, load_expert, read_system
+
+    if not is_system(Path(name)):
+        return load_expert(name)
+    experts = read_system(name).experts()
+    if modality not in experts:
+        raise ConfigError(f"{name} has no expert for {modality}; it has {', '.join(experts)}")
+    return experts[modality]

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from affuse.errors import AffuseError, ConfigError
 
 if TYPE_CHECKING:
-    from affuse.analyzer.analyzer import Analyzer
+    from affuse.analyzer import Analyzer
 
 __all__ = ["BARS", "Request", "measure", "stages", "timed"]
 
@@ -103,7 +104,6 @@ def stages(analyzer: Analyzer, clip: Path, times: int) -> dict[str, dict[str, fl
             list(recording.sound(timeline))
 
     detector, picture = default_detector(), synthetic.drawn_face()
-    experts: dict[str, Any] = dict(analyzer.experts)
     figures = {
         "decode": timed(decode, max(3, times // 20), 1 / seconds),
         "detect": timed(lambda: detector.detect(picture), times),
@@ -115,9 +115,9 @@ def stages(analyzer: Analyzer, clip: Path, times: int) -> dict[str, dict[str, fl
         "text (zh)": ("text", list(synthetic.SENTENCES["zh"][:1])),
     }
     for stage, (modality, value) in inputs.items():
-        ask = getattr(experts.get(modality), "classify", None)
-        if ask is not None:
-            figures[stage] = timed(lambda ask=ask, value=value: ask(value), times)  # type: ignore[misc]
+        expert = analyzer.experts.get(modality)
+        if expert is not None and expert.abilities.classifies:
+            figures[stage] = timed(partial(expert.classify, value), times)
     return figures | {"fusion": timed(_fusion(analyzer), times)}
 
 
@@ -126,11 +126,11 @@ def _fusion(analyzer: Analyzer) -> Callable[[], Any]:
     from affuse.timeline import Segment, Timeline
 
     timeline = Timeline((Segment(0.0, 3.0),))
-    readings = {}
+    outputs = {}
     for modality, expert in analyzer.experts.items():
         k = len(expert.labels)
-        readings[modality] = ExpertOutput(np.linspace(1, 2, k)[None] / (1.5 * k), ("",))
-    return lambda: analyzer.fuse(readings, timeline)
+        outputs[modality] = ExpertOutput(np.linspace(1, 2, k)[None] / (1.5 * k), ("",))
+    return lambda: analyzer.fuse_outputs(outputs, timeline)
 
 
 def _answer(request: Request, folder: Path) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _answer(request: Request, folder: Path) -> dict[str, Any]:
 
     import cv2
 
-    from affuse.analyzer.analyzer import Analyzer
+    from affuse.analyzer import Analyzer
     from affuse.media import Recording
     from affuse.testing import synthetic
 
@@ -150,7 +150,7 @@ def _answer(request: Request, folder: Path) -> dict[str, Any]:
         Path(transcript).write_text(
             f"1\n00:00:00,500 --> 00:00:03,000\n{synthetic.SENTENCES['en'][0]}\n", encoding="utf-8"
         )
-    analyzer = Analyzer() if request.bundle is None else Analyzer.from_bundle(request.bundle)
+    analyzer = Analyzer() if request.bundle is None else Analyzer.from_package(request.bundle)
     duration = Recording.open(clip).duration
     whole = timed(lambda: analyzer.analyze(clip, transcript), request.analyses)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from affuse import weights
 from affuse.errors import DataError
-from affuse.experts.base import ExpertOutput
+from affuse.experts.base import Abilities, Expert, ExpertOutput
 from affuse.labels import VOICE, LabelSpace
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
@@ -18,7 +19,7 @@ from affuse.timeline import Timeline
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["MIN_SPEECH", "SILENCE", "VoiceExpert", "level", "speech_seconds", "why_not"]
+__all__ = ["MIN_SPEECH", "SILENCE", "SoundExpert", "VoiceExpert", "level", "speech_seconds", "why_not"]
 
 MIN_SPEECH = 0.5
 """Seconds of speech below which a window is no evidence: about two syllables."""
@@ -35,16 +36,79 @@ _ABOVE_NOISE = 6.0
 _VAD_LEVEL = -15.0  # the detector judges by absolute level: a soft recording is brought up to this `level`
 
 
-class VoiceExpert:
-    """Reads emotion from 16 kHz sound with a network whose log-mel front end is part of its ONNX graph.
+class SoundExpert(Expert):
+    """Base of experts on sound: a subclass writes `classify`, and recordings are read window by window.
 
-    Probabilities are over `labels.VOICE`, calibrated on speakers that training did not see. Source: own recipe,
-    `recipes.voice`. ``path`` replaces the shipped weights.
+    Windows without sound, without anything loud or with less than `MIN_SPEECH` of speech say nothing, with the reason.
+
+    Attributes
+    ----------
+    modality : str
+        "voice".
+
+    Examples
+    --------
+    >>> from affuse import LabelSpace
+    >>> class Loudness(SoundExpert):
+    ...     name, labels = "loudness", LabelSpace("two", ("calm", "angry"))
+    ...
+    ...     def classify(self, waveform):
+    ...         angry = min(1.0, float(np.abs(waveform).max()))
+    ...         return np.array([1 - angry, angry])
+    >>> Loudness().classify(np.full(16000, 0.25))
+    array([0.75, 0.25])
+    """
+
+    modality = "voice"
+    abilities = Abilities(reads=("sound",), classifies=True, streams=True)
+
+    @abstractmethod
+    def classify(self, waveform: np.ndarray) -> np.ndarray:
+        """Probabilities of one clip.
+
+        Parameters
+        ----------
+        waveform : array of shape (n_samples,)
+            Mono, 16 kHz, in -1…1.
+
+        Returns
+        -------
+        array of shape (n_labels,)
+        """
+
+    def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
+        """One output, for a voice does not tell whose face it belongs to."""
+        answers = [self._window(samples) for samples in recording.sound(timeline)]
+        return [ExpertOutput(np.array([p for p, _ in answers]), tuple(reason for _, reason in answers))]
+
+    def _window(self, samples: np.ndarray) -> tuple[np.ndarray, str]:
+        reason = why_not(samples)
+        if reason:
+            return np.full(len(self.labels), np.nan), reason
+        return np.asarray(self.classify(samples), dtype=float), ""
+
+
+class VoiceExpert(SoundExpert):
+    """How something is said, whatever the words, by a network whose log-mel front end is part of its ONNX graph.
+
+    Probabilities are over `labels.VOICE`, calibrated on speakers that training did not see. The recipe is
+    `recipes.voice`.
+
+    Parameters
+    ----------
+    path : Path, optional
+        ONNX weights; the shipped ones where None.
+
+    Examples
+    --------
+    >>> from affuse.testing import synthetic
+    >>> VoiceExpert().classify(synthetic.speech(seconds=2.0, pitch=140)).shape
+    (9,)
     """
 
     name = "voice"
-    modality = "voice"
     labels: LabelSpace = VOICE
+    abilities = Abilities(reads=("sound",), classifies=True, embeds=True, streams=True)
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
@@ -62,22 +126,25 @@ class VoiceExpert:
         """Checksum of the weights in use, by name. Raises AssetError where they are missing or not the right ones."""
         return {"voice": weights.sha256_of(self._weights)}
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        """Judge every window; exactly one reading, for a voice does not tell whose face it belongs to.
-
-        Windows without sound, without anything loud or with less than `MIN_SPEECH` of speech are NaN with the reason.
-        """
-        if not recording.has_sound:
-            return [ExpertOutput(np.full((len(timeline), len(self.labels)), np.nan), ("no sound",) * len(timeline))]
-        answers = [self._judge(samples) for samples in recording.sound(timeline)]
-        return [ExpertOutput(np.array([p for p, _ in answers]), tuple(reason for _, reason in answers))]
-
-    def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        """Probabilities (n, 9) over `labels.VOICE`; rows sum to 1, or are NaN where there is no evidence."""
-        return self.read(recording, timeline)[0].probabilities
+    def sessions(self) -> list[tuple[Any, str]]:
+        """The session of the network."""
+        return [(self, "_session")]
 
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        """Embeddings (n, d) float32 of the windows, NaN where there is no evidence."""
+        """Embeddings of the windows.
+
+        Parameters
+        ----------
+        recording : Recording
+            An open recording.
+        timeline : Timeline
+            The n windows.
+
+        Returns
+        -------
+        array of shape (n, d), float32
+            NaN rows where there is no evidence.
+        """
         width = weights.width(self._session)
         rows = np.full((len(timeline), width), np.nan, dtype=np.float32)
         for row, samples in zip(rows, recording.sound(timeline), strict=True):
@@ -86,9 +153,22 @@ class VoiceExpert:
         return rows
 
     def classify(self, waveform: np.ndarray) -> np.ndarray:
-        """Probabilities (9,) of one mono 16 kHz clip (samples,), whether or not it holds speech.
+        """Probabilities of one clip, whether or not it holds speech.
 
-        Raises DataError for a clip shorter than half a second, or one that is not a single row of finite numbers.
+        Parameters
+        ----------
+        waveform : array of shape (n_samples,)
+            Mono, 16 kHz, in -1…1, at least half a second.
+
+        Returns
+        -------
+        array of shape (9,), float32
+            Over `labels.VOICE`.
+
+        Raises
+        ------
+        DataError
+            If the clip is shorter, or is not a single row of finite numbers.
         """
         waveform = np.asarray(waveform)
         if waveform.ndim != 1 or not np.isfinite(waveform).all():
@@ -96,12 +176,6 @@ class VoiceExpert:
         if len(waveform) < _MIN_SAMPLES:
             raise DataError(f"a clip needs at least {_MIN_SAMPLES} samples (0.5 s at 16 kHz); got {len(waveform)}")
         return self._run("probabilities", waveform)
-
-    def _judge(self, samples: np.ndarray) -> tuple[np.ndarray, str]:
-        reason = why_not(samples)
-        if reason:
-            return np.full(len(self.labels), np.nan), reason
-        return self._run("probabilities", samples).astype(float), ""
 
     def _run(self, output: str, samples: np.ndarray) -> np.ndarray:
         # One window at a time: a batch would have to pad windows of different lengths, which changes their statistics.

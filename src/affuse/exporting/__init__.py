@@ -1,5 +1,6 @@
 """From experts and fuser to a folder that can be copied anywhere, measured against its source."""
 
-from affuse.exporting.run import TARGETS, Order, export
+from affuse.exporting.run import export
+from affuse.exporting.spec import TARGETS
 
-__all__ = ["TARGETS", "Order", "export"]
+__all__ = ["TARGETS", "export"]

@@ -14,7 +14,6 @@ import numpy as np
 
 from affuse.errors import DataError
 from affuse.evaluation.experts import waveform
-from affuse.experts.text import TextExpert
 from affuse.testing import synthetic
 
 if TYPE_CHECKING:
@@ -23,15 +22,15 @@ if TYPE_CHECKING:
     from affuse.data.corpora import Dataset
     from affuse.experts.base import Expert
 
-__all__ = ["Watch", "answers", "ask", "datasets_for", "evenly", "feeds_for", "watched"]
+__all__ = ["WatchedSession", "answers", "classify", "datasets_for", "evenly", "feeds_for", "watched"]
 
 _CALIBRATION_ROWS = 64  # a data set: ranges of activations hardly change with more
 
 
 def answers(expert: Expert, clip: Path) -> np.ndarray:
     """Probabilities (n, k) about `affuse.testing.synthetic` inputs, or ``clip`` where it reads only recordings."""
-    if hasattr(expert, "classify"):
-        return ask(expert, _inputs(expert.modality))
+    if expert.abilities.classifies:
+        return classify(expert, _inputs(expert.modality))
     return _read(expert, clip)
 
 
@@ -42,7 +41,7 @@ def _inputs(modality: str) -> Sequence[Any]:
     return list(synthetic.pictures()) if modality == "face" else synthetic.waveforms()
 
 
-def ask(expert: Any, inputs: Sequence[Any]) -> np.ndarray:
+def classify(expert: Expert, inputs: Sequence[Any]) -> np.ndarray:
     """Probabilities (n, k) about single inputs: pictures, sounds or their files, or texts."""
     if expert.modality != "voice":
         return np.asarray(expert.classify(inputs), dtype=float)
@@ -50,18 +49,18 @@ def ask(expert: Any, inputs: Sequence[Any]) -> np.ndarray:
     return np.stack([np.asarray(expert.classify(sound), dtype=float) for sound in sounds])
 
 
-def feeds_for(expert: Any, clip: Path, data: Path | None) -> list[dict[str, np.ndarray]]:
+def feeds_for(expert: Expert, clip: Path, data: Path | None) -> list[dict[str, np.ndarray]]:
     """What the network of ``expert`` is fed for rows of training data, or without any for the fixed inputs."""
     with watched(expert) as watches:
         sets = [] if data is None else datasets_for(expert, data, "train")
         for rows in sets:
-            ask(expert, evenly(rows, _CALIBRATION_ROWS).inputs)
+            classify(expert, evenly(rows, _CALIBRATION_ROWS).inputs)
         if not sets:
             answers(expert, clip)
     return [row for watch in watches for feed in watch.feeds for row in _single(feed)]
 
 
-def datasets_for(expert: Any, data: Path, split: str) -> list[Dataset]:
+def datasets_for(expert: Expert, data: Path, split: str) -> list[Dataset]:
     """The corpora in ``data`` that hold rows which ``expert`` can answer."""
     from affuse.data import corpora
     from affuse.labels import SENTIMENT
@@ -72,8 +71,10 @@ def datasets_for(expert: Any, data: Path, split: str) -> list[Dataset]:
             rows = corpora.load(name, data, split)
         except DataError:
             continue  # this corpus is not there
+        if expert.abilities.languages and rows.language not in (None, *expert.abilities.languages):
+            continue
         known = {*expert.labels.labels, *(SENTIMENT.labels if expert.modality == "text" else ())}
-        if rows.modality == expert.modality and set(rows.labels.labels) <= known and hasattr(expert, "classify"):
+        if rows.modality == expert.modality and set(rows.labels.labels) <= known and expert.abilities.classifies:
             found.append(rows)
     return found
 
@@ -88,7 +89,7 @@ def evenly(rows: Dataset, n: int | None) -> Dataset:
     return replace(rows, inputs=inputs, targets=rows.targets[kept], groups=rows.groups[kept], votes=votes)
 
 
-class Watch:
+class WatchedSession:
     """A network that takes down what it is fed, and how many seconds of processor it takes for that."""
 
     def __init__(self, network: InferenceSession) -> None:
@@ -109,13 +110,13 @@ class Watch:
 
 
 @contextmanager
-def watched(expert: Any) -> Iterator[list[Watch]]:
+def watched(expert: Expert) -> Iterator[list[WatchedSession]]:
     """Watch the networks of an expert, which are loaded if they are not yet."""
     watches, before = [], []
-    for holder, name in _places(expert):
+    for holder, name in expert.sessions():
         network = getattr(holder, name)
-        watches.append(Watch(network))
-        # Where a cached property keeps its value, also on a frozen bundle.
+        watches.append(WatchedSession(network))
+        # Where a cached property keeps its value, also on a frozen package.
         vars(holder)[name] = watches[-1]
         before.append((holder, name, network))
     try:
@@ -123,13 +124,6 @@ def watched(expert: Any) -> Iterator[list[Watch]]:
     finally:
         for holder, name, network in before:
             vars(holder)[name] = network
-
-
-def _places(expert: Any) -> list[tuple[Any, str]]:
-    """Where an expert keeps its networks: the object and its attribute."""
-    if isinstance(expert, TextExpert):
-        return [(network, "_session") for network in expert.networks]
-    return [(expert.bundle, "session") if hasattr(expert, "bundle") else (expert, "_session")]
 
 
 def _single(feed: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""What a bundle says about itself: `bundle.json`."""
+"""What a package says about itself: its ``bundle.json``."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from affuse.errors import AssetError, ConfigError
 from affuse.labels import LabelSpace
+from affuse.packages.folder import EXPERT_KINDS, FORMAT, check_file_names, describes
 
-__all__ = ["BLOCKS", "CARD", "FORMAT", "KINDS", "MODEL", "TOKENIZER", "BundleDescription"]
+__all__ = ["BLOCKS", "CARD", "MODEL", "TOKENIZER", "PackageDescription", "check_complete"]
 
-FORMAT = 1
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 CARD = "card.md"
-
-KINDS = ("expert", "joint")
 
 # What a network may read, the modality that it tells about, and what its entry in `inputs` must hold.
 BLOCKS: dict[str, tuple[str | None, dict[str, type]]] = {
@@ -33,35 +31,58 @@ BLOCKS: dict[str, tuple[str | None, dict[str, type]]] = {
     "landmarks": ("face", {"points": int}),
 }
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ACTION_UNIT = re.compile(r"AU\d\d(_[rc])?")  # as OpenFace names them
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class BundleDescription:
+class PackageDescription:
     """What a trained network reads and answers.
 
     Parameters
     ----------
-    name: how the expert is called in results.
-    modality: "voice", "face" or "text"; "joint" for one that reads several blocks at once.
-    labels: label space of the columns of "probabilities" (n, k).
-    reads: the blocks that the network reads (keys of `BLOCKS`), in the order of the columns of its input "present"
-        where it is joint. An expert reads exactly one.
-    inputs: by block, what its input looks like. ``images``: "size" in pixels, "channels" (1 grey, 3 RGB). ``clips``:
-        "size", "frames" of a clip (RGB). ``tokens``: "longest", ids that the network reads at once, special ones
-        included; "language" where it reads only one. ``columns``: "names" of a table's columns, of which single ones
-        may be NaN; "modality" where they were measured on voice, face or text (of action units it is known).
-    prior: label frequencies (k,), above 0 somewhere and adding up to 1, under which the answers are calibrated.
-    measured: figures on rows that neither training nor selection saw, by name.
-    licence: of the weights.
-    kind: "expert" or "joint".
-    files: SHA-256 (hex) by name of every file beside bundle.json; `write_bundle` fills it in, and likewise ``affuse``
-        (the version that wrote it) and ``created`` (UTC, ISO 8601) where they are empty.
+    name : str
+        How the expert is called in results.
+    modality : str
+        "voice", "face" or "text"; "joint" for one that reads several blocks at once.
+    labels : LabelSpace
+        Columns of its output "probabilities" (n, k), and what own labels mean among the seven emotions, where that is
+        stated.
+    reads : tuple of str
+        Blocks that the network reads (keys of `BLOCKS`), in the order of the columns of its input "present" where it
+        is joint. An expert reads exactly one.
+    prior : tuple of k float
+        Label frequencies under which the answers are calibrated; they add up to 1.
+    inputs : mapping of str to mapping
+        By block, what its input looks like. "images": "size" in pixels, "channels" (1 grey, 3 RGB). "clips": "size",
+        "frames" of a clip (RGB). "tokens": "longest", ids that the network reads at once, special ones included;
+        "language" where it reads only one. "columns": "names" of the columns of a table, of which single ones may be
+        NaN; "modality" where they were measured on voice, face or text (of action units it is known).
+    measured : mapping
+        Figures on rows that neither training nor selection saw, by name.
+    licence : str
+        Of the weights.
+    kind : str
+        "expert" or "joint".
+    files : mapping of str to str
+        SHA-256 (hex) by name of every file beside the description; `write_package` fills it in, and likewise
+        ``affuse`` and ``created`` where they are empty.
+    affuse, created : str
+        The version that wrote it, and when (UTC, ISO 8601).
 
-    Raises ConfigError where parts do not fit together.
+    Raises
+    ------
+    ConfigError
+        If parts do not fit together.
+
+    Examples
+    --------
+    >>> two = LabelSpace("study", ("engaged", "frustrated"))
+    >>> description = PackageDescription("mine", "voice", two, ("waveform",), (0.5, 0.5))
+    >>> PackageDescription.from_json(description.to_json()) == description
+    True
     """
+
+    what: ClassVar[str] = "package"
 
     name: str
     modality: str
@@ -94,14 +115,19 @@ class BundleDescription:
         return tuple(dict.fromkeys(m for m in stated if m is not None))
 
     def to_json(self) -> str:
-        """The text of bundle.json."""
+        """Text of the file.
+
+        Returns
+        -------
+        str
+        """
         fields = {
             "format": FORMAT,
             "kind": self.kind,
             "name": self.name,
             "modality": self.modality,
             "reads": list(self.reads),
-            "labels": {"name": self.labels.name, "labels": list(self.labels.labels)},
+            "labels": _labels_to_dict(self.labels),
             "prior": list(self.prior),
             "inputs": {block: dict(values) for block, values in self.inputs.items()},
             "tokenizer": self.tokenizer,
@@ -114,26 +140,44 @@ class BundleDescription:
         return json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> BundleDescription:
-        """Read what `to_json` wrote. Raises AssetError where it is of another format, incomplete or inconsistent."""
+    def from_json(cls, text: str) -> PackageDescription:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            Text of the file.
+
+        Returns
+        -------
+        PackageDescription
+
+        Raises
+        ------
+        AssetError
+            If it is of another format, incomplete or inconsistent.
+        """
+        fields = describes(text, EXPERT_KINDS)
         try:
-            fields = json.loads(text)
-        except ValueError as error:
-            raise AssetError(f"it is not JSON ({error})") from error
-        if not isinstance(fields, dict) or "format" not in fields:
-            raise AssetError("it does not describe a bundle: it has no format")
-        if fields["format"] != FORMAT:
-            raise AssetError(f"it is of format {fields['format']!r}; this affuse reads format {FORMAT}")
-        if fields.get("kind") == "system":
-            raise AssetError("it describes a whole system, not one expert; use it by --bundle")
-        try:
-            labels = LabelSpace(str(fields["labels"]["name"]), tuple(map(str, fields["labels"]["labels"])))
+            labels = _labels_from_dict(fields["labels"])
             kept = ("name", "modality", "reads", "prior", "inputs", "measured", "licence", "kind", "files", "affuse")
-            return cls(labels=labels, created=fields["created"], **{name: fields[name] for name in kept})
+            found = cls(labels=labels, created=fields["created"], **{name: fields[name] for name in kept})
+            check_complete(found, found.files)
+            return found
         except KeyError as error:
             raise AssetError(f"its entry {error} is missing") from error
         except (ConfigError, TypeError, ValueError, AttributeError) as error:
             raise AssetError(f"it does not hold together: {error}") from error
+
+
+def _labels_to_dict(labels: LabelSpace) -> dict[str, Any]:
+    named: dict[str, Any] = {"name": labels.name, "labels": list(labels.labels)}
+    return named | ({"map": dict(labels.onto)} if labels.onto else {})
+
+
+def _labels_from_dict(fields: Mapping[str, Any]) -> LabelSpace:
+    onto = {str(label): str(goal) for label, goal in fields.get("map", {}).items()}
+    return LabelSpace(str(fields["name"]), tuple(map(str, fields["labels"])), onto)
 
 
 def _measured_on(columns: Mapping[str, Any]) -> str | None:
@@ -142,11 +186,11 @@ def _measured_on(columns: Mapping[str, Any]) -> str | None:
     return stated or ("face" if all(map(_ACTION_UNIT.fullmatch, columns["names"])) else None)
 
 
-def _check_reads(d: BundleDescription) -> None:
+def _check_reads(d: PackageDescription) -> None:
     if not d.name or not d.modality:
-        raise ConfigError("a bundle needs a name and a modality")
-    if d.kind not in KINDS:
-        raise ConfigError(f"unknown kind {d.kind!r}; known: {', '.join(KINDS)}")
+        raise ConfigError("a package needs a name and a modality")
+    if d.kind not in EXPERT_KINDS:
+        raise ConfigError(f"unknown kind {d.kind!r}; known: {', '.join(EXPERT_KINDS)}")
     unknown = [block for block in d.reads if block not in BLOCKS]
     if unknown or not d.reads:
         raise ConfigError(f"a network reads some of {', '.join(BLOCKS)}; got {', '.join(map(repr, unknown)) or 'none'}")
@@ -159,7 +203,7 @@ def _check_reads(d: BundleDescription) -> None:
         )
 
 
-def _check_labels(d: BundleDescription) -> None:
+def _check_labels(d: PackageDescription) -> None:
     k, prior = len(d.labels), np.array(d.prior)
     if k < 2:
         raise ConfigError(f"a network needs at least 2 labels to choose from; got {k}")
@@ -167,7 +211,7 @@ def _check_labels(d: BundleDescription) -> None:
         raise ConfigError(f"the prior must be {k} frequencies that add up to 1; got {', '.join(map(str, d.prior))}")
 
 
-def _check_inputs(d: BundleDescription) -> None:
+def _check_inputs(d: PackageDescription) -> None:
     for block in d.reads:
         given = d.inputs.get(block, {})
         for name, kind in BLOCKS[block][1].items():
@@ -179,10 +223,13 @@ def _check_inputs(d: BundleDescription) -> None:
         raise ConfigError(f"pictures have 1 channel (grey) or 3 (RGB); got {channels}")
 
 
-def _check_files(d: BundleDescription) -> None:
-    for name, digest in d.files.items():
-        # No folders, no parents, no drive letters: a bundle from elsewhere must not reach beyond its own folder.
-        if not _FILE_NAME.fullmatch(name) or name == "bundle.json":
-            raise ConfigError(f"{name!r} cannot be a file of a bundle; letters, digits, '.', '_' and '-' make a name")
-        if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-            raise ConfigError(f"the SHA-256 of {name} must be 64 hexadecimal digits; got {digest!r}")
+def _check_files(d: PackageDescription) -> None:
+    check_file_names(d.files, d.what)
+
+
+def check_complete(description: PackageDescription, files: Mapping[str, object]) -> None:
+    """Raise ConfigError where a file is missing that the network needs."""
+    needed = [MODEL, *([description.tokenizer] if description.tokenizer else [])]
+    missing = [name for name in needed if name not in files]
+    if missing:
+        raise ConfigError(f"a package that reads {', '.join(description.reads)} needs {' and '.join(missing)}")

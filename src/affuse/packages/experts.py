@@ -1,77 +1,82 @@
-"""Experts that answer with the network of a bundle, and read recordings exactly as the shipped ones do."""
+"""Experts that answer with the network of a package, and read recordings exactly as the shipped ones do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from affuse import weights
 from affuse.errors import DataError
-from affuse.experts.base import ExpertOutput
+from affuse.experts.base import Expert
 from affuse.experts.face.crop import Framing, crop_face
 from affuse.experts.face.detect import FaceDetector, checksums
 from affuse.experts.face.expert import FaceExpert
-from affuse.experts.text.expert import NO_WORDS, NO_WORDS_HERE, average
 from affuse.experts.voice import VoiceExpert
+from affuse.experts.words import WordsExpert, average
 from affuse.media import Frame, Recording
-from affuse.packages.folder import Bundle
+from affuse.packages.package import Package
 from affuse.packages.tokens import Tokens
 from affuse.timeline import Timeline
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["BundledExpert", "BundledFace", "BundledText", "BundledVoice"]
+__all__ = ["PackagedExpert", "PackagedFace", "PackagedText", "PackagedVoice"]
 
 
-class BundledExpert:
-    """What all experts from bundles have in common: name, labels and calibration come from the description.
+class PackagedExpert(Expert):
+    """What all experts from packages have in common: name, labels and calibration come from the description.
 
     ``prior`` (k,) are the label frequencies under which the answers are calibrated, for the fuser.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        self.name = bundle.description.name
-        self.modality = bundle.description.modality
-        self.labels = bundle.description.labels
-        self.prior = np.array(bundle.description.prior)
-        self.covers = bundle.description.covers
+    def __init__(self, package: Package) -> None:
+        self.package = package
+        self.name = package.description.name
+        self.modality = package.description.modality
+        self.labels = package.description.labels
+        self.prior = np.array(package.description.prior)
+        self.covers = package.description.covers
 
     @property
     def sha256(self) -> dict[str, str]:
-        """Checksums of the bundle's files by name."""
-        return self.bundle.sha256
+        """Checksums of the files of the package by name."""
+        return self.package.sha256
 
     @cached_property
     def _session(self) -> InferenceSession:
-        return self.bundle.session
+        return self.package.session
+
+    def sessions(self) -> list[tuple[Any, str]]:
+        """The session of the network."""
+        return [(self.package, "session")]
 
 
-class BundledVoice(BundledExpert, VoiceExpert):
+class PackagedVoice(PackagedExpert, VoiceExpert):
     """A network over waveforms; silence and noise without speech are told apart as by the shipped voice expert."""
 
 
-class BundledFace(BundledExpert, FaceExpert):
+class PackagedFace(PackagedExpert, FaceExpert):
     """A network over pictures of faces; people are found, followed and cut out as by the shipped face expert.
 
     ``detector`` and ``rate`` as in `FaceExpert`.
     """
 
-    def __init__(self, bundle: Bundle, detector: FaceDetector | None = None, rate: float = 3.0) -> None:
+    def __init__(self, package: Package, detector: FaceDetector | None = None, rate: float = 3.0) -> None:
         FaceExpert.__init__(self, detector, rate)
-        BundledExpert.__init__(self, bundle)
-        picture = bundle.description.inputs["images"]
+        PackagedExpert.__init__(self, package)
+        picture = package.description.inputs["images"]
         self.size, self.channels = int(picture["size"]), int(picture["channels"])
 
     @property
     def sha256(self) -> dict[str, str]:
-        """Checksums of the bundle's files and of the detector by name."""
-        return self.bundle.sha256 | checksums(self._moving_detector)
+        """Checksums of the files of the package and of the detector by name."""
+        return self.package.sha256 | checksums(self._moving_detector)
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """Probabilities (n, k) of pictures of faces, grey (n, h, w) or RGB (n, h, w, 3) uint8, brought to its size.
@@ -97,42 +102,33 @@ class BundledFace(BundledExpert, FaceExpert):
 
     def _run(self, images: np.ndarray, output: str) -> np.ndarray:
         planes = images[:, None] if self.channels == 1 else images.transpose(0, 3, 1, 2)
-        return self.bundle.run(output, images=np.ascontiguousarray(planes, dtype=np.float32))
+        return self.package.run(output, images=np.ascontiguousarray(planes, dtype=np.float32))
 
 
-class BundledText(BundledExpert):
+class PackagedText(PackagedExpert, WordsExpert):
     """A network over the tokens of words, in whatever language it was trained on."""
+
+    def __init__(self, package: Package) -> None:
+        super().__init__(package)
+        language = package.description.inputs["tokens"].get("language")
+        stated = () if language is None else (str(language),)
+        self.abilities = replace(WordsExpert.abilities, languages=stated, embeds=True)
 
     @cached_property
     def _tokens(self) -> Tokens:
-        return Tokens.of(self.bundle)
+        return Tokens.of(self.package)
 
     def language_of(self, text: str) -> str | None:
         """The language that the description states, "und" where it states none; None for a text without words."""
-        if not self._tokens.parts(text):
-            return None
-        return str(self.bundle.description.inputs["tokens"].get("language", "und"))
+        return super().language_of(text) if self._tokens.parts(text) else None
 
     def classify(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities (n, k) of texts; a text without words is a row of NaN."""
         return self._each(texts, "probabilities")
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        """One reading for the whole scene; a window averages its cues, weighted by the seconds they share."""
-        P = self._windows(recording, timeline, "probabilities")
-        reason = NO_WORDS_HERE if recording.cues else NO_WORDS
-        return [ExpertOutput(P, tuple(reason if silent else "" for silent in np.isnan(P).any(axis=1)))]
-
-    def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        """Probabilities (n, k) a window; NaN where no words are."""
-        return self.read(recording, timeline)[0].probabilities
-
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         """Embeddings (n, d) a window, weighted as in `read`; NaN where no words are."""
-        return self._windows(recording, timeline, "embedding")
-
-    def _windows(self, recording: Recording, timeline: Timeline, output: str) -> np.ndarray:
-        answers = self._each([cue.text for cue in recording.cues], output)
+        answers = self._each([cue.text for cue in recording.cues], "embedding")
         spoken = ~np.isnan(answers).any(axis=1)
         shared = timeline.overlaps([cue.segment for cue in recording.cues])
         return average(shared[:, spoken], answers[spoken])
@@ -143,6 +139,6 @@ class BundledText(BundledExpert):
         for row, text in zip(rows, texts, strict=True):
             parts = self._tokens.parts(text)
             if parts:
-                answers = [self.bundle.run(output, ids=p.ids, mask=np.ones_like(p.ids))[0] for p in parts]
+                answers = [self.package.run(output, ids=p.ids, mask=np.ones_like(p.ids))[0] for p in parts]
                 row[:] = np.average(answers, axis=0, weights=[p.length for p in parts])
         return rows

@@ -1,89 +1,215 @@
-"""Bundles on disk: written whole or not at all, and read only as they were written."""
+"""Folders of models on disk: written whole or not at all, and read only as they were written.
+
+``bundle.json`` describes what is in the folder and names the SHA-256 of every file. Its ``kind`` tells a single network
+("expert", "joint") from a whole system.
+"""
 
 from __future__ import annotations
 
-import shutil
+import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from affuse import weights
 from affuse.errors import AssetError, ConfigError, OutputError
-from affuse.packages.description import MODEL, BundleDescription
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-__all__ = ["DESCRIPTION", "Bundle", "check_files", "is_bundle", "read_bundle", "replacing_bundle", "write_bundle"]
+__all__ = [
+    "DESCRIPTION",
+    "EXPERT_KINDS",
+    "FORMAT",
+    "SYSTEM_KIND",
+    "Description",
+    "check_file_names",
+    "check_files",
+    "describes",
+    "is_package",
+    "is_system",
+    "kind_of",
+    "read_description",
+    "replacing_package",
+    "seal",
+]
 
 DESCRIPTION = "bundle.json"
+FORMAT = 1
+EXPERT_KINDS = ("expert", "joint")
+SYSTEM_KIND = "system"
+
+# At most one folder, no parents, no drive letters: a package from elsewhere must not reach beyond its own folder.
+_FILE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A folder that was found to hold what its description says."""
+class Description(Protocol):
+    """What a description of either kind has: a frozen dataclass that goes to JSON and back."""
 
-    folder: Path
-    description: BundleDescription
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
-    def sha256(self) -> dict[str, str]:
-        """Checksums by name of all files, the description included."""
-        return {DESCRIPTION: weights.sha256_of(self.folder / DESCRIPTION), **self.description.files}
+    def files(self) -> Mapping[str, str]:
+        """SHA-256 by name of every file beside the description."""
 
-    @cached_property
-    def session(self) -> InferenceSession:
-        """The network, whose inputs and outputs fit the description. Raises AssetError where they do not."""
-        session = weights.session(self.folder / MODEL)
-        _check_network(session, self.description, self.folder / MODEL)
-        return session
+    @property
+    def affuse(self) -> str:
+        """The version that wrote it."""
 
-    def path(self, name: str) -> Path:
-        """Place of one of its files. Raises AssetError where the bundle holds none of that name."""
-        if name not in self.description.files:
-            raise AssetError(f"{self.folder} holds no {name}")
-        return self.folder / name
+    @property
+    def created(self) -> str:
+        """When, in UTC."""
 
-    def run(self, output: str, **inputs: np.ndarray) -> np.ndarray:
-        """One output of the network, "probabilities" (n, k) or "embedding" (n, d), as float64."""
-        (values,) = self.session.run([output], inputs)
-        return np.asarray(values, dtype=float)
+    def to_json(self) -> str:
+        """Text of the file."""
+
+    @classmethod
+    def from_json(cls, text: str) -> Any:
+        """Read what `to_json` wrote."""
 
 
-def is_bundle(path: str | Path) -> bool:
-    """Whether a path is a folder with a description of a bundle, right or wrong."""
+D = TypeVar("D", bound=Description)
+
+
+# --- what a folder says that it is ----------------------------------------------------------------------------------
+
+
+def is_package(path: str | Path) -> bool:
+    """Whether a path is a folder with a description of a package, right or wrong.
+
+    Parameters
+    ----------
+    path : str or Path
+        Any path.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_package("nowhere")
+    False
+    """
     return (Path(path) / DESCRIPTION).is_file()
 
 
-def write_bundle(folder: str | Path, description: BundleDescription, files: Mapping[str, Path | bytes]) -> Path:
-    """Write ``files`` (paths are copied) and bundle.json to ``folder``, which appears whole or not at all.
+def kind_of(folder: str | Path) -> str | None:
+    """The kind that the description of a folder states; None where there is none, or it is not readable."""
+    try:
+        fields = json.loads((Path(folder) / DESCRIPTION).read_text(encoding="utf-8"))
+        return str(fields["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
-    A bundle that is there is replaced; any other folder that is not empty is left alone. Raises ConfigError where the
-    description does not fit the files, AssetError where the network does not fit the description, and OutputError where
-    the folder cannot be written.
+
+def is_system(folder: str | Path) -> bool:
+    """Whether a folder says that it holds a whole system, rather than one expert.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Any path.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_system("nowhere")
+    False
     """
-    folder = Path(folder)
-    with replacing_bundle(folder) as place:
-        _fill(place, description, files)
-    return folder
+    return kind_of(folder) == SYSTEM_KIND
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def describes(text: str, kinds: tuple[str, ...]) -> dict[str, Any]:
+    """The entries of a description of one of some kinds. Raises AssetError where it is of another kind or format."""
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise AssetError(f"it is not JSON ({error})") from error
+    if not isinstance(fields, dict) or "format" not in fields:
+        raise AssetError("it does not describe a package: it has no format")
+    if fields["format"] != FORMAT:
+        raise AssetError(f"it is of format {fields['format']!r}; this affuse reads format {FORMAT}")
+    kind = fields.get("kind")
+    if kind not in kinds:
+        if kind == SYSTEM_KIND:
+            raise AssetError("it describes a whole system, not one expert; use it by --package")
+        raise AssetError(f"it describes a {kind}; expected {' or '.join(kinds)}")
+    return fields
+
+
+def read_description(folder: Path, kind: type[D], writer: str) -> D:
+    """The description of a folder, its files checked.
+
+    ``writer`` is the command that writes such folders, for messages. Raises AssetError where a file is missing or was
+    changed, or the description is not one that this affuse reads.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise AssetError(f"{folder} is no package: it holds no {DESCRIPTION}; give the folder that {writer} wrote")
+    try:
+        description: D = kind.from_json(path.read_text(encoding="utf-8"))
+    except (AssetError, ConfigError, OSError, UnicodeDecodeError) as error:
+        raise AssetError(f"{path} cannot be used: {error}") from error
+    check_files(folder, description.files)
+    return description
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise AssetError where one of ``files``, SHA-256 by name, is missing in ``folder`` or was changed."""
+    for name, expected in files.items():
+        if not (folder / name).is_file():
+            raise AssetError(f"{folder / name} is missing; copy the package again")
+        found = weights.sha256_of(folder / name)
+        if found != expected:
+            raise AssetError(
+                f"{folder / name} has the wrong checksum: expected SHA-256 {expected}, found {found}; "
+                "copy the package again"
+            )
+
+
+def check_file_names(files: Mapping[str, str], what: str, folders: bool = False) -> None:
+    """Raise ConfigError where names or checksums of files cannot be those of a package."""
+    for name, digest in files.items():
+        if not _FILE.fullmatch(name) or name == DESCRIPTION or ("/" in name and not folders):
+            raise ConfigError(f"{name!r} cannot be a file of a {what}; letters, digits, '.', '_' and '-' make a name")
+        if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            raise ConfigError(f"the SHA-256 of {name} must be 64 hexadecimal digits; got {digest!r}")
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def seal(place: Path, description: D) -> D:
+    """Write the description of a folder whose files all lie there by now, with the checksum of each."""
+    import affuse
+
+    names = sorted(p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file())
+    files = {name: weights.sha256_of(place / name) for name in names if name != DESCRIPTION}
+    created = description.created or datetime.now(UTC).isoformat(timespec="seconds")
+    full: D = replace(description, files=files, affuse=description.affuse or affuse.__version__, created=created)
+    (place / DESCRIPTION).write_text(full.to_json(), encoding="utf-8")
+    return full
 
 
 @contextmanager
-def replacing_bundle(folder: Path) -> Iterator[Path]:
+def replacing_package(folder: Path) -> Iterator[Path]:
     """Yield a place beside ``folder`` that takes its place on success, and vanishes on failure.
 
-    A bundle that is there is replaced. Raises OutputError where another folder that is not empty is, or where it cannot
-    be written.
+    A package that is there is replaced. Raises OutputError where another folder that is not empty is, or where it
+    cannot be written.
     """
-    if folder.exists() and not is_bundle(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} is there and is no bundle; choose another place, or remove it")
+    if folder.exists() and not is_package(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} is there and is no package; choose another place, or remove it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent) as place:
@@ -93,37 +219,6 @@ def replacing_bundle(folder: Path) -> Iterator[Path]:
             _exchange(folder, new, Path(place) / "old")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
-
-
-def read_bundle(folder: str | Path) -> Bundle:
-    """Read a bundle's description and check every file against it.
-
-    Raises AssetError where a file is missing, was changed, or the description is not one that this affuse reads.
-    """
-    folder = Path(folder)
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        raise AssetError(f"{folder} is no bundle: it holds no {DESCRIPTION}; give the folder that affuse train wrote")
-    try:
-        description = BundleDescription.from_json(path.read_text(encoding="utf-8"))
-        _check_names(description, description.files)
-    except (AssetError, ConfigError, OSError, UnicodeDecodeError) as error:
-        raise AssetError(f"{path} cannot be used: {error}") from error
-    check_files(folder, description.files)
-    return Bundle(folder, description)
-
-
-def check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Raise AssetError where one of ``files``, SHA-256 by name, is missing in ``folder`` or was changed."""
-    for name, expected in files.items():
-        if not (folder / name).is_file():
-            raise AssetError(f"{folder / name} is missing; copy the bundle again")
-        found = weights.sha256_of(folder / name)
-        if found != expected:
-            raise AssetError(
-                f"{folder / name} has the wrong checksum: expected SHA-256 {expected}, found {found}; "
-                "copy the bundle again"
-            )
 
 
 def _exchange(folder: Path, new: Path, old: Path) -> None:
@@ -137,53 +232,3 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
     except BaseException:
         old.replace(folder)
         raise
-
-
-def _fill(place: Path, description: BundleDescription, files: Mapping[str, Path | bytes]) -> None:
-    """Write a whole bundle to ``place`` and read it as a user would."""
-    import affuse
-
-    _check_names(description, files)
-    digests = dict.fromkeys(sorted(files), "0" * 64)
-    description = replace(description, files=digests)  # checks the names before anything is written under them
-    for name, content in files.items():
-        if isinstance(content, bytes):
-            (place / name).write_bytes(content)
-        else:
-            shutil.copyfile(content, place / name)
-        digests[name] = weights.sha256_of(place / name)
-    created = description.created or datetime.now(UTC).isoformat(timespec="seconds")
-    full = replace(description, files=digests, affuse=description.affuse or affuse.__version__, created=created)
-    (place / DESCRIPTION).write_text(full.to_json(), encoding="utf-8")
-    _check_network(weights.session(place / MODEL), full, Path(MODEL))
-
-
-def _check_names(description: BundleDescription, files: Mapping[str, object]) -> None:
-    needed = [MODEL, *([description.tokenizer] if description.tokenizer else [])]
-    missing = [name for name in needed if name not in files]
-    if missing:
-        raise ConfigError(f"a bundle that reads {', '.join(description.reads)} needs {' and '.join(missing)}")
-
-
-def _check_network(session: InferenceSession, description: BundleDescription, path: Path) -> None:
-    inputs = {i.name for i in session.get_inputs()}
-    wanted = _input_names(description)
-    if inputs != wanted:
-        raise AssetError(f"{path} reads {_listed(inputs)}, but its description says {_listed(wanted)}")
-    outputs = {o.name: o.shape for o in session.get_outputs()}
-    if not {"probabilities", "embedding"} <= set(outputs):
-        raise AssetError(f"{path} answers {_listed(set(outputs))}; a bundle answers embedding, probabilities")
-    k = outputs["probabilities"][-1]
-    if isinstance(k, int) and k != len(description.labels):
-        raise AssetError(f"{path} answers {k} classes, but its description names {len(description.labels)} labels")
-
-
-def _input_names(description: BundleDescription) -> set[str]:
-    names: set[str] = {"present"} if description.kind == "joint" else set()
-    for block in description.reads:
-        names |= {"tokens": {"ids", "mask"}, "frames": {"frames", "lengths"}}.get(block, {block})
-    return names
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names))

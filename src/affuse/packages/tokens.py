@@ -1,4 +1,4 @@
-"""From words to the ids that a bundle's network reads."""
+"""From words to the ids that the network of a package reads."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from affuse.errors import AssetError, ConfigError
-from affuse.packages.folder import Bundle
+from affuse.packages.package import Package
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Part", "Tokens"]
+__all__ = ["TextPart", "Tokens"]
 
 
 @dataclass(frozen=True)
-class Part:
+class TextPart:
     """One part of a text: ``ids`` (1, t) int64, special ones included, and the ``length`` without those."""
 
     ids: np.ndarray
@@ -41,19 +41,19 @@ class Tokens:
             raise ConfigError(f"{longest} ids at once leave no room for words beside {special} special ones")
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Tokens:
-        """The tokenizer of a bundle that reads tokens. Raises AssetError where it is none."""
+    def of(cls, package: Package) -> Tokens:
+        """The tokenizer of a package that reads tokens. Raises AssetError where it is none."""
         from tokenizers import Tokenizer
 
-        description = bundle.description
-        path: Path = bundle.path(str(description.tokenizer))
+        description = package.description
+        path: Path = package.path(str(description.tokenizer))
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
             raise AssetError(f"{path} is not a tokenizer: {error}") from error
         return cls(tokenizer, int(description.inputs["tokens"]["longest"]))
 
-    def parts(self, text: str) -> list[Part]:
+    def parts(self, text: str) -> list[TextPart]:
         """The parts of a text; none where it holds no words that the tokenizer knows."""
         encoding = self._tokenizer.encode(text)
         own = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
@@ -63,6 +63,6 @@ class Tokens:
         ids = np.array(encoding.ids, dtype=np.int64)[own]
         count = -(-len(ids) // (self.longest - len(before) - len(after)))  # rounded up
         return [
-            Part(np.array([[*before, *cut.tolist(), *after]], dtype=np.int64), len(cut))
+            TextPart(np.array([[*before, *cut.tolist(), *after]], dtype=np.int64), len(cut))
             for cut in np.array_split(ids, count)
         ]

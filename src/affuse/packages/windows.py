@@ -1,4 +1,4 @@
-"""Experts from bundles that look at a window as a whole: moving faces, and several blocks at once."""
+"""Experts from packages that look at a window as a whole: moving faces, and several blocks at once."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ import numpy as np
 
 from affuse import weights
 from affuse.errors import ConfigError
-from affuse.experts.base import ExpertOutput
+from affuse.experts.base import Abilities, ExpertOutput
 from affuse.experts.face.detect import FaceDetector, checksums, default_detector
 from affuse.experts.face.expert import NO_FACE, NO_PICTURE, STILL_DETAIL
 from affuse.experts.face.stream import FaceStream, View
-from affuse.experts.text.expert import NO_WORDS, NO_WORDS_HERE
 from affuse.experts.voice import why_not
+from affuse.experts.words import NO_WORDS, NO_WORDS_HERE
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.packages.columns import FeatureTable
-from affuse.packages.experts import BundledExpert
-from affuse.packages.folder import Bundle
+from affuse.packages.experts import PackagedExpert
+from affuse.packages.package import Package
 from affuse.packages.tokens import Tokens
 from affuse.timeline import Timeline
 
-__all__ = ["READ", "BundledWindows", "Found"]
+__all__ = ["READ", "Found", "PackagedWindows"]
 
 READ = ("waveform", "images", "clips", "tokens", "columns")
 """Blocks that are found in recordings, or in the table beside them."""
+
+_INPUT = {"waveform": "sound", "images": "frames", "clips": "frames", "tokens": "words", "columns": "table"}
+"""What blocks are to `Abilities`."""
 
 _PICTURE_RATE = 3.0  # samples a second, as of the shipped face expert
 _MOST_PICTURES = 64  # held at once, so that memory stays bounded where a window is long
@@ -51,7 +54,7 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-class BundledWindows(BundledExpert):
+class PackagedWindows(PackagedExpert):
     """A network that is asked once a window and person, about one block or several.
 
     A joint network answers where some blocks are missing, of which it is told by its input "present"; without any, the
@@ -63,10 +66,12 @@ class BundledWindows(BundledExpert):
     """
 
     def __init__(
-        self, bundle: Bundle, features: FeatureTable | None = None, detector: FaceDetector | None = None
+        self, package: Package, features: FeatureTable | None = None, detector: FaceDetector | None = None
     ) -> None:
-        super().__init__(bundle)
-        self.reads = bundle.description.reads
+        super().__init__(package)
+        self.reads = package.description.reads
+        read = tuple(dict.fromkeys(_INPUT[block] for block in self.reads))
+        self.abilities = Abilities(read, embeds=True, sees_persons="frames" in read)
         self.features = features
         self.detector = detector
         if features is not None and "columns" not in self.reads:
@@ -74,22 +79,18 @@ class BundledWindows(BundledExpert):
 
     @property
     def sha256(self) -> dict[str, str]:
-        """Checksums of the bundle's files, and of the detector where faces are read, by name."""
-        return self.bundle.sha256 | (checksums(self._detector) if self._face_block else {})
+        """Checksums of the files of the package, and of the detector where faces are read, by name."""
+        return self.package.sha256 | (checksums(self._detector) if self._face_block else {})
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        """One reading a person where faces are read and seen, else one for the whole scene."""
-        return self._ask(recording, timeline, "probabilities")
-
-    def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        """Probabilities (n, k) of the first reading; NaN where there is no evidence."""
-        return self.read(recording, timeline)[0].probabilities
+    def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
+        """One output a person where faces are read and seen, else one for the whole scene."""
+        return self._read_as(recording, timeline, "probabilities")
 
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         """Embeddings (n, d) of the first reading; NaN where there is no evidence."""
-        return self._ask(recording, timeline, "embedding")[0].probabilities
+        return self._read_as(recording, timeline, "embedding")[0].probabilities
 
-    def _ask(self, recording: Recording, timeline: Timeline, output: str) -> list[ExpertOutput]:
+    def _read_as(self, recording: Recording, timeline: Timeline, output: str) -> list[ExpertOutput]:
         """Readings whose ``probabilities`` are the rows of one output of the network."""
         width = len(self.labels) if output == "probabilities" else weights.width(self._session)
         rows: dict[int | None, np.ndarray] = defaultdict(lambda: np.full((len(timeline), width), np.nan))
@@ -151,7 +152,7 @@ class BundledWindows(BundledExpert):
 
     @cached_property
     def _tokens(self) -> Tokens:
-        return Tokens.of(self.bundle)
+        return Tokens.of(self.package)
 
     def _faces(self, recording: Recording, timeline: Timeline) -> tuple[FaceStream | None, str]:
         """The faces, where there are any to look for, and why a window lacks them."""
@@ -215,18 +216,18 @@ class BundledWindows(BundledExpert):
             yield Found(reason=_NO_NUMBERS) if np.isnan(row).all() else _one(columns=row[None].astype(np.float32))
 
     def _shape(self, block: str) -> Mapping[str, Any]:
-        return self.bundle.description.inputs[block]
+        return self.package.description.inputs[block]
 
     def _run(self, found: Mapping[str, Found], output: str) -> np.ndarray | float:
         """The network's row about what was found; NaN where nothing was."""
         present = np.array([[float(bool(found[block].inputs)) for block in self.reads]], dtype=np.float32)
         if not present.any():
             return np.nan
-        told = {"present": present} if self.bundle.description.kind == "joint" else {}
+        told = {"present": present} if self.package.description.kind == "joint" else {}
         answers, shares = [], []
         for options in product(*(found[block].inputs or ((1.0, self._stand_in(block)),) for block in self.reads)):
             inputs = told | {name: value for _, part in options for name, value in part.items()}
-            answers.append(self.bundle.run(output, **inputs)[0])
+            answers.append(self.package.run(output, **inputs)[0])
             shares.append(float(np.prod([weight for weight, _ in options])))
         return np.asarray(np.average(answers, axis=0, weights=shares))
 
@@ -234,7 +235,7 @@ class BundledWindows(BundledExpert):
         """Inputs of the right shape for a block that is not there; "present" keeps them from the answer."""
         if block == "tokens":
             return {"ids": np.zeros((1, 1), dtype=np.int64), "mask": np.ones((1, 1), dtype=np.int64)}
-        shape = self.bundle.description.inputs.get(block, {})
+        shape = self.package.description.inputs.get(block, {})
         size: tuple[int, ...] = {
             "waveform": (SAMPLE_RATE,),
             "images": (shape.get("channels", 1), shape.get("size", 1), shape.get("size", 1)),

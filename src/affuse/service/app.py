@@ -18,9 +18,9 @@ from affuse import __version__
 from affuse.errors import AffuseError, ConfigError
 from affuse.evaluation.fused_tables import methods_without_labels
 from affuse.fusion import registry
+from affuse.report.messages import LANGUAGES, page_messages
 from affuse.report.page import style
 from affuse.report.palette import palette
-from affuse.report.words import STRINGS
 from affuse.service import analyses, fusion, live
 from affuse.service.metrics import Metrics
 from affuse.service.notifier import JobNotifier
@@ -202,7 +202,8 @@ def _add_page(app: FastAPI) -> None:
 
     @app.get("/static/vocabulary.json", include_in_schema=False)
     def vocabulary() -> dict[str, Any]:
-        return {"strings": STRINGS, "palette": palette()}
+        messages = {language: page_messages(language) for language in LANGUAGES}
+        return {"messages": messages, "palette": palette().to_dict()}
 
     app.mount("/static/report", _Fresh(directory=str(report)))
     app.mount("/static", _Fresh(directory=str(static)))

@@ -120,7 +120,7 @@ def _analyzer(spec: JobSpec, loaded: dict[str | None, _Loaded]) -> Analyzer:
 
 
 def _load(spec: JobSpec) -> _Loaded:
-    from affuse.analyzer.analyzer import load_experts, load_system, shipped_for, shipped_fuser
+    from affuse.analyzer.loading import load_experts, load_system, shipped_for, shipped_fuser
     from affuse.experts.transcribe import Transcriber
     from affuse.fusion.named import NamedFuser
     from affuse.fusion.priors import Prior
@@ -173,7 +173,9 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
     import numpy as np
 
     from affuse.report.files import write_results
-    from affuse.report.words import STRINGS, answer_in_words
+    from affuse.report.messages import LANGUAGES
+    from affuse.report.palette import palette
+    from affuse.report.sentences import answer_in_words
 
     # Without a path the page embeds no media: the recording goes when its job is over.
     notes = [_readable(note, spec) for note in analysis.notes]
@@ -189,7 +191,8 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
     part = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         write_results(analysis, part, "analysis")
-        words = {lang: answer_in_words(analysis, lang) for lang in STRINGS}
+        words: dict[str, Any] = {language: answer_in_words(analysis, language) for language in LANGUAGES}
+        words["palette"] = palette(analysis.labels.labels).to_dict()
         (part / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
         os.replace(part, final)
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from affuse.analyzer.analyzer import Analyzer, shipped_fuser
+from affuse.analyzer import Analyzer, shipped_fuser
 from affuse.errors import AffuseError, ConfigError, DataError, MissingExtraError
 from affuse.experts.face import Detections, FaceDetector, FaceExpert, FaceWatch, default_detector
 from affuse.experts.face.expert import MAX_SIDE
@@ -264,7 +264,7 @@ class Stream:
         if self._wordless and not moment.cues:
             readings["text"] = replace(readings["text"], reasons=(self._wordless,))
         words = " ".join(cue.text for cue in moment.cues)
-        (verdict,) = self._analyzer.fuse(readings, timeline, [words])
+        (verdict,) = self._analyzer.fuse_outputs(readings, timeline, [words])
         boxes = readings["face"].boxes
         return Answer(verdict, boxes[0] if len(boxes) else None)
 

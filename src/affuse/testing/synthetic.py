@@ -41,7 +41,18 @@ _FORMANTS = ((600.0, 120.0), (1300.0, 160.0), (2500.0, 250.0))  # centre and wid
 
 
 def waveforms() -> list[np.ndarray]:
-    """Mono 16 kHz sounds (samples,) float32 of half a second to four: tones, a chirp, noise, and speech-like ones."""
+    """Sounds of half a second to four: tones, a chirp, noise, and speech-like ones.
+
+    Returns
+    -------
+    list of array of shape (n_samples,), float32
+        Mono, 16 kHz.
+
+    Examples
+    --------
+    >>> len(waveforms())
+    12
+    """
     rng = np.random.default_rng(0)
 
     def seconds(length: float) -> np.ndarray:
@@ -56,9 +67,28 @@ def waveforms() -> list[np.ndarray]:
 
 
 def speech(seconds: float, pitch: float) -> np.ndarray:
-    """Something like speech (samples,) float32: a voice of ``pitch`` Hz that rises and falls, in syllables.
+    """Something like speech: a voice that rises and falls, in syllables.
 
-    Harmonics of a gliding pitch, weighted by the resonances of a neutral vowel (Fant 1960).
+    Parameters
+    ----------
+    seconds : float
+        How long it is.
+    pitch : float
+        Mean fundamental frequency in Hz.
+
+    Returns
+    -------
+    array of shape (n_samples,), float32
+        Mono, 16 kHz: harmonics of a gliding pitch, weighted by the resonances of a neutral vowel.
+
+    References
+    ----------
+    Fant (1960), Acoustic Theory of Speech Production.
+
+    Examples
+    --------
+    >>> speech(seconds=0.5, pitch=140).shape
+    (8000,)
     """
     t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     glide = pitch * (1 + 0.15 * np.sin(2 * np.pi * 0.8 * t))
@@ -72,7 +102,17 @@ def speech(seconds: float, pitch: float) -> np.ndarray:
 
 
 def pictures() -> np.ndarray:
-    """Grey pictures (n, 48, 48) uint8, framed as in FER2013: drawn faces of several expressions, patterns, noise."""
+    """Grey pictures, framed as in FER2013: drawn faces of several expressions, patterns, noise.
+
+    Returns
+    -------
+    array of shape (n, 48, 48), uint8
+
+    Examples
+    --------
+    >>> pictures().shape
+    (20, 48, 48)
+    """
     import cv2
 
     rng = np.random.default_rng(0)
@@ -91,9 +131,28 @@ def pictures() -> np.ndarray:
 
 
 def drawn_face(smile: float = 0.5, eyes: float = 1.0, light: float = 1.0, shift: int = 0) -> np.ndarray:
-    """A drawn face (360, 480, 3) uint8 RGB that face detectors find.
+    """A drawn face that face detectors find.
 
-    ``smile`` -1…1, ``eyes`` how far they are open, ``light`` 0…1, ``shift`` to the right in pixels.
+    Parameters
+    ----------
+    smile : float
+        -1 (corners of the mouth down) to 1 (up).
+    eyes : float
+        How far they are open; 1 is usual.
+    light : float
+        0 (black) to 1.
+    shift : int
+        To the right, in pixels.
+
+    Returns
+    -------
+    array of shape (360, 480, 3), uint8
+        RGB.
+
+    Examples
+    --------
+    >>> drawn_face(smile=1.0).shape
+    (360, 480, 3)
     """
     import cv2
 
@@ -117,7 +176,26 @@ def drawn_face(smile: float = 0.5, eyes: float = 1.0, light: float = 1.0, shift:
 
 
 def write_clip(path: Path, seconds: float = 6.0) -> Path:
-    """Write a clip (H.264 and AAC in MP4) of a drawn face that moves its mouth to something like speech."""
+    """Write a clip of a drawn face that moves its mouth to something like speech.
+
+    Parameters
+    ----------
+    path : Path
+        Where to write; H.264 and AAC in MP4.
+    seconds : float
+        How long it is.
+
+    Returns
+    -------
+    Path
+        The same path.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> write_clip(Path("clip.mp4"), seconds=1.0).name
+    'clip.mp4'
+    """
     import av
 
     frames = round(seconds * _FPS)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from affuse import weights
 from affuse.errors import ConfigError, DataError
-from affuse.experts.base import ExpertOutput
+from affuse.experts.base import INPUTS, Abilities, Expert, ExpertOutput
 from affuse.experts.face.crop import CROP_SIZE, Framing, crop_face, surroundings
 from affuse.experts.face.detect import Detections, FaceDetector, checksums, default_detector
 from affuse.experts.face.track import Track, Tracker, appearance, confirmed
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 NO_FACE = "no face"
-NO_PICTURE = "no picture"
+NO_PICTURE = INPUTS["frames"]
 
 _BATCH = 32  # crops: the network's time per crop is flat from 8 on
 MAX_SIDE = 960  # pixels; a face as wide as a twentieth of the picture still fills the 48 pixels of a crop
@@ -47,23 +47,36 @@ _LONG = 300.0  # seconds
 TOLERANCE = 1e-9  # seconds
 
 
-class FaceExpert:
+class FaceExpert(Expert):
     """Expressions of every person in view, by a network trained on FER+ (Barsoum et al. 2016, arXiv:1608.01041).
 
     Parameters
     ----------
-    detector: finds the faces; YuNet where its weights are at hand, else OpenCV's Haar cascade, where None.
-    rate: samples a second. One costs 10 to 17 ms with YuNet or 15 to 25 ms with Haar, and 6 ms a face for tracking,
-        cropping and reading, on one server core; at 3 a second a window of 3 s holds 9 crops.
-    model: ONNX weights that map "images" float32 (n, 1, 48, 48), grey values 0…255, to "probabilities" (n, 8) over
+    detector : FaceDetector, optional
+        Finds the faces; where None, YuNet if its weights are at hand, else OpenCV's Haar cascade.
+    rate : float
+        Pictures a second, above 0 and at most 60. One costs 10 to 17 ms with YuNet or 15 to 25 ms with Haar, and 6 ms
+        a face for tracking, cropping and reading, on one server core; at 3 a second a window of 3 s holds 9 crops.
+    model : Path, optional
+        ONNX weights that map "images" float32 (n, 1, 48, 48), grey values 0…255, to "probabilities" (n, 8) over
         `FERPLUS` and "embedding" (n, d); the shipped ones where None.
 
-    Raises ConfigError where the rate is not above 0 and at most 60.
+    Raises
+    ------
+    ConfigError
+        If the rate is out of range.
+
+    Examples
+    --------
+    >>> from affuse.testing import synthetic
+    >>> FaceExpert().classify(synthetic.pictures()[:2]).shape
+    (2, 8)
     """
 
     name = "face"
     modality = "face"
     labels: LabelSpace = FERPLUS
+    abilities = Abilities(reads=("frames",), classifies=True, embeds=True, streams=True, sees_persons=True)
 
     def __init__(self, detector: FaceDetector | None = None, rate: float = 3.0, model: Path | None = None) -> None:
         if not 0 < rate <= 60:
@@ -78,26 +91,37 @@ class FaceExpert:
         own = weights.digest("face") if self.model is None else weights.sha256_of(self.model)
         return {"face": own} | checksums(self._moving_detector)
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        """One reading a person, the one seen most first: the mean of the probabilities of all their crops in a window.
+    def sessions(self) -> list[tuple[Any, str]]:
+        """The session of the network."""
+        return [(self, "_session")]
+
+    def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
+        """One output a person, the one seen most first: the mean of the probabilities of all their crops in a window.
 
         The mean of calibrated probabilities is itself calibrated if every crop is as likely to be asked about as any
         other; the crops of a window are far from independent, so multiplying them would count the same evidence many
         times.
         """
-        if not recording.has_frames:
-            return [self._absent(timeline, NO_PICTURE)]
         seen = self._observe(recording, timeline, "probabilities")
         if not seen.tracks:
-            return [self._absent(timeline, NO_FACE)]
+            return [ExpertOutput.silent(len(timeline), len(self.labels), NO_FACE)]
         return [_reading(f"person {i}", track, seen, timeline) for i, track in enumerate(seen.tracks, 1)]
 
-    def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        """Probabilities (n, 8) of the person seen most; NaN rows where they are not seen."""
-        return self.read(recording, timeline)[0].probabilities
-
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        """Mean features (n, d) of the crops of the person seen most; NaN rows where they are not seen."""
+        """Mean features of the crops of the person seen most.
+
+        Parameters
+        ----------
+        recording : Recording
+            An open recording.
+        timeline : Timeline
+            The n windows.
+
+        Returns
+        -------
+        array of shape (n, d)
+            NaN rows where the person is not seen.
+        """
         width = weights.width(self._session)
         if not recording.has_frames:
             return np.full((len(timeline), width), np.nan)
@@ -107,9 +131,22 @@ class FaceExpert:
         return _window_means(seen.tracks[0], seen.rows, timeline)
 
     def classify(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (n, 8) of grey face pictures (n, 48, 48) uint8, framed as in FER2013.
+        """Probabilities of pictures of faces, framed as in FER2013.
 
-        Raises DataError where they have another shape or type.
+        Parameters
+        ----------
+        images : array of shape (n, 48, 48), uint8
+            Grey values.
+
+        Returns
+        -------
+        array of shape (n, 8)
+            Over `FERPLUS`.
+
+        Raises
+        ------
+        DataError
+            If the pictures have another shape or type.
         """
         images = np.asarray(images)
         if images.ndim != 3 or images.shape[1:] != (CROP_SIZE, CROP_SIZE) or images.dtype != np.uint8:
@@ -117,7 +154,21 @@ class FaceExpert:
         return self._classify(images)
 
     def expressions(self, frame: Frame, found: Detections, framing: Framing) -> np.ndarray:
-        """Probabilities (n, k) of the faces that a detector with ``framing`` found in one frame."""
+        """Probabilities of the faces that a detector found in one frame.
+
+        Parameters
+        ----------
+        frame : Frame
+            One picture.
+        found : Detections
+            Its n faces.
+        framing : Framing
+            Of the detector.
+
+        Returns
+        -------
+        array of shape (n, n_labels)
+        """
         faces = zip(found.boxes, found.landmarks, strict=True)
         crops = [self._crop(frame, box, landmarks, framing) for box, landmarks in faces]
         return self._run(np.stack(crops), "probabilities") if crops else np.empty((0, len(self.labels)))
@@ -137,9 +188,6 @@ class FaceExpert:
     @cached_property
     def _still_detector(self) -> FaceDetector:
         return self.detector or default_detector(STILL_DETAIL)
-
-    def _absent(self, timeline: Timeline, reason: str) -> ExpertOutput:
-        return ExpertOutput(np.full((len(timeline), len(self.labels)), np.nan), (reason,) * len(timeline))
 
     def _crop(self, frame: Frame, box: np.ndarray, landmarks: np.ndarray, framing: Framing) -> np.ndarray:
         """One face of a frame as the network reads it."""

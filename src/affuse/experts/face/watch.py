@@ -66,7 +66,7 @@ class FaceWatch:
         return ExpertOutput(mean, ("",), times=np.array([time]), boxes=track.boxes[-1][None] / np.tile(size, 2))
 
     def _absent(self, reason: str) -> ExpertOutput:
-        return ExpertOutput(np.full((1, len(self.expert.labels)), np.nan), (reason,))
+        return ExpertOutput.silent(1, len(self.expert.labels), reason)
 
     def _forget(self, before: float) -> None:
         while self._samples and self._samples[0][0] < before - TOLERANCE:

@@ -1,5 +1,6 @@
-"""Words: one network for English, one for Chinese, and the expert that chooses between them."""
+"""Words: one network for each language, and the expert that chooses between them."""
 
-from affuse.experts.text.expert import LANGUAGES, TextExpert
+from affuse.experts.text.expert import TextExpert
+from affuse.experts.text.language import LANGUAGES, LanguageModel
 
-__all__ = ["LANGUAGES", "TextExpert"]
+__all__ = ["LANGUAGES", "LanguageModel", "TextExpert"]

@@ -14,6 +14,7 @@ import numpy as np
 from affuse import weights
 from affuse.errors import AssetError
 from affuse.experts.text.chinese_words import Words
+from affuse.experts.text.language import LanguageModel
 from affuse.labels import EKMAN, LabelSpace
 
 __all__ = ["HEADS", "Alphabet", "ChineseText", "clip_and_pad", "gram_hashes", "look_up", "normalise"]
@@ -112,7 +113,7 @@ def clip_and_pad(ids: np.ndarray) -> np.ndarray:
     return np.concatenate([kept, np.zeros(_PADDING, dtype=ids.dtype)])
 
 
-class ChineseText:
+class ChineseText(LanguageModel):
     """Linear models over n-grams and words and small convolutional networks, stacked; runs one text at a time.
 
     The vocabularies, the dictionary and the table of traditional characters travel in the ONNX file, under the same
@@ -120,6 +121,9 @@ class ChineseText:
     where ``path`` is another model's file.
     """
 
+    code = "zh"
+    asset = "text_zh"
+    script = "han"
     labels: LabelSpace = EKMAN
 
     def __init__(self, path: Path) -> None:

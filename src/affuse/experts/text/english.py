@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from affuse import weights
+from affuse.experts.text.language import LanguageModel
 from affuse.labels import EKMAN, LabelSpace
 
 __all__ = ["EnglishText"]
@@ -15,13 +18,30 @@ __all__ = ["EnglishText"]
 _SPECIAL_TOKENS = 2  # [CLS] and [SEP] around every piece of text
 _MAX_TOKENS = 64  # what the network was trained with; longer texts are read in parts
 
+# A text of several words in Latin letters is not English where its words fall into many wordpieces, or into quite
+# some and none of them is a common English one. Of 4,560 GoEmotions comments (dev, four words or more) 99.4 % pass.
+_FOREIGN_WORDS = 4
+_MANY_PIECES = 2.0
+_SOME_PIECES = 1.25
+# Frequent, and rarely words of another language: not "in", "was", "so", "will" or "to".
+_ENGLISH_WORDS = frozenset(
+    re.findall(
+        r"[a-z']+",
+        "the and you is it that this of with are my your have for not but they she he his her what there just be we "
+        "would can very it's i'm don't at from about like if their were who been how when our as an get know think",
+    )
+)
 
-class EnglishText:
+
+class EnglishText(LanguageModel):
     """MiniLM tuned on comments, dialogue and reviews; runs one text at a time, so a batch equals its rows.
 
     The tokenizer travels in the metadata of the ONNX file, under the same checksum as the weights.
     """
 
+    code = "en"
+    asset = "text_en"
+    script = "latin"
     labels: LabelSpace = EKMAN
 
     def __init__(self, path: Path) -> None:
@@ -31,6 +51,16 @@ class EnglishText:
         self._tokenizer = Tokenizer.from_str(self._session.get_modelmeta().custom_metadata_map["tokenizer"])
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+
+    @classmethod
+    def claims(cls, text: str, network: Callable[[], Self]) -> bool:
+        """Whether a text in Latin letters is English, as far as its words tell."""
+        words = text.lower().replace("’", "'").split()
+        if len(words) < _FOREIGN_WORDS:
+            return True
+        pieces = network().pieces_per_word(text)
+        familiar = any(word.strip('.,;:!?"()') in _ENGLISH_WORDS for word in words)
+        return not (pieces > _MANY_PIECES or (pieces > _SOME_PIECES and not familiar))
 
     def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Emotions (7,), sentiment (3,) and embedding (d,) of one text; parts of a long one count by their tokens."""

@@ -1,13 +1,83 @@
-"""Which language an utterance is written in, as far as affuse must know: English, Chinese, or another one."""
+"""The languages that the shipped text expert reads: one class in one file, and one line in the table here, for each."""
 
 from __future__ import annotations
 
 import unicodedata
+from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-__all__ = ["script_of"]
+import numpy as np
+
+from affuse import weights
+from affuse.registry import Registry
+
+__all__ = ["LANGUAGES", "LanguageModel", "languages_of_script", "script_of"]
+
+LANGUAGES = Registry(
+    "language",
+    {
+        "en": "affuse.experts.text.english:EnglishText",
+        "zh": "affuse.experts.text.chinese:ChineseText",
+    },
+    group="affuse.languages",
+)
+"""The model of every language by its code (ISO 639-1); other packages add theirs by the entry point group."""
 
 _HAN_NEIGHBOURS = ("HIRAGANA", "KATAKANA", "HANGUL")
+
+
+class LanguageModel(ABC):
+    """The network for one language: emotions, sentiment and an embedding of a text.
+
+    Parameters
+    ----------
+    path : Path
+        ONNX file of the network.
+
+    Attributes
+    ----------
+    code : str
+        ISO 639-1 code of the language.
+    asset : str
+        Name of its shipped weights; another package writes `file` and `checksum` instead.
+    script : str
+        Its script, as `script_of` names it.
+    """
+
+    code: ClassVar[str]
+    asset: ClassVar[str] = ""
+    script: ClassVar[str]
+    _session: Any
+
+    @abstractmethod
+    def __init__(self, path: Path) -> None: ...
+
+    @classmethod
+    def file(cls) -> Path:
+        """Where its weights are. Raises AssetError where they are missing or not the right ones."""
+        return weights.shipped(cls.asset)
+
+    @classmethod
+    def checksum(cls) -> str:
+        """SHA-256 (hex) of these weights."""
+        return weights.digest(cls.asset)
+
+    @classmethod
+    def claims(cls, text: str, network: Callable[[], Self]) -> bool:
+        """Whether a text in its script is in this language; ``network`` loads the network where that must be asked."""
+        return True
+
+    @abstractmethod
+    def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Emotions (7,) over `affuse.EKMAN`, sentiment (3,) over `affuse.SENTIMENT` and an embedding (d,)."""
+
+
+def languages_of_script(script: str | None) -> list[str]:
+    """Codes of the languages that are written in a script."""
+    return [] if script is None else [code for code in LANGUAGES if LANGUAGES.find(code).script == script]
 
 
 def script_of(text: str) -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 from affuse.data.own import Sample
 from affuse.errors import ConfigError
 from affuse.files import replacing
-from affuse.packages import Bundle
+from affuse.packages import Package
 from affuse.training.low_resource.inference import ask
 
 __all__ = ["Choice", "Suggestion", "choose_next", "suggest", "write_suggestions"]
@@ -41,7 +41,7 @@ class Suggestion:
     reason: str
 
 
-def suggest(bundle: Bundle, samples: Sequence[Sample], n: int, labelled: Sequence[Sample] = ()) -> list[Suggestion]:
+def suggest(bundle: Package, samples: Sequence[Sample], n: int, labelled: Sequence[Sample] = ()) -> list[Suggestion]:
     """The ``n`` of ``samples`` to label next, the most promising first, given what is ``labelled`` already.
 
     Samples that give the network nothing to judge are never suggested. Raises ConfigError for an ``n`` under 1,

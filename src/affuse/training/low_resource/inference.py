@@ -9,7 +9,7 @@ import numpy as np
 
 from affuse.data.own import Sample, clip, picture, waveform
 from affuse.errors import ConfigError, DataError
-from affuse.packages import Bundle
+from affuse.packages import Package
 from affuse.packages.tokens import Tokens
 
 __all__ = ["Answers", "ask"]
@@ -23,7 +23,7 @@ class Answers:
     embeddings: np.ndarray
 
 
-def ask(bundle: Bundle, samples: Sequence[Sample]) -> Answers:
+def ask(bundle: Package, samples: Sequence[Sample]) -> Answers:
     """Answers of a bundle's network to samples as they are, one after the other.
 
     Raises DataError without samples, ConfigError for a bundle that reads several things at once.
@@ -42,7 +42,7 @@ _Parts = list[tuple[dict[str, np.ndarray], int]]
 """Inputs of the parts of a sample, and how much each part weighs."""
 
 
-def _reader(bundle: Bundle) -> Callable[[Sample], _Parts]:
+def _reader(bundle: Package) -> Callable[[Sample], _Parts]:
     reads, inputs = bundle.description.reads, bundle.description.inputs
     if reads == ("waveform",):
         return lambda sample: _array("waveform", waveform(sample))
@@ -66,7 +66,7 @@ def _array(name: str, values: np.ndarray) -> _Parts:
     return [({name: values[None].astype(np.float32)}, 1)] if values.size else []
 
 
-def _answer(bundle: Bundle, parts: _Parts) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _answer(bundle: Package, parts: _Parts) -> tuple[np.ndarray | None, np.ndarray | None]:
     if not parts:
         return None, None
     answers = [bundle.session.run(["probabilities", "embedding"], inputs) for inputs, _ in parts]

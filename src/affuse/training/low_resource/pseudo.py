@@ -22,7 +22,7 @@ from affuse.data.own import DataOptions, Sample, read
 from affuse.errors import AffuseError, ConfigError, DataError
 from affuse.files import replacing
 from affuse.labels import LabelSpace
-from affuse.packages import Bundle, read_bundle
+from affuse.packages import Package, read_package
 from affuse.training.low_resource.inference import ask
 
 __all__ = ["PseudoLabel", "PseudoOptions", "confident_rows", "in_rounds", "main", "pseudo_label", "write_manifest"]
@@ -77,7 +77,7 @@ def confident_rows(P: np.ndarray, options: PseudoOptions) -> np.ndarray:
 
 
 def pseudo_label(
-    bundle: Bundle, samples: Sequence[Sample], options: PseudoOptions | None = None, labels: LabelSpace | None = None
+    bundle: Package, samples: Sequence[Sample], options: PseudoOptions | None = None, labels: LabelSpace | None = None
 ) -> list[PseudoLabel]:
     """Those of ``samples`` that a bundle is sure of, with its labels as columns of ``labels`` (its own, unless given).
 
@@ -96,13 +96,13 @@ def pseudo_label(
 
 
 def in_rounds(
-    train: Callable[[Sequence[Sample]], Bundle],
+    train: Callable[[Sequence[Sample]], Package],
     labelled: Sequence[Sample],
     unlabelled: Sequence[Sample],
     rounds: int,
     options: PseudoOptions | None = None,
     labels: LabelSpace | None = None,
-) -> tuple[Bundle, list[PseudoLabel]]:
+) -> tuple[Package, list[PseudoLabel]]:
     """Train, label, and train anew on both, ``rounds`` times; every round labels from scratch, so errors can heal.
 
     ``train`` makes a bundle of samples. Returns the last bundle and the pseudo-labels that it learned from.
@@ -152,8 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = PseudoOptions(threshold=options.threshold, quota=options.quota)
         data = read(options.data, options.modality, DataOptions(unlabelled="keep"))
         given = [sample for sample in data.samples if sample.label is not None]
-        asked = [sample for sample in data.part("train") if sample.label is None]
-        found = pseudo_label(read_bundle(options.bundle), asked, chosen, data.labels)
+        asked = [sample for sample in data.split("train") if sample.label is None]
+        found = pseudo_label(read_package(options.bundle), asked, chosen, data.labels)
         write_manifest(options.out, given, found, data.labels)
     except AffuseError as error:
         parser.exit(2, f"affuse: {error}\n")

@@ -1,0 +1,361 @@
+"""From what the experts say to answers: one prior, one fuser, shares, conflict and sentiment of every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from affuse.analyzer.observation import mean_of_windows
+from affuse.analyzer.spaces import means_emotions
+from affuse.errors import ConfigError, DataError
+from affuse.experts.base import Expert, ExpertOutput
+from affuse.fusion import conflict, conflict_in_words, present
+from affuse.fusion.explain import log_odds, shares_of
+from affuse.fusion.named import NamedFuser
+from affuse.fusion.priors import Prior, Windows
+from affuse.fusion.sentiment import COMPATIBILITY, agree, sentiment_score, trust_that_agrees
+from affuse.fusion.spaces import common_emotions, common_sentiment, judges_sentiment, under_common_prior
+from affuse.labels import EKMAN, SENTIMENT, LabelSpace, map_probabilities, merge_emotions, to_emotions, to_sentiment
+from affuse.results import Evidence, Verdict
+from affuse.timeline import Segment, Timeline
+
+__all__ = ["EvidenceFuser", "WindowInfo"]
+
+_SENTIMENT_ONLY = "judges sentiment only"
+_NOT_UNDERSTOOD = "says nothing that the fuser has a label for"
+
+_Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From the modalities (m,) that are kept to probabilities (n, k) and sentiment (n, 3)."""
+
+
+@dataclass(frozen=True)
+class WindowInfo:
+    """What n answers are about.
+
+    Parameters
+    ----------
+    segments : sequence of n Segment
+        One for each answer.
+    reasons : sequence of m sequences of n str
+        Why each modality says nothing in a segment; empty where there is evidence.
+    person : str, optional
+        Who they are about.
+    words : sequence of n str
+        What is said in each segment; empty where the prior does not ask.
+    duration : float
+        Of the recording in seconds.
+
+    Examples
+    --------
+    >>> WindowInfo([Segment(0.0, 3.0)], [[""], ["silence"]]).reasons[1]
+    ['silence']
+    """
+
+    segments: Sequence[Segment]
+    reasons: Sequence[Sequence[str]]
+    person: str | None = None
+    words: Sequence[str] = field(default_factory=tuple)
+    duration: float = np.nan
+
+
+class EvidenceFuser:
+    """Fuses what some experts say into answers over one label space.
+
+    Parameters
+    ----------
+    experts : mapping of str to Expert
+        By modality.
+    spaces : mapping of str to LabelSpace
+        Labels of every expert, and what they mean among ``labels``.
+    labels : LabelSpace
+        What is answered: `EKMAN`, or the own labels that the experts share.
+    fuser : NamedFuser
+        Over ``labels``; knows these modalities, or can be widened by them.
+    prior : Prior, optional
+        How frequent the labels are held to be before anything is seen; the default of the fuser where None.
+    context : str, optional
+        Where the prior has frequencies or rules by context.
+
+    Raises
+    ------
+    ConfigError
+        Where two experts would count the same evidence twice, or the fuser does not know a modality.
+    """
+
+    def __init__(
+        self,
+        experts: Mapping[str, Expert],
+        spaces: Mapping[str, LabelSpace],
+        labels: LabelSpace,
+        fuser: NamedFuser,
+        prior: Prior | None = None,
+        context: str | None = None,
+    ) -> None:
+        _check_covers(experts)
+        self.experts = experts
+        self.spaces = spaces
+        self.labels = labels
+        self.modalities = tuple(experts)
+        self.fuser = _widened(experts, fuser)
+        self.prior = self.fuser.default_prior if prior is None else prior
+        self.context = context
+        self.prior.check_context(context)
+        # Emotions and sentiment are two views of one answer; own labels imply one only where they mean emotions.
+        self._emotional = labels.labels == EKMAN.labels
+        self._implied = _implied_sentiment(labels)
+
+    def with_fuser(self, fuser: NamedFuser) -> EvidenceFuser:
+        """The same with an adapted version of its own `fuser`."""
+        other = copy(self)
+        other.fuser = fuser
+        return other
+
+    # --- what the experts say ----------------------------------------------------------------------------------------
+
+    def probabilities(self, outputs: Mapping[str, ExpertOutput]) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities P (n, m, k) and judgements of sentiment S (n, m, 3) of the experts, from one output each.
+
+        P are the experts' own probabilities over the labels of the answer, as the fuser reads them; S is NaN for
+        experts that leave sentiment to their labels.
+        """
+        P = np.stack([self._labels_of(m, outputs[m]) for m in self.modalities], axis=1)
+        S = np.stack([self._sentiment_of(m, outputs[m]) for m in self.modalities], axis=1)
+        return P, S
+
+    def reasons(self, outputs: Mapping[str, ExpertOutput]) -> list[Sequence[str]]:
+        """Why every modality says nothing, a window each."""
+        return [self._reasons(m, outputs[m]) for m in self.modalities]
+
+    def _labels_of(self, modality: str, output: ExpertOutput) -> np.ndarray:
+        """Probabilities (n, k) of one modality; NaN for one that judges sentiment only."""
+        space, P = self.spaces[modality], output.probabilities
+        if judges_sentiment(space):
+            return np.full((len(P), len(self.labels)), np.nan)
+        own, expected = self.experts[modality].prior, self.fuser.prior_of(modality)
+        if self._emotional:
+            if own is None or expected is None:
+                return merge_emotions(P, space)
+            return common_emotions(P, space, own, expected)
+        moved = map_probabilities(P, space, self.labels, space.onto)
+        if own is None or expected is None:
+            return moved
+        before = map_probabilities(own, space, self.labels, space.onto)
+        known = map_probabilities(np.ones(len(space)), space, self.labels, space.onto) > 0
+        return under_common_prior(moved, before, expected, known)
+
+    def _sentiment_of(self, modality: str, output: ExpertOutput) -> np.ndarray:
+        """Sentiment (n, 3) of an expert that judges it; NaN for others."""
+        space = self.spaces[modality]
+        if judges_sentiment(space):
+            if not self._emotional:
+                return map_probabilities(output.probabilities, space, SENTIMENT)
+            common = to_sentiment(self.prior.frequencies_in(self.context))
+            own = self.experts[modality].prior
+            return common_sentiment(output.probabilities, space, common if own is None else own, common)
+        if output.sentiment is not None:
+            return output.sentiment
+        return np.full((len(output.probabilities), len(SENTIMENT)), np.nan)
+
+    def _reasons(self, modality: str, output: ExpertOutput) -> Sequence[str]:
+        if judges_sentiment(self.spaces[modality]):
+            return [reason or _SENTIMENT_ONLY for reason in output.reasons]
+        return output.reasons
+
+    # --- what is answered --------------------------------------------------------------------------------------------
+
+    def fuse_outputs(
+        self,
+        outputs: Mapping[str, ExpertOutput],
+        timeline: Timeline,
+        words: Sequence[str] = (),
+        duration: float = np.nan,
+    ) -> list[Verdict]:
+        """One answer a window, from one output a modality; see `Analyzer.fuse_outputs`."""
+        for modality in self.modalities:
+            count = len(outputs[modality].probabilities) if modality in outputs else 0
+            if count != len(timeline):
+                raise DataError(f"{modality}: the output covers {count} windows; the timeline has {len(timeline)}")
+        about = WindowInfo(list(timeline), self.reasons(outputs), _person(outputs), words, duration)
+        return self.fuse(*self.probabilities(outputs), about)
+
+    def summarise(self, outputs: Mapping[str, ExpertOutput], timeline: Timeline, words: str = "") -> Verdict:
+        """The answer about all windows together: that about the mean of every modality over where it speaks."""
+        P, S = self.probabilities(outputs)
+        whole = Segment(timeline[0].start, max(s.end for s in timeline))
+        reasons = [(_most_common(given),) for given in self.reasons(outputs)]
+        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration)
+        (summary,) = self.fuse(mean_of_windows(P), mean_of_windows(S), about)
+        return summary
+
+    def fuse(self, P: np.ndarray, S: np.ndarray, about: WindowInfo) -> list[Verdict]:
+        """One answer a row of P (n, m, k) and S (n, m, 3), which `probabilities` collects."""
+        prior = self._priors(P, about)
+        by_themselves = self.fuser.alone(P, self.modalities, prior)
+        answer, alone = self._agreeing(P, S, by_themselves, prior)
+        fused, sentiment = answer(np.ones(len(self.modalities), dtype=bool))
+        columns = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
+        speaking = present(P) | present(S) if self._emotional else present(P)
+        shares = shares_of(lambda keep: answer(keep)[0], speaking, prior, columns)
+        before = log_odds(prior[np.arange(len(P)), columns])
+        return self._told(about, alone, fused, sentiment_score(sentiment), shares, before)
+
+    def _agreeing(
+        self, P: np.ndarray, S: np.ndarray, by_themselves: np.ndarray, prior: np.ndarray
+    ) -> tuple[_Answer, np.ndarray]:
+        """What is answered when some modalities are kept, and what each (n, m, k) would be answered as by itself."""
+        whole = self.fuser.partial(P, self.modalities, np.ones(len(self.modalities), dtype=bool), prior)
+
+        def probabilities(keep: np.ndarray) -> np.ndarray:
+            return whole if keep.all() else self.fuser.partial(P, self.modalities, keep, prior)
+
+        if not self._emotional:
+            return lambda keep: (probabilities(keep), self._own_sentiment(probabilities(keep), S, keep)), by_themselves
+        trust = trust_that_agrees(whole, S, by_themselves, prior)
+
+        def answer(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return agree(probabilities(keep), np.where(keep[:, None], S, np.nan), by_themselves, prior, trust)
+
+        alone = [
+            agree(by_themselves[:, j], S[:, [j]], by_themselves[:, [j]], prior, trust)[0]
+            for j in range(len(self.modalities))
+        ]
+        return answer, np.stack(alone, axis=1)
+
+    def _own_sentiment(self, fused: np.ndarray, S: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Sentiment (n, 3) beside own labels: what experts judge, else what the labels imply, else NaN."""
+        kept = np.where(keep[:, None], S, np.nan)
+        judging = present(kept)
+        count = judging.sum(axis=1)[:, None]
+        total = np.where(judging[:, :, None], kept, 0.0).sum(axis=1)
+        mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        return mean if self._implied is None else np.where(count > 0, mean, fused @ self._implied)
+
+    def _told(
+        self,
+        about: WindowInfo,
+        alone: np.ndarray,
+        fused: np.ndarray,
+        sentiment: np.ndarray,
+        shares: np.ndarray,
+        before: np.ndarray,
+    ) -> list[Verdict]:
+        divergence = conflict(alone)
+        return [
+            self._verdict(
+                segment,
+                about.person,
+                alone[i],
+                [reasons[i] for reasons in about.reasons],
+                fused[i],
+                sentiment[i],
+                divergence[i],
+                shares[i],
+                before[i],
+            )
+            for i, segment in enumerate(about.segments)
+        ]
+
+    def _priors(self, P: np.ndarray, about: WindowInfo) -> np.ndarray:
+        """Label frequencies (n, k) before anything is seen of each row, with what lexicon and rules add to them."""
+        frequencies = np.broadcast_to(self.prior.frequencies_in(self.context), (len(P), len(self.labels)))
+        if not self.prior.entries:
+            return frequencies
+        windows = Windows.of(
+            about.words or [""] * len(P),
+            about.person,
+            [segment.start for segment in about.segments],
+            [segment.end for segment in about.segments],
+            self.context,
+            self.fuser.fuse(P, self.modalities, frequencies),
+            about.duration,
+        )
+        L = np.log(frequencies) + self.prior.log_odds_of(windows)
+        moved = np.exp(L - L.max(axis=1, keepdims=True))
+        return np.asarray(moved / moved.sum(axis=1, keepdims=True))
+
+    def _verdict(
+        self,
+        segment: Segment,
+        person: str | None,
+        alone: np.ndarray,
+        reasons: Sequence[str],
+        fused: np.ndarray,
+        sentiment: float,
+        divergence: float,
+        shares: np.ndarray,
+        before: float,
+    ) -> Verdict:
+        answered = not np.isnan(fused).any()
+        evidence = {
+            modality: _evidence(alone[i], reasons[i], float(shares[i]) if answered else np.nan)
+            for i, modality in enumerate(self.modalities)
+        }
+        heard = None if np.isnan(sentiment) else float(sentiment)
+        if not answered:
+            return Verdict(segment, person, evidence, None, None, None, heard)
+        return Verdict(
+            segment=segment,
+            person=person,
+            evidence=evidence,
+            fused=fused,
+            label=self.labels.labels[int(fused.argmax())],
+            confidence=float(fused.max()),
+            sentiment=heard,
+            conflict=None if np.isnan(divergence) else float(divergence),
+            conflict_text=conflict_in_words(alone, self.modalities, self.labels.labels),
+            prior=float(before),
+        )
+
+
+def _evidence(alone: np.ndarray, reason: str, share: float) -> Evidence:
+    """What one modality said: its own answer (7,), NaN where it has none, and its share, NaN likewise.
+
+    An expert that judges sentiment only has a share as well: sentiment and emotion are of one answer.
+    """
+    known = None if np.isnan(share) else share
+    if np.isnan(alone).any():
+        return Evidence(None, reason or _NOT_UNDERSTOOD, known)
+    return Evidence(alone, share=known)
+
+
+def _implied_sentiment(labels: LabelSpace) -> np.ndarray | None:
+    """How probable each of `SENTIMENT` is with each of own labels that all mean emotions: (k, 3); else None."""
+    return to_emotions(np.eye(len(labels)), labels) @ COMPATIBILITY if means_emotions(labels) else None
+
+
+def _check_covers(experts: Mapping[str, Expert]) -> None:
+    """Raise ConfigError where two experts would count the same evidence twice."""
+    for modality, expert in experts.items():
+        twice = [m for m in expert.covers if m != modality and m in experts]
+        if twice:
+            raise ConfigError(
+                f"expert {expert.name!r} reads {' and '.join(twice)} itself; another expert for that would count the "
+                f"same evidence twice, so leave out {', '.join(twice)}"
+            )
+
+
+def _widened(experts: Mapping[str, Expert], fuser: NamedFuser) -> NamedFuser:
+    """The fuser, with the modalities that it does not know and whose experts say under which prior they answer."""
+    unknown = [modality for modality in experts if modality not in fuser.modalities]
+    strange = [modality for modality in unknown if experts[modality].prior is None]
+    if strange:
+        raise ConfigError(
+            f"the fuser knows {', '.join(fuser.modalities)}; got {', '.join(strange)}: choose experts that it knows, "
+            "or a fuser that was fitted on them"
+        )
+    for modality in unknown:
+        fuser = fuser.with_modality(modality)
+    return fuser
+
+
+def _person(outputs: Mapping[str, ExpertOutput]) -> str | None:
+    return next((o.person for o in outputs.values() if o.person is not None), None)
+
+
+def _most_common(reasons: Sequence[str]) -> str:
+    """The reason that most windows without evidence give."""
+    given = [reason for reason in reasons if reason]
+    return max(given, key=given.count, default="")

@@ -1,0 +1,125 @@
+"""Asking all experts about one recording, and what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from affuse.errors import AffuseError
+from affuse.experts.base import NO_WORDS, Expert, ExpertOutput
+from affuse.media import Frame, Recording
+from affuse.progress import Progress
+from affuse.timeline import Timeline
+
+__all__ = ["Observation", "RecordingWithProgress", "mean_of_windows", "read_all", "without_words"]
+
+_LONG = 600.0  # seconds
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the experts found in one recording, before it is fused.
+
+    Attributes
+    ----------
+    recording : Recording
+        What was read.
+    timeline : Timeline
+        The n windows.
+    outputs : mapping of str to list of ExpertOutput
+        By modality, one output a person.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer, Recording
+    >>> from affuse.testing import FakeExpert
+    >>> found = Analyzer({"text": FakeExpert("text", {"anger": 0.6})}).observe(Recording.from_text("No!"))
+    >>> found.outputs["text"][0].probabilities[0, 0]
+    0.6
+    """
+
+    recording: Recording
+    timeline: Timeline
+    outputs: Mapping[str, list[ExpertOutput]]
+
+    def people(self) -> list[Mapping[str, ExpertOutput]]:
+        """The outputs about every person: their own, and those that hold for the whole scene.
+
+        Returns
+        -------
+        list of mapping of str to ExpertOutput
+            By modality, for one person after the other.
+        """
+        seen = next((m for m, own in self.outputs.items() if own[0].person is not None), None)
+        scene = {m: own[0] for m, own in self.outputs.items()}
+        return [scene | {seen: person} for person in self.outputs[seen]] if seen else [scene]
+
+
+class RecordingWithProgress:
+    """A recording that reports how far it has been read; experts see no difference."""
+
+    def __init__(self, recording: Recording, report: Callable[[float], None]) -> None:
+        self._recording = recording
+        self._report = report
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._recording, name)
+
+    def frames(self, times: Iterable[float], **options: Any) -> Iterator[Frame]:
+        for frame in self._recording.frames(times, **options):
+            self._note(frame.time)
+            yield frame
+
+    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
+        for segment, samples in zip(timeline, self._recording.sound(timeline), strict=False):
+            self._note(segment.end)
+            yield samples
+
+    def _note(self, time: float) -> None:
+        if self._recording.duration > 0:
+            self._report(min(1.0, time / self._recording.duration))
+
+
+def read_all(
+    experts: Mapping[str, Expert], recording: Recording, timeline: Timeline, progress: Progress | None = None
+) -> dict[str, list[ExpertOutput]]:
+    """What every expert finds in a recording, by modality. Errors name the recording and the modality."""
+
+    def read(modality: str) -> list[ExpertOutput]:
+        report = None if progress is None else (lambda share: progress(modality, share))
+        watched = recording if report is None else RecordingWithProgress(recording, report)
+        outputs = experts[modality].read(watched, timeline)  # type: ignore[arg-type]
+        if report:
+            report(1.0)
+        return outputs
+
+    # Decoding and networks release the interpreter's lock, so two modalities really run at once. In a long recording
+    # the face takes nearly all the time anyway, and every open file keeps an index that grows with its length.
+    at_once = 2 if recording.duration < _LONG else 1
+    with ThreadPoolExecutor(max_workers=at_once) as pool:
+        futures = {modality: pool.submit(read, modality) for modality in experts}
+        return {modality: _result(modality, recording, future.result) for modality, future in futures.items()}
+
+
+def _result(modality: str, recording: Recording, result: Callable[[], list[ExpertOutput]]) -> list[ExpertOutput]:
+    try:
+        return result()
+    except AffuseError as error:
+        raise type(error)(f"{recording.name}, {modality}: {error}") from error
+
+
+def without_words(output: ExpertOutput, why: str) -> ExpertOutput:
+    """The output with the cause why a whole recording has no words."""
+    reasons = tuple(f"{reason}: {why}" if reason == NO_WORDS else reason for reason in output.reasons)
+    return replace(output, reasons=reasons)
+
+
+def mean_of_windows(P: np.ndarray) -> np.ndarray:
+    """Mean over the windows with evidence, (1, m, k) from P (n, m, k); NaN where a modality never has any."""
+    here = ~np.isnan(P)
+    total, count = np.where(here, P, 0.0).sum(axis=0), here.sum(axis=0)
+    return np.divide(total, count, out=np.full(P.shape[1:], np.nan), where=count > 0)[None]

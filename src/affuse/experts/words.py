@@ -1,0 +1,107 @@
+"""Experts on words: whoever classifies texts reads recordings."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from affuse.experts.base import NO_WORDS, Abilities, Expert, ExpertOutput
+from affuse.media import Recording
+from affuse.timeline import Timeline
+
+__all__ = ["NO_WORDS", "NO_WORDS_HERE", "WordsExpert", "average"]
+
+NO_WORDS_HERE = "no words in this window"
+
+
+class WordsExpert(Expert):
+    """Base of experts on words: a subclass writes `classify`, and recordings are read by their cues.
+
+    A window averages the cues in it, weighted by the seconds that they share.
+
+    Attributes
+    ----------
+    modality : str
+        "text".
+    unread : str
+        Why a window says nothing whose words `classify` answers with NaN.
+
+    Examples
+    --------
+    >>> from affuse import LabelSpace, Recording, Segment, Timeline
+    >>> class Shouting(WordsExpert):
+    ...     name, labels = "shouting", LabelSpace("two", ("calm", "angry"))
+    ...
+    ...     def classify(self, texts):
+    ...         angry = np.array([0.9 if text.isupper() else 0.2 for text in texts])
+    ...         return np.stack([1 - angry, angry], axis=1)
+    >>> Shouting().predict(Recording.from_text("GO AWAY"), Timeline((Segment(0.0, 1.0),)))
+    array([[0.1, 0.9]])
+    """
+
+    modality = "text"
+    abilities = Abilities(reads=("words",), classifies=True, streams=True)
+    unread = NO_WORDS_HERE
+
+    @abstractmethod
+    def classify(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities of texts.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+            Utterances.
+
+        Returns
+        -------
+        array of shape (n, n_labels)
+            Rows sum to 1; a text that cannot be read is a row of NaN.
+        """
+
+    def language_of(self, text: str) -> str | None:
+        """The language that the expert declares, where it is a single one; else "und"."""
+        languages = self.abilities.languages
+        return languages[0] if len(languages) == 1 else "und"
+
+    def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
+        """One output for the whole scene."""
+        cues = recording.cues
+        P, sentiment = self.judge([cue.text for cue in cues])
+        shared = timeline.overlaps([cue.segment for cue in cues])
+        readable = ~np.isnan(P).any(axis=1)
+        reasons = tuple(self._reason(row, readable) for row in shared)
+        judged = None if sentiment is None else average(shared[:, readable], sentiment[readable])
+        return [ExpertOutput(average(shared[:, readable], P[readable]), reasons, sentiment=judged)]
+
+    def judge(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+        """What `classify` says of texts, and `sentiment` where the expert judges it.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+            Utterances.
+
+        Returns
+        -------
+        probabilities : array of shape (n, n_labels)
+        sentiment : array of shape (n, 3), or None
+        """
+        if not len(texts):
+            return np.empty((0, len(self.labels))), None
+        return self.classify(texts), self.sentiment(texts) if self.abilities.judges_sentiment else None
+
+    def _reason(self, shared: np.ndarray, readable: np.ndarray) -> str:
+        spoken = shared > 0
+        if not spoken.any():
+            return NO_WORDS_HERE
+        return "" if (spoken & readable).any() else self.unread
+
+
+def average(shared: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of the cues' ``values`` (c, d) in every window, weighted by ``shared`` seconds (n, c); NaN without any."""
+    total = shared.sum(axis=1, keepdims=True)
+    mean = np.full((len(shared), values.shape[1]), np.nan)
+    np.divide(shared @ values, total, out=mean, where=total > 0)
+    return mean
