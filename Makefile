@@ -20,7 +20,7 @@ DEVELOPING = $(shell { test -n "$$PIP_FIND_LINKS" || $(PYTHON) -m pip config lis
 PINNED = --constraint recipes/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-train demo test lint types format bench figures clean
+.PHONY: help setup setup-dev setup-train demo test lint types format bench docs figures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,14 +48,17 @@ format: $(VENV)/.dev  ## put style in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs  ## build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html $(ARGS)
+
 bench: $(VENV)/.dev  ## measure speed and memory of whole processes
 	$(BIN)/python bench/run.py $(ARGS)
 
 figures: $(VENV)/.dev  ## measure the shipped experts and refresh every table (AFFUSE_DATA names the data, AFFUSE_MODELS the folder of YuNet)
 	$(BIN)/python scripts/make_figures.py $(ARGS)
 
-clean:  ## remove the environment and everything made by demo and bench
-	rm -rf $(VENV) demo/out demo/report.html bench-out
+clean:  ## remove the environment and everything made by demo, bench and docs
+	rm -rf $(VENV) demo/out demo/report.html bench-out docs/_build docs/reference/generated
 
 # Stamps: an environment is made once, and brought up to date only when pyproject.toml changes.
 $(VENV)/.made:
@@ -72,6 +75,10 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml recipes/constraints.txt
 	$(INSTALL) '.[$(DEVELOPING)]' $(PINNED)
 	@touch $@ $(VENV)/.core
+
+$(VENV)/.docs: $(VENV)/.dev pyproject.toml
+	$(INSTALL) '.[dev,docs]'
+	@touch $@
 
 $(VENV)/.train: $(VENV)/.dev pyproject.toml recipes/constraints.txt
 	$(INSTALL) '.[$(TRAINING)]' $(PINNED)

@@ -1,0 +1,63 @@
+"""Every `affuse …` on a page is a command with options that it has, by Typer's own parser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from affuse.cli.main import app
+from pages import PAGES, ROOT, commands
+
+pytestmark = pytest.mark.skipif(not (ROOT / "CONTRIBUTING.md").is_file(), reason="not part of this source distribution")
+
+# The changelog names what there was as well.
+CHECKED = [page for page in PAGES if page.name != "CHANGELOG.md" and commands(page)]
+
+
+def faults(arguments: list[str]) -> str:
+    """What is wrong with a command; "" for nothing. Values that name files or data are not looked at."""
+    command: Any = get_command(app)
+    rest = [word for word in arguments if word not in ("…", "...")]
+    while hasattr(command, "commands"):
+        if not rest or rest[0] in ("--help", "--version", "COMMAND"):
+            return ""
+        if rest[0] not in command.commands:
+            return f"there is no command {rest[0]}"
+        command, rest = command.commands[rest[0]], rest[1:]
+    if "--help" in rest:
+        return ""
+    context = command.context_class(command, info_name=command.name)
+    try:
+        values, left, _ = command.make_parser(context).parse_args(rest)
+        for parameter in command.params:
+            if (value := values.get(parameter.name)) is not None and parameter.type.name != "path":
+                parameter.type_cast_value(context, value)
+    except Exception as error:  # Typer's click is private to it, and so are its errors
+        return getattr(error, "message", str(error)) or str(error)
+    return f"{' '.join(left)} is one argument too many" if left else ""
+
+
+@pytest.mark.parametrize("page", CHECKED, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_know_their_options(page: Path) -> None:
+    wrong = {" ".join(arguments): fault for arguments in commands(page) if (fault := faults(arguments))}
+    assert not wrong, "\n".join(f"affuse {command}: {fault}" for command, fault in wrong.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["analyze", "clip.mp4", "--out", "results"], ""),
+        (["analyse", "clip.mp4"], "there is no command analyse"),
+        (["analyze", "clip.mp4", "--outt", "results"], "--outt"),
+        (["compare", "--seeds", "three"], "three"),
+        (["schema", "clip.mp4"], "one argument too many"),
+        (["features", "list", "--json"], ""),
+        (["features", "show"], "there is no command show"),
+    ],
+)
+def test_the_check_tells_right_from_wrong(arguments: list[str], fault: str) -> None:
+    found = faults(arguments)
+    assert fault in found if fault else not found
