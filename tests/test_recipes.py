@@ -33,46 +33,105 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def weights_of(face: Any, folder: Path) -> dict[str, Any]:
-    from recipes.checkpoints import load_checkpoint
+def stop_in_the_second_epoch(monkeypatch: pytest.MonkeyPatch, recipe: Any) -> None:
+    """Let a recipe's run be interrupted as by Ctrl-C, in the middle of its second epoch."""
+    from lightning.pytorch import Callback
 
-    return load_checkpoint(folder / "checkpoint.safetensors")[0]["average"]
+    class Interrupted(Callback):
+        def __init__(self, title: str) -> None:
+            """Stand in for the progress that a recipe shows."""
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "Progress", Interrupted)
 
 
 @pytest.fixture
 def quick(face: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A small configuration; the export, which warns of itself, has its own test with the shipped weights."""
+    """A small configuration; the export has its own test."""
     monkeypatch.setattr(face, "export", lambda *_: None)
     monkeypatch.setattr(face, "write_card", lambda *_: None)
-    monkeypatch.setattr(face, "_run", lambda _, images: np.full((len(images), 8), 1 / 8))
+    monkeypatch.setattr(face, "_answers", lambda _, images: np.full((len(images), 8), 1 / 8))
     return lambda epochs: face.FaceConfig(epochs=epochs, batch_size=32, widths=(4, 8), blocks=(1, 1))
 
 
 def test_a_killed_and_resumed_face_run_ends_like_an_undisturbed_one(
     face: Any, quick: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from recipes.command import network_weights
+
     face.train(corpus, tmp_path / "whole", quick(3), resume=False)
-    save = face.save_checkpoint
-
-    def die_after_the_first(path: Path, parts: Any, progress: dict[str, int]) -> None:
-        save(path, parts, progress)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(face, "save_checkpoint", die_after_the_first)
-    with pytest.raises(KeyboardInterrupt):
-        face.train(corpus, tmp_path / "killed", quick(3), resume=False)
-    monkeypatch.setattr(face, "save_checkpoint", save)
+    with monkeypatch.context() as changed:
+        stop_in_the_second_epoch(changed, face)
+        with pytest.raises(KeyboardInterrupt):
+            face.train(corpus, tmp_path / "killed", quick(3), resume=False)
     face.train(corpus, tmp_path / "killed", quick(3), resume=True)
-    whole, resumed = weights_of(face, tmp_path / "whole"), weights_of(face, tmp_path / "killed")
+    whole, resumed = network_weights(tmp_path / "whole"), network_weights(tmp_path / "killed")
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert value.equal(resumed[name]), name
+    lines = (tmp_path / "killed" / "curves.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2", "3"]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter, whose graphs are quicker
-@pytest.mark.filterwarnings("ignore:.*ONNX.*:UserWarning")
+def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path: Path) -> None:
+    from dataclasses import dataclass
+
+    from affuse.errors import ConfigError
+    from recipes.command import start_run
+
+    @dataclass(frozen=True)
+    class Config:
+        epochs: int = 3
+        sides: tuple[int, ...] = (40, 48)
+
+    start_run(tmp_path / "new", Config(), resume=True)
+    start_run(tmp_path / "new", Config(), resume=True)
+    with pytest.raises(ConfigError, match="holds a run already; go on with it by --resume"):
+        start_run(tmp_path / "new", Config(), resume=False)
+    with pytest.raises(ConfigError, match=r"started with other settings: epochs 3 then, 4 now$"):
+        start_run(tmp_path / "new", Config(epochs=4), resume=True)
+
+
+@pytest.mark.parametrize("name", ["face", "voice"])
+def test_recipes_share_their_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import importlib
+
+    pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
+    recipe = importlib.import_module(f"recipes.{name}")
+    with pytest.raises(SystemExit):
+        recipe.main(["--help"])
+    told = capsys.readouterr().out
+    assert all(flag in told for flag in ("--data", "--out", "--epochs", "--seed", "--threads", "--resume"))
+
+
+def test_a_recipe_says_in_a_sentence_what_is_missing(
+    face: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        face.main(["--data", str(tmp_path), "--out", str(tmp_path / "run")])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("affuse: ")
+
+
+def test_a_run_starts_from_the_weights_of_another(face: Any, quick: Any, corpus: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from recipes.command import network_weights
+
+    face.train(corpus, tmp_path / "first", quick(1), resume=False)
+    config = replace(quick(1), start=str(tmp_path / "first"), learning_rate=1e-9)
+    face.train(corpus, tmp_path / "second", config, resume=False)
+    before, after = network_weights(tmp_path / "first"), network_weights(tmp_path / "second")
+    np.testing.assert_allclose(after["head.weight"], before["head.weight"], atol=1e-6)
+
+
 def test_runs_joined_into_one_file_average_their_logits(face: Any, corpus: Path, tmp_path: Path) -> None:
     import torch
+
+    from recipes.command import network_weights
 
     pytest.importorskip("onnx", reason="onnx, of the extra train, exports")
     runs = [tmp_path / "a", tmp_path / "b"]
@@ -87,37 +146,13 @@ def test_runs_joined_into_one_file_average_their_logits(face: Any, corpus: Path,
     logits = []
     for run, seen in ((runs[0], plain), (runs[0], closer), (runs[1], closer)):
         network = face.FaceNetwork(face.FaceConfig(widths=(4, 8, 24), blocks=(1, 1, 1)))
-        network.load_state_dict(weights_of(face, run))
+        network.load_state_dict(network_weights(run))
         with torch.no_grad():
-            logits.append(network.eval()(seen)[1])
+            logits.append(network.eval()(seen).logits)
     expected = torch.softmax(torch.stack(logits).mean(dim=0) / card["temperature"], dim=1).numpy()
-    answers = face._run(tmp_path / "both" / "face.onnx", images)
+    answers = face._answers(tmp_path / "both" / "face.onnx", images)
     np.testing.assert_allclose(answers, expected, atol=2e-3)  # weights of half precision
     assert [member["run"] for member in card["members"]] == ["a", "b"]
-
-
-def test_weights_in_half_precision_take_half_the_space_and_compute_as_before(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx", reason="onnx, of the extra train, exports")
-    common = pytest.importorskip("affuse.training.common", reason="torch, of the extra train, runs recipes")
-    import onnxruntime
-
-    W = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 64]) for name in ("x", "y")]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("MatMul", ["x", "W"], ["y"])],
-        "product",
-        info[:1],
-        info[1:],
-        [onnx.numpy_helper.from_array(W, "W")],
-    )
-    path = tmp_path / "product.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
-    before = path.stat().st_size
-    common.store_in_half(path)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    x = np.eye(64, dtype=np.float32)
-    np.testing.assert_array_equal(session.run(["y"], {"x": x})[0], W.astype(np.float16).astype(np.float32))
-    assert path.stat().st_size < 0.55 * before
 
 
 def test_face_network_ignores_exposure_and_overfits_a_batch(face: Any) -> None:
@@ -128,28 +163,29 @@ def test_face_network_ignores_exposure_and_overfits_a_batch(face: Any) -> None:
     images = torch.rand(16, 1, 48, 48, generator=generator) * 200 + 20
     network = face.FaceNetwork(face.FaceConfig(widths=(8, 16), blocks=(1, 1), dropout=0.0)).eval()
     with torch.no_grad():
-        plain, darker = network(images)[1], network(images * 0.6)[1]
+        plain, darker = network(images).logits, network(images * 0.6).logits
     assert torch.allclose(plain, darker, atol=0.05)
     targets = torch.arange(16) % 8
     optimizer = torch.optim.AdamW(network.train().parameters(), 3e-3)
     for _ in range(150):
-        loss = torch.nn.functional.cross_entropy(network(images)[1], targets)
+        loss = torch.nn.functional.cross_entropy(network(images).logits, targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
 
 
-def test_augmentation_keeps_shape_and_range_and_repeats_by_seed(face: Any) -> None:
-    import torch
+def test_augmentation_keeps_range_follows_the_schedule_and_repeats_by_seed(face: Any) -> None:
+    from affuse.training.inputs import Draw
 
-    images = torch.rand(8, 1, 48, 48) * 255
-    first, again = (face.augment(images.clone(), torch.Generator().manual_seed(3)) for _ in range(2))
-    assert first.shape == images.shape
+    images = np.random.default_rng(0).integers(0, 256, (64, 1, 48, 48)).astype(np.uint8)
+    faces = face.Faces(images, lambda: 40)
+    first, again, other = (faces.learning(np.arange(64), Draw.of(seed))["images"] for seed in (3, 3, 4))
+    assert tuple(first.shape) == (64, 1, 40, 40)
     assert first.equal(again)
+    assert not first.equal(other)
     assert first.min() >= 0
     assert first.max() <= 255.001
-    assert not first.equal(images)
 
 
 def test_teacher_and_votes_are_mixed_on_the_rows_to_learn_only(
@@ -164,7 +200,7 @@ def test_teacher_and_votes_are_mixed_on_the_rows_to_learn_only(
         asked.append((path, len(images)))
         return np.full((len(images), 8), 1 / 8) if path.stem == "old" else np.eye(8)[np.full(len(images), 2)]
 
-    monkeypatch.setattr(face, "_run", teacher)
+    monkeypatch.setattr(face, "_answers", teacher)
     config = face.FaceConfig(teachers=("old.onnx", "sure.onnx"), teacher_share=0.4)
     targets = face._targets(rows, np.arange(10, 160), config)
     assert asked == [(Path("old.onnx"), 150), (Path("sure.onnx"), 150)]

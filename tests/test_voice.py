@@ -273,7 +273,7 @@ def test_functionals_do_not_depend_on_the_level(torch) -> None:  # type: ignore[
 
 
 def test_folds_never_split_a_speaker_and_hold_both_corpora(torch) -> None:  # type: ignore[no-untyped-def]
-    from recipes.voice import assign_folds
+    from recipes.voice_data import assign_folds
 
     groups = np.array([f"ravdess/{a:02d}" for a in range(1, 16)] * 4 + [f"emodb/{s:02d}" for s in range(3, 9)] * 3)
     folds = assign_folds(groups, 5)
@@ -286,11 +286,11 @@ def test_folds_never_split_a_speaker_and_hold_both_corpora(torch) -> None:  # ty
 
 
 def test_loss_leaves_alone_the_labels_that_a_corpus_does_not_have(torch) -> None:  # type: ignore[no-untyped-def]
-    from recipes.voice import _masks, _smoothed_loss
+    from recipes.voice_training import label_masks, masked_loss
 
     logits = torch.zeros(2, len(VOICE), requires_grad=True)
     targets = torch.tensor([VOICE.index("anger")] * 2)
-    loss = _smoothed_loss(logits, targets, _masks(np.array(["ravdess", "emodb"])), 0.1)
+    loss = masked_loss(logits, targets, label_masks(np.array(["ravdess", "emodb"])), 0.1)
     # Even logits: whatever the smoothing, the loss is the logarithm of the number of labels that the corpus has.
     np.testing.assert_allclose(loss.detach().numpy(), np.log([8, 7]), rtol=1e-5)
     loss.sum().backward()
@@ -301,7 +301,7 @@ def test_loss_leaves_alone_the_labels_that_a_corpus_does_not_have(torch) -> None
 
 
 def test_augmentation_repeats_and_keeps_its_shape(torch) -> None:  # type: ignore[no-untyped-def]
-    from recipes.voice import augment
+    from recipes.voice_data import augment
 
     log_power = torch.randn(6, 170, 80, generator=torch.Generator().manual_seed(0))
     first, again, other = (augment(log_power.clone(), torch.Generator().manual_seed(s)) for s in (3, 3, 4))
@@ -321,8 +321,7 @@ def test_exported_graph_answers_like_the_networks(torch, tmp_path: Path) -> None
     functionals = [FunctionalsNetwork(torch.zeros(237), torch.ones(237), len(VOICE), 16, 0.5)]
     ensemble = VoiceEnsemble(networks, functionals, 80, temperature=0.7)
     ensemble.fit_projection(torch.randn(50, 512), 8)
-    with pytest.deprecated_call():  # torch prefers its newer exporter, which cannot leave the length open here
-        export(ensemble, tmp_path / "voice.onnx")
+    export(ensemble, tmp_path / "voice.onnx")
     assert [p.name for p in tmp_path.iterdir()] == ["voice.onnx"]
     session = weights.session(tmp_path / "voice.onnx")
     for seconds in (0.5, 1.3):
@@ -346,15 +345,15 @@ def test_projection_gives_uncorrelated_parts_of_unit_variance(torch) -> None:  #
 
 def few_clips(n: int = 8) -> Any:
     """Clips of four speakers, two in either fold."""
-    from recipes.voice import Rows
+    from recipes.voice_data import Clips
 
     groups = np.array([f"emodb/{i % 4:02d}" for i in range(n)])
     waveforms = [np.full(4000, i, dtype=np.float32) for i in range(n)]
-    return Rows(waveforms, np.zeros(n, dtype=int), groups, np.full(n, "emodb"), np.arange(n).astype(str))
+    return Clips(waveforms, np.zeros(n, dtype=int), groups, np.full(n, "emodb"), np.arange(n).astype(str))
 
 
 def test_voices_behind_a_clip_are_others_of_its_fold(torch, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    from recipes import voice
+    from recipes import voice_data
 
     rows = few_clips()
     folds = np.array([int(group[-1]) % 2 for group in rows.groups])
@@ -364,8 +363,8 @@ def test_voices_behind_a_clip_are_others_of_its_fold(torch, monkeypatch: pytest.
         heard.append((int(waveform[0]), [int(other[0]) for other in others]))
         return waveform
 
-    monkeypatch.setattr(voice, "DAMAGE", (spy, spy))
-    copies = voice.damaged(rows, folds, seed=1)
+    monkeypatch.setattr(voice_data, "CHANNELS", (spy, spy))
+    copies = voice_data.channel_copies(rows, folds, seed=1)
     assert [len(own) for own in copies] == [2] * len(rows)
     assert len(heard) == 2 * len(rows)
     for row, others in heard:
@@ -374,65 +373,64 @@ def test_voices_behind_a_clip_are_others_of_its_fold(torch, monkeypatch: pytest.
         assert rows.groups[row] not in rows.groups[others]
 
 
-@pytest.mark.parametrize(("share", "copies"), [(0.0, {"clean"}), (1.0, {"damaged"}), (0.5, {"clean", "damaged"})])
-def test_a_share_of_what_is_drawn_is_damaged(torch, share: float, copies: set[str]) -> None:  # type: ignore[no-untyped-def]
-    from recipes.voice import Features
+@pytest.mark.parametrize(("share", "copies"), [(0.0, {"plain"}), (1.0, {"channel"}), (0.5, {"plain", "channel"})])
+def test_a_share_of_what_is_drawn_went_through_a_channel(torch, share: float, copies: set[str]) -> None:  # type: ignore[no-untyped-def]
+    from recipes.voice_data import Features
 
     low, high = (np.sin(2 * np.pi * f * np.arange(16000) / 16000).astype(np.float32) for f in (300, 3000))
     features = Features([low], [[high]], (1.0,), 40, share)
     drawn = features.draw(torch.zeros(40, dtype=torch.int64), 20, torch.Generator().manual_seed(0))
     loudest = drawn.mean(dim=1).argmax(dim=1).tolist()
-    assert {"clean" if band < 20 else "damaged" for band in loudest} == copies
+    assert {"plain" if band < 20 else "channel" for band in loudest} == copies
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's older exporter, whose graphs are quicker
-@pytest.mark.filterwarnings("ignore:.*ONNX.*:UserWarning")
 def test_folds_over_all_judge_every_speaker_by_networks_that_never_heard_them(  # type: ignore[no-untyped-def]
     torch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json
 
     from recipes import voice
+    from recipes.voice_data import Clips
 
     rng = np.random.default_rng(0)
     n, corpora = 24, {"ravdess": RAVDESS, "emodb": EMODB}
     names = np.repeat(["ravdess", "emodb"], n // 2)
     targets = [VOICE.index(str(rng.choice(corpora[name].labels))) for name in names]
-    rows = voice.Rows(
+    rows = Clips(
         waveforms=[hiss(0.8, 0.1) * rng.random() + vowels(0.8, pitch=rng.uniform(90, 300)) for _ in range(n)],
         targets=np.array(targets),
         groups=np.array([f"{name}/{i % 4:02d}" for i, name in enumerate(names)]),
         corpus=names,
-        clips=np.array([f"clip{i}" for i in range(n)]),
+        names=np.array([f"clip{i}" for i in range(n)]),
     )
     asked: list[tuple[str, ...]] = []
 
-    def read(data: Path, *splits: str) -> voice.Rows:
+    def read(data: Path, *splits: str) -> Clips:
         asked.append(splits)
         return rows
 
     fitted_on = []
-    fit = voice._fit_perceptron
+    learn = voice.learn_functionals
 
-    def watched(table, problem, config, fold):  # type: ignore[no-untyped-def]
-        fitted_on.append((fold, set(rows.groups[problem.chosen].tolist())))
-        return fit(table, problem, config, fold)
+    def watched(table: Any, fold: Any, config: Any) -> Any:
+        fitted_on.append((fold.seed % 100, set(rows.groups[fold.rows].tolist())))
+        return learn(table, fold, config)
 
-    monkeypatch.setattr(voice, "read_rows", read)
-    monkeypatch.setattr(voice, "_fit_perceptron", watched)
+    monkeypatch.setattr(voice, "read_clips", read)
+    monkeypatch.setattr(voice, "learn_functionals", watched)
     config = voice.VoiceConfig(
         epochs=1, batch_size=4, widths=(4, 4, 4, 4), frames=(30, 40), speeds=(1.0,), folds=2,
-        functionals_copies=1, functionals_epochs=1, functionals_batch=8, functionals_hidden=8,
+        functionals_copies=1, functionals_epochs=1, functionals_batch=8, functionals_hidden=8, embedding=1,
     )  # fmt: skip
     voice.measure(tmp_path, tmp_path / "run", config, members=2, resume=False)
-    assert asked == [("train", "valid")]
+    assert asked == [("train", "dev")]
     assert all((tmp_path / "run" / f"fold{k}.onnx").is_file() for k in range(2))
     with np.load(tmp_path / "run" / "unseen.npz", allow_pickle=False) as unseen:
         np.testing.assert_allclose(unseen["probabilities"].sum(axis=1), 1.0, atol=1e-6)
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     with np.load(tmp_path / "run" / "held_out.npz", allow_pickle=False) as held:
         P, folds = held["probabilities"], held["folds"]
-        assert held["clips"].tolist() == rows.clips.tolist()
+        assert held["clips"].tolist() == rows.names.tolist()
     np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-5)
     assert (P[names == "ravdess"][:, VOICE.index("boredom")] < 1e-6).all()
     for fold, speakers in fitted_on:

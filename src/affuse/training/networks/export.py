@@ -119,7 +119,10 @@ def _complete(path: Path, storage: Storage, metadata: Mapping[str, str], constan
 
 @torch.no_grad()
 def check_parity(model: nn.Module, path: Path, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> float:
-    """Largest difference between a module's answers and an ONNX file's; raises AssetError above `PARITY`."""
+    """Largest difference between a module's answers and an ONNX file's; raises AssetError above `PARITY`.
+
+    Differences of an output that holds numbers above 1, such as an embedding, are relative to the largest of them.
+    """
     from affuse import weights
 
     expected = model(*inputs.values())
@@ -127,13 +130,17 @@ def check_parity(model: nn.Module, path: Path, inputs: Mapping[str, Tensor], out
     session = weights.session(path)
     known = {entry.name for entry in session.get_inputs()}  # the exporter leaves out what no answer depends on
     found = session.run(list(outputs), {name: value.numpy() for name, value in inputs.items() if name in known})
-    difference = max(float(np.nanmax(np.abs(a - b.numpy()))) for a, b in zip(found, expected, strict=True))
+    difference = max(_difference(a, b.numpy()) for a, b in zip(found, expected, strict=True))
     if not difference <= PARITY:
         raise AssetError(
             f"the exported network does not answer as the trained one: answers differ by up to {difference:.2g}, "
             f"where {PARITY:g} is allowed"
         )
     return difference
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.nanmax(np.abs(found - expected)) / max(1.0, np.nanmax(np.abs(expected))))
 
 
 def _add_constant(model: Any, name: str, values: np.ndarray) -> None:
