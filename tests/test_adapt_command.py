@@ -17,7 +17,7 @@ from affuse.cli.adapt import _advice
 from affuse.errors import DataError
 from affuse.evaluation.adapting import adapt
 from affuse.evaluation.manifest import Clip, Manifest, read_manifest
-from affuse.experts.base import ExpertOutput
+from affuse.experts import Abilities, Expert, ExpertOutput
 from affuse.fusion import NamedFuser, ProductRule
 from affuse.fusion.transfer import transfer
 from affuse.labels import EKMAN
@@ -178,21 +178,19 @@ def test_advice_asks_for_more_only_where_more_has_helped() -> None:
 # --- in Python --------------------------------------------------------------------------------------------------------
 
 
-class Echo:
+class Echo(Expert):
     """Hears the emotion that is written, and takes one for the next: what it says of anger, it says of disgust."""
 
     name, modality, labels = "echo", "text", EKMAN
+    abilities = Abilities(reads=("words",))
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
+    def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
         word = recording.cues[0].text.split()[0]
         if word == "silence":
             return [ExpertOutput(np.full((len(timeline), 7), np.nan), ("nothing said",) * len(timeline))]
         P = np.full((len(timeline), 7), 0.05)
         P[:, (EKMAN.index(word) + 1) % 7] = 0.7
         return [ExpertOutput(P, ("",) * len(timeline))]
-
-    def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        return self.read(recording, timeline)[0].probabilities
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from affuse.analyzer.adaptation import adapted_analyzers, rows_of
 from affuse.analyzer import Analyzer, Observation
+from affuse.analyzer.adaptation import adapted_analyzers, rows_of
 from affuse.errors import ConfigError, DataError
-from affuse.experts.base import ExpertOutput
+from affuse.experts import Abilities, Expert, ExpertOutput
 from affuse.fusion import AdaptiveFuser, MeanRule, NamedFuser, ProductRule, RandomEffectsFusion, Stacking, adapt_rows
 from affuse.fusion.adaptive import design_effect
 from affuse.fusion.effects import trust
@@ -244,22 +244,20 @@ def test_persons_who_cannot_be_adapted_to_lose_at_most_a_point(judged: dict[str,
 # --- analyzers --------------------------------------------------------------------------------------------------------
 
 
-class Wandering:
+class Wandering(Expert):
     """An expert who goes through the emotions, ``held`` seconds each, and leans to one of them throughout."""
 
     name, modality, labels = "wandering", "voice", EKMAN
+    abilities = Abilities(reads=("table",))  # answers about any recording
 
     def __init__(self, held: float = 10.0, leaning: str = "anger", by: float = 1.0, sure: float = 2.5) -> None:
         self.held, self.leaning, self.by, self.sure = held, leaning, by, sure
 
-    def read(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
+    def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
         shown = (timeline.starts // self.held).astype(int) % 7
         L = self.sure * np.eye(7)[shown]
         L[:, EKMAN.index(self.leaning)] += self.by
         return [ExpertOutput(np.exp(L) / np.exp(L).sum(axis=1, keepdims=True), ("",) * len(timeline))]
-
-    def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        return self.read(recording, timeline)[0].probabilities
 
 
 def timeline_of(seconds: int) -> Timeline:

@@ -65,7 +65,7 @@ def test_a_bundle_is_replaced_as_a_whole_and_other_folders_are_left_alone(voice:
     assert load_package(voice).name == "second"
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(OutputError, match="thesis is there and is no bundle"):
+    with pytest.raises(OutputError, match="thesis is there and is no package"):
         write_package(tmp_path / "thesis", description(), {"model.onnx": loudness()})
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter1.txt"]
 
@@ -90,7 +90,7 @@ def test_a_bundle_stays_where_its_successor_cannot_take_its_place(voice: Path, m
     [
         ({}, {"card.md": b""}, ConfigError, "needs model.onnx"),
         ({}, {"model.onnx": b"not a network"}, AssetError, "cannot be loaded as ONNX weights"),
-        ({}, {"model.onnx": loudness(), "../stolen": b""}, ConfigError, "'../stolen' cannot be a file of a bundle"),
+        ({}, {"model.onnx": loudness(), "../stolen": b""}, ConfigError, "'../stolen' cannot be a file of a package"),
         (
             {"labels": EKMAN, "prior": (1 / 7,) * 7},
             {"model.onnx": loudness()},
@@ -157,16 +157,16 @@ def _edit(path: Path, **changes: Any) -> None:
             lambda b: (b / "model.onnx").write_bytes(b"x"),
             "model.onnx has the wrong checksum: expected SHA-256",
         ),
-        (lambda b: (b / "card.md").unlink(), "card.md is missing; copy the bundle again"),
-        (lambda b: (b / "bundle.json").unlink(), "is no bundle: it holds no bundle.json"),
+        (lambda b: (b / "card.md").unlink(), "card.md is missing; copy the package again"),
+        (lambda b: (b / "bundle.json").unlink(), "is no package: it holds no bundle.json"),
         (lambda b: (b / "bundle.json").write_text("{"), "bundle.json cannot be used: it is not JSON"),
         (lambda b: (b / "bundle.json").write_text("[]"), "it has no format"),
         (lambda b: _edit(b / "bundle.json", format=2), "it is of format 2; this affuse reads format 1"),
         (lambda b: _edit(b / "bundle.json", prior=...), "its entry 'prior' is missing"),
         (lambda b: _edit(b / "bundle.json", prior="even"), "it does not hold together"),
         (lambda b: _edit(b / "bundle.json", files={}), "needs model.onnx"),
-        (lambda b: _edit(b / "bundle.json", files={"../../x": "0" * 64}), "cannot be a file of a bundle"),
-        (lambda b: _edit(b / "bundle.json", files={"C:x": "0" * 64}), "cannot be a file of a bundle"),
+        (lambda b: _edit(b / "bundle.json", files={"../../x": "0" * 64}), "cannot be a file of a package"),
+        (lambda b: _edit(b / "bundle.json", files={"C:x": "0" * 64}), "cannot be a file of a package"),
     ],
 )
 def test_a_spoilt_bundle_is_refused(voice: Path, spoil: Callable[[Path], object], sentence: str) -> None:

@@ -354,7 +354,7 @@ def test_analyze_says_what_is_wrong_with_experts(tmp_path: Path, run: Run) -> No
         ("--experts", f"face={bundle}"): f"expert '{bundle}' reads voice, not face",
         ("--experts", f"voice={bundle},voice"): "--experts names voice twice",
         ("--experts", "voice=nothing"): "unknown expert 'nothing'; installed: face, text, voice, or give the folder",
-        ("--experts", f"voice={tmp_path / 'empty'}"): "is no bundle: it holds no bundle.json",
+        ("--experts", f"voice={tmp_path / 'empty'}"): "is no package: it holds no bundle.json",
         ("--experts", f"joint={tmp_path / 'j'},voice"): "leave out voice",
         ("--features", str(tmp_path / "au.csv")): "none of the experts face, voice, text reads a table of features",
         ("--experts", f"joint={tmp_path / 'j'}", "--features", str(tmp_path / "au.csv")): "has no column 'AU04'",

@@ -237,7 +237,7 @@ def test_other_folders_are_left_alone(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
     expert = write_package(tmp_path / "mine", description(), {"model.onnx": loudness()})
-    with pytest.raises(OutputError, match="is there and is no bundle"):
+    with pytest.raises(OutputError, match="is there and is no package"):
         export(str(expert), quick("onnx", tmp_path / "photos", clip))
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"meow"
 
@@ -509,11 +509,11 @@ def test_a_bundle_without_a_modality_follows_no_live_stream(tmp_path: Path, clip
         (["export", "--to", "coreml", "--out", "x"], "unknown target 'coreml'; known: onnx, onnx-int8, tensorrt"),
         (["export", "--transcript", "a.srt", "--out", "x"], "--transcript holds the words of --clip"),
         (["analyze", "a.mp4", "--bundle", "x", "--experts", "voice"], "give either --bundle or --experts"),
-        (["analyze", "a.mp4", "--bundle", "nowhere"], "nowhere is no bundle"),
+        (["analyze", "a.mp4", "--bundle", "nowhere"], "nowhere is no package"),
         (["evaluate", "--dataset", "emodb", "--data", "x"], "x is not a folder"),
         (["bench", "--threads", "0"], "--threads takes whole numbers above 0"),
         (["bench", "--clip", "nowhere.mp4"], "nowhere.mp4 is not a file"),
-        (["bench", "--bundle", "nowhere", "--threads", "1"], "nowhere is no bundle"),
+        (["bench", "--bundle", "nowhere", "--threads", "1"], "nowhere is no package"),
     ],
 )
 def test_what_does_not_fit_is_told(

@@ -63,10 +63,10 @@ def test_readings_are_fused_by_themselves_in_whatever_order_they_come(recording:
     readings = {m: e.read(opened, timeline)[0] for m, e in reversed(analyzer.experts.items())}
     expected = [v.to_dict() for v in analyzer.analyze(recording).verdicts]
     assert [v.to_dict() for v in analyzer.fuse_outputs(readings, timeline)] == expected
-    with pytest.raises(DataError, match="face: the reading covers 6 windows; the timeline has 1"):
+    with pytest.raises(DataError, match="face: the output covers 6 windows; the timeline has 1"):
         analyzer.fuse_outputs(readings, Timeline(timeline.segments[:1]))
     del readings["text"]
-    with pytest.raises(DataError, match="text: the reading covers 0 windows; the timeline has 6"):
+    with pytest.raises(DataError, match="text: the output covers 0 windows; the timeline has 6"):
         analyzer.fuse_outputs(readings, timeline)
 
 
@@ -178,7 +178,7 @@ def test_unknown_expert_and_language_list_the_choices() -> None:
         load_experts({"face": "nose"})
     with pytest.raises(ConfigError, match="reads voice, not face"):
         load_experts({"face": "voice"})
-    with pytest.raises(ConfigError, match="unknown language 'fr'; affuse reads en, zh"):
+    with pytest.raises(ConfigError, match="unknown language 'fr'; the expert text reads en, zh"):
         load_experts({"text": "text"}, language="fr")
 
 

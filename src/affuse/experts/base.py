@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -85,13 +85,13 @@ class Abilities:
         str
             Such as "no sound"; empty where there is something to read.
         """
-        has = {
-            "frames": recording.has_frames,
-            "sound": recording.has_sound,
-            "words": bool(recording.cues),
-            "table": True,
+        reads: dict[str, Callable[[], bool]] = {
+            "frames": lambda: recording.has_frames,
+            "sound": lambda: recording.has_sound,
+            "words": lambda: bool(recording.cues),
+            "table": lambda: True,
         }
-        return "" if any(has[name] for name in self.reads) else "; ".join(INPUTS[name] for name in self.reads)
+        return "" if any(reads[name]() for name in self.reads) else "; ".join(INPUTS[name] for name in self.reads)
 
 
 @dataclass(frozen=True)
