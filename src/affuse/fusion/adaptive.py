@@ -1,7 +1,8 @@
-"""Any fuser, made to adapt to persons: their shift in log-probability is taken out before it answers."""
+"""Adaptation of any fuser to persons: their shift in log-probability is removed before it answers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self
 
@@ -17,23 +18,36 @@ __all__ = ["AdaptiveFuser", "adapt_rows"]
 
 
 class AdaptiveFuser(Fuser):
-    """A fuser beside one that was learned from rows freed of their persons' shifts.
+    """Any fuser, with an adaptation to persons: their shift in log-probability is removed before it answers.
 
-    `fit` learns the fuser twice: as the rows are, and with every person's shift (known from the labels; see
-    `RandomEffectsFusion`) taken out of the log-probabilities. By itself it answers like the first. `adapt` estimates
-    the shift of a new person from rows without labels; the answer then is the mean of both fusers, the second counting
-    by how far the rows can be trusted to tell the shift (`affuse.fusion.effects.trust`). Gaps and ties: those of the
-    fuser.
+    `fit` learns the fuser twice: from the rows as they are, and from rows whose persons' shifts (known from the labels,
+    see `RandomEffectsFusion`) are removed from the log-probabilities. By itself it answers like the first. `adapt`
+    estimates the shift of a new person from rows without labels. The answer then is the mean of both fusers, ``(1 - t)
+    · plain + t · freed``, with t from 0 to 1: how far the rows determine the shift. Gaps and ties: those of the fuser.
 
     Parameters
     ----------
-    fuser: an unfitted fuser, `AutoFusion` where None.
-    floor: probability below which an expert is not taken at its word.
+    fuser : Fuser, optional
+        The fuser to adapt, not fitted; `AutoFusion` where None.
+    floor : float
+        Least probability; smaller ones count as this.
 
     Attributes
     ----------
-    effects_: the fitted `RandomEffectsFusion`. plain_, freed_: the two fitted fusers. shift_ (d,), trust_: what `adapt`
-        found, 0 before.
+    effects_ : RandomEffectsFusion
+        The distribution of persons' shifts.
+    plain_, freed_ : Fuser
+        The two fitted fusers: on rows as they are, and on rows freed of the shifts.
+    shift_ : array of shape (n_modalities * (n_classes - 1),)
+        Shift of the person, 0 before `adapt`.
+    trust_ : float
+        Weight t of the second fuser, 0 before `adapt`.
+    adapted_ : dict
+        Facts about what `adapt` found, empty before.
+
+    References
+    ----------
+    Laird & Ware (1982), Random-effects models for longitudinal data. doi:10.2307/2529876
 
     Examples
     --------
@@ -85,8 +99,33 @@ class AdaptiveFuser(Fuser):
         moved = self.effects_.move(np.asarray(P, dtype=float), self.shift_)
         return np.asarray((1 - self.trust_) * plain + self.trust_ * self.freed_.partial_proba(moved, keep))
 
+    def describe_choice(self, modalities: Sequence[str]) -> str | None:
+        return self.plain_.describe_choice(modalities) if isinstance(self.plain_, Fuser) else None
+
     def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, of: str = "person") -> Self:
-        """The fuser for the person whose rows P (n, m, k), without labels, are; as `RandomEffectsFusion.adapt`."""
+        """The fuser for one person, from rows without labels; see `RandomEffectsFusion.adapt`.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            The person's rows.
+        weights : array of shape (n_samples,), optional
+            How many independent rows each counts for; 1 where None.
+        of : {"person", "member", "collection"}
+            What the rows are of. With "collection" nothing changes: what persons share is in the fuser already.
+
+        Returns
+        -------
+        AdaptiveFuser
+            A copy, for these rows.
+
+        Raises
+        ------
+        DataError
+            If shapes do not fit.
+        ConfigError
+            If ``of`` is unknown.
+        """
         check_fitted(self)
         P = check_probabilities(P, self.n_modalities_, len(self.classes_))
         spoken, counts = present(P).any(axis=1), counts_of(weights, len(P))
@@ -115,19 +154,40 @@ class AdaptiveFuser(Fuser):
 def adapt_rows(
     fuser: Any, P: ArrayLike, persons: ArrayLike, weights: ArrayLike | None = None, collection: bool = False
 ) -> Array:
-    """Answers (n, k) of a fuser that adapts, each person's rows by the fuser for that person.
+    """Answers of a fuser that adapts, each person's rows by the fuser for that person.
 
     Parameters
     ----------
-    fuser: a fitted fuser whose ``adapts`` is True.
-    P: probabilities (n, m, k), NaN where a modality has no evidence.
-    persons: who each row is about (n,).
-    weights: how many independent rows each counts for (n,); 1 where None.
-    collection: adapt to what all rows share first; their labels are known to be mixed.
+    fuser : Fuser
+        Fitted; its attribute ``adapts`` is True.
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities; NaN where a modality is missing.
+    persons : array of shape (n_samples,)
+        Whom each row is about.
+    weights : array of shape (n_samples,), optional
+        How many independent rows each counts for; 1 where None.
+    collection : bool
+        Whether to adapt first to what all rows share, whose labels are known to be mixed.
+
+    Returns
+    -------
+    array of shape (n_samples, n_classes)
 
     Raises
     ------
-    DataError: the fuser does not adapt, or shapes do not fit.
+    DataError
+        If the fuser does not adapt, or shapes do not fit.
+
+    Examples
+    --------
+    >>> from affuse.fusion import RandomEffectsFusion
+    >>> rng = np.random.default_rng(0)
+    >>> y, person = rng.integers(2, size=300), np.repeat(np.arange(10), 30)
+    >>> L = rng.normal(size=(300, 1, 2)) + 2 * np.eye(2)[y][:, None] + rng.normal(size=(10, 1, 2))[person]
+    >>> P = np.exp(L) / np.exp(L).sum(axis=2, keepdims=True)
+    >>> fuser = RandomEffectsFusion().fit(P, y, groups=person)
+    >>> adapt_rows(fuser, P, person).shape
+    (300, 2)
     """
     if not getattr(fuser, "adapts", False):
         raise DataError(f"{type(fuser).__name__} does not adapt to persons; wrap it: AdaptiveFuser({fuser!r})")
@@ -145,7 +205,21 @@ def adapt_rows(
 
 
 def design_effect(persons: Array, correlation: float = 0.2) -> Array:
-    """How many independent rows each row (n,) stands for where those of one person are alike (Kish 1965).
+    """How many independent rows each row stands for, where rows of one person are alike.
+
+    Parameters
+    ----------
+    persons : array of shape (n_samples,)
+    correlation : float
+        Correlation of two rows of one person.
+
+    Returns
+    -------
+    array of shape (n_samples,)
+
+    References
+    ----------
+    Kish (1965), Survey sampling. Wiley
 
     Examples
     --------

@@ -36,9 +36,26 @@ BLOCK_SIZE = 1 << 16
 
 
 def stack(predictions: Mapping[str, ArrayLike]) -> Array:
-    """Turn ``{"face": (n, k), "voice": (n, k)}`` into P (n, m, k), modalities in the order of the mapping.
+    """Stack named predictions into one array, modalities in the order of the mapping.
 
-    Rows of NaN mean "no evidence". Raises DataError where shapes differ.
+    Parameters
+    ----------
+    predictions : mapping of str to array of shape (n_samples, n_classes)
+        Class probabilities by modality; a row of NaN means "no evidence".
+
+    Returns
+    -------
+    array of shape (n_samples, n_modalities, n_classes)
+
+    Raises
+    ------
+    DataError
+        If there is no modality, or shapes differ.
+
+    Examples
+    --------
+    >>> stack({"face": [[0.2, 0.8]], "voice": [[0.7, 0.3]]}).shape
+    (1, 2, 2)
     """
     if not predictions:
         raise DataError("stack needs the predictions of at least one modality; got none")
@@ -62,14 +79,50 @@ def softmax(L: Array) -> Array:
 
 
 def present(P: Array) -> Mask:
-    """Which modality has evidence in which row: (n, m) from P (n, m, k)."""
+    """Which modality has evidence in which row.
+
+    Parameters
+    ----------
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities; NaN where a modality is missing.
+
+    Returns
+    -------
+    array of bool of shape (n_samples, n_modalities)
+
+    Examples
+    --------
+    >>> present(np.array([[[0.2, 0.8], [np.nan, np.nan]]]))
+    array([[ True, False]])
+    """
     return np.asarray(~np.isnan(P).any(axis=2))
 
 
 def check_probabilities(P: ArrayLike, n_modalities: int | None = None, n_classes: int | None = None) -> Array:
-    """Return P as floats of shape (n, m, k), or raise DataError with both numbers.
+    """Return P as floats, or raise an error that names what is wrong.
 
-    Every row of every modality must be non-negative and sum to 1, or hold NaN throughout.
+    Parameters
+    ----------
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Every row of every modality must be at least 0 and sum to 1 (within 0.01), or be NaN throughout.
+    n_modalities, n_classes : int, optional
+        What is expected; any number where None.
+
+    Returns
+    -------
+    array of float of the same shape
+
+    Raises
+    ------
+    DataError
+        With both numbers, or with the row and modality at fault.
+
+    Examples
+    --------
+    >>> check_probabilities([[[0.2, 0.8], [0.7, 0.7]]])
+    Traceback (most recent call last):
+    ...
+    affuse.errors.DataError: row 0, modality 1: probabilities must be at least 0 and sum to 1; got a sum of 1.4 ...
     """
     P = np.asarray(P, dtype=float)
     for _ in checked_blocks(P, n_modalities, n_classes):

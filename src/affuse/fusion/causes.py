@@ -1,4 +1,4 @@
-"""The logarithmic pool that gives way where its modalities cannot well mean the same emotion, as an estimator."""
+"""The calibrated logarithmic pool for modalities with different causes (Körding et al., 2007), as an estimator."""
 
 from __future__ import annotations
 
@@ -17,24 +17,31 @@ __all__ = ["CommonCausePool"]
 
 
 class CommonCausePool(CalibratedLogPool):
-    """Calibrated logarithmic pool for modalities that may have different causes (Körding et al., 2007).
+    """Calibrated logarithmic pool for modalities with different causes (Körding et al., 2007).
 
-    Temperatures, weights and prior are learned as in `CalibratedLogPool`. The answer is the mean of two: the pool,
-    which takes one emotion to be behind all modalities, and the mean of their own opinions, as if every modality
-    expressed an emotion of its own; each counts by how probable its case is, given how well the modalities agree.
-    Conflict thus costs confidence. One modality by itself answers as in the pool. Gaps: left out. Ties: the first
-    column.
+    Temperatures, weights and prior are learned as in `CalibratedLogPool`. The answer is the mean of two answers,
+    weighted by their posterior probability: that of the pool, which takes one emotion to be the common cause of all
+    modalities, and the mean of the modalities' own opinions, as if each expressed an emotion of its own. Conflict thus
+    costs confidence. One modality by itself answers as in the pool. Gaps: left out. Ties: the first column.
 
     Parameters
     ----------
-    shrinkage: pull of the weights towards 1, in rows.
-    prior: label frequencies (k,) of the answer; those of ``y`` where None.
-    separate: probability, before anything is seen, that the modalities of a row express different emotions, at least
-        0 and below 1; with 0 this is `CalibratedLogPool`.
+    shrinkage : float
+        Pull of the weights towards 1, in rows.
+    prior : array of shape (n_classes,), optional
+        Label frequencies of the answer; those of ``y`` where None.
+    separate : float
+        Prior probability that the modalities of a row express different emotions, at least 0 and below 1; with 0 this
+        is `CalibratedLogPool`.
 
     Attributes
     ----------
-    classes_ (k,), temperatures_ (m,), weights_ (m,), priors_ (m, k), prior_ (k,)
+    temperatures_, weights_ : array of shape (n_modalities,)
+        Temperature and weight of every modality.
+    priors_ : array of shape (n_modalities, n_classes)
+        Label frequencies of the rows in which each modality was present.
+    prior_ : array of shape (n_classes,)
+        Label frequencies of the answer.
 
     References
     ----------
@@ -64,18 +71,22 @@ class CommonCausePool(CalibratedLogPool):
 
         Parameters
         ----------
-        temperatures, weights : array of shape (m,)
-        priors : array of shape (m, k)
+        temperatures, weights : array of shape (n_modalities,)
+        priors : array of shape (n_modalities, n_classes)
             Label frequencies that each modality is calibrated under.
-        prior : array of shape (k,)
-            Those of the answer.
+        prior : array of shape (n_classes,)
+            Label frequencies of the answer.
         separate : float
             As in the class.
+
+        Returns
+        -------
+        CommonCausePool
 
         Raises
         ------
         DataError
-            Where shapes do not fit each other.
+            If shapes do not fit each other.
         """
         pool = cls(separate=separate)
         pool.temperatures_, pool.weights_, pool.priors_, pool.prior_ = (

@@ -26,17 +26,17 @@ __all__ = [
 def centred_logits(P: Array) -> Array:
     """Log-probabilities of P (n, m, k) with a mean of 0 over the labels; 0 throughout where NaN.
 
-    Probabilities leave the sum of their logits open; a mean of 0 settles it.
+    Probabilities determine logits up to a constant; a mean of 0 fixes it.
     """
     L = np.log(np.maximum(np.where(np.isnan(P), 1.0, P), FLOOR))
     return np.asarray(L - L.mean(axis=2, keepdims=True))
 
 
 def confidence_features(P: Array) -> Array:
-    """How sure each modality is, in four numbers that do not depend on which label: (n, m, 4) from P (n, m, k).
+    """How certain each modality is, in four numbers that do not depend on which label: (n, m, 4) from P (n, m, k).
 
-    Top logit, margin of the top logit over the second, energy (log-sum-exp of the centred logits) and entropy over
-    log k; 0 in gaps.
+    Top logit, margin of the top logit over the second, energy (log-sum-exp of the centred logits) and entropy over log
+    k; 0 in gaps.
     """
     L = centred_logits(P)
     k = P.shape[2]
@@ -51,10 +51,27 @@ def confidence_features(P: Array) -> Array:
 class EnergyWeighted(Fuser):
     """Logits weighted by their negative free energy (quality-aware multimodal fusion).
 
-    Zhang et al., ICML 2023, arXiv:2306.02050. The fused logits are ``Σ_m w_m f_m`` with ``w_m = log Σ_c exp f_m[c]``:
-    a modality that is sure has a low energy and weighs more. Logits f are centred log-probabilities, since
-    probabilities do not tell the energy that their network had. One temperature, learned in `fit`, calibrates the
-    answer; it does not change which label is first. Gaps: left out. Ties: the first column.
+    The fused logits are ``Σ_m w_m f_m`` with ``w_m = log Σ_c exp f_m[c]``: a modality that is certain has a low energy
+    and weighs more. Logits f are centred log-probabilities, since probabilities do not tell the energy that their
+    network had. One temperature, learned in `fit`, calibrates the answer; it does not change which label is first.
+    Gaps: left out. Ties: the first column.
+
+    Attributes
+    ----------
+    temperature_ : float
+        Temperature of the answer.
+
+    References
+    ----------
+    Zhang et al. (2023), Provable dynamic fusion for low-quality multimodal data, ICML. arXiv:2306.02050
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=200)
+    >>> P = rng.dirichlet([1, 1], size=(200, 2)) / 2 + np.eye(2)[y][:, None] / 2
+    >>> EnergyWeighted().fit(P, y).score(P, y)
+    1.0
     """
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
@@ -75,19 +92,39 @@ def _energy_weighted(P: Array) -> Array:
 
 
 class PredictiveDynamicFusion(Fuser):
-    """Logits weighted by predicted confidence and by that of the others (Cao et al., ICML 2024, arXiv:2406.04802).
+    """Logits weighted by predicted confidence and by that of the other modalities.
 
     A ridge regression a modality, learned in `fit`, predicts the probability p that it gives to the right label
     (mono-confidence). The others' share of the predicted loss, ``Σ_{j≠m} log p_j / Σ_j log p_j``, is the
-    holo-confidence; both added are the co-belief. It is scaled down where a modality is nearer to uniform than the
-    others (relative calibration: mean distance from 1/k, over that of the others on average, at most 1); a softmax
-    over the modalities gives the weights of the logits. The paper learns the predictor from hidden features of its
-    networks; here it sees the modality's own probabilities. With two modalities the weights are the paper's. Gaps:
-    left out. Ties: the first column.
+    holo-confidence; their sum is the co-belief. It is scaled down where a modality is nearer to uniform than the others
+    (relative calibration: mean distance from 1/k over the mean of the others' distances, at most 1). A softmax over the
+    modalities gives the weights of the logits. The paper learns the predictor from hidden features of its networks;
+    here it sees the modality's own probabilities. With two modalities the weights are the paper's. Gaps: left out.
+    Ties: the first column.
 
     Parameters
     ----------
-    alpha: penalty of the ridge regression, at least 0.
+    alpha : float
+        Penalty of the ridge regression, at least 0.
+
+    Attributes
+    ----------
+    slopes_ : array of shape (n_modalities, n_features)
+        Slopes of the regressions.
+    offsets_ : array of shape (n_modalities,)
+        Intercepts of the regressions.
+
+    References
+    ----------
+    Cao et al. (2024), Predictive dynamic fusion, ICML. arXiv:2406.04802
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=200)
+    >>> P = rng.dirichlet([1, 1], size=(200, 2)) / 2 + np.eye(2)[y][:, None] / 2
+    >>> PredictiveDynamicFusion().fit(P, y).score(P, y)
+    1.0
     """
 
     def __init__(self, alpha: float = 1.0) -> None:
@@ -134,9 +171,9 @@ class PredictiveDynamicFusion(Fuser):
 
 
 def relative_calibration(P: Array, here: Mask) -> Array:
-    """At most 1 (n, m): a modality's mean distance from 1/k over that of the others on average.
+    """Mean distance from 1/k of each modality over the mean of the others' distances, at most 1: (n, m).
 
-    It is 1 where no other modality speaks.
+    It is 1 where no other modality is present (Cao et al., 2024).
     """
     k = P.shape[2]
     distance = np.where(here, np.abs(np.where(here[:, :, None], P, 1 / k) - 1 / k).mean(axis=2), 0.0)
@@ -148,18 +185,32 @@ def relative_calibration(P: Array, here: Mask) -> Array:
 
 
 class DiscountedBeliefFusion(Fuser):
-    """Mean of evidence after each modality is discounted by its conflict with the others.
+    """Mean of the evidence after each modality is discounted by its conflict with the others.
 
-    Bezirganyan et al., AISTATS 2025, arXiv:2412.18024. Every modality's probabilities become a subjective opinion:
-    belief ``b = p - min p`` and uncertainty ``u = k min p``, the opinion of greatest uncertainty that has these
-    probabilities (Jøsang 2016, doi:10.1007/978-3-319-42337-1). The conflict of two opinions is half the sum of ``|p_i
-    - p_j|`` times ``(1 - u_i)(1 - u_j)``; the discount of i is ``η_i = Π_j (1 - conflict_ij^λ)^(1/λ)``, which turns b
-    into ``η b`` and u into ``1 - η (1 - u)``. Evidence ``k b / u`` is then averaged, so the order of modalities does
-    not matter, and conflict ends as uncertainty (see `uncertainty`). Gaps: left out. Ties: the first column.
+    Every modality's probabilities become a subjective opinion: belief ``b = p - min p`` and uncertainty ``u = k min
+    p``, the opinion of greatest uncertainty that has these probabilities. The conflict of two opinions is half the sum
+    of ``|p_i - p_j|`` times ``(1 - u_i)(1 - u_j)``. The discount of i is ``η_i = Π_j (1 - conflict_ij^λ)^(1/λ)``, which
+    turns b into ``η b`` and u into ``1 - η (1 - u)``. Evidence ``k b / u`` is then averaged, so the order of modalities
+    does not matter, and conflict ends as uncertainty (see `uncertainty`). Gaps: left out. Ties: the first column.
 
     Parameters
     ----------
-    strength: λ above 0; the smaller, the more a conflict discounts.
+    strength : float
+        λ above 0; the smaller, the more a conflict discounts.
+
+    References
+    ----------
+    Bezirganyan et al. (2025), Multimodal learning with uncertainty quantification based on discounted belief fusion,
+    AISTATS. arXiv:2412.18024
+
+    Jøsang (2016), Subjective logic. doi:10.1007/978-3-319-42337-1
+
+    Examples
+    --------
+    >>> P = np.array([[[0.9, 0.1], [0.9, 0.1]], [[0.9, 0.1], [0.1, 0.9]]])
+    >>> DiscountedBeliefFusion().fit(P, [0, 1]).predict_proba(P).round(2)
+    array([[0.9, 0.1],
+           [0.5, 0.5]])
     """
 
     def __init__(self, strength: float = 1.0) -> None:
@@ -176,7 +227,24 @@ class DiscountedBeliefFusion(Fuser):
         return np.asarray(alpha / alpha.sum(axis=1, keepdims=True))
 
     def uncertainty(self, P: object) -> Array:
-        """Mass that no label has, after fusion (n,), 0 to 1; NaN for rows without any evidence."""
+        """Mass that no label has after fusion.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            From 0 to 1; NaN for rows without any modality.
+
+        Examples
+        --------
+        >>> P = np.array([[[0.9, 0.1], [0.9, 0.1]], [[0.9, 0.1], [0.1, 0.9]]])
+        >>> DiscountedBeliefFusion().fit(P, [0, 1]).uncertainty(P).round(2)
+        array([0.2 , 0.61])
+        """
         check_fitted(self)
         P = np.asarray(P)
         found = np.empty(len(P))

@@ -1,4 +1,4 @@
-"""Discriminant analysis with random effects: people and collections shift what an expert says, each in its own way."""
+"""Discriminant analysis with random effects: persons and collections shift the log-probabilities of an expert."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from affuse.errors import ConfigError, DataError
-from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, present
+from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, present, softmax
 from affuse.fusion.estimator import Fuser, check_fitted, check_vector
 
 __all__ = ["UNITS", "RandomEffectsFusion", "check_unit", "coordinates", "counts_of", "helmert", "trust"]
@@ -36,36 +36,45 @@ _TRUSTED_ROWS = 10.0  # rows of which half the shift is taken over
 
 
 class RandomEffectsFusion(Fuser):
-    """Linear discriminant analysis of log-probabilities, with a random shift for every person and every collection.
+    """Linear discriminant analysis of log-probabilities with random effects of persons and collections.
 
-    Outside of its corpus an expert is off by a vector in log-probability, another one for every person and every set
-    of recordings. For a row x of log-probabilities (floored, in an orthonormal basis of contrasts) of label y, person p
-    and collection c the model is ``x = mean[y] + u[p] + v[c] + e`` with normal u, v and e of learned covariances
-    (Laird & Ware 1982; for classes: Fisher's discriminant analysis). A row by itself is answered with both shifts
-    integrated out: evidence that varies much between persons or collections counts less. `adapt` estimates the shift
-    from rows without labels, as far as they can tell it, and answers with what it then knows.
-
-    Gaps: the modality is integrated out. Ties: the first column.
+    Outside of its corpus an expert is off by a vector in log-probability, another one for every person and every set of
+    recordings. For a row x of log-probabilities (in an orthonormal basis of contrasts) with label y, person p and
+    collection c the model is ``x = mean[y] + u[p] + v[c] + e``, with normal u, v and e of learned covariances. A row by
+    itself is answered with both shifts integrated out: evidence that varies much between persons or collections counts
+    less. `adapt` estimates the shift from rows without labels, as far as they determine it, and answers with what it
+    then knows. Gaps: the modality is integrated out. Ties: the first column.
 
     Parameters
     ----------
-    floor: probability below which an expert is not taken at its word (0 to 1 / k).
-    domain: variance of the shift of a collection, in squared nats, one for all modalities or one each (m,); 0 where the
-        rows to come are from the same source.
-    separate: probability, before anything is seen, that the modalities of a row express different emotions, at least
-        0 and below 1: with it, contradiction costs confidence as in `CommonCausePool`.
-    prior: label frequencies (k,) of the answer; those of ``y`` where None.
+    floor : float
+        Least probability, above 0 and below 1 / n_classes; smaller ones count as this.
+    domain : float or array of shape (n_modalities,)
+        Variance of the shift of a collection, in squared nats; 0 where new rows are from the same source.
+    separate : float
+        Prior probability that the modalities of a row express different emotions, at least 0 and below 1: with it,
+        contradiction costs confidence as in `CommonCausePool`.
+    prior : array of shape (n_classes,), optional
+        Label frequencies of the answer; those of ``y`` where None.
 
     Attributes
     ----------
-    means_ (k, d), within_ (d, d), person_ (d, d), common_ (d, d), shift_ (d,)
-        d = m (k - 1) contrasts. Covariance within one label and person, of persons, and of what is not known of the
-        collection; and the shift that `adapt` found, 0 before.
-    adapted_: facts about what `adapt` found, empty before.
+    means_ : array of shape (n_classes, d)
+        Means of the labels, with d = n_modalities * (n_classes - 1) contrasts.
+    within_, person_, common_ : array of shape (d, d)
+        Covariance within one label and person, of persons' shifts, and of what is not known of the collection's shift.
+    shift_ : array of shape (d,)
+        Shift that `adapt` found, 0 before.
+    adapted_ : dict
+        Facts about what `adapt` found, empty before.
 
     References
     ----------
+    Fisher (1936), The use of multiple measurements in taxonomic problems. doi:10.1111/j.1469-1809.1936.tb02137.x
+
     Laird & Ware (1982), Random-effects models for longitudinal data. doi:10.2307/2529876
+
+    Körding et al. (2007), Causal inference in multisensory perception. doi:10.1371/journal.pone.0000943
 
     Examples
     --------
@@ -123,32 +132,39 @@ class RandomEffectsFusion(Fuser):
         scores = np.zeros((len(P), P.shape[2]))
         for rows, modalities in patterns(here):
             scores[rows] = self._scores(P if rows is ... else P[rows], modalities)
-        fused = _softmax(scores)
-        return fused if self.separate == 0 else self._give_way(P, here, scores, fused)
+        fused = softmax(scores)
+        return fused if self.separate == 0 else self._with_conflict(P, here, scores, fused)
 
     def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, of: str = "person") -> Self:
-        """The fuser for the person (or, with ``collection``, the set of recordings) whose rows P (n, m, k) are.
+        """The fuser for one person, or one set of recordings, from rows without labels.
 
-        No labels are needed: where the answers show the labels about as often as the prior says, the mean of the rows
-        tells the shift apart from the labels, and it is the best linear unbiased prediction (Robinson 1991). Where they
-        do not, the same mean may come from a person who is happy throughout; then the shift is taken over only as far
-        as `trust` says, down to not at all.
+        Where the answers show the labels about as often as the prior says, the mean of the rows tells the shift apart
+        from the labels, and the estimate is the best linear unbiased prediction. Where they do not, the same mean may
+        come from a person who is happy throughout; then the shift is used only in part, down to not at all
+        (`affuse.fusion.effects.trust`).
 
         Parameters
         ----------
-        P: probabilities (n, m, k) without labels, NaN where a modality has no evidence.
-        weights: how many independent rows each counts for (n,), at most 1 each; 1 where None.
-        of: "person"; "member", a person of whom it is known that the labels are mixed; or "collection", several persons
-            with mixed labels, of whom only what they share is learned.
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+        weights : array of shape (n_samples,), optional
+            How many independent rows each counts for, at most 1 each; 1 where None.
+        of : {"person", "member", "collection"}
+            "member" is a person whose labels are known to be mixed; "collection" several persons with mixed labels, of
+            whom only what they share is learned.
 
         Returns
         -------
-        A fuser of the same kind to be used for these rows. Its ``adapted_`` holds n, ``trust`` and ``known``, the share
-        of the shift's variance that is now known (0…1).
+        RandomEffectsFusion
+            A copy to be used for these rows. Its ``adapted_`` holds "n" rows, "trust" (0 to 1) and "known", the share
+            of the shift's variance that is now known (0 to 1).
 
         Raises
         ------
-        DataError: shapes do not fit, or weights are negative. ConfigError: ``of`` is unknown.
+        DataError
+            If shapes do not fit, or weights are negative.
+        ConfigError
+            If ``of`` is unknown.
 
         References
         ----------
@@ -162,7 +178,23 @@ class RandomEffectsFusion(Fuser):
         return self.shifted(P[spoken], counts[spoken], taken, of)
 
     def shifted(self, P: Array, counts: Array, taken: float, of: str = "person") -> Self:
-        """`adapt` with the share ``taken`` (0…1) of the shift; rows P (n, m, k) count for ``counts`` (n,) each."""
+        """`adapt` with a given share of the shift.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Rows that all have some modality.
+        counts : array of shape (n_samples,)
+            How many independent rows each counts for.
+        taken : float
+            Share of the estimated shift that is used, 0 to 1.
+        of : {"person", "member", "collection"}
+            As in `adapt`.
+
+        Returns
+        -------
+        RandomEffectsFusion
+        """
         before = self.common_ if of == "collection" else self.common_ + self.person_
         other = copy(self)
         other.adapted_ = {"n": len(P), "trust": taken, "known": 0.0}
@@ -182,17 +214,39 @@ class RandomEffectsFusion(Fuser):
         return other
 
     def labelled_shift(self, P: Array, y: Columns) -> Array:
-        """Shift (d,) of one person's rows P (n, m, k) whose labels are the columns y (n,)."""
+        """Shift of one person whose labels are known.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            The person's rows.
+        y : array of int of shape (n_samples,)
+            Columns of the right labels.
+
+        Returns
+        -------
+        array of shape (n_modalities * (n_classes - 1),)
+        """
         residuals = coordinates(P, self.floor) - self.means_[y] - self.shift_
         zero = np.zeros(residuals.shape[1])
         return _predicted_shift(residuals, np.ones(len(P)), zero, self.within_, self.person_ + self.common_)[0]
 
     def move(self, P: Array, shift: Array) -> Array:
-        """P (n, m, k) freed of a shift (d,) in log-probability."""
+        """Remove a shift from log-probabilities.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+        shift : array of shape (n_modalities * (n_classes - 1),)
+            In the basis of contrasts.
+
+        Returns
+        -------
+        array of shape (n_samples, n_modalities, n_classes)
+        """
         m, k = P.shape[1:]
         L = np.log(np.maximum(P, self.floor)) - shift.reshape(m, k - 1) @ helmert(k).T
-        E = np.exp(L - L.max(axis=2, keepdims=True))
-        return np.asarray(E / E.sum(axis=2, keepdims=True))
+        return softmax(L)
 
     def _scores(self, P: Array, modalities: Mask) -> Array:
         """Log-posteriors (n, k), not normalised, of rows P (n, m, k) in which exactly ``modalities`` (m,) speak."""
@@ -207,12 +261,12 @@ class RandomEffectsFusion(Fuser):
         L = L.reshape(len(P), int(modalities.sum()) * k)
         return np.asarray(L @ (basis @ slopes) + offset)
 
-    def _give_way(self, P: Array, here: Mask, scores: Array, fused: Array) -> Array:
-        """Mean of the joint answer and of the opinions, weighted by how probable one cause is (Körding et al. 2007)."""
+    def _with_conflict(self, P: Array, here: Mask, scores: Array, fused: Array) -> Array:
+        """Mean of the joint answer and the single opinions, weighted by how probable one cause is (Körding, 2007)."""
         alone = np.zeros(P.shape)
         for j in range(P.shape[1]):
             only = np.arange(P.shape[1]) == j
-            alone[here[:, j], j] = _softmax(self._scores(P[here[:, j]], only))
+            alone[here[:, j], j] = softmax(self._scores(P[here[:, j]], only))
         count = here.sum(axis=1)
         # How well the opinions agree: with one cause, the sum over labels of the product of the ratios to the prior.
         ratio = np.where(here[:, :, None], np.log(np.maximum(alone, 1e-12)) - np.log(self.prior_), 0.0).sum(axis=1)
@@ -243,21 +297,28 @@ def counts_of(weights: ArrayLike | None, n: int) -> Array:
 
 
 def trust(answers: Array, counts: Array, prior: Array, of: str = "person") -> float:
-    """How far rows look as if their labels were spread like the prior, from answers (n, k) that know no shift: 0…1.
+    """How far the labels of rows look as if they had the frequencies of the prior: 0 to 1.
 
-    Three things are asked: many rows (n / (n + 10)); rows that differ, so that the mean answer is even because the
-    labels are, and not because every answer is unsure (the generalised Jensen-Shannon divergence of the answers); and,
-    for a person, a mean answer close to the prior (Kullback-Leibler divergence). Where it is known that the labels are
-    mixed, less is asked for the last, and of a collection nothing. The bounds were chosen by hand, by what simulated
-    persons of one label or mostly one label lose and by what adapting gains on labelled sets; docs/adaptation.md names
-    them.
+    Three things are required. Many rows: ``n / (n + 10)``. Rows that differ, so that the mean answer is even because
+    the labels are, and not because every answer is uncertain (generalised Jensen-Shannon divergence of the answers).
+    And, for a person, a mean answer close to the prior (Kullback-Leibler divergence); less of it where it is known that
+    the labels are mixed, nothing for a collection. The bounds were chosen by hand, by what simulated persons of one
+    label or mostly one label lose and by what adapting gains on labelled sets; docs/adaptation.md names them.
 
     Parameters
     ----------
-    answers: probabilities (n, k).
-    counts: how many independent rows each counts for (n,).
-    prior: label frequencies (k,) that the rows are taken to have.
-    of: as in `RandomEffectsFusion.adapt`.
+    answers : array of shape (n_samples, n_classes)
+        Answers that do not use a shift.
+    counts : array of shape (n_samples,)
+        How many independent rows each counts for.
+    prior : array of shape (n_classes,)
+        Label frequencies that the rows are assumed to have.
+    of : {"person", "member", "collection"}
+        As in `RandomEffectsFusion.adapt`.
+
+    Returns
+    -------
+    float
 
     Examples
     --------
@@ -337,11 +398,6 @@ def patterns(here: Mask) -> Iterator[tuple[Any, Mask]]:
         rows = np.flatnonzero(codes == code)
         if here[rows[0]].any():
             yield rows, here[rows[0]]
-
-
-def _softmax(L: Array) -> Array:
-    E = np.exp(L - L.max(axis=1, keepdims=True))
-    return np.asarray(E / E.sum(axis=1, keepdims=True))
 
 
 # --- learning --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, checked_blocks
 
-__all__ = ["Fuser", "check_fitted", "check_vector", "columns_of", "label_frequencies"]
+__all__ = ["Fuser", "check_fitted", "check_vector", "columns_of", "label_frequencies", "prior_of"]
 
 _LONGEST_REPR = 700  # characters, as in scikit-learn
 
@@ -29,7 +30,17 @@ class Parameters:
         return sorted(_defaults(cls))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name; with ``deep`` also those of nested estimators, as ``outer__inner``."""
+        """Parameters by name.
+
+        Parameters
+        ----------
+        deep : bool
+            Whether those of nested estimators are listed too, as ``outer__inner``.
+
+        Returns
+        -------
+        dict of str to object
+        """
         found: dict[str, Any] = {}
         for name in self._get_param_names():
             value = getattr(self, name)
@@ -41,7 +52,20 @@ class Parameters:
     def set_params(self, **params: Any) -> Self:
         """Set parameters by name, those of nested estimators as ``outer__inner``.
 
-        Raises ValueError, as scikit-learn does, for a name that the estimator does not have.
+        Parameters
+        ----------
+        **params
+            New values.
+
+        Returns
+        -------
+        Parameters
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            As in scikit-learn, for a name that the estimator does not have.
         """
         names = self._get_param_names()
         nested: dict[str, dict[str, Any]] = {}
@@ -72,16 +96,43 @@ class Parameters:
         return tags
 
     def get_metadata_routing(self) -> Any:
-        """Which metadata (``groups``, ``sample_weight``) the methods ask for; see scikit-learn's metadata routing."""
+        """Which metadata (``groups``, ``sample_weight``) the methods ask for; see scikit-learn's metadata routing.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRequest
+        """
         return _twin(self).get_metadata_routing()
 
     def set_fit_request(self, **requests: bool | str | None) -> Self:
-        """Ask for metadata in `fit`, for example ``groups=True``; see scikit-learn's metadata routing."""
+        """Ask for metadata in `fit`, for example ``groups=True``; see scikit-learn's metadata routing.
+
+        Parameters
+        ----------
+        **requests
+            True, False or another name, by metadata.
+
+        Returns
+        -------
+        Parameters
+            The estimator itself.
+        """
         _twin(self).set_fit_request(**requests)
         return self
 
     def set_score_request(self, **requests: bool | str | None) -> Self:
-        """Ask for metadata in `score`, for example ``sample_weight=True``; see scikit-learn's metadata routing."""
+        """Ask for metadata in `score`, for example ``sample_weight=True``; see scikit-learn's metadata routing.
+
+        Parameters
+        ----------
+        **requests
+            True, False or another name, by metadata.
+
+        Returns
+        -------
+        Parameters
+            The estimator itself.
+        """
         _twin(self).set_score_request(**requests)
         return self
 
@@ -96,40 +147,61 @@ class Parameters:
 
 
 class Fuser(Parameters):
-    """Base of fusers: checks, gaps, labels and blocks of rows are done here; a subclass writes `combine`.
+    """Base class of all fusers: a scikit-learn classifier over P of shape (n_samples, n_modalities, n_classes).
 
-    One that learns writes `learn` too. P (n, m, k) is read in blocks, so only the answer grows with n. A fuser is a
-    scikit-learn classifier in all that it does (clone, pipelines, grid search, cross-validation), without importing
-    scikit-learn to predict.
+    A subclass writes `combine`, the fusion rule for a block of rows, and `learn` where it learns something. This class
+    does the rest: it checks P, handles rows without evidence, names of labels, and long tables block by block. A fuser
+    works in all tools of scikit-learn (clone, pipelines, grid search, cross-validation), without importing scikit-learn
+    to predict.
 
     Attributes
     ----------
-    classes_: labels in the order of the columns of P (k,).
-    n_modalities_: number of modalities m seen in `fit`.
-    prior_: frequencies of the labels in `fit` (k,), one row more each so that none is zero; `predict` answers its
-        greatest for rows without any evidence.
+    classes_ : array of shape (n_classes,)
+        Labels in the order of the columns of P.
+    n_modalities_ : int
+        Number of modalities in `fit`.
+    prior_ : array of shape (n_classes,)
+        Label frequencies in `fit`, each label counted once more so that none is 0. `predict` answers the most frequent
+        one for rows without any evidence.
 
     Examples
     --------
-    >>> class Loudest(Fuser):
+    A rule that believes the modality with the greatest probability:
+
+    >>> class MostCertain(Fuser):
     ...     def combine(self, P, here):
     ...         P = np.where(here[:, :, None], P, 0.0)
     ...         return P[np.arange(len(P)), P.max(axis=2).argmax(axis=1)]
     >>> P = np.array([[[0.9, 0.1], [0.4, 0.6]], [[0.5, 0.5], [0.2, 0.8]]])
-    >>> Loudest().fit(P, [0, 1]).predict(P)
-    array([0, 1])
+    >>> MostCertain().fit(P, ["happy", "sad"]).predict(P)
+    array(['happy', 'sad'], dtype='<U5')
     """
 
     _estimator_type = "classifier"
     adapts = False
-    """Whether `adapt` makes a fuser for one person or collection, from rows without labels."""
+    """Whether it has a method ``adapt`` that makes a fuser for one person or collection, from rows without labels."""
 
     def fit(self, P: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Learn from held-out outputs P (n, m, k), NaN where a modality has no evidence, and labels y (n,).
+        """Learn from held-out answers of the experts and the right labels.
 
-        ``y`` holds either columns of P (0…k-1) or any k distinct labels, which in sorted order are the columns.
-        ``groups`` (n,) names what must not be split (speaker, video); rules without inner validation ignore it.
-        Raises DataError on bad shapes.
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities on rows that the experts were not trained on; NaN where a modality is missing.
+        y : array of shape (n_samples,)
+            Columns of P (0 to n_classes - 1), or any n_classes distinct labels, which in sorted order are the columns.
+        groups : array of shape (n_samples,), optional
+            What inner cross-validation must not split, such as speakers or videos; rules without one ignore it.
+
+        Returns
+        -------
+        Fuser
+            The fuser itself.
+
+        Raises
+        ------
+        DataError
+            If shapes do not fit, or P does not hold probabilities.
         """
         P = check_probabilities(P)
         self.classes_, columns = columns_of(y, len(P), P.shape[2])
@@ -139,17 +211,48 @@ class Fuser(Parameters):
         return self
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        """Set learned state from checked P (n, m, k) and columns y (n,). Nothing to learn unless overridden."""
+        """Hook for subclasses: set learned attributes, whose names end in ``_``. By default nothing is learned.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Checked probabilities, NaN where a modality is missing.
+        y : array of int of shape (n_samples,)
+            Columns of the right labels.
+        groups : array of shape (n_samples,) or None
+            What inner cross-validation must not split.
+        """
 
     def combine(self, P: Array, here: Mask) -> Array:
-        """Fuse a block P (n, m, k), NaN where not ``here`` (n, m), into rows (n, k) that sum to 1.
+        """Hook for subclasses: the fusion rule, for one block of rows.
 
-        What rows without any evidence hold does not matter: `predict_proba` makes them NaN.
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Checked probabilities, NaN where a modality is missing.
+        here : array of bool of shape (n_samples, n_modalities)
+            Which modality is present in which row.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            Rows that sum to 1. Rows without any modality may hold anything: `predict_proba` makes them NaN.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it combines")
 
     def predict_proba(self, P: ArrayLike) -> Array:
-        """Fused probabilities (n, k); a row without any evidence is NaN."""
+        """Fused probabilities.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            NaN for rows without any modality.
+        """
         check_fitted(self)
         P = np.asarray(P)
         fused = np.empty((len(P), len(self.classes_)))
@@ -160,9 +263,17 @@ class Fuser(Parameters):
         return fused
 
     def predict(self, P: ArrayLike) -> NDArray[Any]:
-        """Most probable label (n,); a row without any evidence falls back to the most frequent label of `fit`.
+        """Most probable labels; of equally probable labels the first column.
 
-        Of equally probable labels the first column wins.
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            Labels as in `fit`; the most frequent label of `fit` for rows without any modality.
         """
         check_fitted(self)
         P = np.asarray(P)
@@ -175,18 +286,59 @@ class Fuser(Parameters):
         return np.asarray(self.classes_[columns])
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        """Fused probabilities (n, k) of P (n, m, k) when only the modalities ``keep`` (m,) of every row speak.
+        """Fused probabilities when only some modalities of every row are used.
 
-        A fuser that chooses a model by which modalities speak overrides this, so that the model stays the one that
-        answers the whole row: it is what the shares of the modalities in that answer are computed from.
+        A fuser that chooses a model by which modalities are present overrides this, so that the model stays the one
+        that answers the whole row. The shares of the modalities in an answer (`shapley_shares`) are computed from it.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+        keep : array of bool of shape (n_modalities,)
+            Which modalities are used.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            NaN for rows without any modality that is used.
         """
         check_fitted(self)
         P = np.array(P, dtype=float)
         P[:, ~np.asarray(keep, dtype=bool)] = np.nan
         return self.predict_proba(P)
 
+    def describe_choice(self, modalities: Sequence[str]) -> str | None:
+        """What answers a row in which all modalities are present, of a fuser that chooses while it learns.
+
+        Parameters
+        ----------
+        modalities : sequence of str
+            Names of the modalities.
+
+        Returns
+        -------
+        str or None
+            Such as "only voice" or the name of a family of fusers; None for fusers that do not choose.
+        """
+        return None
+
     def score(self, P: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy of `predict` on P (n, m, k) and labels y (n,), as of any classifier of scikit-learn."""
+        """Accuracy of `predict`.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+        y : array of shape (n_samples,)
+            The right labels.
+        sample_weight : array of shape (n_samples,), optional
+            How much each row counts.
+
+        Returns
+        -------
+        float
+        """
         right = np.asarray(self.predict(P) == np.asarray(y), dtype=float)
         return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
 
@@ -250,6 +402,11 @@ def columns_of(y: ArrayLike, n: int, k: int) -> tuple[NDArray[Any], Columns]:
             f"P has {k} classes, but y holds {len(labels)} distinct labels: {', '.join(map(str, labels[:20]))}"
         )
     return labels, columns.astype(np.intp)
+
+
+def prior_of(fuser: Any, k: int) -> Array:
+    """Label frequencies (k,) under which a fitted fuser, or a pipeline around one, answers; even ones where unknown."""
+    return np.asarray(getattr(fuser, "prior_", np.full(k, 1 / k)), dtype=float)
 
 
 def label_frequencies(columns: Columns, k: int) -> Array:

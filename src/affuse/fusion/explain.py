@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import factorial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from affuse.fusion.base import Array, Columns, Mask, present
-
-if TYPE_CHECKING:
-    from affuse.fusion.estimator import Fuser
+from affuse.fusion.estimator import Fuser
 
 __all__ = [
     "SURE",
@@ -28,10 +25,28 @@ __all__ = [
 
 
 def conflict(P: Array) -> Array:
-    """Jensen-Shannon divergence between the modalities with evidence, scaled to 0…1 (Lin 1991, doi:10.1109/18.61115).
+    """Generalised Jensen-Shannon divergence between the modalities of each sample.
 
-    P (n, m, k) with NaN for missing evidence. The divergence of equally weighted modalities, in bits, is divided by the
-    log2 of their number, which is its upper bound. Returns (n,); NaN where fewer than two modalities speak.
+    The divergence of the M equally weighted modalities that are present is divided by its upper bound ``log M``.
+
+    Parameters
+    ----------
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities; NaN where a modality is missing.
+
+    Returns
+    -------
+    array of shape (n_samples,)
+        0 (same opinion) to 1 (disjoint opinions); NaN with fewer than two modalities.
+
+    References
+    ----------
+    Lin (1991), Divergence measures based on the Shannon entropy. doi:10.1109/18.61115
+
+    Examples
+    --------
+    >>> conflict(np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.7, 0.3], [0.7, 0.3]]]))
+    array([1., 0.])
     """
     here = present(P)
     count = here.sum(axis=1)
@@ -70,10 +85,19 @@ _COMPATIBLE = (
 
 
 def contradictory(labels: Sequence[str]) -> Mask:
-    """Which pairs of ``labels`` contradict each other: (k, k), symmetric.
+    """Which pairs of labels contradict each other.
 
-    Two different emotions do, whether of opposite valence or not; but neutral, calm and boredom contradict nothing, and
-    surprise goes with happiness as with fear.
+    Two different emotions do. Neutral, calm and boredom contradict nothing; surprise is compatible with happiness and
+    with fear.
+
+    Parameters
+    ----------
+    labels : sequence of str
+
+    Returns
+    -------
+    array of bool of shape (n_classes, n_classes)
+        Symmetric.
 
     Examples
     --------
@@ -89,7 +113,20 @@ def contradictory(labels: Sequence[str]) -> Mask:
 
 
 def contradicting(P: Array, labels: Sequence[str], sure: float = SURE) -> Mask:
-    """Which modalities contradict another one: (n, m); see `contradiction`."""
+    """Which modalities contradict another one; see `contradiction`.
+
+    Parameters
+    ----------
+    P : array of shape (n_samples, n_modalities, n_classes)
+    labels : sequence of str
+        Names of the classes.
+    sure : float
+        Least probability of a modality's own most probable label.
+
+    Returns
+    -------
+    array of bool of shape (n_samples, n_modalities)
+    """
     P = np.asarray(P, dtype=float)
     filled = np.where(np.isnan(P), 0.0, P)
     winners = filled.argmax(axis=2)
@@ -127,9 +164,29 @@ def contradiction(P: Array, labels: Sequence[str], sure: float = SURE) -> Mask:
 
 
 def conflict_in_words(P: Array, modalities: Sequence[str], labels: Sequence[str], sure: float = SURE) -> str:
-    """Who contradicts whom in one row P (m, k), for example "face says happiness, voice and text say anger".
+    """Which modalities contradict each other in one row, as words for a report.
 
-    Empty where no modalities contradict each other, as `contradiction` has it; the others are not named.
+    Parameters
+    ----------
+    P : array of shape (n_modalities, n_classes)
+        Each modality's own calibrated probabilities; NaN where it is missing.
+    modalities : sequence of str
+        Names of the modalities.
+    labels : sequence of str
+        Names of the classes.
+    sure : float
+        Least probability of a modality's own most probable label, from which it can contradict another.
+
+    Returns
+    -------
+    str
+        Empty where no modalities contradict each other; the others are not named.
+
+    Examples
+    --------
+    >>> P = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]])
+    >>> conflict_in_words(P, ("face", "voice", "text"), ("happiness", "anger"))
+    'face says happiness, voice and text say anger'
     """
     speakers: dict[str, list[str]] = {}
     for modality, row, contradicts in zip(modalities, P, contradicting(P[None], labels, sure)[0], strict=True):
@@ -149,24 +206,25 @@ def log_odds(p: Array) -> Array:
 def shapley_shares(P: Array, fuse: Callable[[Array], Array] | Fuser, prior: Array, labels: Columns) -> Array:
     """Exact Shapley share of every modality in the log-odds of the answer.
 
-    The value of a set of modalities is the log-odds that a row's label has when only the set speaks; the empty set
-    has those of the prior. All 2^m sets are evaluated.
+    The value of a set of modalities is the log-odds that a row's label has when only the set is used; the empty set has
+    those of the prior. All 2^m sets are evaluated.
 
     Parameters
     ----------
-    P : array of shape (n, m, k)
-        Class probabilities; a modality that says nothing is a row of NaN.
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities; NaN where a modality is missing.
     fuse : function from (n, m, k) to (n, k), or a fitted fuser
-        Of a fuser, `partial_proba` is asked: one that answers a row with a model of its choice is explained by that
-        model, so that modalities which it does not look at have shares of exactly 0.
-    prior : array of shape (k,) or (n, k)
-    labels : array of shape (n,)
-        Columns of the answers that are to be explained.
+        Of a fuser, `Fuser.partial_proba` is used: one that answers a row with a model of its choice is explained by
+        that model, so that modalities which it does not use have shares of exactly 0.
+    prior : array of shape (n_classes,) or (n_samples, n_classes)
+        Answer without any modality.
+    labels : array of int of shape (n_samples,)
+        Columns of the answers that are explained.
 
     Returns
     -------
-    array of shape (n, m)
-        Shares of a row add up to the log-odds of the full answer over the prior; NaN for modalities without evidence.
+    array of shape (n_samples, n_modalities)
+        Shares of a row add up to the log-odds of the full answer over the prior; NaN for missing modalities.
 
     References
     ----------
@@ -179,14 +237,13 @@ def shapley_shares(P: Array, fuse: Callable[[Array], Array] | Fuser, prior: Arra
     >>> shapley_shares(P, mean, np.array([0.5, 0.5]), np.array([0])).round(3)
     array([[ 1.003, -0.384]])
     """
-    asked = getattr(fuse, "partial_proba", None)
 
     def partial(keep: Mask) -> Array:
-        if asked is not None:
-            return np.asarray(asked(P, keep))
+        if isinstance(fuse, Fuser):
+            return fuse.partial_proba(P, keep)
         masked = P.copy()
         masked[:, ~keep] = np.nan
-        return fuse(masked)  # type: ignore[operator]
+        return fuse(masked)
 
     return shares_of(partial, present(P), prior, labels)
 

@@ -19,17 +19,22 @@ def clusters_of(groups: Groups, n: int) -> Columns:
 
 
 def group_folds(clusters: Columns, folds: int) -> Iterator[tuple[Mask, Mask]]:
-    """Masks (n,) of the rows learned from and held out, fold by fold.
+    """Cross-validation folds that split no group.
+
+    Groups go, largest first, to the fold with the fewest rows, as in scikit-learn's GroupKFold. Groups of one size are
+    shuffled (always in the same way), since files are often sorted by label.
 
     Parameters
     ----------
-    clusters: number of the group of every row (n,); no group is on both sides.
-    folds: number of folds; as many as there are groups where those are fewer.
+    clusters : array of int of shape (n_samples,)
+        Number of the group of every row; no group is on both sides.
+    folds : int
+        Number of folds; as many as there are groups where those are fewer.
 
     Yields
     ------
-    pairs of masks. Groups go, largest first, to the fold with the fewest rows, as in scikit-learn's GroupKFold; groups
-    of one size are shuffled (always in the same way), since files are often sorted by label.
+    tuple of two arrays of bool of shape (n_samples,)
+        Rows to learn from, and held-out rows.
 
     Examples
     --------
@@ -51,9 +56,13 @@ def group_folds(clusters: Columns, folds: int) -> Iterator[tuple[Mask, Mask]]:
 
 
 def clustered_error(values: Array, clusters: Columns) -> float:
-    """Standard error of the mean of ``values`` (n,), rows of one cluster depending on each other; inf for one cluster.
+    """Standard error of the mean of ``values`` (n,) with dependent rows in a cluster; inf for one cluster.
 
-    The variance is that of the sums of the clusters (Liang & Zeger 1986, doi:10.1093/biomet/73.1.13).
+    The variance is that of the sums of the clusters.
+
+    References
+    ----------
+    Liang & Zeger (1986), Longitudinal data analysis using generalized linear models. doi:10.1093/biomet/73.1.13
 
     Examples
     --------

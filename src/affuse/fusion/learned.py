@@ -19,18 +19,42 @@ __all__ = ["GatedFusion", "OptimizedWeights", "Stacking"]
 
 
 class Stacking(Fuser):
-    """Any scikit-learn classifier on top of what the modalities say (stacked generalisation).
+    """Stacked generalisation: a scikit-learn classifier on top of the answers of all modalities.
 
-    Wolpert 1992, doi:10.1016/S0893-6080(05)80023-1. The classifier sees the centred log-probabilities of every
-    modality, 0 in gaps, and one indicator a modality that is 1 in gaps. One that gives no probabilities (a support
-    vector machine) is calibrated by cross-validation (Platt's sigmoid). Labels that do not occur in `fit` have no
-    probability. Gaps: as uniform probabilities, plus the indicator. Ties: the first column. Where modalities go
-    missing that were there in `fit`, ``SafeFusion(Stacking())`` is much better: it learns a classifier for every set
+    ``q = softmax(W x + b)`` for the default logistic regression. The features x are the centred log-probabilities of
+    every modality, 0 in gaps, and one indicator a modality that is 1 in gaps. A classifier without probabilities (a
+    support vector machine) is calibrated by cross-validation (Platt's sigmoid). Labels that do not occur in `fit` have
+    probability 0. Gaps: as uniform probabilities, plus the indicator. Ties: the first column. Where modalities are
+    missing that were present in `fit`, ``SafeFusion(Stacking())`` is much better: it learns a classifier for every set
     of them.
 
     Parameters
     ----------
-    classifier: a scikit-learn classifier; multinomial logistic regression where None.
+    classifier : scikit-learn classifier, optional
+        Multinomial logistic regression where None.
+
+    Attributes
+    ----------
+    classifier_ : scikit-learn classifier or None
+        The fitted classifier; None for the default, of which ``labels_``, ``slopes_`` and ``offsets_`` are kept.
+    labels_ : array of int of shape (n_seen,)
+        Columns of the labels that occurred in `fit`.
+    slopes_ : array of shape (n_seen, n_features)
+        Weights W.
+    offsets_ : array of shape (n_seen,)
+        Intercepts b.
+
+    References
+    ----------
+    Wolpert (1992), Stacked generalization. doi:10.1016/S0893-6080(05)80023-1
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=200)
+    >>> P = rng.dirichlet([1, 1], size=(200, 2)) / 2 + np.eye(2)[y][:, None] / 2
+    >>> Stacking().fit(P, y).score(P, y)
+    1.0
     """
 
     def __init__(self, classifier: Any = None) -> None:
@@ -88,14 +112,37 @@ def _stacked_features(P: Array) -> Array:
 class GatedFusion(Fuser):
     """Mixture of experts: the weight of every modality depends on the row.
 
-    Jacobs et al. 1991, doi:10.1162/neco.1991.3.1.79. The answer is ``Σ_m g_m(x) p_m`` over temperature-scaled
-    probabilities. The gate g is a softmax over the modalities that speak, linear in how sure each modality is
-    (`confidence_features`, standardised, 0 in gaps). It is trained by maximum likelihood (L-BFGS, convergence from an
-    even gate, so nothing is random). Gaps: weight 0. Ties: the first column.
+    ``q = Σ_m g_m(x) p_m`` over temperature-scaled probabilities. The gate g is a softmax over the modalities that are
+    present, linear in how certain each modality is: top logit, margin, energy and entropy, standardised, 0 in gaps. It
+    is trained by maximum likelihood (L-BFGS from even weights, so nothing is random). Gaps: weight 0. Ties: the first
+    column.
 
     Parameters
     ----------
-    penalty: pull of the gate towards even weights, in rows.
+    penalty : float
+        Pull of the gate towards even weights, in rows; above 0.
+
+    Attributes
+    ----------
+    temperatures_ : array of shape (n_modalities,)
+        Temperature of every modality.
+    gate_ : array of shape (n_modalities, n_features)
+        Weights of the gate.
+    centre_, scale_ : array of shape (n_modalities, 4)
+        Mean and standard deviation of the features.
+
+    References
+    ----------
+    Jacobs et al. (1991), Adaptive mixtures of local experts. doi:10.1162/neco.1991.3.1.79
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=200)
+    >>> P = rng.dirichlet([1, 1], size=(200, 2)) / 2 + np.eye(2)[y][:, None] / 2
+    >>> fuser = GatedFusion().fit(P, y)
+    >>> fuser.weights(P).sum(axis=1)[:3].round(6)
+    array([1., 1., 1.])
     """
 
     def __init__(self, penalty: float = 10.0) -> None:
@@ -124,9 +171,17 @@ class GatedFusion(Fuser):
         return weighted_mean(temperature_scale(P, self.temperatures_), weights)
 
     def weights(self, P: Array) -> Array:
-        """What the gate gives to every modality in every row: (n, m) from P (n, m, k).
+        """Weights that the gate gives to the modalities of every row.
 
-        A row's weights sum to 1 where any modality speaks, and are 0 elsewhere.
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+
+        Returns
+        -------
+        array of shape (n_samples, n_modalities)
+            Rows sum to 1 where any modality is present; 0 for missing modalities.
         """
         here = present(P)
         return np.exp(_log_gate(self._gate_inputs(P, here), self.gate_, here)) * here
@@ -138,7 +193,7 @@ class GatedFusion(Fuser):
 
 
 def _log_gate(X: Array, gate: Array, here: Mask) -> Array:
-    """Logarithms of the weights (n, m); rows where nobody speaks are even."""
+    """Logarithms of the weights (n, m); even in rows without any modality."""
     scores = np.where(here | ~here.any(axis=1, keepdims=True), X @ gate.T, -np.inf)
     return np.asarray(log_softmax(scores, axis=1))
 
@@ -165,14 +220,35 @@ def _fit_gate(X: Array, likelihood: Array, here: Mask, penalty: float) -> Array:
 
 
 class OptimizedWeights(Fuser):
-    """Weighted mean of the probabilities whose weights maximise the likelihood of held-out labels.
+    """Linear opinion pool whose weights maximise the likelihood of held-out labels.
 
-    Linear opinion pool. Gaps: the weights of the modalities that speak are scaled to sum to 1, in `fit` as well.
-    Ties: the first column.
+    ``q = Σ_m w_m p_m`` with weights that sum to 1. Gaps: the weights of the modalities that are present are scaled to
+    sum to 1, in `fit` as well. Ties: the first column.
 
     Parameters
     ----------
-    penalty: pull towards equal weights, in rows.
+    penalty : float
+        Pull towards equal weights, in rows; above 0.
+
+    Attributes
+    ----------
+    weights_ : array of shape (n_modalities,)
+        Weights that sum to 1.
+
+    References
+    ----------
+    Stone (1961), The opinion pool. doi:10.1214/aoms/1177704873
+
+    Examples
+    --------
+    The first modality is informative, the second is noise:
+
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=200)
+    >>> P = rng.dirichlet([1, 1], size=(200, 2))
+    >>> P[:, 0] = (P[:, 0] + np.eye(2)[y]) / 2
+    >>> OptimizedWeights().fit(P, y).weights_.round(1)
+    array([1., 0.])
     """
 
     def __init__(self, penalty: float = 1.0) -> None:

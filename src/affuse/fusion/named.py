@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from affuse.errors import AssetError, ConfigError, DataError
 from affuse.fusion import persistence
 from affuse.fusion.base import Array, Columns, Mask, present
+from affuse.fusion.estimator import prior_of
 from affuse.fusion.explain import shares_of
 from affuse.fusion.priors import Prior, reweight
 from affuse.fusion.relabel import Relabelled, Widened, partial_answer
@@ -115,8 +116,7 @@ class NamedFuser:
     @property
     def prior(self) -> Array:
         """Label frequencies (k,) under which the fuser answers; even ones where it does not say."""
-        k = len(self.labels)
-        return np.asarray(getattr(self.fuser, "prior_", np.full(k, 1 / k)), dtype=float)
+        return prior_of(self.fuser, len(self.labels))
 
     @property
     def default_prior(self) -> Prior:

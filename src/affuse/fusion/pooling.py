@@ -13,12 +13,35 @@ FLOOR = 1e-6
 
 
 def log_pool(P: Array, weights: Array, priors: Array, prior: Array) -> Array:
-    """Weighted logarithmic opinion pool with prior correction (Genest & Zidek 1986, doi:10.1214/ss/1177013825).
+    """Weighted logarithmic opinion pool with prior correction.
 
-    ``log q = log prior + sum_m weights[m] (log P[m] - log priors[m])``, normalised. With weights of 1 this is Bayes'
-    product rule for modalities that are independent given the label. P (n, m, k) may hold NaN for modalities without
-    evidence, which are left out; weights (m,); priors (m, k) are the label frequencies that each expert was trained
-    under; prior (k,) is that of the answer. Returns (n, k); rows without any evidence are NaN.
+    ``log q = log prior + Σ_m weights[m] · (log P[m] - log priors[m])``, normalised. With weights of 1 this is Bayes'
+    product rule for modalities that are independent given the label.
+
+    Parameters
+    ----------
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities; a modality that is NaN in a row is left out there.
+    weights : array of shape (n_modalities,)
+    priors : array of shape (n_modalities, n_classes)
+        Label frequencies that each expert was trained under.
+    prior : array of shape (n_classes,)
+        Label frequencies of the answer.
+
+    Returns
+    -------
+    array of shape (n_samples, n_classes)
+        NaN for rows without any modality.
+
+    References
+    ----------
+    Genest & Zidek (1986), Combining probability distributions. doi:10.1214/ss/1177013825
+
+    Examples
+    --------
+    >>> even = np.full((2, 2), 0.5)
+    >>> log_pool(np.array([[[0.8, 0.2], [0.8, 0.2]]]), np.ones(2), even, even[0]).round(3)
+    array([[0.941, 0.059]])
     """
     here = present(P)
     ratio = np.log(np.maximum(P, FLOOR)) - np.log(priors)
@@ -29,23 +52,50 @@ def log_pool(P: Array, weights: Array, priors: Array, prior: Array) -> Array:
 
 
 def common_cause_pool(P: Array, weights: Array, priors: Array, prior: Array, separate: float) -> Array:
-    """Logarithmic pool that gives way where the modalities cannot well mean the same (Kording et al. 2007).
+    """Logarithmic pool for modalities that may have different causes.
 
-    With probability ``separate``, known beforehand, every modality expresses an emotion of its own; otherwise one
-    emotion is behind all of them, which is what the product of `log_pool` assumes. The answers of both cases are
-    averaged by `separation`: the product where modalities agree, the mean of their opinions where they contradict
-    each other, so that conflict costs confidence. Arguments and result as in `log_pool`, which this is for
-    ``separate`` = 0.
+    With the prior probability ``separate`` every modality of a row expresses an emotion of its own. Otherwise one
+    emotion is the common cause of all of them, which is what the product of `log_pool` assumes. The answers of both
+    cases are averaged, weighted by their posterior probability: the product where modalities agree, the mean of their
+    opinions where they contradict each other. Conflict thus costs confidence.
+
+    Parameters
+    ----------
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities; a modality that is NaN in a row is left out there.
+    weights : array of shape (n_modalities,)
+    priors : array of shape (n_modalities, n_classes)
+        Label frequencies that each expert was trained under.
+    prior : array of shape (n_classes,)
+        Label frequencies of the answer.
+    separate : float
+        Prior probability of different causes, at least 0 and below 1; with 0 this is `log_pool`.
+
+    Returns
+    -------
+    array of shape (n_samples, n_classes)
+        NaN for rows without any modality.
+
+    References
+    ----------
+    Körding et al. (2007), Causal inference in multisensory perception. doi:10.1371/journal.pone.0000943
+
+    Examples
+    --------
+    Two certain modalities that contradict each other end uncertain, two that agree do not:
+
+    >>> P = np.array([[[0.99, 0.01], [0.04, 0.96]], [[0.99, 0.01], [0.96, 0.04]]])
+    >>> even = np.full((2, 2), 0.5)
+    >>> common_cause_pool(P, np.ones(2), even, even[0], separate=0.2).round(2)
+    array([[0.6, 0.4],
+           [1. , 0. ]])
     """
     joints = _log_joints(P, weights, priors, prior)
     return _blend(*joints, _separation(*joints, separate))
 
 
 def separation(P: Array, weights: Array, priors: Array, prior: Array, separate: float) -> Array:
-    """Probability (n,) that the modalities express different emotions after all, from how well they agree.
-
-    Causal inference over one or several causes (Kording et al. 2007, doi:10.1371/journal.pone.0000943, eq. 2).
-    """
+    """Posterior probability (n,) that the modalities have different causes (Körding et al., 2007, eq. 2)."""
     return _separation(*_log_joints(P, weights, priors, prior), separate)
 
 

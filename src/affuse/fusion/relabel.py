@@ -16,7 +16,7 @@ __all__ = ["Relabelled", "Widened", "partial_answer"]
 
 def partial_answer(fuser: Any, P: Array, keep: Mask) -> Array:
     """`Fuser.partial_proba` of any fitted fuser, also of one that scikit-learn wrapped in a pipeline."""
-    if hasattr(fuser, "partial_proba"):
+    if isinstance(fuser, Fuser):
         return np.asarray(fuser.partial_proba(P, keep))
     masked = np.array(P, dtype=float)
     masked[:, ~keep] = np.nan

@@ -70,35 +70,46 @@ class ClasswisePool(Fuser):
     """Logarithmic pool with reliability by class: a linear map a modality, shrunk towards one weight for all classes.
 
     The logits are ``b + Σ_m (W_m log p_m + V_m p_m)``: Dirichlet calibration with off-diagonal and intercept
-    regularisation (ODIR; Kull et al. 2019, arXiv:1910.12656) of all modalities together, with the probabilities
-    beside their logarithms. Ridge penalties pull ``W_m`` and ``V_m`` to ``w_m I`` and ``v_m I``, and b to the log
-    prior as often as the pool lacks it. That is the pool with two numbers a modality, which is learned first, itself
-    pulled to the geometric mean of the probabilities. Squares of the probabilities and products of those of two
-    modalities ("the voice is angry and the face smiles") are added where there are few and held-out rows are read
-    better with them. How much of the uniform distribution is mixed into the probabilities (zeros of a vote are not
-    certainties) and the strength of the pull are chosen by cross-validation on log loss; the pool itself is kept
-    where nothing is better by more than a standard error.
+    regularisation (ODIR) of all modalities together, with the probabilities beside their logarithms. Ridge penalties
+    pull ``W_m`` and ``V_m`` to ``w_m I`` and ``v_m I``, and b to the log prior as often as the pool lacks it. That is
+    the pool with two numbers a modality, which is learned first, itself pulled to the geometric mean of the
+    probabilities. Squares of the probabilities and products of those of two modalities are added where there are few
+    and held-out rows have a smaller loss with them. How much of the uniform distribution is mixed into the
+    probabilities and the strength of the pull are chosen by cross-validation on log loss; the pool itself is kept where
+    nothing is better by more than a standard error.
 
-    Every set of modalities has a map of its own (with more than four modalities, those sets that occur or lack one of
-    all), learned on all rows in which the set speaks, so a missing modality is not replaced by anything. What was
-    learned from n rows is never surer than the rule of succession allows: the answer holds ``1 / (n + 2)`` of the
-    uniform distribution. Gaps: see above; a set without a map is answered by the pool. Ties: the first column.
+    Every set of modalities has a map of its own (with more than four modalities, those sets that occur, or that lack
+    one modality), learned on all rows in which the set is present, so a missing modality is not replaced by anything.
+    The answer holds ``1 / (n + 2)`` of the uniform distribution, n being the rows of `fit` (rule of succession). Gaps:
+    see above; a set without a map is answered by the pool. Ties: the first column.
 
     Parameters
     ----------
-    shrinkage: pull towards the pool, in rows; infinity is the pool itself, None chooses.
-    floor: share of the uniform distribution mixed into every modality, above 0 and below 1; None chooses.
-    products: whether squares and products of probabilities count; None chooses.
-    folds: number of folds of the cross-validation, at least 2; groups are not split.
+    shrinkage : float, optional
+        Pull towards the pool, in rows; infinity is the pool itself, None chooses.
+    floor : float, optional
+        Share of the uniform distribution mixed into every modality, above 0 and below 1; None chooses.
+    products : bool, optional
+        Whether squares and products of probabilities are used; None chooses.
+    folds : int
+        Number of folds of the cross-validation, at least 2; groups are not split.
 
     Attributes
     ----------
-    floor_, shrinkage_, products_: what was chosen. weights_ (m, 2): weight of log-probabilities and of probabilities of
-        every modality in the pool. sets_: modalities of each set that has a map (s, m).
+    floor_, shrinkage_, products_ : float, float, bool
+        What was chosen.
+    weights_ : array of shape (n_modalities, 2)
+        Weights of log-probabilities and of probabilities of every modality in the pool.
+    sets_ : array of bool of shape (n_sets, n_modalities)
+        Modalities of each set that has a map.
+
+    References
+    ----------
+    Kull et al. (2019), Beyond temperature scaling: Dirichlet calibration. arXiv:1910.12656
 
     Examples
     --------
-    A face that reads the first label well and a voice that reads the second:
+    A face that recognises the first label well and a voice that recognises the second:
 
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(3, size=900)
@@ -174,7 +185,7 @@ class ClasswisePool(Fuser):
         )
 
     def _answer(self, P: Array, members: Mask) -> Array:
-        """Answers (n, k) for P (n, s, k) in which the s ``members`` (m,) speak and nobody else."""
+        """Answers (n, k) for P (n, s, k) in which exactly the s ``members`` (m,) are present."""
         found = np.flatnonzero((self.sets_ == members).all(axis=1))
         k = P.shape[2]
         if len(found) == 0:
@@ -186,7 +197,7 @@ class ClasswisePool(Fuser):
 
 
 def patterns_of(here: Mask) -> Iterator[tuple[Mask, Columns]]:
-    """Each set (m,) of modalities that speaks in a row of ``here`` (n, m) and nobody else, and those rows.
+    """Each set (m,) of modalities that occurs in ``here`` (n, m), and the rows in which exactly it is present.
 
     Examples
     --------
@@ -207,7 +218,7 @@ def patterns_of(here: Mask) -> Iterator[tuple[Mask, Columns]]:
 
 
 def sets_of(here: Mask) -> Mask:
-    """Sets (s, m) of modalities that get a map of their own, from which modality speaks where (n, m)."""
+    """Sets (s, m) of modalities that get a map of their own, from which modality is present where (n, m)."""
     m = here.shape[1]
     if m <= ALL_SETS_UP_TO:
         sets: Mask = np.array(list(product([False, True], repeat=m)))

@@ -36,39 +36,55 @@ _LEAST_SHARE = 0.05
 
 
 class AutoFusion(Fuser):
-    """The fuser that held-out rows speak for; the best single modality where no fusion is shown to be better than it.
+    """Automatic choice of a fuser by cross-validation, with the best single modality as the bar.
 
-    Families compete by the log loss of held-out groups on the rows where all modalities speak: pools with two numbers
-    a modality (`ClasswisePool` without its classes, `CalibratedLogPool`), reliability by class (`ClasswisePool`), a
-    gate (`GatedFusion`), stacked logistic regression (`Stacking`) and a weighted mix of them. The simplest family
-    whose loss is within one standard error of the least is chosen (Breiman et al. 1984), the error being that of the
-    paired difference, clustered by groups; differences below .003 do not count. Smaller sets of modalities choose
-    between the pool, reliability by class and the family that won, each learned for the set, so nothing leans on a
-    modality that is missing.
+    Families compete by the log loss of held-out groups on the rows in which all modalities are present: pools with two
+    numbers a modality (`ClasswisePool` without its classes, `CalibratedLogPool`), reliability by class
+    (`ClasswisePool`), a gate (`GatedFusion`), stacked logistic regression (`Stacking`) and a weighted mix of them. The
+    simplest family whose loss is within one standard error of the least is chosen (one-standard-error rule); the error
+    is that of the paired difference, clustered by groups, and differences below 0.003 nats do not count. Smaller sets
+    of modalities choose between the pool, reliability by class and the family that won, each learned for the set.
 
     For every set the choice answers only if a paired one-sided t-test, clustered by groups, says that it is right more
-    often than the set's best modality; else that modality answers, calibrated by one temperature (as in
-    `SafeFusion`). All of this happens within `fit`, on groups that the models asked have not seen. No answer is surer
-    than the rule of succession allows: it holds ``1 / (n + 2)`` of the uniform distribution, n being the rows of
-    `fit`. Gaps: see above; sets that were not tried are answered by their best modality. Ties: those of the family.
+    often than the set's best modality. Otherwise that modality answers, calibrated by one temperature (as in
+    `SafeFusion`). All of this happens within `fit`, on groups that the models asked have not seen. Every answer holds
+    ``1 / (n + 2)`` of the uniform distribution, n being the rows of `fit` (rule of succession). Gaps: see above; sets
+    that were not tried are answered by their best modality. Ties: those of the family.
 
     Parameters
     ----------
-    families: names of those that compete, simplest first; `FAMILIES` where None. Known are pool, log_pool, classwise,
-        gated, stacking, trees and mix.
-    level: one-sided level of the test, between 0 and 1; strict, since every set of modalities is a test of its own.
-    folds: number of folds of the cross-validation, at least 2.
+    families : sequence of str, optional
+        Names of those that compete, simplest first: some of pool, log_pool, classwise, gated, stacking, trees and mix;
+        all but trees where None.
+    level : float
+        One-sided level of the test, between 0 and 1; strict, since every set of modalities is a test of its own.
+    folds : int
+        Number of folds of the cross-validation, at least 2.
 
     Attributes
     ----------
-    sets_: modalities of each set tried (s, m). chosen_: family of each, "" where the best modality answers (s,).
-        fusers_, weights_: fitted models of each set and their shares, several in a mix (s,). margins_: how much more
-        often the chosen family was right (s,). losses_: held-out log loss of every family where all modalities speak,
-        by name. accuracies_: accuracy of every modality by itself (m,).
+    sets_ : array of bool of shape (n_sets, n_modalities)
+        Modalities of each set that was tried.
+    chosen_ : list of str
+        Family of each set; "" where its best modality answers.
+    fusers_, weights_ : list of list
+        Fitted models of each set and their shares; several in a mix.
+    margins_ : array of shape (n_sets,)
+        How much more often the chosen family was right.
+    losses_ : dict of str to float
+        Held-out log loss of every family on the rows in which all modalities are present.
+    accuracies_ : array of shape (n_modalities,)
+        Accuracy of every modality by itself.
+
+    References
+    ----------
+    Breiman et al. (1984), Classification and regression trees, section 3.4.3. doi:10.1201/9781315139470
+
+    Liang & Zeger (1986), Longitudinal data analysis using generalized linear models. doi:10.1093/biomet/73.1.13
 
     Examples
     --------
-    A face that reads the first label well and a voice that reads the second:
+    A face that recognises the first label well and a voice that recognises the second:
 
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(3, size=900)
@@ -161,6 +177,9 @@ class AutoFusion(Fuser):
         """Family that answers a row in which all modalities speak; None where the best of them does."""
         number = self._number_of(np.ones(self.n_modalities_, dtype=bool))
         return None if number is None else self.chosen_[number] or None
+
+    def describe_choice(self, modalities: Sequence[str]) -> str | None:
+        return self.choice or f"only {modalities[int(np.argmax(self.accuracies_))]}"
 
     def _families(self) -> Sequence[str]:
         names = FAMILIES if self.families is None else tuple(self.families)

@@ -19,10 +19,21 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class ConfidenceRise:
-    """What happens to the top probability when one modality is removed, over all rows and modalities.
+    """What happens to the top probability when one modality is removed; `confidence_rise` makes it.
 
-    ``mean_change`` is the mean of top probability without minus with the modality; ``share_risen`` the share of pairs
-    (row, modality) in which it rises; ``pairs`` their number.
+    Parameters
+    ----------
+    mean_change : float
+        Mean of the top probability without the modality minus that with it.
+    share_risen : float
+        Share of pairs (row, modality) in which the top probability rises.
+    pairs : int
+        Number of pairs.
+
+    Examples
+    --------
+    >>> ConfidenceRise(mean_change=-0.1, share_risen=0.0, pairs=20).share_risen
+    0.0
     """
 
     mean_change: float
@@ -31,9 +42,39 @@ class ConfidenceRise:
 
 
 def confidence_rise(fuser: Any, P: ArrayLike) -> ConfidenceRise:
-    """Remove every modality in turn from every row of P (n, m, k) in which another one speaks.
+    """Whether removing a modality makes the answer more certain, which it should not.
 
-    Ma et al., ICML 2023, arXiv:2306.01265. ``fuser`` is fitted. Raises DataError where no row has two modalities.
+    Every modality is removed in turn from every row in which another one is present.
+
+    Parameters
+    ----------
+    fuser : Fuser
+        Fitted.
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities; NaN where a modality is missing.
+
+    Returns
+    -------
+    ConfidenceRise
+
+    Raises
+    ------
+    DataError
+        If no row has two modalities.
+
+    References
+    ----------
+    Ma et al. (2023), Calibrating multimodal learning, ICML. arXiv:2306.01265
+
+    Examples
+    --------
+    Two modalities at 80 % support each other in a product, so each alone is less certain:
+
+    >>> from affuse.fusion import ProductRule
+    >>> P = np.array([[[0.8, 0.2], [0.8, 0.2]], [[0.2, 0.8], [0.2, 0.8]]])
+    >>> found = confidence_rise(ProductRule().fit(P, [0, 1]), P)
+    >>> round(found.mean_change, 3), found.share_risen, found.pairs
+    (-0.141, 0.0, 4)
     """
     P = check_probabilities(P)
     here = present(P)

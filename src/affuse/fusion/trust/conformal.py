@@ -19,27 +19,51 @@ __all__ = ["ConformalSets"]
 
 
 class ConformalSets(BaseEstimator):
-    """Prediction sets around a fuser that hold the right label with probability ``coverage``.
+    """Prediction sets that hold the right label with probability ``coverage`` (split conformal prediction).
 
-    They do so whatever the fuser is worth. A part of the rows of `fit` is kept from the fuser; on it the scores of
-    the right labels are ranked. ``"lac"`` scores a label by one minus its probability, which gives the smallest sets
-    on average (Sadinle et al. 2019, doi:10.1080/01621459.2017.1395341); ``"aps"`` by the sum of the probabilities
-    down to it, which grows where rows are hard (Romano et al. 2020, arXiv:2006.02544; without its random part, so
-    sets cover a little more than promised). The promise holds on average over new rows that are exchangeable with
-    those kept; with groups, over rows of new groups as far as groups are alike. Rows without any evidence get all
-    labels.
+    They do so whatever the fuser is worth. Some of the rows of `fit` are kept from the fuser; on them the scores of the
+    right labels are ranked. ``"lac"`` scores a label by one minus its probability, which gives the smallest sets on
+    average. ``"aps"`` scores it by the sum of the probabilities down to it, which gives larger sets in difficult rows
+    (without the random part of the paper, so sets cover a little more than promised). The guarantee holds on average
+    over new rows that are exchangeable with those kept; with groups, over rows of new groups as far as groups are
+    alike. Rows without any evidence get all labels.
 
     Parameters
     ----------
-    fuser: the fuser; `CalibratedLogPool` where None.
-    coverage: probability that the set holds the right label, between 0 and 1.
-    method: "lac" or "aps".
-    calibration_share: share of the rows (or groups) that ranks scores, between 0 and 1.
-    random_state: seed of the split.
+    fuser : Fuser, optional
+        `CalibratedLogPool` where None.
+    coverage : float
+        Probability that the set holds the right label, between 0 and 1.
+    method : {"lac", "aps"}
+        How labels are scored.
+    calibration_share : float
+        Share of the rows (or groups) that is kept to rank scores, between 0 and 1.
+    random_state : int
+        Seed of the split.
 
     Attributes
     ----------
-    fuser_: fitted on the other rows. threshold_: greatest score that enters a set. classes_: labels of the columns.
+    fuser_ : Fuser
+        Fitted on the other rows.
+    threshold_ : float
+        Greatest score that enters a set.
+    classes_ : array of shape (n_classes,)
+        Labels of the columns.
+
+    References
+    ----------
+    Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers. doi:10.1080/01621459.2017.1395341
+
+    Romano, Sesia & Candès (2020), Classification with valid and adaptive coverage. arXiv:2006.02544
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(3, size=600)
+    >>> P = (rng.dirichlet([1, 1, 1], size=(600, 2)) + np.eye(3)[y][:, None]) / 2
+    >>> sets = ConformalSets(coverage=0.9).fit(P[:400], y[:400]).predict_set(P[400:])
+    >>> bool(sets[np.arange(200), y[400:]].mean() > 0.85)
+    True
     """
 
     def __init__(
@@ -57,7 +81,29 @@ class ConformalSets(BaseEstimator):
         self.random_state = random_state
 
     def fit(self, P: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Fit the fuser on one part of P (n, m, k) and y (n,), rank scores on the other; groups (n,) are not split."""
+        """Fit the fuser on one part of the rows, and rank scores on the other.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+        y : array of shape (n_samples,)
+            The right labels, as in `Fuser.fit`.
+        groups : array of shape (n_samples,), optional
+            What must not be split.
+
+        Returns
+        -------
+        ConformalSets
+            The estimator itself.
+
+        Raises
+        ------
+        ConfigError
+            If a parameter is out of range.
+        DataError
+            If shapes do not fit, or there are too few rows.
+        """
         if not (0 < self.coverage < 1 and 0 < self.calibration_share < 1):
             raise ConfigError(
                 f"coverage and calibration_share must be between 0 and 1; got {self.coverage}, {self.calibration_share}"
@@ -75,7 +121,18 @@ class ConformalSets(BaseEstimator):
         return self
 
     def predict_set(self, P: ArrayLike) -> Mask:
-        """Which labels are in the set of each row of P (n, m, k): (n, k), at least one a row."""
+        """Which labels are in the set of each row.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_modalities, n_classes)
+            Class probabilities; NaN where a modality is missing.
+
+        Returns
+        -------
+        array of bool of shape (n_samples, n_classes)
+            At least one label a row.
+        """
         check_is_fitted(self)
         fused = self.fuser_.predict_proba(P)
         scores = self._scores(fused)
@@ -104,6 +161,6 @@ class ConformalSets(BaseEstimator):
 
 
 def _conformal_quantile(scores: Array, coverage: float) -> float:
-    """The ``⌈(n + 1) coverage⌉``-th smallest of n scores; infinite where there are too few for the promise."""
+    """The ``⌈(n + 1) coverage⌉``-th smallest of n scores; infinite where n is too small for the guarantee."""
     rank = int(np.ceil((len(scores) + 1) * coverage))
     return float(np.sort(scores)[rank - 1]) if 0 < rank <= len(scores) else float("inf")

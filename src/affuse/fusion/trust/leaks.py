@@ -30,9 +30,22 @@ LEVEL = 0.01
 
 @dataclass(frozen=True)
 class Leak:
-    """One modality that is too good on the rows to learn from.
+    """One modality whose accuracy on the rows to learn from is too high; `leak_alarm` makes it.
 
-    Its name, accuracy there and held out, and the p-value.
+    Parameters
+    ----------
+    modality : str
+        Its name.
+    fit_accuracy, held_out_accuracy : float
+        Accuracy on the rows to learn from, and on held-out rows.
+    p_value : float
+        Of the test that the first is at most 5 points higher than the second.
+
+    Examples
+    --------
+    >>> leak = Leak("face", fit_accuracy=0.99, held_out_accuracy=0.6, p_value=1e-9)
+    >>> str(leak)[:51]
+    'face is right in 99.0% of the rows to learn from, b'
     """
 
     modality: str
@@ -55,11 +68,49 @@ def leak_alarm(
     y_held_out: ArrayLike,
     modalities: Sequence[str] | None = None,
 ) -> list[Leak]:
-    """Compare every modality's accuracy on the rows to learn from with that on held-out rows; warn of each that leaks.
+    """Warn of experts that were trained on the rows from which a fuser is to learn.
 
-    P (n, m, k), NaN for gaps; y (n,) as in `Fuser.fit`. A modality leaks where its accuracy is more than 5 points
-    higher on the rows to learn from, by a one-sided test of two proportions at 1 % shared by the modalities
-    (Bonferroni). Issues one LeakWarning a leak and returns them. Raises DataError where shapes do not fit.
+    Every modality's accuracy on the rows to learn from is compared with that on held-out rows. A modality leaks where
+    it is more than 5 points higher, by a one-sided test of two proportions at 1 %, shared by the modalities
+    (Bonferroni). One LeakWarning is issued for each leak.
+
+    Parameters
+    ----------
+    P_fit : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities of the rows to learn from; NaN where a modality is missing.
+    y_fit : array of shape (n_samples,)
+        Their labels, as in `Fuser.fit`.
+    P_held_out : array of shape (n_held_out, n_modalities, n_classes)
+    y_held_out : array of shape (n_held_out,)
+    modalities : sequence of str, optional
+        Names of the modalities.
+
+    Returns
+    -------
+    list of Leak
+
+    Raises
+    ------
+    DataError
+        If shapes do not fit.
+
+    References
+    ----------
+    Agresti & Caffo (2000), Simple and effective confidence intervals for proportions.
+    doi:10.1080/00031305.2000.10474560
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=400)
+    >>> memorised, honest = np.eye(2)[y], np.eye(2)[np.where(rng.random(400) < 0.7, y, 1 - y)]
+    >>> P = np.stack([honest, honest], axis=1)
+    >>> leaky = np.stack([memorised, honest], axis=1)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     found = leak_alarm(leaky, y, P, y, ["face", "voice"])
+    >>> [leak.modality for leak in found]
+    ['face']
     """
     P_fit = check_probabilities(P_fit)
     P_held_out = check_probabilities(P_held_out, P_fit.shape[1], P_fit.shape[2])
@@ -80,12 +131,46 @@ def leak_alarm_features(
     y_new: ArrayLike,
     folds: int = 5,
 ) -> list[Leak]:
-    """Compare what cross-validation promises on each block of features with what held-out rows keep; warn of each leak.
+    """Warn of features that were learned from the labels of the rows to learn from.
 
-    ``blocks`` maps a modality to X (n, d), ``new_blocks`` to the same features of other rows. A logistic regression is
-    cross-validated, by groups where given, and then fitted on all rows and asked about the new ones; accuracies are
-    compared as in `leak_alarm`. Features that a network made while learning from the labels of these rows promise
-    more than they keep.
+    A logistic regression on each block of features is cross-validated, by groups where given. It is then fitted on all
+    rows and asked about new ones. Features that a network learned from the labels of these rows promise more than they
+    keep; accuracies are compared as in `leak_alarm`.
+
+    Parameters
+    ----------
+    blocks : mapping of str to array of shape (n_samples, n_features)
+        Features by modality.
+    y : array of shape (n_samples,)
+        Labels.
+    groups : array of shape (n_samples,) or None
+        What must not be split.
+    new_blocks : mapping of str to array of shape (n_new, n_features)
+        The same features of other rows.
+    y_new : array of shape (n_new,)
+        Labels of the other rows.
+    folds : int
+        Number of folds of the cross-validation.
+
+    Returns
+    -------
+    list of Leak
+
+    Raises
+    ------
+    DataError
+        If the blocks have other names.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y, new = rng.integers(2, size=200), rng.integers(2, size=200)
+    >>> memorised, noise = np.eye(2)[y] + 0.1 * rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     found = leak_alarm_features({"face": memorised}, y, None, {"face": noise}, new)
+    >>> [leak.modality for leak in found]
+    ['face']
     """
     if set(blocks) != set(new_blocks):
         raise DataError(f"blocks are {', '.join(blocks)}; new blocks are {', '.join(new_blocks)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -13,6 +13,7 @@ from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.calibrated import CalibratedLogPool
 from affuse.fusion.estimator import Fuser, check_fitted
+from affuse.fusion.registry import name_of
 from affuse.fusion.relabel import partial_answer
 from affuse.fusion.temperature import fit_temperatures, temperature_scale
 from affuse.fusion.weighting import hits
@@ -26,23 +27,47 @@ ALL_SETS_UP_TO = 4
 class SafeFusion(Fuser):
     """A fuser that falls back to the best single modality unless fusion is shown to be better on held-out rows.
 
-    For every set of modalities a fuser of its own is learned (so what it knows of the others does not lean on those
-    that are missing) and cross-validated by groups, on the rows where all of the set speak. It is used for rows in
-    which exactly this set speaks if a paired one-sided t-test, clustered by groups, says that it is right more often
-    than the set's best modality; else that modality answers, calibrated by one temperature. The choice is made within
-    `fit`, so it never sees the rows that it is judged by. Sets that were not tried fall back as well. Gaps: see
-    above. Ties: those of the fuser.
+    For every set of modalities a fuser of its own is learned and cross-validated by groups, on the rows in which all of
+    the set are present. It answers rows in which exactly this set is present if a paired one-sided t-test, clustered by
+    groups, says that it is right more often than the set's best modality. Otherwise that modality answers, calibrated
+    by one temperature. The choice is made within `fit`, so it never sees the rows that it is judged by. Sets that were
+    not tried fall back as well. Gaps: see above. Ties: those of the fuser.
 
     Parameters
     ----------
-    fuser: the fuser to be made safe; `CalibratedLogPool` where None.
-    level: one-sided level of the test, between 0 and 1; strict, since every set of modalities is a test of its own.
-    folds: number of folds of the cross-validation, at least 2.
+    fuser : Fuser, optional
+        The fuser to be made safe; `CalibratedLogPool` where None.
+    level : float
+        One-sided level of the test, between 0 and 1; strict, since every set of modalities is a test of its own.
+    folds : int
+        Number of folds of the cross-validation, at least 2.
 
     Attributes
     ----------
-    sets_: modalities of each set tried (s, m). fusers_: its fuser, or None where the best modality answers (s,).
-        margins_: how much more often fusion was right (s,). accuracies_: accuracy of every modality by itself (m,).
+    sets_ : array of bool of shape (n_sets, n_modalities)
+        Modalities of each set that was tried.
+    fusers_ : list of Fuser or None
+        Fuser of each set; None where its best modality answers.
+    margins_ : array of shape (n_sets,)
+        How much more often fusion was right.
+    accuracies_ : array of shape (n_modalities,)
+        Accuracy of every modality by itself.
+
+    References
+    ----------
+    Liang & Zeger (1986), Longitudinal data analysis using generalized linear models. doi:10.1093/biomet/73.1.13
+
+    Examples
+    --------
+    Where one modality is noise, the other answers alone:
+
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=100)
+    >>> P = rng.dirichlet([1, 1], size=(100, 2))
+    >>> P[:, 0] = (P[:, 0] + np.eye(2)[y]) / 2
+    >>> fuser = SafeFusion().fit(P, y)
+    >>> fuser.falls_back, fuser.describe_choice(["face", "voice"])
+    (True, 'only face')
     """
 
     def __init__(self, fuser: Any = None, level: float = 0.01, folds: int = 5) -> None:
@@ -99,6 +124,11 @@ class SafeFusion(Fuser):
         """Whether a row in which all modalities speak is answered by the best of them alone."""
         return self._fuser_for(np.ones(self.n_modalities_, dtype=bool)) is None
 
+    def describe_choice(self, modalities: Sequence[str]) -> str | None:
+        if self.falls_back:
+            return f"only {modalities[int(np.argmax(self.accuracies_))]}"
+        return name_of(CalibratedLogPool if self.fuser is None else type(self.fuser))
+
     def _fuser_for(self, members: Mask) -> Any:
         found = np.flatnonzero((self.sets_ == members).all(axis=1))
         return self.fusers_[found[0]] if len(found) else None
@@ -131,10 +161,22 @@ class SafeFusion(Fuser):
 
 
 def better_by_more_than_chance(gain: Array, clusters: Columns, level: float) -> bool:
-    """Whether the mean of paired differences ``gain`` (n,) is above 0: one-sided t-test at ``level``, clustered.
+    """Whether the mean of paired differences is above 0: one-sided t-test, clustered.
 
     Rows of one cluster (speaker, video) may depend on each other; the variance is that of the sums of the clusters
     (Liang & Zeger 1986, doi:10.1093/biomet/73.1.13), with one degree of freedom less than there are clusters.
+
+    Parameters
+    ----------
+    gain : array of shape (n_samples,)
+        Paired differences.
+    clusters : array of int of shape (n_samples,)
+    level : float
+        Level of the test.
+
+    Returns
+    -------
+    bool
     """
     from scipy.stats import t as student_t
 
