@@ -21,7 +21,8 @@ from affuse import features, loop, weights
 from affuse.data.own import DataOptions, Sample, TrainingData, read
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts.face.crop import HAAR_FRAMING, Framing
-from affuse.features.base import Extractor, Item, NoEvidenceError
+from affuse.features.base import Extractor
+from affuse.features.items import Item, NoEvidenceError
 from affuse.features.faces import Face
 from affuse.features.landmarks import locate
 from affuse.training import networks

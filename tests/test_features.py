@@ -20,10 +20,11 @@ from affuse.errors import AssetError, ConfigError, DataError, MissingExtraError
 from affuse.experts.face import FaceExpert
 from affuse.experts.voice import VoiceExpert
 from affuse.features import Clip, FeatureStore, make, names
-from affuse.features.base import Extractor, Measured, NoEvidenceError
+from affuse.features.base import Extractor
 from affuse.features.cache import content_of
 from affuse.features.faces import faces_of
 from affuse.features.gradients import hog
+from affuse.features.items import Measured, NoEvidenceError
 from affuse.features.landmarks import action_units, head_pose, level
 from affuse.features.registry import canonical
 
@@ -84,9 +85,9 @@ def test_extractors_stand_in_pipelines() -> None:
 def test_names_are_found_however_they_are_written() -> None:
     assert canonical("tfidf") == canonical("TF_IDF") == "tf-idf"
     assert type(make("logmel")) is type(make("log-mel"))
-    with pytest.raises(ConfigError, match="unknown features 'mfc'; known: bag-of-words, "):
+    with pytest.raises(ConfigError, match=r"unknown feature 'mfc' \(did you mean 'mfcc'\?\); known: action-units, "):
         make("mfc")
-    with pytest.raises(ConfigError, match="mfcc has no option 'bands'; it has: coefficients, statistics"):
+    with pytest.raises(ConfigError, match="'mfcc' has no option 'bands'; options: coefficients, statistics"):
         make("mfcc", bands=3)
 
 
@@ -161,10 +162,10 @@ def test_a_store_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -
     assert Counted().extract([np.ones(3)], store=FeatureStore(blocked)).values[0, 0] == 1.0
 
 
-def test_progress_counts_items_and_gaps_are_gaps() -> None:
-    seen: list[tuple[int, int]] = []
-    found = Counted().measure([np.ones(2), None], lambda done, n: seen.append((done, n)))
-    assert seen == [(1, 2), (2, 2)]
+def test_progress_tells_the_share_done_and_gaps_are_gaps() -> None:
+    seen: list[tuple[str, float]] = []
+    found = Counted().measure([np.ones(2), None], lambda name, share: seen.append((name, share)))
+    assert seen == [("counted", 0.5), ("counted", 1.0)]
     assert found[1] == Measured(None, "nothing given")
 
 

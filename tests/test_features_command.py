@@ -110,9 +110,9 @@ def test_files_and_folders_are_read_as_they_lie(run: Run, table: Path, tmp_path:
         (["--name", "hog"], "give the table to write with --out; it must end in .csv, .tsv, .parquet"),
         (["--name", "hog", "--out", "x.csv"], "give either files and folders or --manifest"),
         (["x.png", "--out", "x.csv"], "name the features, with commas; known: bag-of-words"),
-        (["x.png", "--name", "hogg", "--out", "x.csv"], "unknown features 'hogg'; known: bag-of-words"),
+        (["x.png", "--name", "hogg", "--out", "x.csv"], "unknown feature 'hogg' (did you mean 'hog'?); known"),
         (["x.png", "--name", "hog", "--option", "sift.words=3", "--out", "x.csv"], "--option takes NAME.OPTION=VALUE"),
-        (["x.png", "--name", "sift", "--option", "sift.word=3", "--out", "x.csv"], "sift has no option 'word'"),
+        (["x.png", "--name", "sift", "--option", "sift.word=3", "--out", "x.csv"], "the feature 'sift' has no option 'word'"),
         (["x.png", "--name", "hog", "--out", "x.csv"], "x.png does not exist"),
     ],
 )

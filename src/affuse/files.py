@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +40,8 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     >>> Path("answer.txt").read_text()
     '42'
     """
-    parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
+    # A name of its own for each writer, be it another process or another thread of this one.
+    parts = [path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part") for path in paths]
     try:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)

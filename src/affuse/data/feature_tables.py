@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from affuse.data.own import Sample
     from affuse.features import Extractor, FeatureStore
-    from affuse.features.base import Item
+    from affuse.features.items import Item
 
 __all__ = ["FeatureRows", "chosen", "feature_table", "item_of", "rows_of_files", "rows_of_table"]
 
@@ -141,7 +140,7 @@ def feature_table(
 
     parts = [pd.DataFrame(rows.facts)]
     for extractor in extractors:
-        step = None if progress is None else partial(progress, extractor.name)
+        step = None if progress is None else (lambda name, share: progress(name, round(share * 1000), 1000))
         found = extractor.measure(rows.items[extractor.name], step, store)
         extractor.learn([found[i] for i in rows.learned_from])
         # A vocabulary may hold any word, "path" and "label" among them.

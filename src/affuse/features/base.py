@@ -7,74 +7,61 @@ learn (a vocabulary) and must then learn from nothing but the rows of a training
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib import import_module, metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from affuse.errors import ConfigError, DataError, MissingExtraError
+from affuse.features.cache import FeatureStore
+from affuse.features.items import Array, Features, Item, Measured, NoEvidenceError
+from affuse.progress import Progress
 
-if TYPE_CHECKING:
-    from affuse.features.cache import FeatureStore
-
-__all__ = ["Array", "Clip", "Extractor", "Features", "Item", "Measured", "NoEvidenceError", "Progress", "library"]
-
-Array = NDArray[np.floating[Any]]
-Progress = Callable[[int, int], None]
-"""Called with the number of items done and of all items."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A stretch of a recording, from ``start`` to ``end`` in seconds; all that there is where they are None."""
-
-    path: Path
-    start: float | None = None
-    end: float | None = None
-
-
-Item = str | Path | Clip | np.ndarray
-"""Text: str. Voice: a path, a `Clip` or mono samples (n,) at 16 kHz. Face: a path, a `Clip` or a uint8 picture."""
-
-
-class NoEvidenceError(Exception):
-    """There is nothing to measure in an item; the message says why. It becomes a row of NaN with a reason."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one item shows before anything is learned: ``value``, or None with the ``reason``."""
-
-    value: Any
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Features:
-    """Rows of features: ``values`` (n, d), NaN rows where ``reasons`` (n) says why; ``names`` (d) of the columns."""
-
-    values: Array
-    names: tuple[str, ...]
-    reasons: tuple[str, ...]
+__all__ = ["Extractor", "library", "one_of"]
 
 
 class Extractor(TransformerMixin, BaseEstimator):
-    """Base of all extractors, which are scikit-learn transformers: items (n) in, features (n, d) out.
+    """Base of all extractors, which are scikit-learn transformers: items in, rows of features out.
 
-    A subclass writes `look`, and `_learn` and `_rows` where it learns. Its constructor only stores.
+    A subclass writes `look`, and ``_learn`` and ``_rows`` where it learns. Its constructor only stores.
 
     Attributes
     ----------
-    name, modality: how it is asked for, and what it reads ("text", "voice" or "face"). unit: of its values.
-    learns: whether `fit` learns anything. kept: whether what was measured is worth keeping on disk.
-    extra: the extra of affuse that it needs, if any. libraries: distributions whose version decides its values.
-    measures: what is measured, where several extractors share it. version: raised with every change of what is
-    measured, so that nothing old is taken from disk.
+    name : str
+        Name by which it is registered.
+    modality : str
+        What it reads: "text", "voice" or "face".
+    unit : str
+        Unit of its values.
+    learns : bool
+        Whether `fit` learns anything.
+    kept : bool
+        Whether what was measured is worth keeping on disk.
+    extra : str
+        Extra of affuse that it needs; empty where it needs none.
+    libraries : tuple of str
+        Distributions whose versions decide its values.
+    measures : str
+        What is measured, where several extractors share it.
+    version : int
+        Raised with every change of what is measured, so that nothing old is taken from disk.
+
+    Examples
+    --------
+    >>> class Length(Extractor):
+    ...     name, modality, unit = "length", "text", "characters"
+    ...
+    ...     def look(self, item):
+    ...         return np.array([len(item)], dtype=float)
+    ...
+    ...     def get_feature_names_out(self, input_features=None):
+    ...         return np.array(["length"])
+    >>> Length().fit_transform(["so", "good"])
+    array([[2.],
+           [4.]])
     """
 
     name: ClassVar[str]
@@ -88,20 +75,65 @@ class Extractor(TransformerMixin, BaseEstimator):
     version: ClassVar[int] = 1
 
     def look(self, item: Item) -> Any:
-        """What one item shows; raises `NoEvidenceError` where it shows nothing."""
+        """What one item shows, before anything is learned.
+
+        Parameters
+        ----------
+        item : str, Path, Clip or array
+            Text, a recording, a stretch of one, samples or a picture.
+
+        Returns
+        -------
+        object
+            What the rows are made of; usually an array of shape (n_features,).
+
+        Raises
+        ------
+        NoEvidenceError
+            If the item shows nothing.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say what it measures")
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
-        """Names of the columns (d,)."""
+        """Names of the columns.
+
+        Parameters
+        ----------
+        input_features : object
+            Not used; scikit-learn gives it.
+
+        Returns
+        -------
+        array of str, shape (n_features,)
+        """
         raise NotImplementedError(f"{type(self).__name__} does not name its columns")
 
     def measure(
         self, items: Sequence[Item | None], progress: Progress | None = None, store: FeatureStore | None = None
     ) -> list[Measured]:
-        """Measure every item, or take it from ``store``, where it was kept under its content and these settings.
+        """Measure every item, or take it from a store, where it lies under its content and these settings.
 
-        An item that is None is a gap. Raises MediaError where a recording cannot be read, MissingExtraError and
-        AssetError where a part is missing.
+        Parameters
+        ----------
+        items : sequence of items, length n_items
+            An item that is None is a gap.
+        progress : callable, optional
+            Called with the name of the extractor and the share of the items that is done.
+        store : FeatureStore, optional
+            Where what was measured is kept.
+
+        Returns
+        -------
+        list of Measured, length n_items
+
+        Raises
+        ------
+        MediaError
+            If a recording cannot be read.
+        MissingExtraError
+            If a library is missing.
+        AssetError
+            If weights are missing.
         """
         keep = store if self.kept else None
         settings = self.fingerprint() if keep is not None else ""
@@ -112,11 +144,27 @@ class Extractor(TransformerMixin, BaseEstimator):
             else:
                 found.append(self._measure(item) if keep is None else keep.recall(item, settings, self._measure))
             if progress is not None:
-                progress(i, len(items))
+                progress(self.name, i / len(items))
         return found
 
     def learn(self, measured: Sequence[Measured]) -> Self:
-        """Learn from what was measured. Raises DataError where there is nothing to learn from."""
+        """Learn from what was measured.
+
+        Parameters
+        ----------
+        measured : sequence of Measured
+            Of the rows of a training fold.
+
+        Returns
+        -------
+        Extractor
+            Itself.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to learn from.
+        """
         values = [m.value for m in measured if m.value is not None]
         if self.learns and not values:
             raise DataError(f"{self.name} has nothing to learn from: {_first_reason(measured)}")
@@ -124,7 +172,18 @@ class Extractor(TransformerMixin, BaseEstimator):
         return self
 
     def rows(self, measured: Sequence[Measured]) -> Array:
-        """Features (n, d) of what was measured; a row of NaN where there is nothing."""
+        """Rows of features of what was measured.
+
+        Parameters
+        ----------
+        measured : sequence of Measured, length n_items
+            As `measure` gives them.
+
+        Returns
+        -------
+        array of shape (n_items, n_features)
+            A row of NaN where there is no evidence.
+        """
         here = np.array([m.value is not None for m in measured], dtype=bool)
         width = len(self.get_feature_names_out())
         X = np.full((len(measured), width), np.nan)
@@ -133,23 +192,67 @@ class Extractor(TransformerMixin, BaseEstimator):
         return X
 
     def fit(self, items: Sequence[Item], y: Any = None) -> Self:
-        """Learn from items where `learns`; ``y`` is not used."""
+        """Learn from items, where there is anything to learn.
+
+        Parameters
+        ----------
+        items : sequence of items
+            Texts, recordings, clips, samples or pictures.
+        y : object
+            Not used; scikit-learn gives it.
+
+        Returns
+        -------
+        Extractor
+            Itself.
+        """
         return self.learn(self.measure(items)) if self.learns else self
 
     def transform(self, items: Sequence[Item]) -> Array:
-        """Features (n, d) of items; a row of NaN where there is nothing to measure."""
+        """Features of items.
+
+        Parameters
+        ----------
+        items : sequence of items, length n_items
+            Texts, recordings, clips, samples or pictures.
+
+        Returns
+        -------
+        array of shape (n_items, n_features)
+            A row of NaN where there is no evidence.
+        """
         return self.rows(self.measure(items))
 
     def extract(
         self, items: Sequence[Item], progress: Progress | None = None, store: FeatureStore | None = None
     ) -> Features:
-        """`transform` with progress, a store, the names of the columns and the reasons for gaps."""
+        """`transform` with progress, a store, the names of the columns and the reasons for gaps.
+
+        Parameters
+        ----------
+        items : sequence of items, length n_items
+            Texts, recordings, clips, samples or pictures.
+        progress : callable, optional
+            Called with the name of the extractor and the share of the items that is done.
+        store : FeatureStore, optional
+            Where what was measured is kept.
+
+        Returns
+        -------
+        Features
+        """
         measured = self.measure(items, progress, store)
         names = tuple(str(name) for name in self.get_feature_names_out())
         return Features(self.rows(measured), names, tuple(m.reason for m in measured))
 
     def fingerprint(self) -> str:
-        """Everything besides the item that decides what is measured: settings, versions, weights."""
+        """Everything besides the item that decides what is measured: settings, versions, weights.
+
+        Returns
+        -------
+        str
+            JSON.
+        """
         facts = {
             "name": self.measures or self.name,
             "version": self.version,
@@ -160,7 +263,13 @@ class Extractor(TransformerMixin, BaseEstimator):
         return json.dumps(facts, sort_keys=True, default=str)
 
     def weights(self) -> dict[str, str]:
-        """SHA-256 by name of the weights that decide what is measured."""
+        """Checksums of the weights that decide what is measured.
+
+        Returns
+        -------
+        dict of str to str
+            SHA-256 by name of the weights.
+        """
         return {}
 
     def _measure(self, item: Item) -> Measured:
@@ -193,10 +302,10 @@ def library(name: str, distribution: str, extra: str) -> Any:
         raise MissingExtraError(distribution, extra) from error
 
 
-def one_of(value: Any, name: str, valid: Sequence[Any]) -> Any:
-    """``value``; raises ConfigError, with the valid ones, where it is not among them."""
-    if value not in valid:
-        raise ConfigError(f"unknown {name} {value!r}; known: {', '.join(map(str, valid))}")
+def one_of(value: Any, name: str, known: Sequence[Any]) -> Any:
+    """``value``; raises ConfigError, with the known ones, where it is not among them."""
+    if value not in known:
+        raise ConfigError(f"unknown {name} {value!r}; known: {', '.join(map(str, known))}")
     return value
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +10,32 @@ from pathlib import Path
 import numpy as np
 
 from affuse import weights
-from affuse.features.base import Clip, Item, Measured
+from affuse.errors import OutputError
+from affuse.features.items import Clip, Item, Measured
+from affuse.files import replacing
 
 __all__ = ["FeatureStore", "content_of"]
 
 
 class FeatureStore:
-    """Measurements in ``folder``, one file each; that of affuse's cache where None (``AFFUSE_CACHE`` moves it).
+    """Measurements that are kept in a folder, one file each.
 
-    A file is named by the SHA-256 of item and settings, written beside its place and then moved there, and holds
-    numbers only. One that cannot be read is measured again. A folder that cannot be written keeps nothing.
+    A file is named by the SHA-256 of item and settings and holds numbers only. One that cannot be read is measured
+    again. A folder that cannot be written keeps nothing.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where; in the cache of affuse where None (``AFFUSE_CACHE`` moves it).
+
+    Examples
+    --------
+    >>> sound = 0.1 * np.sin(np.arange(16000)).astype(np.float32)
+    >>> store = FeatureStore(Path("measured"))
+    >>> store.recall(sound, "settings", lambda item: Measured(np.array([item.max() > 0.09]))).value
+    array([ True])
+    >>> store.recall(sound, "settings", lambda item: Measured(None, "not asked again")).value
+    array([ True])
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -29,7 +43,21 @@ class FeatureStore:
         self._contents: dict[tuple[Path, int, int], str] = {}
 
     def recall(self, item: Item, settings: str, measure: Callable[[Item], Measured]) -> Measured:
-        """What is kept for ``item`` under ``settings``, measured and kept now where there is nothing yet."""
+        """What is kept for an item, measured and kept now where there is nothing yet.
+
+        Parameters
+        ----------
+        item : str, Path, Clip or array
+            Text, a recording, a stretch of one, samples or a picture.
+        settings : str
+            Everything besides the item that decides what is measured.
+        measure : callable
+            Measures an item.
+
+        Returns
+        -------
+        Measured
+        """
         key = hashlib.sha256(f"{content_of(item, self._contents)}\n{settings}".encode()).hexdigest()
         path = self.folder / key[:2] / f"{key}.npz"
         kept = _read(path)
@@ -75,15 +103,7 @@ def _read(path: Path) -> Measured | None:
 def _write(path: Path, measured: Measured) -> None:
     value = np.empty(0) if measured.value is None else np.asarray(measured.value)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path) as (part,), part.open("wb") as file:
             np.savez(file, value=value, reason=np.array(measured.reason))
-        os.replace(part, path)
-    except OSError:
+    except OutputError:
         return  # a full disk costs time later, never an answer now
-    finally:
-        Path(part).unlink(missing_ok=True)

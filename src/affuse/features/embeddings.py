@@ -17,8 +17,9 @@ from affuse import weights
 from affuse.errors import AssetError
 from affuse.experts.text.chinese import ChineseText
 from affuse.experts.text.english import EnglishText
-from affuse.features.base import Array, Extractor, Item, NoEvidenceError, one_of
+from affuse.features.base import Extractor, one_of
 from affuse.features.faces import Face, FaceExtractor
+from affuse.features.items import Array, Item, NoEvidenceError
 from affuse.features.sound import samples_of
 from affuse.features.words import text_of
 

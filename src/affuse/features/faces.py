@@ -16,7 +16,8 @@ from affuse.errors import DataError
 from affuse.experts.face import Detections, FaceDetector, Framing, YuNetDetector, crop_face, default_detector
 from affuse.experts.face.crop import HAAR_FRAMING, LARGEST_CROP, face_square
 from affuse.experts.face.expert import STILL_DETAIL
-from affuse.features.base import Array, Clip, Extractor, Item, NoEvidenceError
+from affuse.features.base import Extractor
+from affuse.features.items import Array, Clip, Item, NoEvidenceError
 from affuse.features.sound import segment_of
 from affuse.media import Recording
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils.validation import check_is_fitted
 
-from affuse.features.base import Array, Item, NoEvidenceError
 from affuse.features.faces import Face, FaceExtractor, faces_of
+from affuse.features.items import Array, Item, NoEvidenceError
 
 __all__ = ["Hog", "Sift", "hog"]
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from affuse import weights
 from affuse.errors import AssetError, MissingExtraError
-from affuse.features.base import Array, Item, NoEvidenceError, library
+from affuse.features.base import library
 from affuse.features.faces import Face, FaceExtractor, faces_of
+from affuse.features.items import Array, Item, NoEvidenceError
 
 __all__ = [
     "ActionUnits",

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
-from affuse.features.base import Array, Extractor, Item, NoEvidenceError
+from affuse.features.base import Extractor
+from affuse.features.items import Array, Item, NoEvidenceError
 from affuse.features.sound import HOP, LEVEL_WINDOW, heard, levels, librosa, samples_of
 from affuse.media import SAMPLE_RATE
 

@@ -12,7 +12,8 @@ from scipy import stats
 
 from affuse.errors import ConfigError, DataError
 from affuse.experts.voice import SILENCE, level
-from affuse.features.base import Array, Clip, Extractor, Item, NoEvidenceError, library, one_of
+from affuse.features.base import Extractor, library, one_of
+from affuse.features.items import Array, Clip, Item, NoEvidenceError
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Segment, Timeline
 

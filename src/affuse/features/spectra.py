@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from affuse.features.base import Array
+from affuse.features.items import Array
 from affuse.features.sound import HOP, SoundExtractor, librosa
 from affuse.media import SAMPLE_RATE
 

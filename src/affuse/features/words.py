@@ -10,7 +10,8 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.utils.validation import check_is_fitted
 
 from affuse.errors import DataError
-from affuse.features.base import Array, Extractor, Item, NoEvidenceError
+from affuse.features.base import Extractor
+from affuse.features.items import Array, Item, NoEvidenceError
 
 __all__ = ["BagOfWords", "TfIdf", "TfIdfCharacters", "text_of"]
 
