@@ -13,13 +13,15 @@ from pages import PAGES, ROOT, commands
 
 pytestmark = pytest.mark.skipif(not (ROOT / "CONTRIBUTING.md").is_file(), reason="not part of this source distribution")
 
+ALL = get_command(app)
+
 # The changelog names what there was as well.
 CHECKED = [page for page in PAGES if page.name != "CHANGELOG.md" and commands(page)]
 
 
 def faults(arguments: list[str]) -> str:
     """What is wrong with a command; "" for nothing."""
-    command: Any = get_command(app)
+    command: Any = ALL
     rest = [word for word in arguments if word not in ("…", "...")]
     while hasattr(command, "commands"):
         if not rest or rest[0] in ("--help", "--version", "COMMAND"):
