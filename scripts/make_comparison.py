@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affuse.evaluation.benchmarks import from_dataset
+from affuse.evaluation.benchmarks import dataset_protocol
 from affuse.evaluation.comparison import compare_fusers
 from affuse.fusion import registry
 
@@ -121,7 +121,7 @@ def printed(*arguments: str) -> str:
 
 def plain_product(data: Path) -> float:
     """Accuracy in percent of the product of probabilities, labels taken as equally frequent."""
-    protocol = from_dataset("ravdess_posteriors", data, [0, 1, 2, 3], "valid", [0]).protocol
+    protocol = dataset_protocol("ravdess_posteriors", data, [0, 1, 2, 3], "dev", [0])
     k = len(protocol.labels)
     product = registry.make("product", prior=np.full(k, 1 / k))
     return 100 * float(compare_fusers(protocol, {"product": product}, "product").to_dict()["auto"]["accuracy"])

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from affuse.data.predictions import read_cremad_votes, read_emotiontalk, read_ravdess_folds
 from affuse.errors import ConfigError
 from affuse.evaluation.comparison import choice_of, noisy
-from affuse.evaluation.fused_tables import rows_of
+from affuse.evaluation.protocol import rows_of
 from affuse.fusion import AutoFusion, ClasswisePool, registry, shapley_shares
 from affuse.fusion.persistence import MODEL, load, save
 from affuse.fusion.trust.auto import FAMILIES, _mix_weights, _simplest

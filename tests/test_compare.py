@@ -131,7 +131,7 @@ def test_folds_share_no_group() -> None:
     assert sum(len(fold.test) for fold in folds[:3]) == len(data)
     for fold in folds:
         assert not set(fold.train.groups) & set(fold.test.groups)
-    with pytest.raises(DataError, match="0 is both learned on and asked about"):
+    with pytest.raises(DataError, match="0 is in both train and test"):
         Fold("bad", data, data)
     with pytest.raises(DataError, match="7 folds need as many groups; got 6"):
         group_folds(data, 7)
@@ -272,7 +272,7 @@ def test_what_cannot_be_compared_is_one_sentence(run: Run, manifest: Path, tmp_p
         (["--dataset", "iemocap", "--data", tmp_path], "affuse compare knows ravdess_posteriors, mosi"),
         (["--dataset", "mosi", "--data", tmp_path / "gone"], "is not a folder"),
         (["--dataset", "ravdess_posteriors", "--data", tmp_path], "does not hold fold0/test_*.csv"),
-        (["--dataset", "mosi", "--data", tmp_path, "--split", "dev"], "known: valid, test"),
+        (["--dataset", "mosi", "--data", tmp_path, "--split", "train"], "known: dev, test"),
         (["--manifest", manifest, "--methods", "meen"], "unknown fuser 'meen'; known: "),
         (["--manifest", manifest, "--group", "actor"], "no column 'actor' as --group says"),
         (["--manifest", tmp_path / "gone.csv"], "does not exist"),

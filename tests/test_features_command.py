@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from affuse.errors import ConfigError
-from affuse.evaluation.feature_comparison import FeatureData, compare_features
+from affuse.evaluation.feature_comparison import FeatureData, compare_blocks
 from affuse.features import Measured, make
 from affuse.fusion.early import Concatenation
 from affuse.fusion.late import LateFusion
@@ -110,9 +110,15 @@ def test_files_and_folders_are_read_as_they_lie(run: Run, table: Path, tmp_path:
         (["--name", "hog"], "give the table to write with --out; it must end in .csv, .tsv, .parquet"),
         (["--name", "hog", "--out", "x.csv"], "give either files and folders or --manifest"),
         (["x.png", "--out", "x.csv"], "name the features, with commas; known: bag-of-words"),
-        (["x.png", "--name", "hogg", "--out", "x.csv"], "unknown feature 'hogg' (did you mean 'hog'?); known"),
-        (["x.png", "--name", "hog", "--option", "sift.words=3", "--out", "x.csv"], "--option takes NAME.OPTION=VALUE"),
-        (["x.png", "--name", "sift", "--option", "sift.word=3", "--out", "x.csv"], "the feature 'sift' has no option 'word'"),
+        (
+            ["x.png", "--name", "hogg", "--out", "x.csv"],
+            "unknown feature 'hogg' (did you mean 'hog'?); known: action-units",
+        ),
+        (["x.png", "--name", "hog", "--option", "sift.words=3", "--out", "x.csv"], "--set takes NAME.OPTION=VALUE"),
+        (
+            ["x.png", "--name", "sift", "--option", "sift.word=3", "--out", "x.csv"],
+            "the feature 'sift' has no option 'word' (did you mean 'words'?)",
+        ),
         (["x.png", "--name", "hog", "--out", "x.csv"], "x.png does not exist"),
     ],
 )
@@ -164,8 +170,8 @@ def test_words_that_only_one_speaker_uses_tell_nothing_about_another() -> None:
     rng = np.random.default_rng(4)
     y, groups = rng.integers(0, 2, 80), np.repeat(np.arange(20), 4)
     texts = [Measured(f"speaker{g}says{label} common words") for g, label in zip(groups, y, strict=True)]
-    found = compare_features(data_of({"bag-of-words": texts}, y, groups), seeds=(0, 1))
-    assert found["methods"]["bag-of-words"]["accuracy"] < 0.7
+    found = compare_blocks(data_of({"bag-of-words": texts}, y, groups), seeds=(0, 1))
+    assert found.to_dict()["methods"]["bag-of-words"]["accuracy"] < 0.7
 
 
 def test_rows_without_any_block_are_answered_and_gaps_are_no_obstacle() -> None:
@@ -175,9 +181,9 @@ def test_rows_without_any_block_are_answered_and_gaps_are_no_obstacle() -> None:
     words[::5] = [Measured(None, "no words")] * len(words[::5])
     columns = y[:, None] + rng.normal(scale=0.3, size=(80, 2))
     columns[rng.random(80) < 0.5] = np.nan
-    found = compare_features(data_of({"tf-idf": words}, y, groups, columns=columns), seeds=(0,))
-    assert found["blocks"] == ["tf-idf", "columns"]
-    assert found["methods"]["late, product"]["accuracy"] > found["methods"]["columns"]["accuracy"]
+    found = compare_blocks(data_of({"tf-idf": words}, y, groups, columns=columns), seeds=(0,))
+    assert list(found.data.blocks) == ["tf-idf", "columns"]
+    assert found.methods["late, product"]["accuracy"] > found.methods["columns"]["accuracy"]
 
 
 # --- late fusion over features ---

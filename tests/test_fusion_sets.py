@@ -8,7 +8,7 @@ import pytest
 
 from affuse.data.predictions import EMOTIONTALK_LABELS, read_cremad_votes, read_emotiontalk
 from affuse.errors import ConfigError, DataError
-from affuse.evaluation.benchmarks import from_dataset
+from affuse.evaluation.benchmarks import dataset_protocol
 from command import Run, caller
 
 VOTES = """\
@@ -89,16 +89,16 @@ def test_what_does_not_fit_is_one_sentence(folder: Path) -> None:
 
 
 def test_splits_share_no_actor_and_no_pair(folder: Path) -> None:
-    votes = from_dataset("cremad_votes", folder, None, "valid", [0, 1]).protocol
+    votes = dataset_protocol("cremad_votes", folder, None, "valid", [0, 1])
     assert len(votes.folds) == 6, "three actors, so three folds, twice"
-    test = from_dataset("cremad_votes", folder, None, "test", [0]).protocol
+    test = dataset_protocol("cremad_votes", folder, None, "test", [0])
     assert [(len(fold.train), len(fold.test)) for fold in test.folds] == [(4, 4)]
-    verdicts = from_dataset("emotiontalk", folder, None, "valid", [0]).protocol
+    verdicts = dataset_protocol("emotiontalk", folder, None, "valid", [0])
     assert [(len(fold.train), len(fold.test)) for fold in verdicts.folds] == [(2, 1)]
-    assert from_dataset("emotiontalk", folder, None, "test", [0]).protocol.n_rows == 3
+    assert dataset_protocol("emotiontalk", folder, None, "test", [0]).n_rows == 3
     for name in ("cremad_votes", "emotiontalk"):
         with pytest.raises(ConfigError, match=f"{name} has no numbered folds"):
-            from_dataset(name, folder, [0], "valid", [0])
+            dataset_protocol(name, folder, [0], "valid", [0])
 
 
 @pytest.fixture

@@ -652,24 +652,24 @@ def test_weights_that_cannot_be_are_refused(weights: list[float]) -> None:
 
 def test_fused_answers_go_under_a_prior_and_their_shares_with_them() -> None:
     from affuse.data.predictions import Predictions
-    from affuse.evaluation import fused_tables
+    from affuse.evaluation.fused_tables import fuse_predictions
 
     P = np.array([[[0.8, 0.2], [0.3, 0.7]], [[np.nan] * 2, [np.nan] * 2]])
     predictions = Predictions(("x", "y"), ("face", "voice"), AB, P, np.array([-1, -1]), np.array(["x", "y"]))
-    even = fused_tables.fuse(predictions)
-    moved = fused_tables.under_prior(even, Prior(AB, np.array([0.25, 0.75]), "own"))
+    even = fuse_predictions(predictions)
+    moved = even.under_prior(Prior(AB, np.array([0.25, 0.75]), "own"))
     # .8·.3·.25 against .2·.7·.75
     assert moved.P[0, 0] == pytest.approx(0.06 / (0.06 + 0.105))
     assert np.isnan(moved.P[1]).all()
-    table = fused_tables.fused_table(moved)
+    table = moved.to_frame()
     assert (table["label"][0], table["label"].notna().tolist()) == ("glad", [True, False])
     # Evidence speaks for "glad" as it did before; only what it starts from is another: log-odds of log 3.
     assert table["share_face"][0] == pytest.approx(np.log(0.2 / 0.8))
     assert table["share_voice"][0] == pytest.approx(np.log(0.7 / 0.3))
-    assert fused_tables.facts(moved)["prior"]["name"] == "own"
-    assert "prior" not in fused_tables.facts(even)
+    assert moved.to_dict()["prior"]["name"] == "own"
+    assert "prior" not in even.to_dict()
     with pytest.raises(ConfigError, match="neither a file"):
-        fused_tables.under_prior(even, "unifrom")
+        even.under_prior("unifrom")
 
 
 # --- the house --------------------------------------------------------------------------------------------------------

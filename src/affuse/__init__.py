@@ -1,4 +1,9 @@
-"""affuse: what people feel in a recording, fused from face, voice and words."""
+"""affuse: what people feel in a recording, fused from face, voice and words.
+
+`analyze` answers about one recording, `Analyzer` about many. `fuse_tables` fuses predictions of other models, `compare`
+and `tune` say how, `evaluate` measures, `adapt` and `train` learn from recordings of one's own, `extract_features`
+measures features, `export` and `serve` deploy. Each is what the command of the same name runs.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from affuse.analyzer import Analyzer, analyze
+    from affuse.data.feature_tables import extract_features
     from affuse.errors import AffuseError
+    from affuse.evaluation import adapt, compare, compare_features, evaluate, fuse_tables, tune
+    from affuse.exporting import export
     from affuse.fusion import stack
     from affuse.labels import EKMAN, SENTIMENT, LabelSpace
     from affuse.media import Recording
     from affuse.report import plot_timeline, write_report
     from affuse.results import Analysis
+    from affuse.service import serve
     from affuse.timeline import Segment, Timeline
+    from affuse.training.run import train
 
 __version__ = "0.1.0"
 
@@ -28,9 +38,19 @@ __all__ = [
     "Segment",
     "Timeline",
     "__version__",
+    "adapt",
     "analyze",
+    "compare",
+    "compare_features",
+    "evaluate",
+    "export",
+    "extract_features",
+    "fuse_tables",
     "plot_timeline",
+    "serve",
     "stack",
+    "train",
+    "tune",
     "write_report",
 ]
 
@@ -46,17 +66,35 @@ _HOMES = {
     "Recording": "affuse.media",
     "Segment": "affuse.timeline",
     "Timeline": "affuse.timeline",
+    "adapt": "affuse.evaluation.adapting",
     "analyze": "affuse.analyzer",
+    "compare": "affuse.evaluation.comparison",
+    "compare_features": "affuse.evaluation.feature_comparison",
+    "evaluate": "affuse.evaluation.product",
+    "export": "affuse.exporting",
+    "extract_features": "affuse.data.feature_tables",
+    "fuse_tables": "affuse.evaluation.fused_tables",
     "plot_timeline": "affuse.report",
+    "serve": "affuse.service",
     "stack": "affuse.fusion",
+    "train": "affuse.training.run",
+    "tune": "affuse.evaluation.search",
     "write_report": "affuse.report",
 }
+_EXTRAS = {"train": "train"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    try:
+        value = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if name not in _EXTRAS or (error.name or "").startswith("affuse"):
+            raise
+        from affuse.errors import MissingExtraError
+
+        raise MissingExtraError(str(error.name), _EXTRAS[name]) from error
     globals()[name] = value  # the next access finds it without asking here
     return value
 

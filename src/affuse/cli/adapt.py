@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affuse.cli.methods import refuse_others
-from affuse.cli.options import AsrModel, Fuser, Transcribe
+from affuse.cli.files import refuse_others
+from affuse.cli.options import (
+    AsrModel,
+    Experts,
+    Fuser,
+    Hop,
+    Json,
+    Language,
+    Transcribe,
+    Window,
+    analyzer_of,
+)
 from affuse.errors import ConfigError
+from affuse.progress import progress_bar
 
 if TYPE_CHECKING:
-    from affuse.evaluation.adapting import Adapted
+    from affuse.evaluation.adapting import AdaptedFuser
 
 __all__ = ["adapt"]
 
@@ -34,36 +45,25 @@ def adapt(
         Path, typer.Option(help="Your labelled clips: path or text, label, and if need be start, end, person, group.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the fuser, to be used with --fuser.")],
-    experts: Annotated[
-        str | None, typer.Option(help="Which experts to ask, as for affuse analyze (default: all).")
-    ] = None,
+    experts: Experts = None,
     fuser: Fuser = None,
-    window: Annotated[float | None, typer.Option(help="Length of a window in seconds (default 3).")] = None,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next (default 1).")] = None,
-    language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
+    window: Window = None,
+    hop: Hop = None,
+    language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of sentences.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Adapt the fuser to your recordings with as few as five labelled clips an emotion.
-
-    affuse adapt --manifest mine.csv --out my.fuser
-
-    affuse analyze clip.mp4 --fuser my.fuser
-    """
-    from affuse.analyzer.analyzer import make_analyzer
-    from affuse.cli.analyze import parse_experts, recognise_words
-    from affuse.evaluation.adapting import adapt_fuser
+    """Adapt the fuser to your recordings with as few as five labelled clips an emotion."""
+    from affuse.evaluation.adapting import adapt as run
     from affuse.evaluation.manifest import read_manifest
-    from affuse.progress import progress_bar
 
     _check_place(out)
     rows = read_manifest(manifest)
-    analyzer = make_analyzer(None, parse_experts(experts), window, hop, language, fuser=fuser)
-    recognise_words(analyzer, transcribe, asr_model, language)
-    with progress_bar(manifest.name) as bar:
-        found = adapt_fuser(rows, analyzer, None if bar is None else (lambda share: bar("clips", share)))
-    found.transfer.fuser.write(out)
+    analyzer = analyzer_of(None, experts, window, hop, language, transcribe, asr_model, fuser=fuser)
+    with progress_bar(manifest.name) as progress:
+        found = run(rows, analyzer, progress=progress)
+    found.fuser.write(out)
     if as_json:
         typer.echo(json.dumps(found.to_dict() | {"out": str(out)}))
         return
@@ -76,24 +76,23 @@ def _check_place(out: Path) -> None:
         raise ConfigError(f"--out names a folder; got {out}")
 
 
-def _print(found: Adapted, out: Path) -> None:
-    from rich import box
+def _print(found: AdaptedFuser, out: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    from affuse.evaluation.formatting import ResultTable
 
     facts, chosen = found.transfer.facts, found.transfer.chosen
     console = Console(highlight=False, soft_wrap=True)
     counts = ", ".join(f"{label} {n}" for label, n in facts["rows_by_label"].items() if n)
     console.print(f"learned from {facts['rows']} clips: {counts}")
     adapted = any("adapted" in own for own in facts["tried"].values())
-    table = Table("", "accuracy", "log loss", *(["persons adapted to"] if adapted else []), box=box.SIMPLE_HEAD)
+    table = ResultTable(["", "accuracy", "log loss", *(["persons adapted to"] if adapted else [])])
     for name, own in facts["tried"].items():
         cells = [f"{own['accuracy']:.3f}", f"{own['log_loss']:.3f}"]
-        table.add_row(
-            f"{name} *" if name == chosen else name, *cells, f"{own['adapted']:.3f}" if "adapted" in own else ""
-        )
+        cells += [f"{own['adapted']:.3f}"] if "adapted" in own else []
+        table.add(f"{name} *" if name == chosen else name, *cells)
     console.print(f"on clips not learned from ({facts['folds']} folds, no person on both sides):")
-    console.print(table)
+    console.print(table.rich())
     console.print(f"chosen: {chosen}, {_CHOICES[chosen]} ({100 * facts['gain']:+.1f} points)")
     unseen = [label for label, n in facts["rows_by_label"].items() if n == 0]
     if unseen and chosen != "unchanged":

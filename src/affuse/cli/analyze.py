@@ -12,16 +12,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affuse.cli.options import Adapt, AsrModel, Bundle, Context, Fuser, PriorOption, Transcribe
+from affuse.cli.options import (
+    Adapt,
+    AsrModel,
+    Context,
+    Experts,
+    FeatureTable,
+    Fuser,
+    Hop,
+    Json,
+    Language,
+    Package,
+    PriorOption,
+    Transcribe,
+    Window,
+    analyzer_of,
+)
 from affuse.errors import AffuseError, ConfigError, MediaError
 from affuse.progress import progress_bar
 from affuse.timeline import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
-    from affuse.analyzer.analyzer import Analyzer, Observation
+    from affuse.analyzer import Analyzer, Observation
     from affuse.results import Analysis
 
-__all__ = ["analyze", "parse_experts", "recognise_words"]
+__all__ = ["analyze"]
 
 # Looked for beside the recordings of a folder. Not JSON: that may be our own results of an earlier run.
 _TRANSCRIPTS = (".srt", ".vtt", ".txt")
@@ -50,24 +65,23 @@ def analyze(
         Path | None, typer.Option(help="Folder for STEM.json, STEM.csv, STEM.parquet and STEM.html.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report of a single recording here.")] = None,
-    window: Annotated[float | None, typer.Option(help="Length of a window in seconds (default 3).")] = None,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one window to the next (default 1).")] = None,
-    experts: Annotated[
-        str | None,
-        typer.Option(help="Which experts to ask, for example face,voice or voice=runs/mine/bundle (default: all)."),
-    ] = None,
-    features: Annotated[
-        Path | None, typer.Option(help="Table of numbers for a joint expert that reads some, a row a recording.")
-    ] = None,
-    bundle: Bundle = None,
+    window: Window = None,
+    hop: Hop = None,
+    experts: Experts = None,
+    feature_table: FeatureTable = None,
+    package: Package = None,
     fuser: Fuser = None,
     prior: PriorOption = None,
     context: Context = None,
+    label_map: Annotated[
+        Path | None,
+        typer.Option(help='TOML that says what own labels of experts mean, with lines such as engaged = "happiness".'),
+    ] = None,
     adapt: Adapt = "none",
-    language: Annotated[str | None, typer.Option(help="Language of the words, en or zh (default: recognised).")] = None,
+    language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Analyse recordings: what do people feel in them, over time?"""
     _check_lengths(window, hop)
@@ -76,15 +90,14 @@ def analyze(
     jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript)
     if report is not None and len(jobs) > 1:
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
-    if bundle is not None and experts is not None:
-        raise ConfigError("give either --bundle or --experts; a bundle says itself which experts it has")
+    if package is not None and experts is not None:
+        raise ConfigError("give either --package or --experts; a package says itself which experts it has")
     from affuse.analyzer.adaptation import check_adaptation
-    from affuse.analyzer.analyzer import make_analyzer  # brings the decoders and networks, which --help does without
 
     check_adaptation(adapt)
-    chosen = parse_experts(experts)
-    analyzer = make_analyzer(bundle, chosen, window, hop, language, features, fuser=fuser, prior=prior, context=context)
-    recognise_words(analyzer, transcribe, asr_model, language)
+    analyzer = analyzer_of(
+        package, experts, window, hop, language, transcribe, asr_model, feature_table, fuser, prior, context, label_map
+    )
     if text is not None:
         _deliver(analyzer.analyze_text(text), "text", out, report, as_json)
         return
@@ -96,14 +109,6 @@ def analyze(
         _report_failures(failures, len(jobs))
 
 
-def recognise_words(analyzer: Analyzer, transcribe: bool, asr_model: Path | None, language: str | None) -> None:
-    """Let an analyzer recognise the words of recordings that come without, where the options ask for it."""
-    if transcribe or asr_model is not None:
-        from affuse.experts.transcribe import Transcriber
-
-        analyzer.transcriber = Transcriber(asr_model, language)
-
-
 def _check_lengths(window: float | None, hop: float | None) -> None:
     for name, value in (("--window", window), ("--hop", hop)):
         if value is not None and not 0.1 <= value <= 3600:
@@ -111,29 +116,6 @@ def _check_lengths(window: float | None, hop: float | None) -> None:
     length = window or DEFAULT_WINDOW
     if hop is not None and hop > length:
         raise ConfigError(f"--hop {hop:g} would leave gaps between windows of {length:g} s; use at most that")
-
-
-def parse_experts(option: str | None) -> dict[str, str] | None:
-    """Experts by modality from "face,voice=NAME,joint=FOLDER"; None, the shipped ones, from None.
-
-    Raises ConfigError for a modality without a shipped expert where none is named, and for one that is named twice.
-    """
-    from affuse.experts import DEFAULT_EXPERTS
-
-    if option is None:
-        return None
-    chosen: dict[str, str] = {}
-    for part in option.split(","):
-        modality, _, name = part.strip().partition("=")
-        if modality in chosen:
-            raise ConfigError(f"--experts names {modality} twice; one expert reads a modality")
-        if not name and modality not in DEFAULT_EXPERTS:
-            raise ConfigError(
-                f"unknown modality {modality!r} in --experts; known: {', '.join(DEFAULT_EXPERTS)}, "
-                "or name its expert, for example joint=FOLDER"
-            )
-        chosen[modality] = name or DEFAULT_EXPERTS[modality]
-    return chosen
 
 
 def find_jobs(inputs: Sequence[Path], transcript: Path | None) -> tuple[list[Job], int]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from affuse.cli.options import Json, Package
 from affuse.errors import ConfigError, MediaError
 
 __all__ = ["bench"]
@@ -16,15 +17,13 @@ _UNITS = {"decode": "second", "detect": "picture", "face": "crop", "voice": "3 s
 
 
 def bench(
-    bundle: Annotated[
-        Path | None, typer.Option(help="Folder that affuse export wrote (default: the shipped experts).")
-    ] = None,
+    package: Package = None,
     clip: Annotated[Path | None, typer.Option(help="Recording to analyse (default: a drawn face that speaks).")] = None,
     transcript: Annotated[Path | None, typer.Option(help="Words of --clip.")] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads to measure with, with commas.")] = "1,2",
     times: Annotated[int, typer.Option(help="How often every stage is measured.", min=5)] = 100,
     analyses: Annotated[int, typer.Option(help="How often the clip is analysed.", min=1)] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure latency by stage and of a whole analysis, throughput and memory."""
     counts = _counts(threads)
@@ -35,7 +34,7 @@ def bench(
         raise ConfigError("--transcript holds the words of --clip; give both")
     from affuse.evaluation.speed import Request, measure
 
-    folder, recording, words = (None if p is None else str(p.resolve()) for p in (bundle, clip, transcript))
+    folder, recording, words = (None if p is None else str(p.resolve()) for p in (package, clip, transcript))
     request = Request(folder, recording, words, times, analyses)
     figures = [measure(request, n) for n in counts]
     if as_json:
@@ -54,27 +53,25 @@ def _counts(option: str) -> list[int]:
 
 def _print(figures: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
+    from affuse.evaluation.formatting import ResultTable
     from affuse.evaluation.speed import BARS
 
     clip, threads = figures["clip"], figures["threads"]
     title = f"milliseconds with {threads} thread{'s' if threads > 1 else ''}"
-    table = Table("stage", "per", title=title, title_justify="left")
-    for name in ("p50", "p95", "p99", "cpu", "bar"):
-        table.add_column(name, justify="right")
+    table = ResultTable(["stage", "per", "p50", "p95", "p99", "cpu", "bar"], title, left=2)
     for stage, row in figures["stages"].items():
         # The bars are about one core; by the time of its processor, a busy machine is judged as an idle one.
         barred = threads == 1 and stage in BARS
         bar = f"{BARS[stage]:g} {'met' if row['cpu'] <= BARS[stage] else 'missed'}" if barred else ""
         unit = _UNITS.get(stage, "sentence")
-        table.add_row(stage, unit, *(f"{row[name]:.2f}" for name in ("p50", "p95", "p99", "cpu")), bar)
+        table.add(stage, unit, *(f"{row[name]:.2f}" for name in ("p50", "p95", "p99", "cpu")), bar)
     whole = figures["analysis"]
-    table.add_row(
+    table.add(
         "analysis", f"{clip['seconds']:g} s", *(f"{whole[name]:.0f}" for name in ("p50", "p95", "p99", "cpu")), ""
     )
     console = Console()
-    console.print(table)
+    console.print(table.rich())
     heard = ", ".join(f"{modality} in {n}" for modality, n in figures["heard"].items())
     console.print(
         f"{clip['name']}: {figures['times_real_time']:g} x real time, at most {figures['peak_mb']} MB; "

@@ -8,35 +8,33 @@ from typing import Annotated
 
 import typer
 
-from affuse.cli.analyze import parse_experts
-from affuse.cli.options import Fuser
+from affuse.cli import completion
+from affuse.cli.options import Data, Experts, Fuser, Json, parse_experts
 from affuse.errors import ConfigError
 
 __all__ = ["export"]
 
 
 def export(
-    bundle: Annotated[
-        str, typer.Argument(help="What to export: a bundle's folder, or 'shipped' for all that comes with affuse.")
+    package: Annotated[
+        str, typer.Argument(help="What to export: a package's folder, or 'shipped' for all that comes with affuse.")
     ] = "shipped",
-    to: Annotated[str, typer.Option(help="onnx, onnx-int8 or tensorrt.")] = "onnx",
+    to: Annotated[str, typer.Option(help="onnx, onnx-int8 or tensorrt.", autocompletion=completion.targets)] = "onnx",
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
-    experts: Annotated[
-        str | None, typer.Option(help="Experts of the system, for example face,text,voice=runs/mine/bundle.")
-    ] = None,
+    experts: Experts = None,
     fuser: Fuser = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the data sets: calibrates INT8, and measures accuracy.", envvar="AFFUSE_DATA"),
-    ] = None,
+    data: Data = None,
     rows: Annotated[int | None, typer.Option(help="Measure on at most so many held-out rows a set.", min=1)] = None,
     clip: Annotated[
         Path | None, typer.Option(help="Recording to time whole analyses on (default: a drawn one).")
     ] = None,
     transcript: Annotated[Path | None, typer.Option(help="Words of --clip.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Write a folder with networks, fuser, checksums, licences and the proof that it answers as its source."""
+    """Write a folder with networks, fuser, checksums, licences and the proof that it answers as its source.
+
+    The datasets of --data calibrate INT8, and the accuracy is measured on their held-out rows.
+    """
     if out is None:
         raise ConfigError("where shall it go? Give a folder: affuse export shipped --to onnx --out FOLDER")
     if transcript is not None and clip is None:
@@ -44,9 +42,7 @@ def export(
     from affuse.exporting import export as run  # brings decoders and networks, which --help does without
 
     chosen = parse_experts(experts)
-    facts = run(
-        bundle, out, to, experts=chosen, fuser=fuser, data=data, rows=rows, clip=clip, transcript=transcript
-    )
+    facts = run(package, out, to, experts=chosen, fuser=fuser, data=data, rows=rows, clip=clip, transcript=transcript)
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return

@@ -6,25 +6,33 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affuse.errors import ConfigError, OutputError
+from affuse.cli import completion
+from affuse.cli.command import AffuseCommand, epilog
+from affuse.cli.files import check_table, refuse_inputs
+from affuse.cli.options import FeatureNames, Json, Settings, names_of
+from affuse.errors import ConfigError
 from affuse.progress import progress_bar
+
+if TYPE_CHECKING:
+    from affuse.evaluation.formatting import ResultTable
 
 __all__ = ["app"]
 
 app = typer.Typer(help="List and extract features of voices, faces and words.", no_args_is_help=True)
 
-_SUFFIXES = (".csv", ".tsv", ".parquet")
 
-
-@app.command("list")
+@app.command("list", cls=AffuseCommand, epilog=epilog("features list"))
 def list_features(
-    modality: Annotated[str | None, typer.Option(help="Only those that read text, voice or face.")] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="Only those that read text, voice or face.", autocompletion=completion.modalities),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List features by name, with what they read, how many columns there are, their unit and what they need."""
     from affuse.features import names
@@ -35,12 +43,11 @@ def list_features(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     elif markdown:
-        heads = list(rows[0])
-        typer.echo(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-        for row in rows:
-            typer.echo(f"| {' | '.join(row.values())} |")
+        typer.echo(_table(rows).markdown())
     else:
-        _print_table(rows)
+        from rich.console import Console
+
+        Console().print(_table(rows).rich())
 
 
 def _facts(name: str) -> dict[str, str]:
@@ -66,54 +73,68 @@ def _facts(name: str) -> dict[str, str]:
     }
 
 
-def _print_table(rows: Sequence[dict[str, str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _table(rows: Sequence[dict[str, str]]) -> ResultTable:
+    from affuse.evaluation.formatting import ResultTable
 
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*row.values())
-    Console().print(table)
+    return ResultTable(list(rows[0]), rows=[list(row.values()) for row in rows], left=len(rows[0]))
 
 
-@app.command()
+@app.command(cls=AffuseCommand, epilog=epilog("features extract"))
 def extract(
     sources: Annotated[
         list[Path] | None, typer.Argument(help="Recordings, pictures or texts, or folders of them.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Names of features, with commas; see: affuse features list.")] = "",
+    features: FeatureNames = None,
     out: Annotated[Path | None, typer.Option(help="Table to write: .csv, .tsv or .parquet.")] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="Table with path, start, end, text, label, speaker, split (CSV, TSV, Parquet).")
     ] = None,
-    options: Annotated[
-        list[str] | None, typer.Option("--option", help="Option of the features, as mfcc.coefficients=20.")
-    ] = None,
+    settings: Settings = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Measure all anew and keep nothing.")] = False,
 ) -> None:
     """Write one row of features an item: what it is, the values, and the reason where there are none.
 
     A vocabulary is learned from the rows of the split "train" where the table states splits, else from all rows.
+    --set takes options of the features, such as mfcc.coefficients=20.
     """
-    from affuse.data.feature_tables import chosen, feature_table, rows_of_files, rows_of_table
+    from affuse.data.feature_tables import extract_features
     from affuse.features import FeatureStore
-
-    if out is None or out.suffix.lower() not in _SUFFIXES:
-        raise ConfigError(f"give the table to write with --out; it must end in {', '.join(_SUFFIXES)}")
-    if (manifest is None) == (not sources):
-        raise ConfigError("give either files and folders or --manifest; for example: affuse features extract x.wav …")
-    extractors = chosen(name, options or [])
-    rows = rows_of_files(sources or [], extractors) if manifest is None else rows_of_table(manifest, extractors)
-    if out.exists() and any(path.exists() and path.samefile(out) for path in rows.inputs):
-        raise OutputError(f"{out} is one of the inputs; choose another place for the output")
-    store = None if no_cache else FeatureStore()
-    with progress_bar("features") as move:
-        step = None if move is None else (lambda name, done, n: move(name, done / n))
-        table = feature_table(rows, extractors, store, step)
-
     from affuse.tables import write_table
 
-    write_table(table, out)
-    gaps = [f"{e.name} {int((table[f'{e.name} reason'] != '').sum())}" for e in extractors]
-    typer.echo(f"written: {out}, {len(table)} rows, {table.shape[1]} columns; rows without values: {', '.join(gaps)}")
+    if out is None:
+        raise ConfigError("give the table to write with --out; it must end in .csv, .tsv, .parquet")
+    check_table(out, "give the table to write with --out; it must end in")
+    if (manifest is None) == (not sources):
+        raise ConfigError("give either files and folders or --manifest; for example: affuse features extract x.wav …")
+    refuse_inputs(out, [manifest, *(sources or [])])
+    store = None if no_cache else FeatureStore()
+    with progress_bar("features") as progress:
+        found = extract_features(
+            manifest or sources or [], names_of(features) or [], options=_options(settings or []), store=store,
+            progress=progress,
+        )  # fmt: skip
+    write_table(found.to_frame(), out)
+    facts = found.to_dict()
+    gaps = ", ".join(f"{name} {n}" for name, n in facts["missing"].items())
+    typer.echo(f"written: {out}, {facts['rows']} rows, {facts['columns']} columns; rows without values: {gaps}")
     sys.stdout.flush()
+
+
+def _options(settings: Sequence[str]) -> dict[str, Any]:
+    """Options by dotted name from texts such as "mfcc.coefficients=20"."""
+    found = {}
+    for setting in settings:
+        target, _, value = setting.partition("=")
+        if not value or "." not in target:
+            raise ConfigError(f"--set takes NAME.OPTION=VALUE of features that are asked for; got {setting!r}")
+        found[target] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    """A value as JSON writes it, lists as tuples; anything else is a word."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return tuple(value) if isinstance(value, list) else value

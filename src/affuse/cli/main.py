@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from affuse import __version__
 from affuse.cli import adapt, analyze, bench, compare, evaluate, export, features, fuse, models, serve, train, tune
+from affuse.cli.command import AffuseCommand, epilog
 from affuse.errors import AffuseError
 
 __all__ = ["app", "main"]
@@ -18,32 +20,37 @@ app = typer.Typer(
     name="affuse",
     help="What people feel in a recording, fused from face, voice and words.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("adapt")(adapt.adapt)
-app.command("analyze")(analyze.analyze)
-app.command("bench")(bench.bench)
-app.command("compare")(compare.compare)
-app.command("evaluate")(evaluate.evaluate)
-app.command("export")(export.export)
-app.command("fuse")(fuse.fuse)
-app.command("serve")(serve.serve)
-app.command("train")(train.train)
-app.command("tune")(tune.tune)
-app.add_typer(features.app, name="features")
-app.add_typer(models.app, name="models")
 
 
-@app.command("schema")
-def print_schema() -> None:
+def _print_schema() -> None:
     """Print the JSON Schema of an analysis."""
     import json
 
     from affuse.report.schema import schema
 
     typer.echo(json.dumps(schema(), indent=2))
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "adapt": adapt.adapt,
+    "analyze": analyze.analyze,
+    "bench": bench.bench,
+    "compare": compare.compare,
+    "evaluate": evaluate.evaluate,
+    "export": export.export,
+    "fuse": fuse.fuse,
+    "schema": _print_schema,
+    "serve": serve.serve,
+    "train": train.train,
+    "tune": tune.tune,
+}
+for _name, _function in _COMMANDS.items():
+    app.command(_name, cls=AffuseCommand, epilog=epilog(_name))(_function)
+app.add_typer(features.app, name="features")
+app.add_typer(models.app, name="models")
 
 
 def _print_version(asked: bool) -> None:
@@ -64,7 +71,7 @@ def _options(
 def main() -> None:
     """Run a command; what affuse raises on purpose becomes one sentence on standard error and exit code 2."""
     try:
-        app()
+        app(prog_name="affuse")
     except AffuseError as error:
         print(f"affuse: {error}", file=sys.stderr)
         sys.exit(2)

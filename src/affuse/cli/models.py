@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from affuse.cli.command import AffuseCommand, epilog
 from affuse.errors import AssetError, ConfigError
 
 __all__ = ["app"]
@@ -15,24 +16,24 @@ __all__ = ["app"]
 app = typer.Typer(help="List, verify and download weights.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", cls=AffuseCommand, epilog=epilog("models list"))
 def list_models() -> None:
     """List shipped and optional weights with size, licence and place."""
     from rich.console import Console
-    from rich.table import Table
 
     from affuse import weights
+    from affuse.evaluation.formatting import ResultTable
 
-    table = Table("name", "kind", "bytes", "licence", "place")
+    table = ResultTable(["name", "kind", "bytes", "licence", "place"], left=5)
     for name, entry in sorted(weights.manifest().items()):
-        table.add_row(name, "shipped", f"{entry.bytes:,}", entry.licence, entry.file)
+        table.add(name, "shipped", f"{entry.bytes:,}", entry.licence, entry.file)
     for name, remotes in sorted(weights.DOWNLOADS.items()):
         place = weights.find(name)
-        table.add_row(name, "optional", f"{remotes[0].bytes:,}", remotes[0].licence, str(place or "not here yet"))
-    Console().print(table)
+        table.add(name, "optional", f"{remotes[0].bytes:,}", remotes[0].licence, str(place or "not here yet"))
+    Console().print(table.rich())
 
 
-@app.command()
+@app.command(cls=AffuseCommand, epilog=epilog("models verify"))
 def verify() -> None:
     """Check every file against its SHA-256; exit code 2 where one is wrong."""
     from affuse import weights
@@ -56,7 +57,7 @@ def _verified(name: str, look_up: Callable[[str], Path | None]) -> list[str]:
     return []
 
 
-@app.command()
+@app.command(cls=AffuseCommand, epilog=epilog("models download"))
 def download(
     names: Annotated[list[str] | None, typer.Argument(help="Names of optional weights.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Download all optional weights.")] = False,
@@ -72,7 +73,7 @@ def download(
         typer.echo(f"{name}: {weights.download(name)}")
 
 
-@app.command()
+@app.command(cls=AffuseCommand, epilog=epilog("models licences"))
 def licences() -> None:
     """Print the licence of every file of weights."""
     from affuse import weights

@@ -1,38 +1,233 @@
-"""Options that several commands take, said once."""
+"""The options of all commands: one name has one meaning everywhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["Adapt", "AsrModel", "Bundle", "Context", "Fuser", "PriorOption", "Transcribe"]
+from affuse.cli import completion
+from affuse.errors import ConfigError
 
-Bundle = Annotated[
-    Path | None, typer.Option(help="Use the experts and the fuser of this folder, which affuse export wrote.")
+if TYPE_CHECKING:
+    from affuse.analyzer.analyzer import Analyzer
+
+__all__ = [
+    "Adapt",
+    "AdaptPerson",
+    "AsrModel",
+    "Context",
+    "Corpus",
+    "Data",
+    "Experts",
+    "FeatureNames",
+    "FeatureTable",
+    "Fuser",
+    "Group",
+    "Hop",
+    "IdColumn",
+    "Json",
+    "LabelMap",
+    "Language",
+    "Logits",
+    "Methods",
+    "Package",
+    "PriorOption",
+    "Seed",
+    "Settings",
+    "Split",
+    "Transcribe",
+    "Window",
+    "analyzer_of",
+    "names_of",
+    "parse_experts",
+]
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder that holds the known datasets.", envvar="AFFUSE_DATA")
+]
+Corpus = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Known corpus by name, such as ravdess or ferplus, in the folder --data.",
+        autocompletion=completion.corpora,
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        help="Split of the dataset: train, dev (also called valid) or test.",
+        autocompletion=completion.splits,
+    ),
+]
+FeatureNames = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        help="Names of features, with commas; see: affuse features list.",
+        autocompletion=completion.features,
+    ),
+]
+FeatureTable = Annotated[
+    Path | None,
+    typer.Option("--feature-table", help="Table of numbers for a joint expert that reads some, a row a recording."),
+]
+Group = Annotated[
+    str | None, typer.Option("--group", help="Column of the true labels that must not be split, such as the speaker.")
+]
+IdColumn = Annotated[
+    str | None, typer.Option("--id", help="Column that names the rows (default: the first named id, clip or name).")
+]
+Logits = Annotated[bool, typer.Option("--logits", help="The files hold logits: take their softmax.")]
+LabelMap = Annotated[
+    Path | None,
+    typer.Option(
+        "--label-map",
+        "--map",
+        help='TOML with new names of labels: angry = "anger"; under [voice] for that file alone.',
+    ),
+]
+
+# --- who answers ------------------------------------------------------------------------------------------------------
+
+Package = Annotated[
+    Path | None,
+    typer.Option("--package", help="Use the experts and the fuser of this folder, which affuse export wrote."),
+]
+Experts = Annotated[
+    str | None,
+    typer.Option(
+        "--experts",
+        help="Which experts to ask, for example face,voice or voice=runs/mine/package (default: all).",
+        autocompletion=completion.modalities,
+    ),
 ]
 Fuser = Annotated[
-    Path | None, typer.Option(help="Folder of a fitted fuser, from affuse fuse --save (default: the shipped one).")
+    Path | None,
+    typer.Option("--fuser", help="Folder of a fitted fuser, from affuse fuse --save, tune --save or adapt --out."),
 ]
 PriorOption = Annotated[
     str | None,
     typer.Option(
-        "--prior", help="What is expected beforehand: dialogue, uniform, tempered or a file (default: the fuser's)."
+        "--prior",
+        help="What is expected beforehand: dialogue, uniform, tempered or a file (default: the fuser's).",
+        autocompletion=completion.priors,
     ),
 ]
-Context = Annotated[str | None, typer.Option(help="Context of the recordings, where the prior knows some.")]
+Context = Annotated[
+    str | None, typer.Option("--context", help="Context of the recordings, where the prior knows some.")
+]
 Adapt = Annotated[
     str,
     typer.Option(
         "--adapt",
         help="Take out, without labels, what shifts the answers: none, person (each recording's, or the column person "
         "of a manifest) or collection (what all recordings share, then each person's; they must show mixed emotions).",
+        autocompletion=completion.adaptations,
     ),
+]
+AdaptPerson = Annotated[
+    str,
+    typer.Option(
+        "--adapt",
+        help="Take out, without labels, what shifts the answers: none, or person (--group names persons).",
+        autocompletion=completion.adaptations,
+    ),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option("--methods", help="Fusers by name, with commas (default: all).", autocompletion=completion.methods),
+]
+Window = Annotated[float | None, typer.Option("--window", help="Length of a window in seconds (default 3).")]
+Hop = Annotated[float | None, typer.Option("--hop", help="Seconds from one window to the next (default 1).")]
+Language = Annotated[
+    str | None, typer.Option("--language", help="Language of the words, en or zh (default: recognised).")
 ]
 Transcribe = Annotated[
     bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
 ]
 AsrModel = Annotated[
-    Path | None, typer.Option(help="Whisper model for --transcribe: a folder (default: AFFUSE_WHISPER or the hub).")
+    Path | None,
+    typer.Option("--asr-model", help="Whisper model for --transcribe: a folder (default: AFFUSE_WHISPER or the hub)."),
 ]
+
+# --- how, and what comes out ------------------------------------------------------------------------------------------
+
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", min=0)]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting; may be given several times.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables and sentences.")]
+
+
+# --- reading them -----------------------------------------------------------------------------------------------------
+
+
+def names_of(option: str | None) -> list[str] | None:
+    """Names from "a,b"; None from None."""
+    return None if option is None else [part.strip() for part in option.split(",") if part.strip()]
+
+
+def parse_experts(option: str | None) -> dict[str, str] | None:
+    """Experts by modality from "face,voice=NAME,joint=FOLDER"; None, the shipped ones, from None.
+
+    Raises ConfigError for a modality without a shipped expert where none is named, and for one that is named twice.
+    """
+    from affuse.experts import DEFAULT_EXPERTS
+
+    if option is None:
+        return None
+    chosen: dict[str, str] = {}
+    for part in option.split(","):
+        modality, _, name = part.strip().partition("=")
+        if modality in chosen:
+            raise ConfigError(f"--experts names {modality} twice; one expert reads a modality")
+        if not name and modality not in DEFAULT_EXPERTS:
+            raise ConfigError(
+                f"unknown modality {modality!r} in --experts; known: {', '.join(DEFAULT_EXPERTS)}, "
+                "or name its expert, for example joint=FOLDER"
+            )
+        chosen[modality] = name or DEFAULT_EXPERTS[modality]
+    return chosen
+
+
+def analyzer_of(
+    package: Path | None,
+    experts: str | None,
+    window: float | None,
+    hop: float | None,
+    language: str | None,
+    transcribe: bool,
+    asr_model: Path | None,
+    feature_table: Path | None = None,
+    fuser: Path | None = None,
+    prior: str | None = None,
+    context: str | None = None,
+    label_map: Path | None = None,
+) -> Analyzer:
+    """The analyzer that these options ask for."""
+    from affuse.analyzer.analyzer import make_analyzer  # brings the decoders and networks, which --help does without
+
+    chosen = parse_experts(experts)
+    analyzer = make_analyzer(
+        package,
+        chosen,
+        window,
+        hop,
+        language,
+        feature_table,
+        fuser=fuser,
+        prior=prior,
+        context=context,
+        label_map=label_map,
+    )
+    if transcribe or asr_model is not None:
+        from affuse.experts.transcribe import Transcriber
+
+        analyzer.transcriber = Transcriber(asr_model, language)
+    return analyzer

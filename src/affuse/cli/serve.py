@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affuse.cli.options import AsrModel, Bundle, Fuser, PriorOption, Transcribe
+from affuse.cli.options import AsrModel, Fuser, Package, PriorOption, Transcribe
 from affuse.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def serve(
     job_memory: Annotated[int, typer.Option(help="Memory a job may hold, in MB.", min=200)] = 3000,
     keep_hours: Annotated[float, typer.Option(help="How long results stay, in hours.", min=0.01)] = 24,
     max_live: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
-    bundle: Bundle = None,
+    package: Package = None,
     fuser: Fuser = None,
     prior: PriorOption = None,
     transcribe: Transcribe = False,
@@ -78,7 +78,7 @@ def serve(
         job_memory=job_memory * 1_000_000,
         keep_seconds=keep_hours * 3600,
         max_live=max_live,
-        bundle=None if bundle is None else _checked(bundle),
+        bundle=None if package is None else _checked(package),
         fuser=None if fuser is None else _checked_fuser(fuser),
         prior=None if prior is None else _checked_prior(prior),
         transcribe=transcribe,

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affuse.errors import ConfigError, DataError, MissingExtraError
+from affuse.cli.options import Corpus, Data, Package, Settings
+from affuse.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from affuse.training.config import TrainConfig
     from affuse.training.run import Run
 
-__all__ = ["configuration", "train", "training_extra"]
+__all__ = ["train", "training_extra"]
 
 _SHOWN = 10  # suggestions
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What options say about the data of a run."""
-
-    manifest: Path | None
-    data: Path | None
-    corpus: str | None
-    modality: str | None
 
 
 def train(
@@ -39,21 +28,21 @@ def train(
         Path | None, typer.Argument(help="TOML file that says everything, such as the config.toml of a run.")
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="Table with path, start, end, text, label, speaker, split (CSV, TSV, Parquet).")
+        Path | None,
+        typer.Option(
+            help="Your labelled recordings: a table with path, start, end, text, label, speaker, split, or a folder "
+            "with labels in the names of files or subfolders."
+        ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with labels in the names of files or subfolders, or a known corpus.")
-    ] = None,
-    corpus: Annotated[str | None, typer.Option(help="Known corpus by name, in the folder --data.")] = None,
+    dataset: Corpus = None,
+    data: Data = None,
     modality: Annotated[str | None, typer.Option(help="voice, face, text or joint.")] = None,
     network: Annotated[str | None, typer.Option(help="Name of the network (default: by modality).")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data at most.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.", min=0)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME-TIME).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Any option of the TOML file, as training.learning_rate=0.001.")
-    ] = None,
+    changes: Settings = None,
     logger: Annotated[str | None, typer.Option(help="csv, tensorboard or wandb, beside the run's own curves.")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes a machine, each on its device.", min=1)] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines, each of which starts this command.", min=1)] = None,
@@ -62,47 +51,37 @@ def train(
     suggest: Annotated[
         int | None, typer.Option(help="Do not train: name this many unlabelled rows to label next.", min=1)
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle that --suggest asks.")] = None,
+    package: Package = None,
+    recipe: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Train an expert or a joint model on your own data; leaves a bundle for analyze, evaluate and fuse."""
-    asked = Asked(manifest, data, corpus, modality)
-    own = [
-        *_pair("network.name", network),
-        *_pair("training.epochs", epochs),
-        *_pair("training.seed", seed),
-        *_pair("device.logger", logger),
-        *_pair("device.devices", devices),
-        *_pair("device.nodes", nodes),
-        *_pair("device.strategy", strategy),
-        *_pair("device.precision", precision),
-    ]
-    with training_extra():
-        if suggest is not None:
-            _suggest(configuration(config, asked, [*(changes or []), *own]), bundle, suggest, out)
-        elif resume:
-            _resume(out, [config, *vars(asked).values(), *own, *(changes or [])])
-        else:
-            _train(configuration(config, asked, [*(changes or []), *own]), out)
+    """Train an expert or a joint model on your own data; leaves a package for analyze, evaluate and fuse.
 
-
-def configuration(path: Path | None, asked: Asked, changes: Sequence[str]) -> TrainConfig:
-    """From a file, from options, or from a file with options over it.
-
-    Raises ConfigError where neither names the data, or several options do.
+    --set takes any option of the TOML file, such as training.learning_rate=0.001. --package is asked by --suggest.
     """
-    from affuse.training.config import TrainConfig, build, read_config, with_values
+    if recipe is not None:
+        raise ConfigError(f"--recipe has moved; in a checkout of affuse, run: python -m recipes.{recipe}")
+    own = {
+        "network.name": network,
+        "training.epochs": epochs,
+        "training.seed": seed,
+        "device.logger": logger,
+        "device.devices": devices,
+        "device.nodes": nodes,
+        "device.strategy": strategy,
+        "device.precision": precision,
+    }
+    asked = {"manifest": manifest, "dataset": dataset, "data": data if dataset else None, "modality": modality}
+    with training_extra():
+        if resume and suggest is None:
+            _resume(out, [config, *asked.values(), *own.values(), *(changes or [])])
+            return
+        from affuse.training.options import make_config
 
-    table = _data_table(asked)
-    if path is not None:
-        return read_config(path, [*(pair for k, v in _flat(table) for pair in _pair(f"data.{k}", v)), *changes])
-    if "source" not in table:
-        raise ConfigError(
-            "what is learned from? Give a TOML file, --manifest FILE, --data FOLDER, or --corpus NAME --data FOLDER; "
-            "for example: affuse train --data recordings --modality voice"
-        )
-    if "modality" not in table:
-        raise ConfigError("--modality is needed: voice, face, text or joint")
-    return build(TrainConfig, with_values({"data": table}, changes))
+        full = make_config(config, **asked, options=own, changes=changes or [])  # type: ignore[arg-type]
+        if suggest is not None:
+            _suggest(full, package, suggest, out or Path("suggestions.csv"))
+        else:
+            _train(full, out)
 
 
 @contextmanager
@@ -114,35 +93,6 @@ def training_extra() -> Iterator[None]:
         if isinstance(error, MissingExtraError) or (error.name or "").startswith("affuse"):
             raise
         raise MissingExtraError(str(error.name), "train") from error
-
-
-def _data_table(asked: Asked) -> dict[str, Any]:
-    if asked.manifest is not None and (asked.data is not None or asked.corpus is not None):
-        raise ConfigError("give one of --manifest and --data, not both")
-    if asked.corpus is not None and asked.data is None:
-        raise ConfigError("--corpus needs --data, the folder that holds the corpora")
-    table: dict[str, Any] = {}
-    if asked.corpus is not None and asked.data is not None:
-        table = {"source": asked.corpus, "reading": {"folder": str(asked.data.resolve())}}
-    elif asked.manifest is not None or asked.data is not None:
-        source = asked.manifest or asked.data
-        assert source is not None
-        if not source.exists():
-            raise ConfigError(f"{source} does not exist")
-        table = {"source": str(source.resolve())}
-    return table | ({} if asked.modality is None else {"modality": asked.modality})
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _pair(name: str, value: Any) -> list[str]:
-    return [] if value is None else [f"{name}={json.dumps(value)}"]  # JSON's texts and numbers are TOML's
 
 
 def _train(config: TrainConfig, out: Path | None) -> None:
@@ -196,31 +146,19 @@ def _tell(run: Run | None) -> None:
         )
         for pair in report["most_confused"][:3]:
             typer.echo(f"  {pair}")
-    typer.echo(f"bundle: {run.bundle}")
-    typer.echo(f"use it: affuse analyze --experts {facts['modality']}={run.bundle} CLIP")
+    typer.echo(f"package: {run.package}")
+    typer.echo(f"use it: affuse analyze --experts {facts['modality']}={run.package} CLIP")
     sys.stdout.flush()
 
 
-def _suggest(config: TrainConfig, place: Path | None, count: int, out: Path | None) -> None:
+def _suggest(config: TrainConfig, package: Path | None, count: int, out: Path) -> None:
     """Name the unlabelled rows to label next, as a table that becomes a manifest when it is filled in."""
-    from affuse.data.own import read
-    from affuse.packages import read_bundle
-    from affuse.training.low_resource.active import suggest, write_suggestions
+    from affuse.training.low_resource.suggesting import suggest_rows
 
-    if place is None:
-        raise ConfigError("--suggest needs --bundle, the expert that is asked what it does not know")
-    reading = replace(config.data.reading, unlabelled="keep")
-    data = read(config.data.source, config.data.modality, reading)
-    unlabelled = [sample for sample in data.samples if sample.label is None]
-    if not unlabelled:
-        raise DataError(f"every row of {data.name} has a label; there is nothing to suggest")
-    labelled = [sample for sample in data.part("train") if sample.label is not None]
-    table = out or Path("suggestions.csv")
-    if table.is_dir() or table.resolve() == Path(config.data.source).resolve():
-        raise ConfigError(f"{table} cannot hold the suggestions; name another file by --out")
-    suggestions = suggest(read_bundle(place), unlabelled, count, labelled)
-    write_suggestions(suggestions, table)
+    if package is None:
+        raise ConfigError("--suggest needs --package, the expert that is asked what it does not know")
+    suggestions = suggest_rows(config, package, count, out)
     for suggestion in suggestions[:_SHOWN]:
         typer.echo(f"{suggestion.sample.where}: {suggestion.reason}")
     more = f", and {len(suggestions) - _SHOWN} more" if len(suggestions) > _SHOWN else ""
-    typer.echo(f"written{more}: {table}; fill in the column label and train on it")
+    typer.echo(f"written{more}: {out}; fill in the column label and train on it")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affuse.errors import ConfigError, DataError
+from affuse.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,36 +17,128 @@ if TYPE_CHECKING:
     from affuse.features import Extractor, FeatureStore
     from affuse.features.items import Item
 
-__all__ = ["FeatureRows", "chosen", "feature_table", "item_of", "rows_of_files", "rows_of_table"]
+__all__ = [
+    "ExtractedFeatures",
+    "FeatureRows",
+    "chosen",
+    "extract_features",
+    "feature_table",
+    "item_of",
+    "rows_of_files",
+    "rows_of_table",
+]
 
 _TEXTS = (".txt", ".srt", ".vtt", ".json")
 
 
-def chosen(names: str, options: Sequence[str] = ()) -> list[Extractor]:
-    """Extractors by names with commas and options such as "mfcc.coefficients=20". Raises ConfigError."""
+def chosen(names: Sequence[str], options: Mapping[str, Any] | None = None) -> list[Extractor]:
+    """Extractors by names, with options by dotted name such as {"mfcc.coefficients": 20}. Raises ConfigError."""
     from affuse.features import make, registry
 
-    asked = [part.strip() for part in names.split(",") if part.strip()]
-    if not asked:
+    if not names:
         raise ConfigError(f"name the features, with commas; known: {', '.join(registry.names())}")
-    known = list(dict.fromkeys(registry.canonical(part) for part in asked))
-    settings: dict[str, dict[str, Any]] = {part: {} for part in known}
-    for option in options:
-        target, _, value = option.partition("=")
+    known = list(dict.fromkeys(registry.canonical(name) for name in names))
+    settings: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for target, value in (options or {}).items():
         owner, _, key = target.partition(".")
-        if not (owner and key and value) or registry.canonical(owner) not in settings:
-            raise ConfigError(f"--option takes NAME.OPTION=VALUE of features that are asked for; got {option!r}")
-        settings[registry.canonical(owner)][key] = _value(value)
-    return [make(part, **settings[part]) for part in known]
+        if not (owner and key) or registry.canonical(owner) not in settings:
+            raise ConfigError(f"--set takes NAME.OPTION=VALUE of features that are asked for; got {target!r}")
+        settings[registry.canonical(owner)][key] = value
+    return [make(name, **settings[name]) for name in known]
 
 
-def _value(text: str) -> Any:
-    """A value as JSON writes it, lists as tuples; anything else is a word."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return tuple(value) if isinstance(value, list) else value
+@dataclass(frozen=True)
+class ExtractedFeatures:
+    """Features of recordings, a row each; `extract_features` makes it.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What each row is, the values of every extractor, and the reason where there are none.
+    missing : mapping of str to int
+        Number of rows without values, by feature.
+
+    Examples
+    --------
+    >>> _ = Path("note.txt").write_text("What a good day. A good end.")
+    >>> found = extract_features([Path("note.txt")], ["bag-of-words"])
+    >>> found.to_frame()["bag-of-words__good"].tolist()
+    [2.0]
+    """
+
+    table: pd.DataFrame
+    missing: Mapping[str, int]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        return self.table
+
+    def to_dict(self) -> dict[str, Any]:
+        """How many rows and columns there are, and how many rows lack values.
+
+        Returns
+        -------
+        dict
+            ``rows``, ``columns`` and ``missing`` by feature.
+        """
+        return {"rows": len(self.table), "columns": self.table.shape[1], "missing": dict(self.missing)}
+
+
+def extract_features(
+    sources: str | Path | Sequence[str | Path],
+    features: Sequence[str],
+    *,
+    options: Mapping[str, Any] | None = None,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+) -> ExtractedFeatures:
+    """Measure features by name, a row each recording, picture or text.
+
+    A vocabulary is learned from the rows of the split "train" where a table states splits, else from all rows.
+
+    Parameters
+    ----------
+    sources : str or Path, or sequence of str or Path
+        One path is a table with path, start, end, text, label, speaker and split; a sequence holds files and folders.
+    features : sequence of str
+        Names of features (`affuse.features.names`).
+    options : mapping, optional
+        Options by dotted name, such as ``{"mfcc.coefficients": 20}``.
+    store : FeatureStore, optional
+        Where measured features are kept.
+    progress : callable, optional
+        Called with the name of a feature and the share of the rows that is done.
+
+    Returns
+    -------
+    ExtractedFeatures
+
+    Raises
+    ------
+    ConfigError
+        If a feature or option is unknown.
+    DataError
+        If the table does not fit, or a folder holds nothing to measure.
+
+    Examples
+    --------
+    >>> _ = Path("mine.csv").write_text("text,label,split\\ngood day,joy,train\\nunseen day,joy,test\\n")
+    >>> found = extract_features("mine.csv", ["bag-of-words"])
+    >>> [name for name in found.to_frame() if name.startswith("bag-of-words__")]
+    ['bag-of-words__day', 'bag-of-words__good']
+    """
+    extractors = chosen(features, options)
+    if isinstance(sources, str | Path):
+        rows = rows_of_table(Path(sources), extractors)
+    else:
+        rows = rows_of_files([Path(source) for source in sources], extractors)
+    table = feature_table(rows, extractors, store, progress)
+    return ExtractedFeatures(table, {e.name: int((table[f"{e.name} reason"] != "").sum()) for e in extractors})
 
 
 @dataclass(frozen=True)
@@ -130,18 +222,17 @@ def feature_table(
     rows: FeatureRows,
     extractors: Sequence[Extractor],
     store: FeatureStore | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """One row an item: its facts, the values of every extractor, and the reason where there are none.
 
-    ``progress`` is called with the name of an extractor, the number of items done and of all items.
+    ``progress`` is called with the name of an extractor and the share of the items that is done.
     """
     import pandas as pd
 
     parts = [pd.DataFrame(rows.facts)]
     for extractor in extractors:
-        step = None if progress is None else (lambda name, share: progress(name, round(share * 1000), 1000))
-        found = extractor.measure(rows.items[extractor.name], step, store)
+        found = extractor.measure(rows.items[extractor.name], progress, store)
         extractor.learn([found[i] for i in rows.learned_from])
         # A vocabulary may hold any word, "path" and "label" among them.
         prefix = f"{extractor.name}__" if extractor.modality == "text" else ""

@@ -1,4 +1,10 @@
-"""Measures as pure functions, and what is built on them: fair comparison, and experts and the product measured."""
+"""How good fusers, experts and the product are, and which fuser to take.
+
+`compare` measures every way to fuse on the same rows, `evaluate` the product or one expert on labelled recordings,
+`tune` searches a fuser and its settings, `adapt` lets the fuser learn from a few labelled recordings, and `fuse_tables`
+fuses predictions of other models. What they stand on are measures as pure functions, folds that never split a group,
+intervals and paired tests.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,43 +15,82 @@ from affuse.evaluation.metrics import (
     expected_calibration_error,
     f1_scores,
     recalls,
+    reliability,
 )
 
 if TYPE_CHECKING:
-    from affuse.evaluation.adapting import Adapted, adapt_fuser
+    from affuse.evaluation.adapting import AdaptedFuser, adapt
+    from affuse.evaluation.comparison import Comparison, compare, compare_fusers
     from affuse.evaluation.corpora import corpus_manifest
-    from affuse.evaluation.experts import answers, evaluate_expert, waveform
+    from affuse.evaluation.experts import evaluate_expert
+    from affuse.evaluation.feature_comparison import FeatureComparison, compare_features
+    from affuse.evaluation.fused_tables import FusedPredictions, fuse_tables
+    from affuse.evaluation.intervals import cluster_bootstrap, fold_weights, t_interval
     from affuse.evaluation.manifest import Clip, Manifest, read_manifest
-    from affuse.evaluation.product import ProductEvaluation, evaluate_product
+    from affuse.evaluation.product import ExpertEvaluation, ProductEvaluation, evaluate, evaluate_product
+    from affuse.evaluation.product_measures import product_report
+    from affuse.evaluation.protocol import Fold, PredictionData, Protocol, group_folds, leave_one_part_out
+    from affuse.evaluation.search import TuningResult, tune
+    from affuse.evaluation.significance import holm, mcnemar, paired_permutation
 
 __all__ = [
-    "Adapted",
+    "AdaptedFuser",
     "Clip",
+    "Comparison",
+    "ExpertEvaluation",
+    "FeatureComparison",
+    "Fold",
+    "FusedPredictions",
     "Manifest",
+    "PredictionData",
     "ProductEvaluation",
-    "adapt_fuser",
-    "answers",
+    "Protocol",
+    "TuningResult",
+    "adapt",
     "classification_report",
+    "cluster_bootstrap",
+    "compare",
+    "compare_features",
+    "compare_fusers",
     "confusion_matrix",
     "corpus_manifest",
+    "evaluate",
     "evaluate_expert",
     "evaluate_product",
     "expected_calibration_error",
     "f1_scores",
+    "fold_weights",
+    "fuse_tables",
+    "group_folds",
+    "holm",
+    "leave_one_part_out",
+    "mcnemar",
+    "paired_permutation",
+    "product_report",
     "read_manifest",
     "recalls",
-    "waveform",
+    "reliability",
+    "t_interval",
+    "tune",
 ]
 
-# These bring decoders and networks, which measures do not need.
+# Loaded when they are asked for: some bring decoders, networks or scikit-learn, which measures do not need.
 _HOMES = {
-    "affuse.evaluation.adapting": ["Adapted", "adapt_fuser"],
-    "affuse.evaluation.corpora": ["corpus_manifest"],
-    "affuse.evaluation.experts": ["answers", "evaluate_expert", "waveform"],
-    "affuse.evaluation.manifest": ["Clip", "Manifest", "read_manifest"],
-    "affuse.evaluation.product": ["ProductEvaluation", "evaluate_product"],
+    "adapting": ["AdaptedFuser", "adapt"],
+    "comparison": ["Comparison", "compare", "compare_fusers"],
+    "corpora": ["corpus_manifest"],
+    "experts": ["evaluate_expert"],
+    "feature_comparison": ["FeatureComparison", "compare_features"],
+    "fused_tables": ["FusedPredictions", "fuse_tables"],
+    "intervals": ["cluster_bootstrap", "fold_weights", "t_interval"],
+    "manifest": ["Clip", "Manifest", "read_manifest"],
+    "product": ["ExpertEvaluation", "ProductEvaluation", "evaluate", "evaluate_product"],
+    "product_measures": ["product_report"],
+    "protocol": ["Fold", "PredictionData", "Protocol", "group_folds", "leave_one_part_out"],
+    "search": ["TuningResult", "tune"],
+    "significance": ["holm", "mcnemar", "paired_permutation"],
 }
-_LAZY = {name: home for home, names in _HOMES.items() for name in names}
+_LAZY = {name: f"affuse.evaluation.{home}" for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,65 +5,65 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affuse.data.splits import split_name
 from affuse.errors import ConfigError, DataError
-from affuse.evaluation.fused_tables import rows_of
+from affuse.evaluation.folders import data_folder
+from affuse.evaluation.protocol import Fold, PredictionData, Protocol, group_folds, leave_one_part_out, rows_of
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from affuse.data.predictions import Predictions
-    from affuse.evaluation.protocol import Protocol
 
-__all__ = ["DATASETS", "Measurement", "from_dataset", "from_manifest"]
+__all__ = ["DATASETS", "dataset_protocol", "manifest_protocol", "predictions_protocol"]
 
 LABELS_ROW = "labels"
 _GROUP_FOLDS = 5
+_SPLITS = ("dev", "test")
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A protocol, and sentences about experts whose outputs on their own fitting rows are not honest."""
+def dataset_protocol(
+    name: str, data: str | Path | None, folds: Sequence[int] | None, split: str, seeds: Sequence[int]
+) -> Protocol:
+    """The protocol of a known dataset of predictions; see `affuse.compare` for the parameters.
 
-    protocol: Protocol
-    alarms: tuple[str, ...] = ()
-
-
-def from_dataset(name: str, data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
-    """The protocol of a data set by name. Raises ConfigError for an unknown one, DataError where files are missing."""
+    Raises ConfigError for an unknown one, DataError where files are missing.
+    """
     if name not in DATASETS:
         raise ConfigError(
             f"unknown data set {name!r}; affuse compare knows {', '.join(DATASETS)}; use --manifest for your own"
         )
-    if not data.is_dir():
-        raise DataError(f"{data} is not a folder; --data names the folder that holds the data sets")
-    return DATASETS[name](data, folds, split, seeds)
+    split = split_name(split)
+    if split not in _SPLITS:
+        raise ConfigError(f"unknown split {split!r}; known: {', '.join(_SPLITS)}")
+    folder = data_folder(data)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; --data names the folder that holds the data sets")
+    return DATASETS[name](folder, folds, split, seeds)
 
 
-def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Protocol:
     from affuse.data.predictions import read_ravdess_folds
-    from affuse.evaluation.protocol import Protocol, leave_one_part_out
 
     parts = read_ravdess_folds(data, "test", folds)
     first = next(iter(parts.values()))
-    protocol = Protocol(
+    return Protocol(
         name="ravdess_posteriors",
         modalities=first.modalities,
         labels=first.labels,
         folds=leave_one_part_out({name: rows_of(part) for name, part in parts.items()}),
         note="each fold is fused by what is learned on the other folds' test files; groups are actors",
+        alarms=tuple(_alarms_of_train_files(data, parts)),
     )
-    return Measurement(protocol, tuple(_alarms_of_train_files(data, parts)))
 
 
 def _alarms_of_train_files(data: Path, honest: dict[str, Predictions]) -> list[str]:
     from affuse.data.predictions import read_ravdess_folds
-    from affuse.evaluation.protocol import PredictionData
 
     try:
         fitted = read_ravdess_folds(data, "train", [int(name.removeprefix("fold")) for name in honest])
@@ -88,9 +88,8 @@ def _leaks_as_values() -> Iterator[ModuleType]:
         yield leaks
 
 
-def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Protocol:
     from affuse.evaluation.mosi import read_held_out
-    from affuse.evaluation.protocol import Fold, PredictionData, Protocol, group_folds
 
     _refuse_folds("mosi", folds)
     asked = read_held_out(data, split)
@@ -104,8 +103,8 @@ def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[i
         parts = group_folds(rows, len(np.unique(rows.groups)))
         how = "each video is fused by what is learned on the other hold-out videos"
     note = f"experts are fitted on train, {how}; transcripts are read by {asked.encoder}; groups are videos"
-    protocol = Protocol(f"mosi, {split}", asked.modalities, asked.labels, parts, note)
-    return Measurement(protocol, tuple(_alarms_of_features(data, split)))
+    alarms = tuple(_alarms_of_features(data, split))
+    return Protocol(f"mosi, {split}", asked.modalities, asked.labels, parts, note, alarms)
 
 
 def _alarms_of_features(data: Path, split: str) -> list[str]:
@@ -117,9 +116,8 @@ def _alarms_of_features(data: Path, split: str) -> list[str]:
     return [f"leak alarm, train features, cross-validated: {leak}" for leak in found]
 
 
-def _cremad_votes(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+def _cremad_votes(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Protocol:
     from affuse.data.predictions import read_cremad_votes
-    from affuse.evaluation.protocol import Fold, Protocol, group_folds
 
     _refuse_folds("cremad_votes", folds)
     known = read_cremad_votes(data, "open")
@@ -131,19 +129,18 @@ def _cremad_votes(data: Path, folds: Sequence[int] | None, split: str, seeds: Se
         n_splits = min(_GROUP_FOLDS, len(np.unique(rows.groups)))
         parts = group_folds(rows, n_splits, seeds)
         note = f"{n_splits} folds of actors, {len(seeds)} times; labels are what the actors meant, groups are actors"
-    return Measurement(Protocol(f"cremad_votes, {split}", known.modalities, known.labels, parts, note))
+    return Protocol(f"cremad_votes, {split}", known.modalities, known.labels, parts, note)
 
 
-def _emotiontalk(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Measurement:
+def _emotiontalk(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Protocol:
     from affuse.data.predictions import read_emotiontalk
-    from affuse.evaluation.protocol import Fold, Protocol
 
     _refuse_folds("emotiontalk", folds)
     known = read_emotiontalk(data, "train")
     asked = read_emotiontalk(data, split)
     parts = (Fold(split, rows_of(known), rows_of(asked)),)
     note = "verdicts of single people are fused by what is learned on the train dialogues; groups are pairs of speakers"
-    return Measurement(Protocol(f"emotiontalk, {split}", known.modalities, known.labels, parts, note))
+    return Protocol(f"emotiontalk, {split}", known.modalities, known.labels, parts, note)
 
 
 def _refuse_folds(name: str, folds: Sequence[int] | None) -> None:
@@ -157,7 +154,7 @@ def _same_labels(predictions: Predictions, known: Predictions) -> Predictions:
     return align(predictions, known.modalities, known.labels)
 
 
-DATASETS: dict[str, Callable[[Path, Sequence[int] | None, str, Sequence[int]], Measurement]] = {
+DATASETS: dict[str, Callable[[Path, Sequence[int] | None, str, Sequence[int]], Protocol]] = {
     "ravdess_posteriors": _ravdess_posteriors,
     "mosi": _mosi,
     "cremad_votes": _cremad_votes,
@@ -165,27 +162,30 @@ DATASETS: dict[str, Callable[[Path, Sequence[int] | None, str, Sequence[int]], M
 }
 
 
-def from_manifest(
-    path: Path, id_column: str | None, group_column: str | None, seeds: Sequence[int], n_splits: int = 5
-) -> Measurement:
+def manifest_protocol(path: Path, id_column: str | None, group_column: str | None, seeds: Sequence[int]) -> Protocol:
     """Anybody's predictions: a CSV with the columns modality, path and perhaps fold; the row "labels" names the truth.
 
     Paths are relative to the manifest. With folds, each is fused by what is learned on the others; without, rows are
     split by group. Raises DataError where the manifest or a file does not fit.
     """
-    from affuse.evaluation.protocol import Protocol, group_folds, leave_one_part_out
-
     parts = _parts_of(path, id_column, group_column)
     first = next(iter(parts.values()))
-    if len(parts) > 1:
-        folds = leave_one_part_out({name: rows_of(part) for name, part in parts.items()})
-        note = "each fold is fused by what is learned on the other folds"
-    else:
-        rows = rows_of(first)
-        n_splits = min(n_splits, len(np.unique(rows.groups)))
-        folds = group_folds(rows, n_splits, seeds)
-        note = f"{n_splits} folds by {group_column or 'row'}, {len(seeds)} times"
-    return Measurement(Protocol(path.name, first.modalities, first.labels, folds, note))
+    if len(parts) == 1:
+        return predictions_protocol(first, seeds, path.name, group_column or "row")
+    folds = leave_one_part_out({name: rows_of(part) for name, part in parts.items()})
+    note = "each fold is fused by what is learned on the other folds"
+    return Protocol(path.name, first.modalities, first.labels, folds, note)
+
+
+def predictions_protocol(
+    predictions: Predictions, seeds: Sequence[int], name: str = "predictions", unit: str = "group"
+) -> Protocol:
+    """Labelled rows cross-validated by group, once a seed. Raises DataError where no row has a true label."""
+    rows = rows_of(predictions)
+    n_splits = min(_GROUP_FOLDS, len(np.unique(rows.groups)))
+    folds = group_folds(rows, n_splits, seeds)
+    note = f"{n_splits} folds by {unit}, {len(seeds)} times"
+    return Protocol(name, predictions.modalities, predictions.labels, folds, note)
 
 
 def _parts_of(path: Path, id_column: str | None, group_column: str | None) -> dict[str, Predictions]:

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affuse.errors import DataError
+from affuse.errors import ConfigError, DataError
 from affuse.evaluation.intervals import cluster_bootstrap, fold_weights
-from affuse.evaluation.metrics import confusion_matrix, expected_calibration_error, f1_scores
+from affuse.evaluation.metrics import confusion_matrix, expected_calibration_error, f1_scores, reliability
 from affuse.evaluation.protocol import Fold, Protocol
 from affuse.evaluation.significance import holm, mcnemar, paired_permutation
 from affuse.fusion.base import present
+from affuse.progress import Progress
 
-__all__ = ["NOISE_LEVELS", "Comparison", "Outcome", "choice_of", "compare_fusers", "drop_at_random", "noisy"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from affuse.data.predictions import Predictions
+
+__all__ = [
+    "AUTO",
+    "NOISE_LEVELS",
+    "Comparison",
+    "Outcome",
+    "choice_of",
+    "compare",
+    "compare_fusers",
+    "drop_at_random",
+    "noisy",
+]
+
+AUTO = "auto"
+"""Name of the fuser that chooses among the others."""
 
 NOISE_LEVELS = (0.5, 1.0, 2.0, 4.0)
 """Standard deviations of the noise added to log-probabilities."""
@@ -25,9 +45,8 @@ NOISE_LEVELS = (0.5, 1.0, 2.0, 4.0)
 HALF = 0.5
 _FLOOR = 1e-6
 _ALL_SUBSETS_UP_TO = 6
-_BINS = 10
 
-Progress = Callable[[str], None]
+ADAPTATIONS = ("none", "person")
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,26 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Outcomes of single modalities and of methods on the same rows; `to_dict` holds all measures."""
+    """Outcomes of single modalities and of fusers on the same rows; `compare` makes it.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        What was learned on and tested on.
+    single : mapping of str to Outcome
+        Each modality by itself.
+    methods : mapping of str to Outcome
+        Fusers by name.
+    auto : str
+        Name of the automatic choice among the methods.
+
+    Examples
+    --------
+    >>> from affuse.testing.tables import predictions
+    >>> found = compare(predictions(), methods=["mean"], seeds=1)
+    >>> found.best_single in found.single
+    True
+    """
 
     protocol: Protocol
     single: Mapping[str, Outcome]
@@ -82,11 +120,14 @@ class Comparison:
         return max(self.single, key=lambda name: float(self.single[name].hits.mean(axis=0) @ weights))
 
     def to_dict(self) -> dict[str, Any]:
-        """All measures as JSON can hold them: ``methods`` and ``single`` by name, and ``auto``.
+        """All measures as JSON can hold them.
 
-        Accuracies are means over folds (and seeds), ``ci95`` is a bootstrap of whole groups; ``difference`` to the best
-        single modality comes with a sign-flip test by group (``p``, and ``p_holm`` for the number of methods) and
-        McNemar's (``p_mcnemar``).
+        Returns
+        -------
+        dict
+            ``methods`` and ``single`` by name, and ``auto``. Accuracies are means over folds (and seeds), ``ci95`` is a
+            bootstrap of whole groups; ``difference`` to the best single modality comes with a sign-flip test by group
+            (``p``, and ``p_holm`` for the number of methods) and McNemar's (``p_mcnemar``).
         """
         single = {name: self._measures(outcome) for name, outcome in self.single.items()}
         best = self.best_single
@@ -102,6 +143,27 @@ class Comparison:
             "single": single,
             "auto": {"method": " or ".join(chosen), "accuracy": auto["accuracy"], "ci95": auto["ci95"]},
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """The main measures as a table, best method first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a method and single modality ("only face"): accuracy with interval, difference to the best single
+            modality, p-values, macro F1 and calibration error.
+        """
+        import pandas as pd
+
+        facts = self.to_dict()
+        rows = {**facts["methods"], **{f"only {name}": own for name, own in facts["single"].items()}}
+        keys = ("accuracy", "difference", "p", "p_holm", "macro_f1", "ece")
+        table = [
+            {"method": name, "low": own["ci95"][0], "high": own["ci95"][1], **{key: own.get(key) for key in keys}}
+            for name, own in rows.items()
+        ]
+        order = ["method", "accuracy", "low", "high", *keys[1:]]
+        return pd.DataFrame(table)[order].sort_values("accuracy", ascending=False, ignore_index=True)
 
     def _measures(self, outcome: Outcome) -> dict[str, Any]:
         y, folds, groups = self.y, self.folds, self.groups
@@ -123,7 +185,7 @@ class Comparison:
             "noise": {k.removeprefix("noise "): v for k, v in conditions.items() if k.startswith("noise ")},
             "confidence_rise": self._confidence_rise(outcome),
             "confusion": confusion.tolist(),
-            "reliability": _reliability(outcome.P[0], y),
+            "reliability": reliability(outcome.P[0], y),
         }
 
     def _by_number_missing(self, whole: float, conditions: Mapping[str, float]) -> dict[str, float]:
@@ -184,6 +246,97 @@ class Comparison:
         return float(hits @ fold_weights(self.folds))
 
 
+def compare(
+    rows: Protocol | Predictions | str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "dev",
+    folds: Sequence[int] | None = None,
+    methods: Sequence[str] | None = None,
+    group: str | None = None,
+    id_column: str | None = None,
+    seeds: int | Sequence[int] = 3,
+    adapt: str = "none",
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare ways to fuse on the same rows: no group on both sides, intervals, tests, missing modalities, noise.
+
+    Parameters
+    ----------
+    rows : Protocol, Predictions, str or Path
+        A protocol; predictions with true labels, which are cross-validated by group; the name of a known dataset of
+        predictions (`affuse.evaluation.benchmarks.DATASETS`); or the path of a manifest, a CSV with the columns
+        modality and path.
+    data : str or Path, optional
+        Folder that holds the known datasets; the variable AFFUSE_DATA by default.
+    split : {"dev", "test"}
+        What to report on, where a known dataset has splits.
+    folds : sequence of int, optional
+        Folds of a known dataset that has some; all by default.
+    methods : sequence of str, optional
+        Names of fusers (`affuse.fusion`); all by default. The automatic choice is always among them.
+    group : str, optional
+        Column of the true labels of a manifest that must not be split, such as the speaker.
+    id_column : str, optional
+        Column that names the rows of the files of a manifest.
+    seeds : int or sequence of int
+        Number of seeds, or seeds, of methods and folds that draw at random.
+    adapt : {"none", "person"}
+        With "person", groups are persons, and each one's shift is taken out without labels.
+    progress : callable, optional
+        Called with "methods" and the share that is done.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ConfigError
+        If a dataset, split, method or adaptation is unknown.
+    DataError
+        If files are missing or do not fit.
+
+    Examples
+    --------
+    >>> from affuse.testing.tables import predictions
+    >>> found = compare(predictions(), methods=["mean", "product"], seeds=1)
+    >>> sorted(found.methods)
+    ['auto', 'mean', 'product']
+    >>> round(found.to_dict()["methods"]["mean"]["accuracy"], 1) > 0.5
+    True
+    """
+    from affuse.fusion import registry
+
+    if adapt not in ADAPTATIONS:
+        raise ConfigError(f"unknown adaptation {adapt!r}; known: {', '.join(ADAPTATIONS)}")
+    names = registry.names() if methods is None else list(methods)
+    fusers = {name: registry.make(name) for name in dict.fromkeys([*names, AUTO])}
+    chosen = range(seeds) if isinstance(seeds, int) else seeds
+    protocol = _protocol(rows, data, split, folds, group, id_column, chosen)
+    return compare_fusers(protocol, fusers, AUTO, chosen, progress, adapt == "person")
+
+
+def _protocol(
+    rows: Protocol | Predictions | str | Path,
+    data: str | Path | None,
+    split: str,
+    folds: Sequence[int] | None,
+    group: str | None,
+    id_column: str | None,
+    seeds: Sequence[int],
+) -> Protocol:
+    from affuse.evaluation import benchmarks
+
+    if isinstance(rows, Protocol):
+        return rows
+    if isinstance(rows, str) and not Path(rows).suffix:
+        return benchmarks.dataset_protocol(rows, data, folds, split, seeds)
+    if isinstance(rows, str | Path):
+        return benchmarks.manifest_protocol(Path(rows), id_column, group, seeds)
+    return benchmarks.predictions_protocol(rows, seeds)
+
+
 def compare_fusers(
     protocol: Protocol,
     methods: Mapping[str, Any],
@@ -192,20 +345,50 @@ def compare_fusers(
     progress: Progress | None = None,
     adapt: bool = False,
 ) -> Comparison:
-    """Ask every method, an unfitted fuser, on every fold of ``protocol``; ``auto`` is the name of the automatic choice.
+    """Fit and test fusers on every fold of a protocol, and each modality by itself in the same way.
 
-    A method with a ``random_state`` runs once a seed. With ``adapt``, groups are persons: every method is wrapped in
-    `AdaptiveFuser` and answers each person's rows by the fuser for that person, without their labels. What single
-    modalities answer is measured in the same way. Raises DataError where ``auto`` is not among the methods or a method
-    cannot be fitted.
+    Parameters
+    ----------
+    protocol : Protocol
+        What is learned on and tested on.
+    methods : mapping of str to estimator
+        Unfitted fusers by name; one with a ``random_state`` runs once a seed.
+    auto : str
+        Name of the automatic choice, which must be among the methods.
+    seeds : sequence of int
+        Seeds of methods that draw at random.
+    progress : callable, optional
+        Called with "methods" and the share that is done.
+    adapt : bool
+        Whether groups are persons, and every method is wrapped in `AdaptiveFuser`, which answers each person's rows by
+        a fuser for that person, without their labels.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    DataError
+        If ``auto`` is not among the methods, or a method cannot be fitted.
+
+    Examples
+    --------
+    >>> from affuse.evaluation import PredictionData, Protocol, group_folds
+    >>> from affuse.fusion import MeanRule
+    >>> y = np.array([0, 1] * 6)
+    >>> rows = PredictionData(np.stack([np.eye(2)[y], np.eye(2)[y]], axis=1), y, np.arange(12) // 2)
+    >>> protocol = Protocol("toy", ("face", "voice"), ("sad", "glad"), group_folds(rows, 3))
+    >>> compare_fusers(protocol, {"mean": MeanRule()}, "mean").to_dict()["auto"]["accuracy"]
+    1.0
     """
     if auto not in methods:
         raise DataError(f"the automatic choice {auto!r} is not among the methods {', '.join(methods)}")
     single = {name: _single(protocol, j) for j, name in enumerate(protocol.modalities)}
     outcomes = {}
-    for name, method in methods.items():
+    for number, (name, method) in enumerate(methods.items()):
         if progress is not None:
-            progress(name)
+            progress("methods", number / len(methods))
         outcomes[name] = _outcome(protocol, name, _adaptive(method) if adapt else method, seeds)
     return Comparison(protocol, single, outcomes, auto)
 
@@ -278,22 +461,10 @@ def _asked(fuser: Any, P: np.ndarray, persons: np.ndarray) -> np.ndarray:
 
 
 def choice_of(fuser: Any, modalities: Sequence[str]) -> str | None:
-    """What a fitted `AutoFusion` or `SafeFusion` answers with where all modalities speak; None for other fusers."""
-    from affuse.fusion import registry
-    from affuse.fusion.calibrated import CalibratedLogPool
+    """What a fitted fuser that chooses answers with where all modalities are present; None for other fusers."""
+    from affuse.fusion.estimator import Fuser
 
-    if hasattr(fuser, "plain_"):
-        return choice_of(fuser.plain_, modalities)
-    if not hasattr(fuser, "falls_back"):
-        return None
-    if fuser.falls_back:
-        return f"only {modalities[int(np.argmax(fuser.accuracies_))]}"
-    if hasattr(fuser, "choice"):
-        return str(fuser.choice)
-    kind = CalibratedLogPool if fuser.fuser is None else type(fuser.fuser)
-    return next(
-        (name for name, place in registry.BUILT_IN.items() if place.endswith(f":{kind.__name__}")), kind.__name__
-    )
+    return fuser.describe_choice(modalities) if isinstance(fuser, Fuser) else None
 
 
 def _single(protocol: Protocol, j: int) -> Outcome:
@@ -350,18 +521,3 @@ def _frequencies(fold: Fold) -> np.ndarray:
 def _filled(P: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Rows without evidence answered by the label frequencies, so that every method is judged on every row."""
     return np.where(np.isnan(P).any(axis=1, keepdims=True), prior, P)
-
-
-def _reliability(P: np.ndarray, y: np.ndarray) -> list[dict[str, float]]:
-    """Mean confidence, accuracy and number of rows in equally wide bins of confidence; empty bins are left out."""
-    confidence, hits = P.max(axis=1), P.argmax(axis=1) == y
-    index = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    return [
-        {
-            "confidence": float(confidence[index == b].mean()),
-            "accuracy": float(hits[index == b].mean()),
-            "n": int((index == b).sum()),
-        }
-        for b in range(_BINS)
-        if (index == b).any()
-    ]

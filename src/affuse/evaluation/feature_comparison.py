@@ -1,9 +1,9 @@
-"""``affuse compare --features``: early and late fusion of features by name, cross-validated on anybody's own table."""
+"""Early and late fusion of features by name, cross-validated on anybody's own table."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +12,24 @@ import numpy as np
 
 from affuse.data.feature_tables import chosen, item_of
 from affuse.errors import DataError
+from affuse.evaluation.intervals import cluster_bootstrap, fold_weights
+from affuse.evaluation.metrics import confusion_matrix, f1_scores
+from affuse.evaluation.significance import paired_permutation
+from affuse.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import pandas as pd
 
     from affuse.data.own import Sample, TrainingData
     from affuse.features import Extractor, FeatureStore, Measured
 
-__all__ = ["COLUMNS", "FeatureData", "compare_features", "print_features", "read_features"]
+__all__ = ["COLUMNS", "FeatureComparison", "FeatureData", "compare_blocks", "compare_features", "read_features"]
 
 COLUMNS = "columns"
 """The block of numbers that the table itself gives, beside the names of `affuse.features`."""
 
 _FOLDS = 5
 _WIDEST = 256  # columns of a block; a wider one is reduced by principal components of the fitting rows
-_WIDTH = 140  # characters, where there is no terminal to ask
 _RULES = ("mean", "product", "stacking", "auto")
 
 
@@ -53,7 +56,7 @@ class FeatureData:
 
 
 def read_features(
-    manifest: Path, names: str, patterns: Sequence[str] = (), store: FeatureStore | None = None
+    manifest: Path, names: Sequence[str], patterns: Sequence[str] = (), store: FeatureStore | None = None
 ) -> FeatureData:
     """Read a table and measure its rows; those of the split "test" are left out.
 
@@ -61,11 +64,10 @@ def read_features(
     """
     from affuse.data.own import DataOptions, read
 
-    asked = [part.strip() for part in names.split(",")]
-    own = [part for part in asked if part != COLUMNS]
-    extractors = chosen(",".join(own)) if own else []
+    own = [name for name in names if name != COLUMNS]
+    extractors = chosen(own) if own else []
     modalities = {extractor.modality for extractor in extractors}
-    modality = "joint" if COLUMNS in asked else next((m for m in ("voice", "face", "text") if m in modalities), "joint")
+    modality = "joint" if COLUMNS in names else next((m for m in ("voice", "face", "text") if m in modalities), "joint")
     data = read(manifest, modality, DataOptions(columns=tuple(patterns)))
     samples = [s for s in data.samples if s.split != "test" and s.label is not None]
     found = {e.name: e.measure([item_of(s, e.modality) for s in samples], None, store) for e in extractors}
@@ -77,7 +79,7 @@ def read_features(
         np.array([s.speaker or s.where for s in samples]),
         tuple(extractors),
         found,
-        _columns(data, samples) if COLUMNS in asked else None,
+        _columns(data, samples) if COLUMNS in names else None,
         (*data.notes, *_notes(data, samples, found)),
     )
 
@@ -103,19 +105,132 @@ def _notes(data: TrainingData, samples: Sequence[Sample], found: Mapping[str, Se
             yield f"{name}: {len(gaps)} of {len(rows)} rows have no values ({reasons})"
 
 
-Progress = Callable[[str], None]
+@dataclass(frozen=True)
+class FeatureComparison:
+    """What single blocks of features, early fusion and late fusion reach on the same rows; `compare_features` makes it.
+
+    Parameters
+    ----------
+    data : FeatureData
+        The rows.
+    methods : mapping of str to dict
+        Measures by method: ``kind``, ``accuracy``, ``ci95``, ``difference`` to the best single block, ``p``,
+        ``macro_f1`` and ``fit_seconds``.
+    best_single : str
+        The single block with the highest accuracy on these very rows.
+
+    Examples
+    --------
+    >>> table = Path("mine.csv")
+    >>> words = {"joy": "what a good day", "sadness": "the sad end of it"}
+    >>> lines = [f"{words[w]} {i},{w},s{i}" for i in range(6) for w in words]
+    >>> _ = table.write_text("text,label,speaker\\n" + "\\n".join(lines))
+    >>> found = compare_features(table, ["bag-of-words"], seeds=1)
+    >>> found.methods["bag-of-words"]["accuracy"], found.to_dict()["groups"]
+    (1.0, 6)
+    """
+
+    data: FeatureData
+    methods: Mapping[str, Mapping[str, Any]]
+    best_single: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """All measures as JSON can hold them.
+
+        Returns
+        -------
+        dict
+            ``name``, ``rows``, ``groups``, ``labels``, ``blocks``, ``best_single``, ``methods`` and ``notes``.
+        """
+        data = self.data
+        return {
+            "name": data.name,
+            "rows": len(data.y),
+            "groups": len(np.unique(data.groups)),
+            "labels": list(data.labels),
+            "blocks": list(data.blocks),
+            "best_single": self.best_single,
+            "methods": {name: dict(found) for name, found in self.methods.items()},
+            "notes": list(data.notes),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """The measures as a table, best method first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a method: kind, accuracy with interval, difference to the best single block, p and macro F1.
+        """
+        import pandas as pd
+
+        keys = ("kind", "accuracy", "difference", "p", "macro_f1", "fit_seconds")
+        table = [
+            {"method": name, "low": own["ci95"][0], "high": own["ci95"][1], **{key: own[key] for key in keys}}
+            for name, own in self.methods.items()
+        ]
+        order = ["method", "kind", "accuracy", "low", "high", *keys[2:]]
+        return pd.DataFrame(table)[order].sort_values("accuracy", ascending=False, ignore_index=True)
 
 
-def compare_features(data: FeatureData, seeds: Sequence[int], progress: Progress | None = None) -> dict[str, Any]:
+def compare_features(
+    table: str | Path,
+    features: Sequence[str],
+    *,
+    columns: Sequence[str] = (),
+    seeds: int | Sequence[int] = 3,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+) -> FeatureComparison:
+    """Compare early and late fusion of features: cross-validated by speaker, with intervals and tests.
+
+    Parameters
+    ----------
+    table : str or Path
+        Table of recordings with path, start, end, text, label and speaker (CSV, TSV, Parquet), or a folder of them.
+        Rows of the split "test" are left out.
+    features : sequence of str
+        Names of features (`affuse.features.names`); "columns" are the numbers that the table itself gives.
+    columns : sequence of str
+        With "columns": patterns of names of columns, such as "AU*"; all numbers by default.
+    seeds : int or sequence of int
+        Number of seeds, or seeds, of the folds.
+    store : FeatureStore, optional
+        Where measured features are kept.
+    progress : callable, optional
+        Called with "folds" and the share that is done.
+
+    Returns
+    -------
+    FeatureComparison
+
+    Raises
+    ------
+    ConfigError
+        If a feature is unknown.
+    DataError
+        If the table does not fit, or there are fewer than two speakers.
+
+    Examples
+    --------
+    >>> table = Path("mine.csv")
+    >>> words = {"joy": "what a good day", "sadness": "the sad end of it"}
+    >>> lines = [f"{words[w]} {i},{w},s{i}" for i in range(6) for w in words]
+    >>> _ = table.write_text("text,label,speaker\\n" + "\\n".join(lines))
+    >>> found = compare_features(table, ["bag-of-words"], seeds=1)
+    >>> found.to_frame()["method"].tolist()
+    ['bag-of-words', 'bag-of-words, SVM']
+    """
+    data = read_features(Path(table), features, columns, store)
+    return compare_blocks(data, range(seeds) if isinstance(seeds, int) else seeds, progress)
+
+
+def compare_blocks(data: FeatureData, seeds: Sequence[int], progress: Progress | None = None) -> FeatureComparison:
     """All measures by method: single blocks, early fusion, and late fusion of a classifier a block.
 
-    Five folds by group, once a seed; vocabularies, scales and components are learned on the fitting rows alone.
+    Five folds by group, once a seed; vocabularies, scales and components are learned on the training rows alone.
     Raises DataError with fewer than two groups or where nothing was measured.
     """
-    from affuse.evaluation.intervals import cluster_bootstrap, fold_weights
-    from affuse.evaluation.metrics import confusion_matrix, f1_scores
-    from affuse.evaluation.significance import paired_permutation
-
     answers = _answers(data, seeds, progress)
     index = np.tile(np.arange(len(data.y)), len(seeds))
     y, groups = data.y[index], data.groups[index]
@@ -135,16 +250,7 @@ def compare_features(data: FeatureData, seeds: Sequence[int], progress: Progress
             "macro_f1": float(f1_scores(confusion)[confusion.sum(axis=1) > 0].mean()),
             "fit_seconds": float(np.median(found["seconds"])),
         }
-    return {
-        "name": data.name,
-        "rows": len(data.y),
-        "groups": len(np.unique(data.groups)),
-        "labels": list(data.labels),
-        "blocks": list(data.blocks),
-        "best_single": best,
-        "methods": methods,
-        "notes": list(data.notes),
-    }
+    return FeatureComparison(data, methods, best)
 
 
 def _answers(data: FeatureData, seeds: Sequence[int], progress: Progress | None) -> dict[str, dict[str, Any]]:
@@ -158,10 +264,10 @@ def _answers(data: FeatureData, seeds: Sequence[int], progress: Progress | None)
     for s, seed in enumerate(seeds):
         folds = GroupKFold(count, shuffle=True, random_state=seed).split(data.y, groups=data.groups)
         for number, (fit, test) in enumerate(folds, 1):
+            if progress is not None:
+                progress("folds", (s * count + number - 1) / (len(seeds) * count))
             X, blocks = _fold_features(data, fit, seed)
             for name, (kind, method) in _methods(blocks).items():
-                if progress is not None:
-                    progress(f"seed {seed}, fold {number} of {count}: {name}")
                 started = time.perf_counter()
                 try:
                     fitted = method.fit(X[fit], data.y[fit], groups=data.groups[fit])
@@ -233,49 +339,3 @@ def _methods(blocks: Mapping[str, slice]) -> dict[str, tuple[str, Any]]:
         }
         methods |= {f"late, {rule}": ("late", LateFusion(blocks, rule)) for rule in _RULES}
     return methods
-
-
-def print_features(facts: Mapping[str, Any]) -> None:
-    """One table, best method first, with what should be known about the rows."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
-    console.print(
-        f"{facts['name']}: {facts['rows']} rows of {facts['groups']} groups, {len(facts['labels'])} labels; "
-        f"blocks: {', '.join(facts['blocks'])}. Cross-validated over all rows but those of a stated test part; "
-        "all that is learned is learned inside the folds, and no group is on both sides.",
-        soft_wrap=True,
-    )
-    for note in facts["notes"]:
-        console.print(f"note: {note}", soft_wrap=True)
-    console.print(_table(facts))
-    best, top = facts["best_single"], max(facts["methods"].items(), key=lambda item: item[1]["accuracy"])
-    console.print(
-        f"The best single block is {best}; the best of all is {top[0]}, chosen after the fact.", soft_wrap=True
-    )
-
-
-def _table(facts: Mapping[str, Any]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("method", "kind"):
-        table.add_column(head, no_wrap=True)
-    for head in ("accuracy", "95 % interval", "to best single", "p", "macro F1", "fit s"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, found in sorted(facts["methods"].items(), key=lambda item: -item[1]["accuracy"]):
-        low, high = found["ci95"]
-        table.add_row(
-            name,
-            found["kind"],
-            f"{found['accuracy']:.4f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{found['difference']:+.4f}",
-            f"{found['p']:.4f}",
-            f"{found['macro_f1']:.4f}",
-            f"{found['fit_seconds']:.2f}",
-        )
-    return table

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from affuse.errors import ConfigError, DataError
+from affuse.evaluation.comparison import ADAPTATIONS, AUTO, choice_of, compare_fusers
+from affuse.evaluation.prediction_files import read_tables
+from affuse.evaluation.protocol import Protocol, group_folds, rows_of
+from affuse.fusion import registry
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from affuse.data.predictions import Predictions
-    from affuse.evaluation.protocol import PredictionData
+    from affuse.fusion.named import NamedFuser
     from affuse.fusion.priors import Prior
 
-__all__ = [
-    "AUTO",
-    "MOST_EXPLAINED",
-    "Fused",
-    "facts",
-    "fitted_without_labels",
-    "fuse",
-    "fused_table",
-    "make",
-    "measured",
-    "method_names",
-    "rows_of",
-    "rules",
-    "under_prior",
-]
+__all__ = ["MOST_EXPLAINED", "FusedPredictions", "fuse_predictions", "fuse_tables", "methods_without_labels"]
 
-AUTO = "auto"
 MOST_EXPLAINED = 10
 """Modalities up to which shares are computed: exact ones ask for all subsets."""
 
@@ -43,43 +33,52 @@ _OWN_COLUMNS = ("id", "label", "confidence", "conflict")
 _FOLDS = 5
 
 
-def method_names() -> list[str]:
-    """Names of all methods, those of third parties included."""
-    from affuse.fusion import registry
-
-    return registry.names()
-
-
-def make(name: str, **parameters: Any) -> Any:
-    """An unfitted fuser by name. Raises ConfigError, with the names there are, for an unknown one."""
-    from affuse.fusion import registry
-
-    return registry.make(name, **parameters)
-
-
-def rules() -> list[str]:
-    """Names of the methods that need no true labels: nothing is learned, or only how frequent the labels are."""
-    from affuse.fusion import registry
+def methods_without_labels() -> list[str]:
+    """Names of the fusers that need no true labels: nothing is learned, or only how frequent the labels are."""
     from affuse.fusion.estimator import Fuser
 
     return [name for name in registry.names() if name in _CHECKS_ONLY or registry.find(name).learn is Fuser.learn]
 
 
-def fitted_without_labels(name: str, n_modalities: int, n_classes: int) -> Any:
+def _fitted_without_labels(name: str, n_modalities: int, n_classes: int) -> Any:
     """A rule that takes all labels for equally frequent. Raises ConfigError for a method that learns from labels."""
-    fuser = make(name)
-    if name not in rules():
-        raise ConfigError(f"{name} learns from true labels; give --labels, or take one of {', '.join(rules())}")
+    fuser = registry.make(name)
+    known = methods_without_labels()
+    if name not in known:
+        raise ConfigError(f"{name} learns from true labels; give --labels, or take one of {', '.join(known)}")
     silence = np.full((n_classes, n_modalities, n_classes), np.nan)
     return fuser.fit(silence, np.arange(n_classes))
 
 
 @dataclass(frozen=True)
-class Fused:
-    """A fitted fuser, and what it answers for the rows of ``predictions``: probabilities (n, k).
+class FusedPredictions:
+    """A fitted fuser and its answers for the rows of predictions; `fuse_tables` makes it.
 
-    ``prior`` is the one that the answers were put under (`under_prior`), None for that of the labels of `fit`;
-    ``persons`` the rows of every person with the fuser that is adapted to them (`adapted`), None where nobody asked.
+    Parameters
+    ----------
+    fuser : Fuser
+        Fitted.
+    method : str
+        Its name.
+    predictions : Predictions
+        What was fused: n rows of m modalities.
+    P : array of shape (n, k)
+        Fused probabilities; NaN where a row has no evidence.
+    prior : Prior, optional
+        The prior that the answers were put under (`under_prior`); None for that of the training labels.
+    persons : sequence of (rows, fuser), optional
+        The rows of every person with the fuser that is adapted to them (`adapted`).
+    cross_validation : mapping
+        What the method reaches on rows that it did not learn from, as ``cross_validated``; empty where nobody asked.
+
+    Examples
+    --------
+    >>> from affuse.testing.tables import predictions
+    >>> fused = fuse_tables(predictions(30), method="mean")
+    >>> fused.P.shape
+    (30, 3)
+    >>> list(fused.to_frame().columns)[:4]
+    ['id', 'anger', 'happiness', 'sadness']
     """
 
     fuser: Any
@@ -88,17 +87,32 @@ class Fused:
     P: np.ndarray
     prior: Prior | None = None
     persons: Sequence[tuple[np.ndarray, Any]] | None = None
+    cross_validation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def frequencies(self) -> np.ndarray:
         """Label frequencies (k,) that the answers start from."""
         if self.prior is not None:
             return np.asarray(self.prior.frequencies)
-        k = self.P.shape[1]
-        return np.asarray(getattr(self.fuser, "prior_", np.full(k, 1 / k)))
+        from affuse.fusion.estimator import prior_of
+
+        return prior_of(self.fuser, self.P.shape[1])
 
     def partial(self, P: np.ndarray, keep: np.ndarray) -> np.ndarray:
-        """Answers (n, k) under ``prior`` when of P (n, m, k) only ``keep`` (m,) speak; see `Fuser.partial_proba`."""
+        """Answers when only some modalities speak, by the fuser that answers the whole row.
+
+        Parameters
+        ----------
+        P : array of shape (n, m, k)
+            Probabilities of the rows.
+        keep : bool array of shape (m,)
+            Modalities that speak.
+
+        Returns
+        -------
+        array of shape (n, k)
+            Under ``prior``, where there is one.
+        """
         from affuse.fusion.relabel import partial_answer
 
         Q = np.full((len(P), self.P.shape[1]), np.nan)
@@ -106,8 +120,225 @@ class Fused:
             Q[rows] = partial_answer(fuser, P[rows], keep)
         return Q if self.prior is None else _reweighted(Q, self.fuser, self.prior)
 
+    def adapted(self) -> FusedPredictions:
+        """The same rows, each group answered by the fuser for that person.
 
-def fuse(predictions: Predictions, method: str | None = None, adapt: bool = False) -> Fused:
+        Returns
+        -------
+        FusedPredictions
+
+        Raises
+        ------
+        DataError
+            If the fuser does not adapt.
+        """
+        if not getattr(self.fuser, "adapts", False):
+            raise DataError(f"the fuser {self.method!r} does not adapt; fit one with affuse fuse --adapt person --save")
+        P, groups = self.predictions.P, self.predictions.groups
+        rows = [np.flatnonzero(groups == person) for person in np.unique(groups)]
+        persons = [(own, self.fuser.adapt(P[own])) for own in rows]
+        answers = np.full_like(self.P, np.nan)
+        for own, fuser in persons:
+            answers[own] = fuser.predict_proba(P[own])
+        return replace(self, P=answers, persons=persons)
+
+    def under_prior(self, prior: str | Prior) -> FusedPredictions:
+        """The same answers under another prior, whose label frequencies replace those of the training labels.
+
+        Parameters
+        ----------
+        prior : str or Prior
+            A prior, its name, or a file of one. Its lexicon and rules need words, persons and times, which tables of
+            predictions do not hold.
+
+        Returns
+        -------
+        FusedPredictions
+
+        Raises
+        ------
+        ConfigError
+            If it is no prior, or is over other labels.
+        """
+        from affuse.fusion.priors import Prior
+
+        found = Prior.find(prior, self.predictions.labels)
+        plain = replace(self, prior=None)
+        P = plain.partial(self.predictions.P, np.ones(len(self.predictions.modalities), dtype=bool))
+        return replace(self, P=_reweighted(P, self.fuser, found), prior=found)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an id: probabilities by label, label, confidence, conflict, and each modality's share.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Cells without evidence are empty; shares in the log-odds are left out with more than 10 modalities.
+
+        Raises
+        ------
+        DataError
+            If a label has the name of another column.
+        """
+        import pandas as pd
+
+        from affuse.fusion import conflict
+
+        predictions, P = self.predictions, self.P
+        clash = [label for label in predictions.labels if label in _OWN_COLUMNS]
+        if clash:
+            raise DataError(f"the label {clash[0]!r} is a column of the output; rename it with --map labels.toml")
+        silent = np.isnan(P).any(axis=1)
+        best = np.where(silent, 0, np.nan_to_num(P).argmax(axis=1))
+        columns: dict[str, Any] = {"id": predictions.ids}
+        columns |= {label: P[:, k] for k, label in enumerate(predictions.labels)}
+        columns["label"] = [None if quiet else predictions.labels[k] for quiet, k in zip(silent, best, strict=True)]
+        columns["confidence"] = P.max(axis=1)
+        columns["conflict"] = conflict(predictions.P)
+        columns |= {f"share_{name}": share for name, share in self._shares(best).items()}
+        return pd.DataFrame(columns)
+
+    def _shares(self, best: np.ndarray) -> dict[str, np.ndarray]:
+        from affuse.fusion import present
+        from affuse.fusion.explain import shares_of
+
+        names = self.predictions.modalities
+        if len(names) > MOST_EXPLAINED:
+            return {}
+        P = self.predictions.P
+        shares = shares_of(lambda keep: self.partial(P, keep), present(P), self.frequencies, best)
+        return dict(zip(names, shares.T, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was fused, by which method, how much evidence there was, and what it reaches where that was measured.
+
+        Returns
+        -------
+        dict
+            Plain values that JSON can hold.
+        """
+        from affuse.fusion import present
+
+        predictions = self.predictions
+        here = present(predictions.P)
+        return {
+            **({} if self.prior is None else {"prior": self.prior.describe()}),
+            **({} if self.persons is None else {"adapted_to": len(self.persons)}),
+            "method": self.method,
+            "chosen": choice_of(self.fuser, predictions.modalities) or self.method,
+            "rows": len(predictions),
+            "labelled": int((predictions.targets >= 0).sum()),
+            "without_evidence": int((~here.any(axis=1)).sum()),
+            "modalities": {name: int(n) for name, n in zip(predictions.modalities, here.sum(axis=0), strict=True)},
+            "labels": list(predictions.labels),
+            **self.cross_validation,
+        }
+
+    def named(self) -> NamedFuser:
+        """The fitted fuser with the names of its modalities and labels: what serves elsewhere.
+
+        Returns
+        -------
+        NamedFuser
+        """
+        from affuse.fusion.named import NamedFuser
+
+        return NamedFuser(self.fuser, self.predictions.modalities, self.predictions.labels, self.method)
+
+
+def _reweighted(P: np.ndarray, fuser: Any, prior: Prior) -> np.ndarray:
+    from affuse.fusion.estimator import prior_of
+    from affuse.fusion.priors import reweight
+
+    return reweight(P, prior_of(fuser, P.shape[1]), prior.frequencies)
+
+
+def fuse_tables(
+    predictions: Predictions | Sequence[str | Path],
+    labels: str | Path | None = None,
+    *,
+    method: str | None = None,
+    fuser: str | Path | None = None,
+    adapt: str = "none",
+    prior: str | Prior | None = None,
+    group: str | None = None,
+    id_column: str | None = None,
+    logits: bool = False,
+    label_map: str | Path | None = None,
+) -> FusedPredictions:
+    """Fuse predictions of several models, joined by id; an id that a file lacks is missing evidence.
+
+    Parameters
+    ----------
+    predictions : Predictions, or sequence of str or Path
+        Predictions, or their files: one CSV, TSV or Parquet table a modality.
+    labels : str or Path, optional
+        Table of true labels by id, to learn from.
+    method : str, optional
+        Name of a fuser; by default "auto" where there are true labels, "product" otherwise.
+    fuser : str or Path, optional
+        Folder of a fitted fuser, which then fuses; no labels and no method are needed.
+    adapt : {"none", "person"}
+        With "person", groups are persons, and each one's shift is taken out without labels.
+    prior : str or Prior, optional
+        Prior of the answers; that of the training labels by default.
+    group : str, optional
+        Column of the labels that must not be split, such as the speaker.
+    id_column : str, optional
+        Column that names the rows; by default the first one named id, clip or name.
+    logits : bool
+        Whether the files hold logits instead of probabilities.
+    label_map : str or Path, optional
+        TOML file with new names of labels.
+
+    Returns
+    -------
+    FusedPredictions
+        Its ``to_frame`` holds the answers.
+
+    Raises
+    ------
+    ConfigError
+        If options contradict each other, or a method or prior is unknown.
+    DataError
+        If files do not fit together, or labels to learn from are missing.
+
+    Examples
+    --------
+    >>> from affuse.testing.tables import write_predictions
+    >>> files = write_predictions(Path())
+    >>> fused = fuse_tables([files["face"], files["voice"]], files["labels"], group="speaker", method="log_pool")
+    >>> fused.to_dict()["cross_validated"]["folds"]
+    5
+    >>> fused.to_frame()["label"].value_counts().sum()
+    np.int64(60)
+    """
+    if fuser is not None and (labels is not None or method is not None):
+        raise ConfigError("a fitted fuser brings what it has learned; leave out the labels and the method")
+    _check_adaptation(adapt, group, predictions)
+    if isinstance(predictions, Sequence):
+        how: dict[str, Any] = {"group": group, "id_column": id_column, "logits": logits, "label_map": label_map}
+        predictions = read_tables(predictions, labels, **how)
+    if fuser is None:
+        fused = fuse_predictions(predictions, method, adapt == "person")
+    else:
+        fused = _by_fitted(Path(fuser), predictions)
+        fused = fused.adapted() if adapt == "person" else fused
+    if prior is not None:
+        fused = fused.under_prior(prior)
+    if fuser is None and len(predictions.labelled):
+        fused = replace(fused, cross_validation=_cross_validated(fused))
+    return fused
+
+
+def _check_adaptation(adapt: str, group: str | None, predictions: Any) -> None:
+    if adapt not in ADAPTATIONS:
+        raise ConfigError(f"unknown --adapt {adapt!r}; known: {', '.join(ADAPTATIONS)}")
+    if adapt == "person" and group is None and isinstance(predictions, Sequence):
+        raise ConfigError("--adapt person needs to know who each row is about; name the column by --group")
+
+
+def fuse_predictions(predictions: Predictions, method: str | None = None, adapt: bool = False) -> FusedPredictions:
     """Fuse by ``method``: by default "auto" where some rows have true labels to learn from, the product otherwise.
 
     With ``adapt`` the groups are persons, and the shift of each in log-probability is taken out; see `AdaptiveFuser`.
@@ -118,133 +349,37 @@ def fuse(predictions: Predictions, method: str | None = None, adapt: bool = Fals
         raise DataError("adapting to persons is learned from rows with true labels; give --labels and --group")
     if len(labelled) == 0:
         name = method or "product"
-        fuser = fitted_without_labels(name, len(predictions.modalities), len(predictions.labels))
+        fuser = _fitted_without_labels(name, len(predictions.modalities), len(predictions.labels))
     else:
         name = method or AUTO
-        fuser = adaptive(make(name)) if adapt else make(name)
+        fuser = _adaptive(registry.make(name)) if adapt else registry.make(name)
         fuser.fit(labelled.P, labelled.targets, groups=labelled.groups)
-    fused = Fused(fuser, name, predictions, fuser.predict_proba(predictions.P))
-    return adapted(fused) if adapt else fused
+    fused = FusedPredictions(fuser, name, predictions, fuser.predict_proba(predictions.P))
+    return fused.adapted() if adapt else fused
 
 
-def adaptive(fuser: Any) -> Any:
-    """An unfitted fuser as one that adapts to persons."""
+def _adaptive(fuser: Any) -> Any:
     from affuse.fusion.adaptive import AdaptiveFuser
 
     return AdaptiveFuser(fuser)
 
 
-def adapted(fused: Fused) -> Fused:
-    """The same rows, each group's answered by the fuser for that person. Raises DataError where it does not adapt."""
-    if not getattr(fused.fuser, "adapts", False):
-        raise DataError(f"the fuser {fused.method!r} does not adapt; fit one with affuse fuse --adapt person --save")
-    P, groups = fused.predictions.P, fused.predictions.groups
-    rows = [np.flatnonzero(groups == person) for person in np.unique(groups)]
-    persons = [(own, fused.fuser.adapt(P[own])) for own in rows]
-    answers = np.full_like(fused.P, np.nan)
-    for own, fuser in persons:
-        answers[own] = fuser.predict_proba(P[own])
-    return replace(fused, P=answers, persons=persons)
+def _by_fitted(folder: Path, predictions: Predictions) -> FusedPredictions:
+    from affuse.data.predictions import align
+    from affuse.fusion.named import NamedFuser
+
+    named = NamedFuser.read(folder)
+    aligned = align(predictions, named.modalities, named.labels)
+    return FusedPredictions(named.fuser, named.method, aligned, named.fuser.predict_proba(aligned.P))
 
 
-def under_prior(fused: Fused, prior: str | Prior) -> Fused:
-    """The same answers under a named prior, a file of one, or a prior: its label frequencies replace those of `fit`.
-
-    Its lexicon and rules need words, persons and times, which tables of predictions do not hold. Raises ConfigError
-    for a prior that is none, or is over other labels.
-    """
-    from affuse.fusion.priors import Prior
-
-    found = Prior.find(prior, fused.predictions.labels)
-    plain = replace(fused, prior=None)
-    P = plain.partial(fused.predictions.P, np.ones(len(fused.predictions.modalities), dtype=bool))
-    return replace(fused, P=_reweighted(P, fused.fuser, found), prior=found)
-
-
-def _reweighted(P: np.ndarray, fuser: Any, prior: Prior) -> np.ndarray:
-    from affuse.fusion.priors import reweight
-
-    k = P.shape[1]
-    return reweight(P, getattr(fuser, "prior_", np.full(k, 1 / k)), prior.frequencies)
-
-
-def fused_table(fused: Fused) -> pd.DataFrame:
-    """One row an id: probabilities by label, label, confidence, conflict, and each modality's share in the log-odds.
-
-    Cells without evidence are empty; with more than `MOST_EXPLAINED` modalities there are no shares. Raises DataError
-    where a label has the name of one of our columns.
-    """
-    import pandas as pd
-
-    from affuse.fusion import conflict
-
-    predictions, P = fused.predictions, fused.P
-    clash = [label for label in predictions.labels if label in _OWN_COLUMNS]
-    if clash:
-        raise DataError(f"the label {clash[0]!r} is a column of the output; rename it with --map labels.toml")
-    silent = np.isnan(P).any(axis=1)
-    best = np.where(silent, 0, np.nan_to_num(P).argmax(axis=1))
-    columns: dict[str, Any] = {"id": predictions.ids}
-    columns |= {label: P[:, k] for k, label in enumerate(predictions.labels)}
-    columns["label"] = [None if quiet else predictions.labels[k] for quiet, k in zip(silent, best, strict=True)]
-    columns["confidence"] = P.max(axis=1)
-    columns["conflict"] = conflict(predictions.P)
-    columns |= {f"share_{name}": share for name, share in _shares(fused, best).items()}
-    return pd.DataFrame(columns)
-
-
-def _shares(fused: Fused, best: np.ndarray) -> dict[str, np.ndarray]:
-    from affuse.fusion import present
-    from affuse.fusion.explain import shares_of
-
-    names = fused.predictions.modalities
-    if len(names) > MOST_EXPLAINED:
-        return {}
-    P = fused.predictions.P
-    shares = shares_of(lambda keep: fused.partial(P, keep), present(P), fused.frequencies, best)
-    return dict(zip(names, shares.T, strict=True))
-
-
-def facts(fused: Fused) -> dict[str, Any]:
-    """What was fused, by which method, and how much evidence there was."""
-    from affuse.evaluation.comparison import choice_of
-    from affuse.fusion import present
-
-    predictions = fused.predictions
-    here = present(predictions.P)
-    prior = {} if fused.prior is None else {"prior": fused.prior.describe()}
-    return {
-        **prior,
-        **({} if fused.persons is None else {"adapted_to": len(fused.persons)}),
-        "method": fused.method,
-        "chosen": choice_of(fused.fuser, predictions.modalities) or fused.method,
-        "rows": len(predictions),
-        "labelled": int((predictions.targets >= 0).sum()),
-        "without_evidence": int((~here.any(axis=1)).sum()),
-        "modalities": {name: int(n) for name, n in zip(predictions.modalities, here.sum(axis=0), strict=True)},
-        "labels": list(predictions.labels),
-    }
-
-
-def rows_of(predictions: Predictions) -> PredictionData:
-    """The rows of predictions whose true label is known. Raises DataError where there are none."""
-    from affuse.evaluation.protocol import PredictionData
-
-    labelled = predictions.labelled
-    if len(labelled) == 0:
-        raise DataError("no row of the predictions has a true label")
-    return PredictionData(labelled.P, labelled.targets, labelled.groups)
-
-
-def measured(fused: Fused) -> dict[str, Any]:
+def _cross_validated(fused: FusedPredictions) -> dict[str, Any]:
     """What the method reaches on rows that it did not learn from, beside every single modality."""
     from sklearn.base import clone
 
-    from affuse.evaluation.comparison import compare_fusers
-    from affuse.evaluation.protocol import Protocol, group_folds
-
     rows = rows_of(fused.predictions)
-    n_splits = min(_FOLDS, len(np.unique(rows.groups)))
+    n_groups = len(np.unique(rows.groups))
+    n_splits = min(_FOLDS, n_groups)
     if n_splits < 2:
         return {"cross_validated": None}
     protocol = Protocol(
@@ -254,4 +389,4 @@ def measured(fused: Fused) -> dict[str, Any]:
     kept = ("accuracy", "ci95", "ece", "best_single", "difference", "difference_ci95", "p")
     own = {key: found["methods"][fused.method][key] for key in kept}
     single = {name: {key: facts[key] for key in ("accuracy", "ci95", "ece")} for name, facts in found["single"].items()}
-    return {"cross_validated": {"folds": n_splits, "groups": len(np.unique(rows.groups)), **own, "single": single}}
+    return {"cross_validated": {"folds": n_splits, "groups": n_groups, **own, "single": single}}

@@ -9,33 +9,113 @@ import numpy as np
 
 from affuse.errors import DataError
 
-__all__ = ["classification_report", "confusion_matrix", "expected_calibration_error", "f1_scores", "recalls"]
+__all__ = [
+    "classification_report",
+    "confusion_matrix",
+    "expected_calibration_error",
+    "f1_scores",
+    "recalls",
+    "reliability",
+]
 
 
 def confusion_matrix(targets: np.ndarray, answers: np.ndarray, n_classes: int) -> np.ndarray:
-    """Count rows by true label (row) and answered label (column): (k, k) from targets (n,) and answers (n,)."""
+    """Number of rows by true label (row) and answered label (column).
+
+    Parameters
+    ----------
+    targets : int array of shape (n,)
+        Column of the true label.
+    answers : int array of shape (n,)
+        Column of the answered label.
+    n_classes : int
+        Number of labels k.
+
+    Returns
+    -------
+    int array of shape (k, k)
+
+    Examples
+    --------
+    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
     counts = np.zeros((n_classes, n_classes), dtype=int)
     np.add.at(counts, (targets, answers), 1)
     return counts
 
 
 def recalls(confusion: np.ndarray) -> np.ndarray:
-    """Share of every true label's rows that was answered rightly (k,); NaN for labels that do not occur."""
+    """Share of the rows of every true label that were answered rightly.
+
+    Parameters
+    ----------
+    confusion : array of shape (k, k)
+        From `confusion_matrix`.
+
+    Returns
+    -------
+    array of shape (k,)
+        NaN for labels that do not occur.
+
+    Examples
+    --------
+    >>> recalls(np.array([[1, 1], [0, 2]]))
+    array([0.5, 1. ])
+    """
     totals = confusion.sum(axis=1)
     return np.divide(np.diag(confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
 
 def f1_scores(confusion: np.ndarray) -> np.ndarray:
-    """F1 of every label (k,): 2 TP / (2 TP + FP + FN); 0 for labels that neither occur nor are answered."""
+    """F1 of every label: 2 TP / (2 TP + FP + FN).
+
+    Parameters
+    ----------
+    confusion : array of shape (k, k)
+        From `confusion_matrix`.
+
+    Returns
+    -------
+    array of shape (k,)
+        0 for labels that neither occur nor are answered.
+
+    Examples
+    --------
+    >>> f1_scores(np.array([[1, 1], [0, 1]])).round(3)
+    array([0.667, 0.667])
+    """
     hits = np.diag(confusion)
     total = confusion.sum(axis=0) + confusion.sum(axis=1)
     return np.divide(2.0 * hits, total, out=np.zeros(len(hits)), where=total > 0)
 
 
 def expected_calibration_error(P: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equally wide bins (Guo et al. 2017, arXiv:1706.04599).
+    """Mean gap between confidence and accuracy over equally wide bins of confidence.
 
-    Confidence is the largest probability of a row of P (n, k); a bin counts by its rows.
+    Parameters
+    ----------
+    P : array of shape (n, k)
+        Class probabilities without NaN; the confidence of a row is its largest probability.
+    targets : int array of shape (n,)
+        Column of the true label.
+    bins : int
+        Number of bins; each counts by its rows.
+
+    Returns
+    -------
+    float
+        0 (calibrated) to 1.
+
+    References
+    ----------
+    Guo et al. (2017), On calibration of modern neural networks, arXiv:1706.04599.
+
+    Examples
+    --------
+    >>> round(expected_calibration_error(np.array([[0.6, 0.4], [0.6, 0.4]]), np.array([0, 1])), 3)
+    0.1
     """
     confidence, hits = P.max(axis=1), P.argmax(axis=1) == targets
     index = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -43,11 +123,70 @@ def expected_calibration_error(P: np.ndarray, targets: np.ndarray, bins: int = 1
     return float(sum(gaps) / len(targets))
 
 
+def reliability(P: np.ndarray, targets: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """What a reliability diagram shows: confidence and accuracy in equally wide bins of confidence.
+
+    Parameters
+    ----------
+    P : array of shape (n, k)
+        Class probabilities without NaN.
+    targets : int array of shape (n,)
+        Column of the true label.
+    bins : int
+        Number of bins; those without rows are left out.
+
+    Returns
+    -------
+    list of dict
+        ``confidence`` (mean), ``accuracy`` and the number ``n`` of rows, a bin each.
+
+    References
+    ----------
+    DeGroot & Fienberg (1983), The comparison and evaluation of forecasters, doi:10.2307/2987588.
+
+    Examples
+    --------
+    >>> reliability(np.array([[0.8, 0.2], [0.2, 0.8]]), np.array([0, 0]))
+    [{'confidence': 0.8, 'accuracy': 0.5, 'n': 2}]
+    """
+    confidence, hits = P.max(axis=1), P.argmax(axis=1) == targets
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    sums = np.bincount(index, confidence, bins), np.bincount(index, hits, bins)
+    return [
+        {"confidence": float(sums[0][b] / counts[b]), "accuracy": float(sums[1][b] / counts[b]), "n": int(counts[b])}
+        for b in np.flatnonzero(counts)
+    ]
+
+
 def classification_report(P: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     """All measures of one evaluation as a dict that JSON can hold.
 
-    P (n, k) without NaN, targets (n,). Keys: n, accuracy, uar (unweighted average recall over the labels that occur),
-    macro_f1 (over all labels that occur or are answered), weighted_f1 (by true label), ece, labels, confusion.
+    Parameters
+    ----------
+    P : array of shape (n, k)
+        Class probabilities without NaN.
+    targets : int array of shape (n,)
+        Column of the true label.
+    labels : sequence of k str
+        Names of the columns.
+
+    Returns
+    -------
+    dict
+        ``n``, ``accuracy``, ``uar`` (unweighted average recall over the labels that occur), ``macro_f1`` (over all
+        labels that occur or are answered), ``weighted_f1`` (by true label), ``ece``, ``labels``, ``confusion``.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit together.
+
+    Examples
+    --------
+    >>> found = classification_report(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), ["sad", "glad"])
+    >>> found["accuracy"], found["confusion"]
+    (0.5, [[1, 0], [1, 0]])
     """
     if P.shape != (len(targets), len(labels)):
         raise DataError(f"expected P of shape ({len(targets)}, {len(labels)}); got {P.shape}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -445,9 +445,7 @@ def evaluate(
     return evaluate_product(manifest, analyzer or make_analyzer(), by, adapt, draws, progress)
 
 
-def evaluation_rows(
-    rows: Any, data: str | Path | None = None, split: str = "dev", by: Sequence[str] = ()
-) -> Manifest:
+def evaluation_rows(rows: Any, data: str | Path | None = None, split: str = "dev", by: Sequence[str] = ()) -> Manifest:
     """Labelled recordings from what `evaluate` takes, checked before anything heavy is loaded."""
     from affuse.evaluation.corpora import corpus_manifest
     from affuse.evaluation.folders import data_folder
@@ -459,7 +457,7 @@ def evaluation_rows(
         raise ConfigError("the product is measured on a manifest, or on a known corpus by its name")
     if _is_path(rows):
         return read_manifest(rows, by)
-    manifest = corpus_manifest(rows, data_folder(data), split)
+    manifest = corpus_manifest(str(rows), data_folder(data), split)
     for name in by:
         manifest.column(name)
     return manifest

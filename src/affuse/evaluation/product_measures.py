@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from affuse.errors import DataError
-from affuse.evaluation.metrics import confusion_matrix, expected_calibration_error, f1_scores
+from affuse.evaluation.intervals import cluster_bootstrap
+from affuse.evaluation.metrics import confusion_matrix, expected_calibration_error, f1_scores, reliability
+from affuse.evaluation.significance import holm, paired_permutation
 
 __all__ = [
     "answers_report",
@@ -22,7 +24,6 @@ __all__ = [
     "oracle",
     "paired_difference",
     "product_report",
-    "reliability",
 ]
 
 _LEVEL = 0.95
@@ -227,21 +228,6 @@ def answers_report(
     )
 
 
-def reliability(P: np.ndarray, targets: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """Mean confidence, accuracy and number ``n`` of rows in equally wide bins of confidence; empty bins are left out.
-
-    What a reliability diagram shows (DeGroot & Fienberg 1983, doi:10.2307/2987588). P (n, k) without NaN.
-    """
-    confidence, hits = P.max(axis=1), P.argmax(axis=1) == targets
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    sums = np.bincount(index, confidence, bins), np.bincount(index, hits, bins)
-    return [
-        {"confidence": float(sums[0][b] / counts[b]), "accuracy": float(sums[1][b] / counts[b]), "n": int(counts[b])}
-        for b in np.flatnonzero(counts)
-    ]
-
-
 def _measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Accuracy, unweighted average recall and macro F1 of confusion matrices (..., k, k): (...,) each."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(float)
@@ -301,9 +287,6 @@ def paired_difference(
     ``difference`` of the accuracies, ``ci95`` over draws of whole groups (None with fewer than two), and ``p`` of a
     sign-flip test in which whole groups swap (`affuse.evaluation.significance.paired_permutation`).
     """
-    from affuse.evaluation.intervals import cluster_bootstrap  # brings scipy.stats
-    from affuse.evaluation.significance import paired_permutation
-
     change = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     if len(change) == 0:
         return {"n": 0, "difference": None, "ci95": None, "p": None}
@@ -356,8 +339,6 @@ def break_down(
 
 
 def _pairs(hits: np.ndarray, values: np.ndarray, groups: np.ndarray, names: np.ndarray, seed: int) -> list[Any]:
-    from affuse.evaluation.significance import holm
-
     found = []
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
@@ -372,8 +353,6 @@ def _pairs(hits: np.ndarray, values: np.ndarray, groups: np.ndarray, names: np.n
 
 def _adjust(broken: Mapping[str, dict[str, Any]]) -> None:
     """Add to every column its p adjusted for the number of columns."""
-    from affuse.evaluation.significance import holm
-
     for found, p in zip(broken.values(), holm([found["p"] for found in broken.values()]), strict=True):
         found["p_holm"] = p
 

@@ -5,27 +5,67 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 __all__ = ["holm", "mcnemar", "paired_permutation"]
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Exact two-sided McNemar test of hits (n,) and (n,), true where right (McNemar 1947, doi:10.1007/BF02295996).
+    """Exact two-sided McNemar test of two methods on the same rows; it takes rows for independent.
 
-    Takes rows for independent. 1 where the two never differ.
+    Parameters
+    ----------
+    first, second : bool arrays of shape (n,)
+        Where each method is right.
+
+    Returns
+    -------
+    float
+        p; 1 where the two never differ.
+
+    References
+    ----------
+    McNemar (1947), doi:10.1007/BF02295996.
+
+    Examples
+    --------
+    >>> mcnemar(np.array([True] * 5), np.array([False] * 5))
+    0.0625
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     if only_first + only_second == 0:
         return 1.0
+    from scipy import stats  # heavy, and the other tests do without
+
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 
 def paired_permutation(difference: np.ndarray, groups: np.ndarray, draws: int = 9999, seed: int = 0) -> float:
-    """Two-sided sign-flip test that the mean ``difference`` (n,) is zero, where the ``groups`` (n,) swap as wholes.
+    """Two-sided sign-flip test that a mean difference is zero, where groups swap as wholes.
 
-    Exact up to 13 groups, drawn at random above (Fisher 1935; Ernst 2004, doi:10.1214/088342304000000396). 1 where no
-    group differs.
+    Parameters
+    ----------
+    difference : array of shape (n,)
+        First method less second, a row each.
+    groups : array of shape (n,)
+        Speaker, video or other unit of every row.
+    draws : int
+        Sign patterns that are drawn where there are too many to try all (more than 13 groups).
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    float
+        p; 1 where no group differs.
+
+    References
+    ----------
+    Fisher (1935), The design of experiments; Ernst (2004), Permutation methods, doi:10.1214/088342304000000396.
+
+    Examples
+    --------
+    >>> paired_permutation(np.ones(6), np.array([0, 0, 1, 1, 2, 2]))
+    0.25
     """
     _, index = np.unique(groups, return_inverse=True)
     sums = np.bincount(index, difference)
@@ -43,7 +83,27 @@ def paired_permutation(difference: np.ndarray, groups: np.ndarray, draws: int = 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number by Holm's step-down method (Holm 1979, jstor.org/stable/4615733)."""
+    """p-values adjusted for their number by Holm's step-down method.
+
+    Parameters
+    ----------
+    p_values : sequence of float
+        One a test.
+
+    Returns
+    -------
+    list of float
+        In the same order.
+
+    References
+    ----------
+    Holm (1979), A simple sequentially rejective multiple test procedure, jstor.org/stable/4615733.
+
+    Examples
+    --------
+    >>> holm([0.02, 0.01, 0.04])
+    [0.04, 0.03, 0.04]
+    """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))

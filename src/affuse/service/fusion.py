@@ -24,7 +24,10 @@ from affuse.data.predictions import (
     read_targets,
 )
 from affuse.errors import DataError
-from affuse.evaluation import fused_tables
+from affuse.evaluation.comparison import AUTO, compare_fusers
+from affuse.evaluation.fused_tables import fuse_predictions, methods_without_labels
+from affuse.evaluation.protocol import Protocol, group_folds, rows_of
+from affuse.fusion import registry
 from affuse.service.metrics import Metrics
 from affuse.service.uploads import BODY_REFUSALS, display_name, read_form
 
@@ -174,9 +177,8 @@ def _matrix(name: str, rows: list[Any], k: int) -> np.ndarray:
 
 
 def _answer(predictions: Predictions, method: str | None) -> FusedAnswer:
-    fused = fused_tables.fuse(predictions, method)
-    facts = fused_tables.facts(fused)
-    table = fused_tables.fused_table(fused)
+    fused = fuse_predictions(predictions, method)
+    facts, table = fused.to_dict(), fused.to_frame()
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return FusedAnswer(
         method=facts["method"],
@@ -229,18 +231,15 @@ def _read(file: UploadFile, stem: Path, reader: Callable[[Path], _Table]) -> _Ta
 
 def _compared(predictions: Predictions) -> list[dict[str, Any]]:
     """Every rule on the labelled rows, on folds that no group is split by, best first."""
-    from affuse.evaluation.comparison import compare_fusers
-    from affuse.evaluation.protocol import Protocol, group_folds
-
-    rows = fused_tables.rows_of(predictions)
+    rows = rows_of(predictions)
     n_groups = len(np.unique(rows.groups))
     if n_groups < 2:
         raise DataError("a comparison needs labelled rows of at least two groups")
     protocol = Protocol(
         "cross-validation", predictions.modalities, predictions.labels, group_folds(rows, min(_FOLDS, n_groups))
     )
-    methods = {name: fused_tables.make(name) for name in dict.fromkeys([*fused_tables.rules(), fused_tables.AUTO])}
-    found = compare_fusers(protocol, methods, fused_tables.AUTO).to_dict()
+    methods = {name: registry.make(name) for name in dict.fromkeys([*methods_without_labels(), AUTO])}
+    found = compare_fusers(protocol, methods, AUTO).to_dict()
     table = [{"method": name, "modality": None, **_figures(facts)} for name, facts in found["methods"].items()]
     table += [{"method": None, "modality": name, **_figures(facts)} for name, facts in found["single"].items()]
     return sorted(table, key=lambda row: -row["accuracy"])

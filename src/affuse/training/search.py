@@ -17,7 +17,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from affuse.data import own as training_data
-from affuse.errors import ConfigError
+from affuse.errors import ConfigError, DataError
+from affuse.evaluation.search import open_study, optuna_library
 from affuse.training.config import TrainConfig, as_table, build, resolve, with_values
 from affuse.training.inputs import Store
 from affuse.training.progress import Progress
@@ -25,7 +26,7 @@ from affuse.training.run import learn, plan_of
 from affuse.training.seeds import threads
 from affuse.training.task import fingerprint, prepare
 
-__all__ = ["Search", "Span", "with_drawn"]
+__all__ = ["Search", "Span", "TunedTraining", "tune_training", "with_drawn"]
 
 
 @dataclass(frozen=True)
@@ -164,3 +165,51 @@ def _spans(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Sp
                 yield name, build(Span, value, f"search.{name}")
             except ConfigError as error:
                 raise ConfigError(f"search.{name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class TunedTraining:
+    """What a search over trainings found: the best configuration, its drawn values, and what was monitored."""
+
+    best: TrainConfig
+    parameters: Mapping[str, Any]
+    monitor: str
+    value: float
+    trials: int
+
+
+def tune_training(config: TrainConfig, study: Path, trials: int = 50, seed: int = 0) -> TunedTraining:
+    """Search trainings of one configuration with Optuna; poor trials stop early.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        With a table ``[search]``, which says what is drawn from where.
+    study : Path
+        SQLite file of the study; one that is there is continued.
+    trials : int
+        Number of trials to add.
+    seed : int
+        Seed of the search.
+
+    Returns
+    -------
+    TunedTraining
+
+    Raises
+    ------
+    ConfigError
+        If nothing is searched, or the study was made for other data or options.
+    DataError
+        If no trial was completed.
+    """
+    optuna = optuna_library()
+    search = Search.of(config)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
+    found = open_study(optuna, study, search.direction, pruner, search.fingerprint, "other data or options")
+    found.sampler = optuna.samplers.TPESampler(seed=seed + len(found.trials))
+    search.run(found, trials)
+    if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in found.trials):
+        raise DataError("no trial was completed; add more by the same command")
+    monitor = search.config.training.monitor
+    return TunedTraining(search.best(found), found.best_params, monitor, found.best_value, len(found.trials))
