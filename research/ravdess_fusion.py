@@ -121,7 +121,7 @@ def page(facts: Mapping[str, Any], measured: Protocol) -> str:
         "voice network, an action-unit classifier and a fuser that never met them, and a fuser learns from answers "
         "that are honest in the same way. Intervals of 95 % draw whole actors; p swaps fused and best single answer "
         "for whole actors, and p (Holm) allows for the number of methods. In unseen.npz the last fold holds the actors "
-        "of valid, whom the shipped ensemble judges; the others are judged by one network of each kind.",
+        "of dev, whom the shipped ensemble judges; the others are judged by one network of each kind.",
         "",
         "| | accuracy | 95 % interval | macro F1 | ECE | to the best single | p | p (Holm) |",
         "|---|---|---|---|---|---|---|---|",

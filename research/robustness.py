@@ -2,7 +2,7 @@
 
 ``python -m research.robustness --data DIR --expert voice --name before [--weights voice.onnx] --out docs``
 
-Measures an expert on the valid rows of its corpora, clean and damaged, enters the figures in OUT/robustness.json under
+Measures an expert on the dev rows of its corpora, clean and damaged, enters the figures in OUT/robustness.json under
 the given name, and writes OUT/robustness.md and OUT/robustness.png from all that the file holds. The damage is that of
 `affuse.training.augment`; every row has a seed of its own, so that all networks meet the same damage.
 """
@@ -159,7 +159,7 @@ def page(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> str:
     lines = [
         "# Robustness",
         "",
-        "Accuracy on the valid rows of each corpus, as they are and damaged, by "
+        "Accuracy on the dev rows of each corpus, as they are and damaged, by "
         "`python -m research.robustness --data DIR --expert NAME --name COLUMN [--weights FILE] --out docs`. "
         "Every column meets the same damage. The interval (95 %, whole speakers drawn) is that of the last column.",
         "",

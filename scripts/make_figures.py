@@ -124,7 +124,7 @@ def measure(data: Path) -> dict[str, Any]:
     for row in SETS:
         print(f"affuse evaluate --expert {row.expert} --dataset {row.dataset}", flush=True)
         evaluated[row.dataset] = affuse(
-            "evaluate", "--expert", row.expert, "--dataset", row.dataset, "--data", str(data), "--split", "valid"
+            "evaluate", "--expert", row.expert, "--dataset", row.dataset, "--data", str(data), "--split", "dev"
         )
     clips = {}
     for clip in CLIPS:
@@ -138,7 +138,7 @@ def measure_product(data: Path) -> dict[str, Any]:
     found = {}
     for row in PRODUCT:
         print(f"affuse evaluate --dataset {row.dataset}", flush=True)
-        found[row.dataset] = affuse("evaluate", "--dataset", row.dataset, "--data", str(data), "--split", "valid")
+        found[row.dataset] = affuse("evaluate", "--dataset", row.dataset, "--data", str(data), "--split", "dev")
     return found
 
 
