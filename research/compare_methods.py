@@ -1,17 +1,16 @@
-"""Feature sets and networks side by side: accuracy, weights, time to learn and time to answer, on the same rows.
+"""Feature sets and networks compared: accuracy, number of weights, training time and time an answer, on the same rows.
 
 ``python -m research.compare_methods --data DIR [--only face] [--out docs/training.md] [--quick]``
 
-Every method learns the same small part of a corpus and is asked about the same rows, of other people where the corpus
-knows them; these only report. Nothing is tuned on them: support vector machines have scikit-learn's defaults, networks
-the defaults of ``affuse train`` but for what `PROBLEMS` says, and learn for a number of epochs that is fixed there.
-Networks answer as exported, row by row in full length, as an expert does. Times are those of one processor core. What
-was measured is kept in ``--rows``, so that an interrupted command goes on.
+Every method is trained on the same small part of a corpus and tested on the same other rows, of other people where the
+corpus names them. Nothing is tuned on the test rows: support vector machines have scikit-learn's defaults, networks the
+defaults of ``affuse train`` but for what `BENCHMARKS` says, and are trained for a fixed number of epochs. Networks
+answer as exported, row by row in full length, as an expert does. Times are those of one processor core. Results are
+kept in ``--results``, so that an interrupted command goes on.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -23,17 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from affuse import __version__, features
-from affuse.errors import AffuseError, AssetError, DataError, MissingExtraError
-from affuse.files import replacing
+from affuse.errors import AssetError, DataError, MissingExtraError
+from affuse.evaluation.formatting import ResultTable
+from affuse.files import write_json, write_text
 from affuse.training.inputs import Store
-from research.measure_methods import ENLARGED, ByFeatures, ByNetwork, Method, Problem, Result, measure, rows_of
+from recipes.command import data_parser, errors_as_sentences
+from research.measure_methods import ENLARGED, Benchmark, ByFeatures, ByNetwork, Method, Result, measure, samples_of
 
-__all__ = ["PROBLEMS", "Table", "main", "table", "write"]
+__all__ = ["BENCHMARKS", "Table", "main", "table", "write"]
 
 _MARKS = "<!-- methods: begin -->", "<!-- methods: end -->"
 
 _CRNN = {"n_mels": 32, "widths": (12, 24, 48), "hidden": 32}
-_SEEN = "its network learned from the whole training part of this corpus"
+_SEEN = "its network was trained on the whole train split of this corpus"
 _PRETRAINED = "MiniLM, pretrained on other sentences"
 
 _TEXT: dict[str, Method] = {
@@ -109,97 +110,91 @@ _FACE: dict[str, Method] = {
     ),
 }
 
-PROBLEMS: Mapping[str, Problem] = {
-    "text": Problem("Text: GoEmotions, 7 emotions", "goemotions", "text", 2000, 1000, _TEXT),
-    "voice": Problem("Voice: RAVDESS, 8 emotions, unseen actors", "ravdess", "voice", 900, 300, _VOICE),
-    "tasks": Problem(
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "text": Benchmark("Text: GoEmotions, 7 emotions", "goemotions", "text", 2000, 1000, _TEXT),
+    "voice": Benchmark("Voice: RAVDESS, 8 emotions, unseen actors", "ravdess", "voice", 900, 300, _VOICE),
+    "tasks": Benchmark(
         "One task or two: RAVDESS, voice, and as a second task the action units of the same clips' faces",
         *("ravdess", "voice", 900, 300, _TASKS),
         reading="joint",
         seeds=(0, 1),
     ),
-    "face": Problem("Face: FER+, 8 emotions", "ferplus", "face", 2500, 1000, _FACE),
+    "face": Benchmark("Face: FER+, 8 emotions", "ferplus", "face", 2500, 1000, _FACE),
 }
 
 
-def _quick(problem: Problem) -> Problem:
-    """A tenth of the rows and one epoch, to see that everything runs; its figures mean nothing."""
+def _quick(benchmark: Benchmark) -> Benchmark:
+    """A tenth of the rows and one epoch, to see that everything runs; the figures mean nothing."""
     methods = {
         name: replace(method, epochs=1) if isinstance(method, ByNetwork) else method
-        for name, method in problem.methods.items()
+        for name, method in benchmark.methods.items()
     }
-    learned, asked = problem.learned // 10, problem.asked // 10
-    return replace(problem, methods=methods, learned=learned, asked=asked, seeds=problem.seeds[:1])
+    n_train, n_test = benchmark.n_train // 10, benchmark.n_test // 10
+    return replace(benchmark, methods=methods, n_train=n_train, n_test=n_test, seeds=benchmark.seeds[:1])
 
 
 @dataclass(frozen=True)
 class Table:
-    """Results of a problem by method, and why others are missing."""
+    """Results of a benchmark by method, and why others are missing."""
 
-    problem: Problem
+    benchmark: Benchmark
     results: Mapping[str, Result]
     missing: Mapping[str, str]
 
     def markdown(self) -> str:
-        """A row a method, and what to know of them."""
-        problem = self.problem
-        lines = [
-            f"### {problem.title}",
-            "",
-            f"{problem.learned:,} rows to learn from, {problem.asked:,} to be asked about.",
-            "",
-            "| method | accuracy | 95 % interval | weights | learning, s | an answer, ms |",
-            "|---|---|---|---|---|---|",
-            *(self._row(name, result) for name, result in self.results.items()),
-        ]
+        """A row a method, and the notes."""
+        benchmark = self.benchmark
+        figures = ResultTable(("method", "accuracy", "95 % interval", "weights", "training, s", "an answer, ms"))
+        for name, result in self.results.items():
+            figures.add(*self._row(name, result))
+        rows = f"{benchmark.n_train:,} training rows, {benchmark.n_test:,} test rows."
         noted: dict[str, list[str]] = {}
         for name in self.results:
-            noted.setdefault(problem.methods[name].note, []).append(name)
-        notes = [f"{', '.join(names)}: {note}." for note, names in noted.items() if note]
-        notes += [f"{name} is left out: {reason}." for name, reason in self.missing.items()]
-        return "\n".join([*lines, *(["", *(f"- {note}" for note in notes)] if notes else [])])
+            noted.setdefault(benchmark.methods[name].note, []).append(name)
+        notes = [f"- {', '.join(names)}: {note}." for note, names in noted.items() if note]
+        notes += [f"- {name} is left out: {reason}." for name, reason in self.missing.items()]
+        parts = [f"### {benchmark.title}", rows, figures.markdown(), "\n".join(notes)]
+        return "\n\n".join(part for part in parts if part)
 
     @staticmethod
-    def _row(name: str, result: Result) -> str:
+    def _row(name: str, result: Result) -> tuple[str, ...]:
         low, high = (100 * value for value in result.interval)
         seeds = ", ".join(f"{100 * value:.1f}" for value in result.seeds) if len(result.seeds) > 1 else ""
         accuracy = f"{100 * result.accuracy:.1f}" + (f" ({seeds})" if seeds else "")
-        learning = _short(result.seconds) if result.passes == 1 else f"{result.passes} × {_short(result.seconds)}"
-        return (
-            f"| {name} | {accuracy} | {low:.1f} to {high:.1f} | {result.weights:,} | {learning} | "
-            f"{_short(result.milliseconds)} |"
-        )
+        training = _short(result.seconds) if result.passes == 1 else f"{result.passes} × {_short(result.seconds)}"
+        figures = (f"{low:.1f} to {high:.1f}", f"{result.weights:,}", training, _short(result.milliseconds))
+        return name, accuracy, *figures
 
 
 def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def table(problem: Problem, data: Path, kept: Path) -> Table:
-    """Measure what ``kept`` does not hold yet. Raises DataError where the corpus is not in ``data``."""
+def table(benchmark: Benchmark, data: Path, kept: Path) -> Table:
+    """Measure what the folder ``kept`` does not hold yet. Raises DataError where the corpus is not in ``data``."""
     results: dict[str, Result] = {}
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        drawn = cache(lambda: rows_of(problem, data, Store(Path(folder))))  # not read where everything is kept
-        for name, method in problem.methods.items():
-            place = kept / f"{_slug(f'{problem.corpus} {name}')}.json"
+        drawn = cache(lambda: samples_of(benchmark, data, Store(Path(folder))))  # not read where all results are kept
+        for name, method in benchmark.methods.items():
+            place = kept / f"{_slug(f'{benchmark.corpus} {name}')}.json"
             try:
-                settings = _settings(problem, method)
+                settings = _settings(benchmark, method)
                 known = _recalled(place, settings)
                 if known is None:
-                    known = measure(method, problem, drawn())
+                    known = measure(method, benchmark, drawn())
                     _keep(place, settings, known)
-                    print(Table._row(name, known), file=sys.stderr, flush=True)
+                    print(" | ".join(Table._row(name, known)), file=sys.stderr, flush=True)
             except (AssetError, MissingExtraError) as error:
                 missing[name] = str(error)
             else:
                 results[name] = known
-    return Table(problem, results, missing)
+    return Table(benchmark, results, missing)
 
 
-def _settings(problem: Problem, method: Method) -> str:
+def _settings(benchmark: Benchmark, method: Method) -> str:
     """What decides a result."""
-    facts = {key: value for key, value in asdict(problem).items() if key not in ("methods", "title")}
+    facts = {key: value for key, value in asdict(benchmark).items() if key not in ("methods", "title")}
     shipped = features.make(method.extractor).weights() if isinstance(method, ByFeatures) else {}
     own = asdict(replace(method, note=""))
     return json.dumps([__version__, facts, type(method).__name__, own, shipped], sort_keys=True)
@@ -218,8 +213,7 @@ def _as_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keep(place: Path, settings: str, result: Result) -> None:
-    with replacing(place) as (part,):
-        part.write_text(json.dumps({"settings": settings, "result": asdict(result)}) + "\n", encoding="utf-8")
+    write_json(place, {"settings": settings, "result": asdict(result)}, indent=None)
 
 
 def _slug(text: str) -> str:
@@ -227,7 +221,7 @@ def _slug(text: str) -> str:
 
 
 def write(path: Path, tables: str) -> None:
-    """Put ``tables`` between the marks of the page ``path``; a page that is not there yet holds nothing else.
+    """Put ``tables`` between the marks of the page ``path``; a new page holds nothing else.
 
     Raises DataError where the page has no marks.
     """
@@ -237,31 +231,27 @@ def write(path: Path, tables: str) -> None:
     _, closed, tail = rest.partition(end)
     if not (found and closed):
         raise DataError(f"{path} has no lines {begin} and {end} for the tables to stand between; add them")
-    with replacing(path) as (part,):
-        part.write_text(f"{head}{begin}\n\n{tables}\n\n{end}{tail}", encoding="utf-8")
+    write_text(path, f"{head}{begin}\n\n{tables}\n\n{end}{tail}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the tables; exits with 2 and a sentence where data are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+    parser = data_parser(__doc__)
     parser.add_argument("--out", type=Path, help="page to write the tables to, between its marks")
-    parser.add_argument("--only", choices=sorted(PROBLEMS), action="append", help="a table (default: all)")
-    parser.add_argument("--rows", type=Path, default=Path("runs/methods"), help="folder of what was measured before")
+    parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append", help="a table (default: all)")
+    parser.add_argument("--results", type=Path, default=Path("runs/methods"), help="folder of earlier results")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one epoch: only to see it run")
     options = parser.parse_args(arguments)
-    chosen = [PROBLEMS[name] for name in options.only or PROBLEMS]
-    try:
-        tables = list(_tables([_quick(p) for p in chosen] if options.quick else chosen, options.data, options.rows))
+    chosen = [BENCHMARKS[name] for name in options.only or BENCHMARKS]
+    with errors_as_sentences(parser):
+        tables = list(_tables([_quick(b) for b in chosen] if options.quick else chosen, options.data, options.results))
         if options.out is not None:
             write(options.out, "\n\n".join(tables))
-    except AffuseError as error:
-        parser.exit(2, f"affuse: {error}\n")
 
 
-def _tables(problems: Sequence[Problem], data: Path, kept: Path) -> Iterator[str]:
-    for problem in problems:
-        text = table(problem, data, kept).markdown()
+def _tables(benchmarks: Sequence[Benchmark], data: Path, kept: Path) -> Iterator[str]:
+    for benchmark in benchmarks:
+        text = table(benchmark, data, kept).markdown()
         print(text, end="\n\n", flush=True)
         yield text
 

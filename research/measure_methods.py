@@ -1,4 +1,4 @@
-"""One method on one problem: learned, exported and asked, with its right answers counted and its times taken."""
+"""One method on one benchmark: trained, exported and tested, with its accuracy and its times."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from affuse.data.own import DataOptions, Sample, TrainingData, read
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts.face.crop import HAAR_FRAMING, Framing
 from affuse.features.base import Extractor
-from affuse.features.items import Item, NoEvidenceError
 from affuse.features.faces import Face
+from affuse.features.items import Item, NoEvidenceError
 from affuse.features.landmarks import locate
 from affuse.training import networks
 from affuse.training.augment.picture import transform
@@ -39,24 +39,24 @@ from affuse.training.settings import build
 
 __all__ = [
     "ENLARGED",
+    "Benchmark",
     "ByFeatures",
     "ByNetwork",
     "Frames",
     "Method",
     "Points",
-    "Problem",
     "Result",
-    "Rows",
+    "Samples",
     "measure",
     "moving",
-    "rows_of",
+    "samples_of",
 ]
 
-_SECONDS = 2.0  # of sound that a network learns from at once
+_SECONDS = 2.0  # length of the pieces of sound that a network learns from
 _TOKENS = 64
 _VOCABULARY = 6000
 _EVERY = 3  # of the log-mel frames, which are 10 ms apart
-_TIMED = 30  # items
+_TIMED = 30  # items that times are measured on
 
 ENLARGED = 4
 """Times that a small picture is enlarged for landmarks, which come in whole pixels."""
@@ -64,7 +64,7 @@ ENLARGED = 4
 
 @dataclass(frozen=True)
 class ByFeatures:
-    """A feature set by name, and a support vector machine over it; ``note`` is what to know of its figure."""
+    """A feature set by name, and a support vector machine over it; ``note`` stands below the table."""
 
     extractor: str
     note: str = ""
@@ -72,9 +72,9 @@ class ByFeatures:
 
 @dataclass(frozen=True)
 class ByNetwork:
-    """A network by name, learned for ``epochs``; ``training`` are options of that table that differ from the default.
+    """A network by name, trained for ``epochs``; ``training`` are options of that table that differ from the default.
 
-    ``units``: it learns the action units that the rows hold as well.
+    ``units``: it also learns the action units of the rows.
     """
 
     network: str
@@ -89,21 +89,21 @@ Method = ByFeatures | ByNetwork
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A part of a corpus, drawn by a fixed seed, and what is compared on it.
+class Benchmark:
+    """Rows of a corpus, drawn by a fixed seed, and the methods that are compared on them.
 
     Parameters
     ----------
-    title: for people. corpus: as `affuse.data.own.read` knows it. modality: what the methods judge.
-    learned, asked: rows to learn from and to be asked about at most. methods: by name. reading: modality that the
-    corpus is read for, where it is another one. seeds: networks learn once with each.
+    title: of the table. corpus: as `affuse.data.own.read` knows it. modality: what the methods judge.
+    n_train, n_test: rows at most. methods: by name. reading: modality that the corpus is read for, where it is another
+    one. seeds: networks are trained once with each.
     """
 
     title: str
     corpus: str
     modality: str
-    learned: int
-    asked: int
+    n_train: int
+    n_test: int
     methods: Mapping[str, Method]
     reading: str | None = None
     seeds: tuple[int, ...] = (0,)
@@ -111,9 +111,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Result:
-    """What a method reached: share of right answers with its 95 % interval over people, and one a seed.
+    """What a method reached: accuracy with its 95 % interval over people, and one accuracy a seed.
 
-    ``weights``: numbers that are kept of what was learned. ``passes`` over the rows to learn from, ``seconds`` each;
+    ``weights``: numbers that the trained model keeps. ``passes`` over the training rows, ``seconds`` each;
     ``milliseconds`` an answer.
     """
 
@@ -127,12 +127,12 @@ class Result:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Labelled rows of a problem: to learn from, and to be asked about."""
+class Samples:
+    """Labelled samples of a benchmark, to train and to test with."""
 
     data: TrainingData
-    learned: list[Sample]
-    asked: list[Sample]
+    train: list[Sample]
+    test: list[Sample]
     store: Store
 
 
@@ -177,7 +177,7 @@ class Points(_Plain):
 
 
 def moving(pictures: np.ndarray, frames: int, seed: int) -> np.ndarray:
-    """Pictures (n, 1, s, s) uint8 set in motion: clips (n, 3, frames, s, s).
+    """Pictures (n, 1, s, s) uint8 as films: clips (n, 3, frames, s, s).
 
     The camera pans by up to a tenth of the side to each side and zooms by up to a quarter, evenly over the clip.
     """
@@ -194,7 +194,7 @@ def moving(pictures: np.ndarray, frames: int, seed: int) -> np.ndarray:
 
 
 def _log_mel(samples: Sequence[Sample]) -> Frames:
-    """Log-mel of every clip, in its own mean and deviation; one frame of zeros, the mean, where nothing is heard."""
+    """Log-mel of every clip, standardised by its own mean and deviation; one frame of zeros where it is silent."""
     extractor = features.make("log-mel")
     rows: list[np.ndarray | None] = []
     for sample in samples:
@@ -220,14 +220,14 @@ def _enlarged(sample: Sample) -> Face:
     return Face(image, np.array([0.0, 0.0, size, size]), np.full((5, 2), np.nan), framing)
 
 
-def measure(method: Method, problem: Problem, rows: Rows) -> Result:
-    """Learn and be asked, once a seed."""
-    truth = np.array([sample.label for sample in rows.asked])
-    people = np.array([sample.speaker or f"row {i}" for i, sample in enumerate(rows.asked)])
+def measure(method: Method, benchmark: Benchmark, samples: Samples) -> Result:
+    """Train and test a method, once a seed."""
+    truth = np.array([sample.label for sample in samples.test])
+    people = np.array([sample.speaker or f"row {i}" for i, sample in enumerate(samples.test)])
     if isinstance(method, ByFeatures):
-        runs = [_by_features(method, rows)]
+        runs = [_by_features(method, samples)]
     else:
-        runs = [_by_network(method, problem, rows, seed) for seed in problem.seeds]
+        runs = [_by_network(method, benchmark, samples, seed) for seed in benchmark.seeds]
     hits = np.stack([answers == truth for answers, *_ in runs]).astype(float)
     interval = cluster_bootstrap(hits.ravel(), np.tile(people, len(runs)))
     seconds, milliseconds = (float(np.mean([run[i] for run in runs])) for i in (2, 3))
@@ -240,23 +240,23 @@ _Measured = tuple[np.ndarray, int, float, float]
 """Answers (n,), number of weights, seconds a pass, milliseconds an answer."""
 
 
-def _by_features(method: ByFeatures, rows: Rows) -> _Measured:
-    """A row without evidence is not learned from, and is answered by nothing, which is wrong."""
+def _by_features(method: ByFeatures, samples: Samples) -> _Measured:
+    """A sample without evidence is left out of training, and counts as wrong in the test."""
     extractor = features.make(method.extractor)
-    items = [_item(sample, extractor.modality) for sample in rows.learned]
+    items = [_item(sample, extractor.modality) for sample in samples.train]
     store = features.FeatureStore()
     measured = extractor.measure(items, store=store)
     started = time.process_time()
     X = extractor.learn(measured).rows(measured)
     here = ~np.isnan(X).any(axis=1)
     model = LinearSVC(random_state=0) if extractor.modality == "text" and extractor.learns else _scaled_svm()
-    model.fit(X[here], np.array([sample.label for sample in rows.learned])[here])
+    model.fit(X[here], np.array([sample.label for sample in samples.train])[here])
     fitting = time.process_time() - started
-    asked = [_item(sample, extractor.modality) for sample in rows.asked]
-    Z = extractor.rows(extractor.measure(asked, store=store))
+    tested = [_item(sample, extractor.modality) for sample in samples.test]
+    Z = extractor.rows(extractor.measure(tested, store=store))
     answers, known = np.full(len(Z), -1), ~np.isnan(Z).any(axis=1)
     answers[known] = model.predict(Z[known])
-    looking, answering = _clocked(extractor, model, [asked[i] for i in np.flatnonzero(known)])
+    looking, answering = _clocked(extractor, model, [tested[i] for i in np.flatnonzero(known)])
     return answers, _numbers(model), fitting + looking * len(items), 1000 * answering
 
 
@@ -291,27 +291,27 @@ def _clocked(extractor: Extractor, model: Any, items: Sequence[Item]) -> tuple[f
     return (looked - started) / len(items), (done - started) / len(items)
 
 
-def _by_network(method: ByNetwork, problem: Problem, rows: Rows, seed: int) -> _Measured:
-    config = _config(method, problem, seed)
-    network, tokenizer = _network(method, rows, seed)
+def _by_network(method: ByNetwork, benchmark: Benchmark, samples: Samples, seed: int) -> _Measured:
+    config = _config(method, benchmark, seed)
+    network, tokenizer = _network(method, samples, seed)
     augmentation = Augmentation.of(config.augmentation)
-    units = _units(rows) if method.units else None
-    part = Split(_inputs(network, rows.learned, tokenizer, augmentation, rows.store), _shares(rows), units)
-    asked = _inputs(network, rows.asked, tokenizer, Augmentation(), rows.store)
+    units = _units(samples) if method.units else None
+    train = Split(_inputs(network, samples.train, tokenizer, augmentation, samples.store), _shares(samples), units)
+    test = _inputs(network, samples.test, tokenizer, Augmentation(), samples.store)
     module = Classification(network, config.training, spectrum=augmentation.spectrum)
     with threads(1):
         started = time.process_time()
-        loop.fit(module, Data(part, None, config.training), plan_of(config), monitor=None)
+        loop.fit(module, Data(train, None, config.training), plan_of(config), monitor=None)
         seconds = (time.process_time() - started) / method.epochs
-    answers, milliseconds = _answers(network, asked, len(rows.asked))
+    answers, milliseconds = _answers(network, test, len(samples.test))
     return answers, network.count_parameters(), seconds, milliseconds
 
 
-def _config(method: ByNetwork, problem: Problem, seed: int) -> TrainConfig:
+def _config(method: ByNetwork, benchmark: Benchmark, seed: int) -> TrainConfig:
     """The defaults of ``affuse train``, with what the method says over them."""
     own = {"epochs": method.epochs, "seed": seed, "patience": 0, "imbalance": "none", "ema_decay": 0.98}
     table = {
-        "data": {"source": problem.corpus, "modality": problem.modality, "seconds": _SECONDS},
+        "data": {"source": benchmark.corpus, "modality": benchmark.modality, "seconds": _SECONDS},
         "network": {"name": method.network},
         "training": {**own, **method.training},
         "device": {"accelerator": "cpu"},
@@ -319,32 +319,32 @@ def _config(method: ByNetwork, problem: Problem, seed: int) -> TrainConfig:
     return resolve(build(TrainConfig, table))
 
 
-def _network(method: ByNetwork, rows: Rows, seed: int) -> tuple[Network, Any]:
+def _network(method: ByNetwork, samples: Samples, seed: int) -> tuple[Network, Any]:
     """An untrained network, and the tokenizer of one over tokens."""
     options, tokenizer = dict(method.options), None
     if "vocab_size" in networks.options(method.network):
-        tokenizer = tokenizers.train((sample.text or "" for sample in rows.learned), _VOCABULARY, _TOKENS)
+        tokenizer = tokenizers.train((sample.text or "" for sample in samples.train), _VOCABULARY, _TOKENS)
         options["vocab_size"] = tokenizer.get_vocab_size()
     if method.units:
-        options["n_action_units"] = _units(rows).shape[1]
+        options["n_action_units"] = _units(samples).shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(loop.epoch_seed(seed))
-        network = networks.make(method.network, len(rows.data.labels), **options)
+        network = networks.make(method.network, len(samples.data.labels), **options)
     if tokenizer is None and network.reads == "tokens" and network.folder is not None:
         tokenizer = tokenizers.load(network.folder, _TOKENS)
     return network, tokenizer
 
 
-def _units(rows: Rows) -> np.ndarray:
+def _units(samples: Samples) -> np.ndarray:
     """Intensities (n, u) of action units, NaN where unknown."""
-    intensities = [i for i, name in enumerate(rows.data.column_names) if name.endswith("_r")]
-    return np.stack([sample.columns[intensities] for sample in rows.learned])  # type: ignore[index]
+    intensities = [i for i, name in enumerate(samples.data.column_names) if name.endswith("_r")]
+    return np.stack([sample.columns[intensities] for sample in samples.train])  # type: ignore[index]
 
 
-def _shares(rows: Rows) -> np.ndarray:
+def _shares(samples: Samples) -> np.ndarray:
     """Targets (n, k): votes, where the corpus has them."""
-    sure = np.eye(len(rows.data.labels))
-    return np.stack([sure[s.label] if s.distribution is None else s.distribution for s in rows.learned])
+    sure = np.eye(len(samples.data.labels))
+    return np.stack([sure[s.label] if s.distribution is None else s.distribution for s in samples.train])
 
 
 def _inputs(
@@ -382,13 +382,13 @@ def _answers(network: Network, inputs: Inputs, n: int) -> tuple[np.ndarray, floa
     return answers, 1000 * spent / n
 
 
-def rows_of(problem: Problem, data: Path, store: Store) -> Rows:
-    """The rows of a problem, drawn at random where the corpus has more."""
-    found = read(problem.corpus, problem.reading or problem.modality, DataOptions(folder=data))
+def samples_of(benchmark: Benchmark, data: Path, store: Store) -> Samples:
+    """The samples of a benchmark, drawn at random where the corpus has more."""
+    found = read(benchmark.corpus, benchmark.reading or benchmark.modality, DataOptions(folder=data))
     rng = np.random.default_rng(0)
 
     def drawn(split: str, count: int) -> list[Sample]:
         samples = [sample for sample in found.split(split) if sample.label is not None]
         return [samples[i] for i in np.sort(rng.permutation(len(samples))[:count])]
 
-    return Rows(found, drawn("train", problem.learned), drawn("valid", problem.asked), store)
+    return Samples(found, drawn("train", benchmark.n_train), drawn("dev", benchmark.n_test), store)

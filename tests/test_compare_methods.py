@@ -19,13 +19,13 @@ from affuse import features  # noqa: E402
 from affuse.errors import AssetError, DataError  # noqa: E402
 from affuse.training import networks  # noqa: E402
 from research import compare_methods  # noqa: E402
-from research.compare_methods import PROBLEMS, Table, main, table, write  # noqa: E402
+from research.compare_methods import BENCHMARKS, Table, main, table, write  # noqa: E402
 from research.measure_methods import (  # noqa: E402
+    Benchmark,
     ByFeatures,
     ByNetwork,
     Frames,
     Method,
-    Problem,
     Result,
     moving,
 )
@@ -34,7 +34,7 @@ RESULT = Result(0.5, (0.25, 0.75), (0.4, 0.6), 1234, 3, 1.25, 0.125)
 
 
 def reviews(folder: Path) -> Path:
-    """A table of texts in which one word tells the label, with a stated valid part."""
+    """A table of texts in which one word tells the label, with a stated dev split."""
     rng = np.random.default_rng(0)
     with (folder / "reviews.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -43,13 +43,13 @@ def reviews(folder: Path) -> Path:
             label, word = (("happiness", "wonderful"), ("sadness", "dreadful"))[i % 2]
             words = [word, *rng.choice(["we", "saw", "this", "film", "today", "together"], 4), f"number{i}"]
             rng.shuffle(words)
-            split = "train" if i < 120 else "valid"
+            split = "train" if i < 120 else "dev"
             writer.writerow([" ".join(words), label, split, f"{split}{i % 8}"])
     return folder / "reviews.csv"
 
 
-def problem(source: Path, methods: Mapping[str, Method], **changes: Any) -> Problem:
-    return replace(Problem("Reviews", str(source), "text", 100, 30, methods), **changes)
+def benchmark(source: Path, methods: Mapping[str, Method], **changes: Any) -> Benchmark:
+    return replace(Benchmark("Reviews", str(source), "text", 100, 30, methods), **changes)
 
 
 SVM: dict[str, Method] = {"TF-IDF + SVM": ByFeatures("tf-idf", note="a note")}
@@ -58,17 +58,17 @@ SVM: dict[str, Method] = {"TF-IDF + SVM": ByFeatures("tf-idf", note="a note")}
 def test_methods_that_can_tell_reach_all_and_answer_as_exported(tmp_path: Path) -> None:
     source = reviews(tmp_path)
     bag = ByNetwork("bag", 12, options={"buckets": 64, "width": 16}, training={"learning_rate": 0.03, "batch_size": 10})
-    found = table(problem(source, {**SVM, "bag": bag}, seeds=(0, 1)), tmp_path, tmp_path / "kept")
+    found = table(benchmark(source, {**SVM, "bag": bag}, seeds=(0, 1)), tmp_path, tmp_path / "kept")
     assert not found.missing
     svm, network = found.results["TF-IDF + SVM"], found.results["bag"]
     assert (svm.accuracy, svm.interval, svm.seeds, svm.passes) == (1.0, (1.0, 1.0), (1.0,), 1)
     assert network.accuracy > 0.9, "either label in half of the rows"
-    assert len(network.seeds) == 2, "networks learn once a seed"
+    assert len(network.seeds) == 2, "networks are trained once a seed"
     assert network.passes == 12
     assert network.seconds > 0
     assert network.milliseconds > 0
     learned = features.make("tf-idf").fit([row["text"] for row in rows_of_csv(source)])
-    assert svm.weights <= learned.get_feature_names_out().size + 1, "a weight a word of the rows learned from, and one"
+    assert svm.weights <= learned.get_feature_names_out().size + 1, "a weight a word of the training rows, and one"
     # By hand: 64 buckets of 16, 16 for every token, and a layer of 16 to 2.
     assert (network.weights - 64 * 16 - 16 * 2 - 2) % 16 == 0
 
@@ -83,14 +83,14 @@ def test_an_interrupted_comparison_goes_on_and_other_settings_are_measured_anew(
 ) -> None:
     asked: list[str] = []
 
-    def measured(method: Any, problem: Any, rows: Any) -> Result:
+    def measured(method: Any, benchmark: Any, rows: Any) -> Result:
         asked.append(method.extractor)
         if method.extractor == "hog" and len(asked) < 3:
             raise KeyboardInterrupt
         return RESULT
 
     monkeypatch.setattr(compare_methods, "measure", measured)
-    two = problem(reviews(tmp_path), {**SVM, "other": ByFeatures("hog")})
+    two = benchmark(reviews(tmp_path), {**SVM, "other": ByFeatures("hog")})
     kept = tmp_path / "kept"
     with pytest.raises(KeyboardInterrupt):
         table(two, tmp_path, kept)
@@ -99,7 +99,7 @@ def test_an_interrupted_comparison_goes_on_and_other_settings_are_measured_anew(
     assert found.results == {"TF-IDF + SVM": RESULT, "other": RESULT}
     table(replace(two, title="Other words"), tmp_path, kept)
     assert len(asked) == 3
-    table(replace(two, learned=99), tmp_path, kept)
+    table(replace(two, n_train=99), tmp_path, kept)
     assert asked[3:] == ["tf-idf", "hog"]
     for path in kept.iterdir():
         path.write_text(path.read_text()[:-20])
@@ -112,7 +112,7 @@ def test_what_is_not_installed_is_left_out_and_said(tmp_path: Path, monkeypatch:
         raise AssetError("the base model is missing")
 
     monkeypatch.setattr(compare_methods, "measure", missing)
-    found = table(problem(reviews(tmp_path), SVM), tmp_path, tmp_path / "kept")
+    found = table(benchmark(reviews(tmp_path), SVM), tmp_path, tmp_path / "kept")
     assert found.markdown().splitlines()[-1] == "- TF-IDF + SVM is left out: the base model is missing."
     assert not (tmp_path / "kept").exists(), "it may be installed tomorrow"
 
@@ -120,14 +120,14 @@ def test_what_is_not_installed_is_left_out_and_said(tmp_path: Path, monkeypatch:
 def test_a_table_by_hand() -> None:
     once = Result(0.612, (0.58, 0.6449), (0.612,), 20, 1, 0.04, 12.34)
     methods: dict[str, Method] = {"a": ByFeatures("hog", note="of one"), "b": ByNetwork("bag", 3, note="of one")}
-    made = Table(Problem("Some", "x", "text", 2000, 50, methods), {"a": once, "b": RESULT}, {})
+    made = Table(Benchmark("Some", "x", "text", 2000, 50, methods), {"a": once, "b": RESULT}, {})
     assert made.markdown().splitlines() == [
         "### Some",
         "",
-        "2,000 rows to learn from, 50 to be asked about.",
+        "2,000 training rows, 50 test rows.",
         "",
-        "| method | accuracy | 95 % interval | weights | learning, s | an answer, ms |",
-        "|---|---|---|---|---|---|",
+        "| method | accuracy | 95 % interval | weights | training, s | an answer, ms |",
+        "| --- | --- | --- | --- | --- | --- |",
         "| a | 61.2 | 58.0 to 64.5 | 20 | 0.04 | 12 |",
         "| b | 50.0 (40.0, 60.0) | 25.0 to 75.0 | 1,234 | 3 × 1.2 | 0.12 |",
         "",
@@ -151,11 +151,11 @@ def test_tables_stand_between_the_marks_of_a_page(tmp_path: Path) -> None:
 def test_the_command_measures_prints_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compare_methods, "PROBLEMS", {"text": problem(reviews(tmp_path), SVM)})
-    options = ["--data", str(tmp_path), "--rows", str(tmp_path / "kept"), "--out", str(tmp_path / "page.md")]
+    monkeypatch.setattr(compare_methods, "BENCHMARKS", {"text": benchmark(reviews(tmp_path), SVM)})
+    options = ["--data", str(tmp_path), "--results", str(tmp_path / "kept"), "--out", str(tmp_path / "page.md")]
     main([*options, "--quick"])
     printed = capsys.readouterr().out
-    assert "10 rows to learn from, 3 to be asked about." in printed
+    assert "10 training rows, 3 test rows." in printed
     assert printed.strip() in (tmp_path / "page.md").read_text()
     kept = json.loads(next((tmp_path / "kept").iterdir()).read_text())
     assert kept["result"]["passes"] == 1
@@ -163,7 +163,7 @@ def test_the_command_measures_prints_and_writes(
 
 def test_without_data_it_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["--data", str(tmp_path), "--only", "text", "--rows", str(tmp_path / "kept")])
+        main(["--data", str(tmp_path), "--only", "text", "--results", str(tmp_path / "kept")])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("affuse: ")
@@ -206,7 +206,7 @@ def test_shorter_rows_of_frames_are_padded() -> None:
 
 def test_every_method_that_is_compared_exists() -> None:
     compared: set[str] = set()
-    for chosen in PROBLEMS.values():
+    for chosen in BENCHMARKS.values():
         for method in chosen.methods.values():
             if isinstance(method, ByFeatures):
                 assert features.make(method.extractor).modality == chosen.modality
