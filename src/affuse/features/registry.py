@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from affuse.errors import ConfigError
-from affuse.features.base import Extractor
 from affuse.registry import Registry
+
+if TYPE_CHECKING:
+    from affuse.features.base import Extractor
 
 __all__ = ["FEATURES", "canonical", "find", "make", "names"]
 
@@ -112,6 +114,8 @@ def find(name: str) -> type[Extractor]:
     >>> find("mfcc").unit
     'dB'
     """
+    from affuse.features.base import Extractor  # scikit-learn's, which takes seconds; names do without
+
     kind = FEATURES.find(name)
     if not (isinstance(kind, type) and issubclass(kind, Extractor)):
         raise ConfigError(f"the entry point {name!r} of the group affuse.features must be a subclass of Extractor")
