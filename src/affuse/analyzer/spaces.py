@@ -35,7 +35,8 @@ def expert_spaces(
     spaces = {}
     for modality, expert in experts.items():
         own = {label: goal for label, goal in everywhere.items() if label in expert.labels.labels}
-        onto = {**expert.labels.onto, **own, **stated.get(modality, {})}
+        meaning = expert.labels.onto if target.labels == EKMAN.labels else {}  # that is about emotions
+        onto = {**meaning, **own, **stated.get(modality, {})}
         goals = {label: _goal(label, goal, target) for label, goal in onto.items()}
         spaces[modality] = LabelSpace(expert.labels.name, expert.labels.labels, goals)
     known = {label for expert in experts.values() for label in expert.labels.labels}

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from affuse import weights
-from affuse.errors import AssetError
+from affuse.errors import AssetError, ConfigError
+from affuse.labels import EKMAN, LabelSpace
 from affuse.packages.description import MODEL, PackageDescription, check_complete
 from affuse.packages.folder import DESCRIPTION, read_description, replacing_package, seal
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["Package", "read_package", "write_package"]
+__all__ = ["Package", "read_package", "set_label_map", "write_package"]
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,46 @@ def read_package(folder: str | Path) -> Package:
     """
     folder = Path(folder)
     return Package(folder, read_description(folder, PackageDescription, "affuse train"))
+
+
+def set_label_map(folder: str | Path, onto: Mapping[str, str]) -> Package:
+    """Store in a package what its own labels mean among the emotions, so that it can be fused with other experts.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A package, which is replaced as a whole.
+    onto : mapping of str to str
+        One of `affuse.EKMAN` by own label; empty to forget the map.
+
+    Returns
+    -------
+    Package
+        As it is now.
+
+    Raises
+    ------
+    ConfigError
+        If the package has no such label, or a goal is no emotion.
+    AssetError, OutputError
+        As of `read_package` and `write_package`.
+
+    Examples
+    --------
+    >>> from affuse.testing import write_toy_package
+    >>> folder = write_toy_package("mine", LabelSpace("study", ("engaged", "frustrated")))
+    >>> set_label_map(folder, {"engaged": "happiness", "frustrated": "anger"}).description.labels.onto["engaged"]
+    'happiness'
+    """
+    package = read_package(folder)
+    own = package.description.labels
+    labels = LabelSpace(own.name, own.labels, dict(onto))
+    for label, goal in onto.items():
+        if goal not in EKMAN.labels:
+            raise ConfigError(f"the label map sends {label} to {goal!r}; known: {', '.join(EKMAN.labels)}")
+    files = {name: package.path(name).read_bytes() for name in package.description.files}
+    write_package(folder, replace(package.description, labels=labels, files={}), files)
+    return read_package(folder)
 
 
 def _fill(place: Path, description: PackageDescription, files: Mapping[str, Path | bytes]) -> None:
