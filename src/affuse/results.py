@@ -27,12 +27,23 @@ _ROWS_AT_ONCE = 200  # of a table in the making: rows of Python numbers take ten
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one modality says in one window: probabilities over the labels of the analysis, or why it says nothing.
+    """What one modality says in one window, or why it says nothing.
 
-    ``probabilities`` has shape (k,) or is None; ``reason`` is empty exactly where there are probabilities.
-    ``share`` is the modality's Shapley share in the fused answer (signed; the shares of a verdict add up to the
-    gain in the log-odds of its label over the prior), None where the modality is absent. An expert that judges
-    sentiment only has a share without probabilities.
+    Parameters
+    ----------
+    probabilities : array of shape (k,), optional
+        Over the labels of the analysis; None where there is no evidence.
+    reason : str
+        Why there is none; empty exactly where there are probabilities.
+    share : float, optional
+        The modality's Shapley share in the fused answer, with its sign: the shares of an answer add up to the gain in
+        the log-odds of its label over the prior. None where the modality is absent. An expert that judges sentiment
+        only has a share without probabilities.
+
+    Examples
+    --------
+    >>> Evidence(None, "silence").reason
+    'silence'
     """
 
     probabilities: np.ndarray | None
@@ -44,12 +55,36 @@ class Evidence:
 class Verdict:
     """The fused answer for one person and one stretch of time.
 
-    ``fused`` (k,) over the labels of the analysis, ``label`` and ``confidence`` are None where no modality has
-    evidence. ``sentiment`` lies in -1…1, also where an expert judges nothing but sentiment; None where nobody judges
-    it and the labels imply none. ``conflict`` is the Jensen-Shannon divergence
-    between the modalities in 0…1, None with fewer than two; ``conflict_text`` says in words who disagrees with whom,
-    and is empty where the conflict is unremarkable. ``prior`` is the log-odds that the label had before anything was
-    seen: together with the modalities' shares it adds up to the log-odds of the answer.
+    Parameters
+    ----------
+    segment : Segment
+        The stretch of time.
+    person : str, optional
+        Who it is about; None where nobody is told apart.
+    evidence : mapping of str to Evidence
+        By modality.
+    fused : array of shape (k,), optional
+        Over the labels of the analysis; None, like ``label`` and ``confidence``, where no modality has evidence.
+    label : str, optional
+        The most probable label.
+    confidence : float, optional
+        Its probability.
+    sentiment : float, optional
+        -1 (negative) to 1; also where an expert judges nothing but sentiment. None where nobody judges it and the
+        labels imply none.
+    conflict : float, optional
+        Jensen-Shannon divergence between the modalities, 0…1; None with fewer than two.
+    conflict_text : str
+        Who disagrees with whom; empty where the conflict is unremarkable.
+    prior : float, optional
+        Log-odds of the label before anything was seen: together with the shares of the modalities they add up to the
+        log-odds of the answer.
+
+    Examples
+    --------
+    >>> silent = Verdict(Segment(0.0, 3.0), None, {"voice": Evidence(None, "silence")}, None, None, None, None)
+    >>> silent.to_dict()["evidence"]["voice"]["reason"]
+    'silence'
     """
 
     segment: Segment
@@ -99,7 +134,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Cue:
-    """Words with their time, and the language that they were read in (None where it is not supported)."""
+    """Words with their time, and the language that they were read in.
+
+    Parameters
+    ----------
+    segment : Segment
+        When they are said.
+    text : str
+        The words.
+    language : str, optional
+        Code such as "en"; None where it is not supported.
+
+    Examples
+    --------
+    >>> Cue(Segment(0.5, 2.0), "Hello.", "en").language
+    'en'
+    """
 
     segment: Segment
     text: str
@@ -110,8 +160,19 @@ class Cue:
 class Person:
     """A face followed through time.
 
-    ``boxes`` (m, 4) are x, y, width, height as fractions of the picture at ``times`` (m,) in seconds; NaN where none is
-    kept.
+    Parameters
+    ----------
+    id : str
+        How answers call the person.
+    times : array of shape (m,)
+        Seconds.
+    boxes : array of shape (m, 4)
+        x, y, width and height at these times, as fractions of the picture; NaN where none is kept.
+
+    Examples
+    --------
+    >>> Person("person 1", np.array([0.0]), np.array([[0.1, 0.2, 0.3, 0.4]])).id
+    'person 1'
     """
 
     id: str
@@ -121,21 +182,66 @@ class Person:
 
 @dataclass(frozen=True)
 class Source:
-    """What was analysed; ``duration`` in seconds, 0 for a picture or a text. ``path`` is None for bare text."""
+    """What was analysed.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file.
+    path : Path, optional
+        The file; None for bare text.
+    duration : float
+        Seconds; 0 for a picture or a text.
+    kind : str
+        "video", "audio", "picture" or "text".
+
+    Examples
+    --------
+    >>> Source("clip.mp4", None, 6.0, "video").kind
+    'video'
+    """
 
     name: str
     path: Path | None
     duration: float
-    kind: str  # "video", "audio", "picture" or "text"
+    kind: str
 
 
 @dataclass(frozen=True)
 class Analysis:
     """Everything that affuse found in one recording.
 
-    ``verdicts`` holds one entry a window and person, in order of time; ``summaries`` one a person for the whole
-    recording, the person seen most first. ``settings`` names window, hop, experts with the checksums of their weights,
-    and the fuser. ``labels`` names the columns of all probabilities: `EKMAN`, or the own labels of the experts.
+    Parameters
+    ----------
+    source : Source
+        What was analysed.
+    verdicts : sequence of Verdict
+        One a window and person, in order of time.
+    summaries : sequence of Verdict
+        One a person for the whole recording, the person seen most first.
+    persons : sequence of Person
+        Faces that were followed.
+    cues : sequence of Cue
+        The words.
+    modalities : sequence of str
+        Names of the modalities, in the order of the experts.
+    settings : mapping
+        Window, hop, experts with the checksums of their weights, and the fuser.
+    notes : sequence of str
+        What a reader should know, one sentence each.
+    labels : LabelSpace
+        Names of the columns of all probabilities: `EKMAN`, or the own labels of the experts.
+
+    Examples
+    --------
+    >>> from affuse import analyze
+    >>> from affuse.testing import FakeExpert
+    >>> analysis = analyze(text="Hello.", experts={"text": FakeExpert("text", {"happiness": 0.9})})
+    >>> analysis.summary.label, len(analysis.verdicts)
+    ('happiness', 1)
+    >>> analysis.to_frame()[["start", "end", "label"]]
+       start  end      label
+    0    0.0  1.0  happiness
     """
 
     source: Source
@@ -154,7 +260,13 @@ class Analysis:
         return self.summaries[0]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a window and person: start, end, person, face_anger, …, fused_neutral, label, conflict…"""
+        """The answers as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a window and person: start, end, person, face_anger, …, fused_neutral, label, conflict…
+        """
         import pandas as pd  # takes a third of a second, and JSON needs none of it
 
         words = ("person", "label", "conflict_text", *(f"{m}_reason" for m in self.modalities))
@@ -187,11 +299,21 @@ class Analysis:
         return row
 
     def to_dict(self) -> dict[str, Any]:
-        """The analysis as plain lists, dicts and numbers, valid under the published schema (`affuse.report.schema`)."""
+        """The analysis as plain lists, dicts and numbers, valid under the published schema (`affuse.report.schema`).
+
+        Returns
+        -------
+        dict
+        """
         return self.header() | {"windows": list(self.windows())}
 
     def header(self) -> dict[str, Any]:
-        """What `to_dict` holds besides the windows."""
+        """What `to_dict` holds besides the windows.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "schema": SCHEMA_ID,
             "source": {
@@ -217,15 +339,40 @@ class Analysis:
         }
 
     def windows(self) -> Iterator[dict[str, Any]]:
-        """The windows of `to_dict` one by one: all at once they take ten times the memory of the verdicts."""
+        """The windows of `to_dict` one by one: all at once they take ten times the memory of the verdicts.
+
+        Yields
+        ------
+        dict
+        """
         return (verdict.to_dict(self.labels) for verdict in self.verdicts)
 
     def to_json(self, indent: int | None = None) -> str:
-        """The analysis as JSON text; the same input gives the same text."""
+        """The analysis as JSON; the same input gives the same text.
+
+        Parameters
+        ----------
+        indent : int, optional
+            Spaces of indentation; one line where None.
+
+        Returns
+        -------
+        str
+        """
         return "".join(self.json_pieces(indent))
 
     def json_pieces(self, indent: int | None = None) -> Iterator[str]:
-        """The text of `to_json` in pieces, for writing a long recording."""
+        """The text of `to_json` in pieces, for writing a long recording.
+
+        Parameters
+        ----------
+        indent : int, optional
+            As in `to_json`.
+
+        Yields
+        ------
+        str
+        """
         encode = json.JSONEncoder(ensure_ascii=False, indent=indent, allow_nan=False).encode
         gap = ", " if indent is None else ",\n" + 2 * indent * " "
         empty = encode(self.header() | {"windows": []})

@@ -38,7 +38,7 @@ class Observation:
     >>> from affuse import Analyzer, Recording
     >>> from affuse.testing import FakeExpert
     >>> found = Analyzer({"text": FakeExpert("text", {"anger": 0.6})}).observe(Recording.from_text("No!"))
-    >>> found.outputs["text"][0].probabilities[0, 0]
+    >>> float(found.outputs["text"][0].probabilities[0, 0])
     0.6
     """
 

@@ -77,8 +77,8 @@ class SoundExpert(Expert):
         """
 
     def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        """One output, for a voice does not tell whose face it belongs to."""
         answers = [self._window(samples) for samples in recording.sound(timeline)]
+        # One output: a voice does not tell whose face it belongs to.
         return [ExpertOutput(np.array([p for p, _ in answers]), tuple(reason for _, reason in answers))]
 
     def _window(self, samples: np.ndarray) -> tuple[np.ndarray, str]:
@@ -127,7 +127,6 @@ class VoiceExpert(SoundExpert):
         return {"voice": weights.sha256_of(self._weights)}
 
     def sessions(self) -> list[tuple[Any, str]]:
-        """The session of the network."""
         return [(self, "_session")]
 
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:

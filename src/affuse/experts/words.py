@@ -61,12 +61,10 @@ class WordsExpert(Expert):
         """
 
     def language_of(self, text: str) -> str | None:
-        """The language that the expert declares, where it is a single one; else "und"."""
         languages = self.abilities.languages
         return languages[0] if len(languages) == 1 else "und"
 
     def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        """One output for the whole scene."""
         cues = recording.cues
         P, sentiment = self.judge([cue.text for cue in cues])
         shared = timeline.overlaps([cue.segment for cue in cues])

@@ -25,19 +25,51 @@ KEYS = ("name", "path", "clip", "file", "id")
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """A table of features; ``source`` names it in sentences.
+    """Numbers that a user brings for recordings: a table with a row a recording, or a row a stretch of one.
 
     A row belongs to the recording whose file it names, with or without folders and suffix, in one of the columns
     `KEYS`. Where there are columns start and end (seconds), it holds for that stretch only.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The table.
+    source : str
+        How messages call it, such as its file name.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = FeatureTable(pd.DataFrame({"name": ["a.mp4"], "start": [1.0], "end": [3.0], "AU12": [0.5]}), "aus.csv")
+    >>> table.windows("a.mp4", Timeline((Segment(0.0, 2.0), Segment(3.0, 4.0))), ["AU12"])
+    array([[0.5],
+           [nan]])
     """
 
     frame: pd.DataFrame
     source: str
 
     def windows(self, recording: str, timeline: Timeline, names: Sequence[str]) -> np.ndarray:
-        """The columns ``names`` in every window (n, d): means of the rows, weighted by the seconds that they share.
+        """Columns in every window: means of the rows, weighted by the seconds that they share.
 
-        NaN where there is no number. Raises DataError where the table lacks a column, or a cell is no number.
+        Parameters
+        ----------
+        recording : str
+            Name of its file.
+        timeline : Timeline
+            The n windows.
+        names : sequence of d str
+            The columns.
+
+        Returns
+        -------
+        array of shape (n, d)
+            NaN where there is no number.
+
+        Raises
+        ------
+        DataError
+            If the table lacks a column, or a cell is no number.
         """
         values = np.stack([self._numbers(name) for name in names], axis=1)
         rows = self._rows(recording)
@@ -51,7 +83,17 @@ class FeatureTable:
         return mean
 
     def names(self, recording: str) -> bool:
-        """Whether any row belongs to a recording."""
+        """Whether any row belongs to a recording.
+
+        Parameters
+        ----------
+        recording : str
+            Name of its file.
+
+        Returns
+        -------
+        bool
+        """
         return len(self._rows(recording)) > 0
 
     @property

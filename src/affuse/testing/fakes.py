@@ -77,11 +77,9 @@ class FakeExpert(Expert):
         self.abilities = Abilities(("table",), judges_sentiment=sentiment is not None, sees_persons=None not in persons)
 
     def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        """The same output for every person."""
         return [self._output(person, timeline) for person in self.persons]
 
     def sentiment(self, texts: Sequence[str]) -> np.ndarray:
-        """The told sentiment (n, 3) of each of n texts."""
         return super().sentiment(texts) if self.judged is None else np.tile(np.array(self.judged), (len(texts), 1))
 
     def _output(self, person: str | None, timeline: Timeline) -> ExpertOutput:

@@ -92,16 +92,12 @@ class FaceExpert(Expert):
         return {"face": own} | checksums(self._moving_detector)
 
     def sessions(self) -> list[tuple[Any, str]]:
-        """The session of the network."""
         return [(self, "_session")]
 
     def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        """One output a person, the one seen most first: the mean of the probabilities of all their crops in a window.
-
-        The mean of calibrated probabilities is itself calibrated if every crop is as likely to be asked about as any
-        other; the crops of a window are far from independent, so multiplying them would count the same evidence many
-        times.
-        """
+        # A window is the mean of all its crops: the mean of calibrated probabilities is itself calibrated if every crop
+        # is as likely to be asked about as any other, while the crops of a window are far from independent, so that
+        # multiplying them would count the same evidence many times.
         seen = self._observe(recording, timeline, "probabilities")
         if not seen.tracks:
             return [ExpertOutput.silent(len(timeline), len(self.labels), NO_FACE)]

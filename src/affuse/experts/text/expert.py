@@ -114,7 +114,6 @@ class TextExpert(WordsExpert):
         return {kind.asset or code: own.get(code) or kind.checksum() for code, kind in kinds.items()}
 
     def sessions(self) -> list[tuple[Any, str]]:
-        """The session of every language."""
         return [(self.network(code), "_session") for code in LANGUAGES]
 
     def language_of(self, text: str) -> str | None:
@@ -168,7 +167,7 @@ class TextExpert(WordsExpert):
         return self.judge(texts)[1]
 
     def judge(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Emotions (n, 7) and sentiment (n, 3) of n texts, from one run of a network for each."""
+        # One run of a network for each text gives both.
         emotions = np.full((len(texts), len(EKMAN)), np.nan)
         sentiments = np.full((len(texts), len(SENTIMENT)), np.nan)
         for i, text in enumerate(texts):
