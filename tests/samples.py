@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from affuse.labels import EKMAN
+from affuse.labels import EKMAN, LabelSpace
 from affuse.results import Analysis, Cue, Evidence, Person, Source, Verdict
 from affuse.timeline import Segment, Timeline
 
-__all__ = ["audio_only", "long_video", "one_person", "picture", "silent_nobody", "text_only", "two_persons"]
+__all__ = [
+    "audio_only",
+    "long_video",
+    "one_person",
+    "own_labels",
+    "picture",
+    "silent_nobody",
+    "text_only",
+    "two_persons",
+]
 
 MODALITIES = ("face", "voice", "text")
 PRIOR = np.full(len(EKMAN), 1 / len(EKMAN))
@@ -63,7 +73,7 @@ def _divergence(rows: Sequence[np.ndarray]) -> float:
 
 
 def _conflict_text(present: Mapping[str, np.ndarray]) -> str:
-    names = {"text": "words say", "face": "face says", "voice": "voice says"}
+    names = {"text": "text says", "face": "face says", "voice": "voice says"}
     return ", ".join(f"{names[name]} {EKMAN.labels[int(np.argmax(p))]}" for name, p in present.items())
 
 
@@ -141,6 +151,42 @@ def one_person(path: Path | None = None, duration: float = 20.0, name: str = "in
 def two_persons(path: Path | None = None, duration: float = 20.0) -> Analysis:
     """A video of two persons, the second half a recording apart from the first."""
     return _video("two people.mp4", path, duration, {"person 1": 0.0, "person 2": 0.5})
+
+
+OWN = LabelSpace("own", ("engaged", "frustrated", "bored"))
+
+
+def own_labels(path: Path | None = None, duration: float = 20.0) -> Analysis:
+    """A video judged by labels of somebody's own, of which nobody says what they mean for sentiment."""
+    video = _video("lesson.mp4", path, duration, {"person 1": 0.0})
+    return replace(
+        video,
+        verdicts=[_in_own_labels(v) for v in video.verdicts],
+        summaries=[_in_own_labels(v) for v in video.summaries],
+        labels=OWN,
+    )
+
+
+def _in_own_labels(verdict: Verdict) -> Verdict:
+    """Happiness as engaged, sadness as frustrated, all else as bored."""
+
+    def moved(p: np.ndarray | None) -> np.ndarray | None:
+        if p is None:
+            return None
+        engaged, frustrated = p[EKMAN.index("happiness")] + p[EKMAN.index("neutral")], p[EKMAN.index("sadness")]
+        return np.array([engaged, frustrated, 1 - engaged - frustrated])
+
+    fused = moved(verdict.fused)
+    label = None if fused is None else OWN.labels[int(np.argmax(fused))]
+    return replace(
+        verdict,
+        fused=fused,
+        label=label,
+        confidence=None if fused is None else float(fused.max()),
+        sentiment=None,
+        conflict_text="face says engaged, text says frustrated" if verdict.conflict_text else "",
+        evidence={name: replace(e, probabilities=moved(e.probabilities)) for name, e in verdict.evidence.items()},
+    )
 
 
 def long_video(minutes: float = 30.0) -> Analysis:

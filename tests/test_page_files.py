@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import json
 import re
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from affuse.report.words import STRINGS
+from affuse.report.messages import messages, page_messages
 
 STATIC = Path(str(files("affuse.service").joinpath("static")))
 REPORT = Path(str(files("affuse.report").joinpath("static")))
 DEMO = Path(__file__).parents[1] / "demo"
 
 
-def page_strings() -> dict[str, dict[str, str]]:
-    """The texts of strings.js, which are written so that they are JSON but for the names of the languages."""
-    text = (STATIC / "strings.js").read_text("utf-8").split("export const STRINGS = ")[1].rstrip().removesuffix(";")
-    text = re.sub(r"^  (en|zh): ", r'  "\1": ', text, flags=re.MULTILINE)
-    found: dict[str, dict[str, str]] = json.loads(re.sub(r",(\s*\})", r"\1", text))
-    return found
-
-
-def test_both_languages_say_the_same() -> None:
-    english, chinese = (page_strings()[lang] for lang in ("en", "zh"))
-    assert english.keys() == chinese.keys()
-    assert not english.keys() & STRINGS["en"].keys()
-    for key, text in english.items():
-        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", chinese[key])), key
+def page_only() -> set[str]:
+    """Keys of the texts that the page has beyond those of reports."""
+    return page_messages("en").keys() - messages("en").keys()
 
 
 def test_every_text_exists_and_is_used() -> None:
-    own = page_strings()["en"]
-    scripts = "".join(path.read_text("utf-8") for path in STATIC.glob("*.js") if path.name != "strings.js")
+    scripts = "".join(path.read_text("utf-8") for path in STATIC.glob("*.js"))
     html = (STATIC / "index.html").read_text("utf-8")
     asked = set(re.findall(r'data-(?:say|label|placeholder)="([\w.]+)"', html))
     asked |= set(re.findall(r'say\(["`]([\w.]+)["`][,)]', scripts))
-    assert asked <= own.keys() | STRINGS["en"].keys()
+    assert asked <= page_messages("en").keys()
     families = tuple(re.findall(r"say\(`(\w+\.)\$\{", scripts))  # whose last part is computed
-    assert [key for key in own if f'"{key}"' not in scripts + html and not key.startswith(families)] == []
+    assert [key for key in page_only() if f'"{key}"' not in scripts + html and not key.startswith(families)] == []
+
+
+def test_texts_of_reports_are_used_by_reports() -> None:
+    """A text that only the page says does not belong into every report."""
+    import affuse.report
+
+    folder = Path(affuse.report.__file__).parent
+    sources = [*folder.glob("*.py"), *(folder / "static").glob("*.js"), *(folder / "templates").glob("report.*")]
+    text = "".join(path.read_text("utf-8") for path in sources)
+    families = ("emotion.", "modality.", "kind.", "whole.", "table.", "setting.", "sentence.", "phrase.", "media.")
+    families += ("headline.", "now.", "windows.", "theme.")
+    unused = [key for key in messages("en") if f'"{key}"' not in text and not key.startswith(families)]
+    assert unused == []
 
 
 def test_skeleton_holds_what_the_viewer_fills() -> None:
     script = (REPORT / "viewer.js").read_text("utf-8")
-    wanted = set(re.findall(r'byId\("([\w-]+)"\)', script))
+    wanted = set(re.findall(r'(?:byId|perhaps)\("([\w-]+)"\)|(?:find|search)\(root, "([\w-]+)"', script))
+    wanted = {name for pair in wanted for name in pair if name}
     made = {"media", "stage", "faces", "caption", "still", "clock", "now-time"}  # by the viewer or with the recording
     html = (STATIC / "index.html").read_text("utf-8").split('<template id="skeleton">')[1]
     assert wanted - made <= set(re.findall(r'id="([\w-]+)"', html))

@@ -33,8 +33,9 @@ from affuse.report import (
     write_results,
 )
 from affuse.report import media as report_media
-from affuse.report.palette import COLOURS, INKS, LETTERS, STACK
-from affuse.report.words import STRINGS, absences, windows_of
+from affuse.report.messages import LANGUAGES, messages, page_messages, translate
+from affuse.report.palette import COLOURS, INKS, LETTERS, STACK, Palette
+from affuse.report.sentences import absences, conflict_text, windows_of
 from affuse.results import Analysis, Cue
 from affuse.timeline import Segment
 
@@ -130,7 +131,7 @@ def test_hostile_names_and_words_stay_text() -> None:
     assert not page.attributes("img")
     assert page.data["analysis"]["cues"][0]["text"] == attack
     assert page.data["analysis"]["source"]["name"] == attack
-    assert attack in page.texts["bdi"]
+    assert attack in page.texts["name"]
 
 
 def test_playable_video_is_embedded_byte_for_byte(tmp_path: Path) -> None:
@@ -212,12 +213,12 @@ def test_recording_that_cannot_be_read_again_becomes_a_note(tmp_path: Path, cont
 
 def test_unknown_language_lists_the_known() -> None:
     with pytest.raises(ConfigError, match="known: en, zh"):
-        render_report(samples.text_only(), lang="xx")
+        render_report(samples.text_only(), language="xx")
 
 
 def test_chinese_page_says_the_same_in_chinese() -> None:
-    page = Page(render_report(samples.one_person(), lang="zh"))
-    assert page.attributes("html")[0]["lang"] == "zh"
+    page = Page(render_report(samples.one_person(), language="zh"))
+    assert page.attributes("html")[0]["lang"] == "zh-CN"
     assert page.texts["headline"].startswith("主要为中性（58%）")
 
 
@@ -225,20 +226,79 @@ def test_texts_of_all_languages_have_the_same_keys_and_places() -> None:
     def places(text: str) -> list[str]:
         return sorted(re.findall(r"\{(\w+)\}", text))
 
-    english = STRINGS["en"]
-    for texts in STRINGS.values():
+    english = page_messages("en")
+    assert "live.start" in english
+    for language in LANGUAGES:
+        texts = page_messages(language)
         assert texts.keys() == english.keys()
-        assert all(
-            set(places(texts[key])) <= set(places(english[key])) for key in english if english[key] and key != "now"
-        )
+        assert all(texts.values())
+        lenient = ("now",)  # a moment needs no preposition in Chinese
+        assert [key for key in english if places(texts[key]) != places(english[key]) and key not in lenient] == []
+
+
+def test_chinese_texts_are_chinese() -> None:
+    names = {"affuse", "CSV", "JSON", "Parquet", "TSV", "ECE", "id", "label", "SHA-256", "English", "Shapley", "FFmpeg"}
+    names |= {
+        "VTT",
+        "SRT",
+        "WebVTT",
+        "WebP",
+        "Whisper",
+        "JavaScript",
+        "https",
+        "localhost",
+        "model.bin",
+        "model",
+        "bin",
+    }
+    for key, text in page_messages("zh").items():
+        left = set(re.findall(r"[A-Za-z][\w-]*", re.sub(r"\{\w+\}", "", text))) - names
+        assert not left, f"{key}: {text}"
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("no face", "没有人脸"),
+        ("no words: no weights for speech recognition: the folder w holds no model.bin", None),
+        ("no face; no words", "没有人脸；没有文字"),
+        ("the video was left out: its video (h264) is empty or damaged throughout", None),
+        ("2 persons are seen; voice and text cannot be told apart by person and count for each of them", None),
+        ("person 3", "人物 3"),
+        ("a sentence that nobody translated", "a sentence that nobody translated"),
+    ],
+)
+def test_sentences_of_an_analysis_are_translated(english: str, chinese: str | None) -> None:
+    said = translate(english, "zh")
+    assert said == chinese or (chinese is None and not re.search("[a-z]{6}", said.replace("model.bin", "")))
+    assert translate(english, "en") == english
+
+
+def test_reasons_of_the_experts_are_all_in_the_table() -> None:
+    from affuse.experts.base import NO_WORDS
+    from affuse.experts.face.expert import NO_FACE, NO_PICTURE
+    from affuse.experts.transcribe import NOT_INSTALLED
+
+    words, sound = (NO_WORDS, NOT_INSTALLED, "no words in this window"), ("no sound", "silence", "too little sound")
+    for reason in (NO_FACE, NO_PICTURE, *words, *sound, "no speech"):
+        assert translate(reason, "zh") != reason
+
+
+def test_conflicts_are_told_in_chinese() -> None:
+    assert (
+        conflict_text("face says happiness, voice and text say anger", "zh") == "面部判断为快乐，语音与文字判断为愤怒"
+    )
+    assert conflict_text("face says engaged", "zh") == "面部判断为engaged"
+    assert conflict_text("something else", "zh") == "something else"
 
 
 def test_every_text_that_the_page_asks_for_exists() -> None:
     folder = Path(report_media.__file__).parent
     script = "".join(path.read_text("utf-8") for path in (folder / "static").glob("*.js"))
-    asked = set(re.findall(r'say\("([\w.]+[a-z])"', script)) - {"emotion", "modality", "kind", "table"}
+    asked = set(re.findall(r'say\("([\w.]+[a-z])"', script))
     template = (folder / "templates" / "report.html.j2").read_text("utf-8")
-    assert asked | set(re.findall(r'say\["([\w.]+)"\]', template)) <= STRINGS["en"].keys()
+    asked |= set(re.findall(r'say\["([\w.]+)"\]', template)) | set(re.findall(r'data-\w+="([\w.]+)"', template))
+    assert asked <= messages("en").keys()
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------
@@ -294,6 +354,26 @@ def oklab(rgb: np.ndarray) -> np.ndarray:
         ]
     )
     return lab @ np.cbrt(lms @ rgb)
+
+
+OWN = ("engaged", "frustrated", "bored")
+
+
+def test_own_labels_have_colours_that_can_be_told_apart_and_read() -> None:
+    for labels in (OWN, (*EKMAN.labels, *OWN), ("专注", "沮丧", "无聊")):
+        own = Palette(labels)
+        assert set(own.colours) == set(own.inks) == set(own.letters) == set(own.stack) == set(labels)
+        assert len(set(own.letters.values())) == len(labels)
+        assert all(contrast(own.colours[label], own.inks[label]) >= 4.5 for label in labels)
+        for matrix in DEFICIENCIES.values():
+            seen = [oklab(np.clip(np.array(matrix) @ linear(c), 0, 1)) for c in own.colours.values()]
+            distances = [np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]]
+            assert min(distances) > 0.05
+
+
+def test_own_labels_keep_their_colours_in_whatever_order_they_come() -> None:
+    assert Palette(OWN).colours == Palette(OWN[::-1]).colours
+    assert {label: Palette((*OWN, "anger")).colours[label] for label in ("anger",)} == {"anger": COLOURS["anger"]}
 
 
 def test_every_emotion_has_a_colour_a_letter_and_a_place() -> None:

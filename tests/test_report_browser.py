@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -48,8 +49,8 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Show]:
     watch = Watch()
     contexts: list[Any] = []
 
-    def open_page(analysis: Analysis, width: int = 1200, **options: Any) -> Any:
-        path = write_report(analysis, tmp_path / "report" / "report.html")
+    def open_page(analysis: Analysis, width: int = 1200, language: str = "en", **options: Any) -> Any:
+        path = write_report(analysis, tmp_path / "report" / "report.html", language)
         contexts.append(browser.new_context(viewport={"width": width, "height": 800}, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: watch.complaints.append(message.text))
@@ -171,7 +172,7 @@ def test_focus_is_visible_and_goes_from_top_to_bottom(show: Show, clip: Path) ->
         assert outline == "solid"
         if names[-1] == "slider":
             break
-    assert names[:2] == ["skip", "theme"]
+    assert names[:3] == ["skip", "language", "theme"]
     assert names[-1] == "slider"
     assert all(b >= a - 60 for a, b in pairwise(tops))
 
@@ -214,6 +215,87 @@ def test_person_switch_changes_the_answer(show: Show, clip: Path) -> None:
         assert said.startswith(headline(analysis, summary).split(", sentiment")[0])
         window = next(v for v in analysis.verdicts if v.person == summary.person)
         assert window.label in page.locator(TIMELINE).get_attribute("aria-valuetext")
+
+
+LATIN = {"affuse", "Shapley", "SHA"}
+"""What may be Latin on a Chinese page."""
+
+
+def english(page: Any) -> set[str]:
+    """Words in Latin letters that are shown, read out or pop up; names of files, words of people, checksums aside."""
+    for details in page.locator("summary").all():
+        details.click()
+    texts = page.evaluate("""() => {
+        const own = ".file, blockquote, .cue-text, #caption, dd, [lang=en]";
+        const names = ["aria-label", "title", "aria-valuetext", "alt"];
+        const found = [];
+        const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) {
+            const { parentElement: parent, data } = walker.currentNode;
+            if (!parent.closest("script, style, noscript, .cue") && !parent.closest(own)) found.push(data);
+        }
+        for (const node of document.body.querySelectorAll("*"))
+            if (!node.closest(own) && !node.matches("video, audio, img, .file"))
+                for (const name of names) found.push(node.getAttribute(name) ?? "");
+        return found;
+    }""")
+    return {word for text in texts for word in re.findall(r"[A-Za-z]+", text)} - LATIN
+
+
+def test_chinese_report_shows_no_english(show: Show, clip: Path) -> None:
+    page = ready(show(samples.two_persons(clip, SECONDS), language="zh"))
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    click_at(page, 0.5)
+    assert english(page) == set()
+    assert "人物 1" in page.locator(".people").inner_text()
+    assert "判断为" in page.locator(".clashes button").first.inner_text()
+    assert "文字稿比记录早 0.3 秒结束。" in page.locator("footer").inner_text()
+
+
+def test_the_button_switches_the_language_and_nothing_else(show: Show, clip: Path) -> None:
+    analysis = samples.two_persons(clip, SECONDS)
+    page = ready(show(analysis))
+    seen = page.locator(".hero, #over-time, .honesty")
+    before = seen.all_inner_texts()
+    page.locator(".people label").nth(1).click()
+    click_at(page, 0.5)
+    where = seconds(page)
+    page.locator("#language").click()
+    assert page.locator("#language").evaluate("node => node === document.activeElement")
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    assert page.title().endswith("情绪分析报告")
+    assert english(page) == set()
+    assert seconds(page) == pytest.approx(where, abs=0.05)
+    said = page.locator("#headline").inner_text().replace("\u00a0", " ")
+    assert said.startswith(headline(analysis, analysis.summaries[1], "zh").split("，")[0])
+    page.locator(TIMELINE).focus()
+    page.keyboard.press("Home")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("ArrowRight")  # the curves still seek, and only once
+    assert seconds(page) == pytest.approx(2.5, abs=0.05)
+    page.locator(".play").click()
+    until(page, "!document.querySelector('video').paused")
+    page.locator(".play").click()
+    page.locator("#language").click()
+    page.locator(".people label").nth(0).click()
+    page.locator(TIMELINE).focus()
+    page.keyboard.press("Home")
+    assert page.locator("video").count() == 1
+    assert seen.all_inner_texts() == before
+
+
+def test_own_labels_have_their_colours_and_names(show: Show, clip: Path) -> None:
+    analysis = samples.own_labels(clip, SECONDS)
+    page = ready(show(analysis))
+    assert page.locator("#legend li").all_inner_texts() == ["engaged", "frustrated", "bored"]
+    colours = palette(analysis.labels.labels).colours
+    found = page.evaluate("[...document.querySelectorAll('.band')].map((band) => band.getAttribute('fill'))")
+    assert set(found) == set(colours.values())
+    assert page.locator("#headline").inner_text().startswith("Mostly engaged")
+    assert page.locator("#gauge").inner_text() == ""
+    assert "Sentiment" not in page.locator("#timeline").inner_html()
+    page.locator("#language").click()
+    assert page.locator("#headline").inner_text().startswith("主要为engaged")
 
 
 def test_conflicts_are_listed_and_lead_there(show: Show, clip: Path) -> None:
@@ -360,7 +442,7 @@ def test_timeline_is_a_module_that_live_pages_can_feed(browser: Any) -> None:
             timeline.setTime(11.5);
             return [first, value("max"), timeline.index.windows.length, value("now")];
         }""",
-        [short.to_dict(), longer.to_dict(), palette()],
+        [short.to_dict(), longer.to_dict(), palette().to_dict()],
     )
     page.close()
     assert ends == ["6.0", "12.0", len(longer.verdicts), "11.5"]

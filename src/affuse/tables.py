@@ -21,6 +21,7 @@ __all__ = [
     "TABLE_SUFFIXES",
     "read_table",
     "write_table",
+    "write_table_part",
 ]
 
 ID_COLUMNS = ("id", "clip", "name")
@@ -31,6 +32,8 @@ LABEL_COLUMNS = ("label", "target", "emotion", "sentiment")
 
 GAPS = ("", "nan", "NaN", "NA", "null", "None")
 """Cells that mean "no value" in a column of numbers."""
+
+_ROWS_AT_ONCE = 200
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TABLE_SUFFIXES = (".csv", ".tsv", *PARQUET_SUFFIXES)
@@ -100,10 +103,34 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     if suffix not in TABLE_SUFFIXES:
         raise ConfigError(f"{path} must end in {', '.join(TABLE_SUFFIXES)}")
     with replacing(path) as (part,):
-        if suffix in PARQUET_SUFFIXES:
-            _write_parquet(table, part)
-        else:
-            table.to_csv(part, index=False, sep="\t" if suffix == ".tsv" else ",")
+        write_table_part(table, part, suffix)
+
+
+def write_table_part(table: pd.DataFrame, part: Path, suffix: str) -> None:
+    """Write a table into one of several files that `affuse.files.replacing` lets appear together.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As in `write_table`.
+    part : Path
+        The temporary file; its own suffix does not count.
+    suffix : str
+        One of `TABLE_SUFFIXES`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> with replacing(Path("rows.csv"), Path("rows.tsv")) as (comma, tab):
+    ...     write_table_part(pd.DataFrame({"id": ["a"], "anger": [0.25]}), comma, ".csv")
+    ...     write_table_part(pd.DataFrame({"id": ["a"], "anger": [0.25]}), tab, ".tsv")
+    >>> Path("rows.tsv").read_text()
+    'id\\tanger\\na\\t0.25\\n'
+    """
+    if suffix in PARQUET_SUFFIXES:
+        _write_parquet(table, part)
+    else:  # rows at a time, since the text of a long table at once would be megabytes
+        table.to_csv(part, index=False, sep="\t" if suffix == ".tsv" else ",", chunksize=_ROWS_AT_ONCE)
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:

@@ -81,9 +81,13 @@ def analyze(
     language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
+    lang: Annotated[str, typer.Option(help="Language of what is printed and of the report: en or zh.")] = "en",
     as_json: Json = False,
 ) -> None:
     """Analyse recordings: what do people feel in them, over time?"""
+    from affuse.report.messages import messages
+
+    messages(lang)  # refused now, and not after an hour of work
     _check_lengths(window, hop)
     if bool(inputs) == (text is not None):
         raise ConfigError("give either recordings or --text; for example: affuse analyze clip.mp4")
@@ -99,9 +103,9 @@ def analyze(
         package, experts, window, hop, language, transcribe, asr_model, feature_table, fuser, prior, context, label_map
     )
     if text is not None:
-        _deliver(analyzer.analyze_text(text), "text", out, report, as_json)
+        _deliver(analyzer.analyze_text(text), "text", out, report, as_json, lang)
         return
-    deliver = partial(_deliver, out=out, report=report, as_json=as_json)
+    deliver = partial(_deliver, out=out, report=report, as_json=as_json, lang=lang)
     failures = _run(analyzer, jobs, adapt, deliver)
     if skipped:
         typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
@@ -183,15 +187,15 @@ def _run(
     return failures
 
 
-def _deliver(analysis: Analysis, stem: str, out: Path | None, report: Path | None, as_json: bool) -> None:
+def _deliver(analysis: Analysis, stem: str, out: Path | None, report: Path | None, as_json: bool, lang: str) -> None:
     if out is not None:
         from affuse.report.files import write_results
 
-        write_results(analysis, out, stem)
+        write_results(analysis, out, stem, lang)
     if report is not None:
         from affuse.report.page import write_report
 
-        write_report(analysis, report)
+        write_report(analysis, report, lang)
     if as_json:
         typer.echo(analysis.to_json())
         return
@@ -200,7 +204,7 @@ def _deliver(analysis: Analysis, stem: str, out: Path | None, report: Path | Non
     from affuse.report.terminal import print_analysis
 
     console = Console()
-    print_analysis(analysis, console)
+    print_analysis(analysis, console, lang)
     if out is not None:
         console.print(f"written: {out / stem}.json, .csv, .parquet, .html", highlight=False, soft_wrap=True)
     if report is not None:

@@ -78,7 +78,7 @@ def serve(
         job_memory=job_memory * 1_000_000,
         keep_seconds=keep_hours * 3600,
         max_live=max_live,
-        bundle=None if package is None else _checked(package),
+        package=None if package is None else _checked(package),
         fuser=None if fuser is None else _checked_fuser(fuser),
         prior=None if prior is None else _checked_prior(prior),
         transcribe=transcribe,
@@ -89,11 +89,11 @@ def serve(
     _work(settings) if worker else _serve(settings)
 
 
-def _checked(bundle: Path) -> str:
-    """The bundle's place, whose files are the right ones; told now, and not by every job."""
+def _checked(package: Path) -> str:
+    """The package's place, whose files are the right ones; told now, and not by every job."""
     from affuse.packages import read_system
 
-    return str(read_system(bundle).folder.absolute())
+    return str(read_system(package).folder.absolute())
 
 
 def _checked_fuser(folder: Path) -> str:

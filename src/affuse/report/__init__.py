@@ -4,8 +4,8 @@ from affuse.report.files import write_results
 from affuse.report.page import render_report, write_report
 from affuse.report.plot import plot_timeline
 from affuse.report.schema import schema
+from affuse.report.sentences import headline
 from affuse.report.terminal import print_analysis
-from affuse.report.words import headline
 
 __all__ = [
     "headline",

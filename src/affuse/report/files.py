@@ -11,6 +11,7 @@ from affuse.errors import OutputError
 from affuse.files import replacing
 from affuse.report.page import GENERATOR, refuse_input, write_page
 from affuse.results import SCHEMA_ID, Analysis
+from affuse.tables import write_table_part
 
 __all__ = ["write_results"]
 
@@ -18,59 +19,55 @@ _FIRST_COLUMNS = ["start", "end", "person"]
 _HEAD = 65_536  # bytes that are enough to know our own JSON and HTML by
 
 
-def write_results(analysis: Analysis, folder: str | Path, stem: str) -> list[Path]:
-    """Write STEM.json, STEM.csv, STEM.parquet and STEM.html into ``folder``, all or none; returns their paths.
+def write_results(analysis: Analysis, folder: str | Path, stem: str, language: str = "en") -> list[Path]:
+    """Write STEM.json, STEM.csv, STEM.parquet and STEM.html into a folder, all or none.
 
-    Earlier results of affuse are replaced. Raises OutputError where the folder cannot be written, or where a file of
-    one of these names is the recording itself or was not written by affuse.
+    Parameters
+    ----------
+    analysis : Analysis
+        What was found.
+    folder : str or Path
+        Is made where it does not exist. Earlier results of affuse are replaced.
+    stem : str
+        What the names of the files begin with.
+    language : str
+        "en" or "zh", of the page; tables and JSON are the same in every language.
+
+    Returns
+    -------
+    list of Path
+        The four files.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, or if a file of one of these names is the recording itself or was not written
+        by affuse.
+    ConfigError
+        If the language is unknown.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer
+    >>> from affuse.testing import FakeExpert
+    >>> analysis = Analyzer({"text": FakeExpert("text", {"happiness": 0.8})}).analyze_text("What a day!")
+    >>> [path.name for path in write_results(analysis, "out", "day")]
+    ['day.json', 'day.csv', 'day.parquet', 'day.html']
     """
-    paths = [Path(folder) / f"{stem}{suffix}" for suffix in _WRITERS]
+    paths = [Path(folder) / f"{stem}{suffix}" for suffix in _KNOWN]
     for path in paths:
         refuse_input(path, analysis)
         _refuse_foreign(path)
-    with replacing(*paths) as parts:
-        for part, path in zip(parts, paths, strict=True):
-            _WRITERS[path.suffix](analysis, part, path)
+    with replacing(*paths) as (document, table, columns, page):
+        with document.open("w", encoding="utf-8") as file:
+            file.writelines(analysis.json_pieces(indent=2))
+            file.write("\n")
+        frame = analysis.to_frame()
+        write_table_part(frame, table, ".csv")
+        write_table_part(frame, columns, ".parquet")
+        with page.open("w", encoding="utf-8") as file:
+            write_page(analysis, file, Path(folder), language)  # its links are relative to the folder
     return paths
-
-
-def _write_json(analysis: Analysis, part: Path, path: Path) -> None:
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(analysis.json_pieces(indent=2))
-        file.write("\n")
-
-
-def _write_csv(analysis: Analysis, part: Path, path: Path) -> None:
-    analysis.to_frame().to_csv(part, index=False, chunksize=200)  # texts of a long table at once would be megabytes
-
-
-def _write_parquet(analysis: Analysis, part: Path, path: Path) -> None:
-    # arro3 is a fifth of the size of pyarrow, which would be a quarter of everything that affuse installs.
-    from arro3.core import Array, DataType, Table
-    from arro3.io import write_parquet
-
-    frame = analysis.to_frame()
-    columns = {}
-    for name in frame:
-        # A column is typed by what it holds elsewhere, so that files fit together whatever is absent in one of them.
-        words = name in ("person", "label") or str(name).endswith(("_reason", "_text"))
-        values = frame[name].astype(object).where(frame[name].notna(), None).tolist()
-        columns[str(name)] = Array(values, DataType.utf8() if words else DataType.float64())
-    write_parquet(Table.from_pydict(columns), part)
-
-
-def _write_html(analysis: Analysis, part: Path, path: Path) -> None:
-    with part.open("w", encoding="utf-8") as file:
-        write_page(analysis, file, path.parent)
-
-
-# By suffix; the writers get the final path too, since links in a page are relative to it.
-_WRITERS: dict[str, Callable[[Analysis, Path, Path], None]] = {
-    ".json": _write_json,
-    ".csv": _write_csv,
-    ".parquet": _write_parquet,
-    ".html": _write_html,
-}
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -98,7 +95,7 @@ def _known_parquet(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _HEAD))
         tail = file.read()
-    return tail.endswith(b"PAR1") and b"fused_neutral" in tail
+    return tail.endswith(b"PAR1") and b"conflict_text" in tail
 
 
 def _known_html(path: Path) -> bool:

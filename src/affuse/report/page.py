@@ -15,8 +15,9 @@ from typing import Any, TextIO
 from affuse.errors import OutputError
 from affuse.files import replacing
 from affuse.report.media import PLACE, Medium, encoded, medium_of
+from affuse.report.messages import LANGUAGES, NATIVE, messages, translate
 from affuse.report.palette import COLOURS, INKS, palette
-from affuse.report.words import answer_in_words, headline_parts, strings
+from affuse.report.sentences import answer_in_words, headline_parts, source_name
 from affuse.results import Analysis
 
 __all__ = ["GENERATOR", "refuse_input", "render_report", "style", "write_page", "write_report"]
@@ -31,54 +32,111 @@ _DATA_PLACE = "<analysis>"
 _DECIMALS = 4
 
 # The script of a page, each module before those that import it.
-_MODULES = ("timeline", "elements", "clock", "theme", "localise", "parts", "numbers", "viewer", "report")
+_MODULES = ("timeline", "elements", "speech", "clock", "theme", "parts", "numbers", "viewer", "report")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 
 
-def write_report(analysis: Analysis, path: str | Path, lang: str = "en") -> Path:
-    """Write one self-contained HTML page, atomically; returns its path.
+def write_report(analysis: Analysis, path: str | Path, language: str = "en") -> Path:
+    """Write one self-contained HTML page, whole or not at all.
 
-    Raises OutputError where the path cannot be written or is the recording itself, ConfigError on an unknown language.
+    Parameters
+    ----------
+    analysis : Analysis
+        What was found.
+    path : str or Path
+        The file to write; missing folders are made.
+    language : str
+        "en" or "zh": the language in which the page opens. A button on it switches to the other.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    OutputError
+        If the path cannot be written, or is the recording itself.
+    ConfigError
+        If the language is unknown.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer
+    >>> from affuse.testing import FakeExpert
+    >>> analysis = Analyzer({"text": FakeExpert("text", {"happiness": 0.8})}).analyze_text("What a day!")
+    >>> write_report(analysis, "report.html").name
+    'report.html'
     """
     path = Path(path)
     refuse_input(path, analysis)
     with replacing(path) as (part,), part.open("w", encoding="utf-8") as file:
-        write_page(analysis, file, path.parent, lang)
+        write_page(analysis, file, path.parent, language)
     return path
 
 
-def render_report(analysis: Analysis, folder: str | Path = ".", lang: str = "en") -> str:
-    """The HTML text of a page that is to lie in ``folder`` (a recording too large to embed is linked from there)."""
+def render_report(analysis: Analysis, folder: str | Path = ".", language: str = "en") -> str:
+    """Make the page of `write_report` without writing it.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        What was found.
+    folder : str or Path
+        Where the page is to lie: a recording too large to embed is linked from there.
+    language : str
+        "en" or "zh".
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    ConfigError
+        If the language is unknown.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer
+    >>> from affuse.testing import FakeExpert
+    >>> analysis = Analyzer({"text": FakeExpert("text", {"happiness": 0.8})}).analyze_text("What a day!")
+    >>> "快乐" in render_report(analysis, language="zh")
+    True
+    """
     page = StringIO()
-    write_page(analysis, page, folder, lang)
+    write_page(analysis, page, folder, language)
     return page.getvalue()
 
 
-def write_page(analysis: Analysis, file: TextIO, folder: str | Path = ".", lang: str = "en") -> None:
+def write_page(analysis: Analysis, file: TextIO, folder: str | Path = ".", language: str = "en") -> None:
     """Write the HTML text of `render_report` to ``file``; recording and data go there piece by piece."""
     medium = medium_of(analysis, Path(folder))
-    for part in re.split(f"({PLACE}|{_DATA_PLACE})", _render(analysis, medium, lang)):
+    for part in re.split(f"({PLACE}|{_DATA_PLACE})", _render(analysis, medium, language)):
         if part == _DATA_PLACE:
-            file.writelines(_data(analysis, medium, lang))
+            file.writelines(_data(analysis, medium, language))
         elif part == PLACE and medium.embedded is not None:
             file.writelines(encoded(medium.embedded))
         else:
             file.write(part)
 
 
-def _render(analysis: Analysis, medium: Medium, lang: str) -> str:
+def _render(analysis: Analysis, medium: Medium, language: str) -> str:
     from jinja2 import Environment, StrictUndefined  # only pages need it
     from markupsafe import Markup
 
     css, script = style(), _script()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("templates/report.html.j2")).render(
-        lang=lang,
-        say=strings(lang),
+        lang=NATIVE.get(language, language),
+        say=messages(language),
         analysis=analysis,
+        name=source_name(analysis, language),
         medium=medium,
         uri=Markup(medium.uri),
-        headline=headline_parts(analysis, analysis.summary, lang),
+        headline=headline_parts(analysis, analysis.summary, language),
+        notes=[translate(note, language) for note in analysis.notes],
         generator=Markup(GENERATOR),
         policy=_policy(css, script, medium),
         style=Markup(css),
@@ -94,13 +152,14 @@ def refuse_input(path: Path, analysis: Analysis) -> None:
         raise OutputError(f"{path} is the recording itself; choose another place for the output")
 
 
-def _data(analysis: Analysis, medium: Medium, lang: str) -> Iterator[str]:
+def _data(analysis: Analysis, medium: Medium, language: str) -> Iterator[str]:
     """What the page's script reads, as JSON in pieces; windows become text one by one, which spares memory."""
     rest = {
         "medium": medium.to_dict(),
-        **answer_in_words(analysis, lang),
-        "strings": strings(lang),
-        "palette": palette(),
+        "language": language,
+        "messages": {name: dict(messages(name)) for name in LANGUAGES},
+        "answers": {name: answer_in_words(analysis, name) for name in LANGUAGES},
+        "palette": palette(analysis.labels.labels).to_dict(),
     }
     yield _inert(rest).removesuffix("}") + ',"analysis":'
     yield _inert(_rounded(analysis.header())).removesuffix("}") + ',"windows":['

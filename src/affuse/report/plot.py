@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from affuse.errors import MissingExtraError
-from affuse.labels import EKMAN
-from affuse.report.palette import COLOURS, STACK
-from affuse.report.words import headline, name_of, windows_of
+from affuse.report.messages import name_of
+from affuse.report.palette import palette
+from affuse.report.sentences import headline, windows_of
 from affuse.results import Analysis, Verdict
 
 if TYPE_CHECKING:
@@ -23,8 +23,30 @@ __all__ = ["plot_timeline"]
 def plot_timeline(analysis: Analysis) -> Figure:
     """Draw the fused answer, every modality and the sentiment over time, for the person seen most.
 
-    The shares of the seven emotions are stacked; gaps are windows without evidence, triangles mark conflicts.
-    Raises MissingExtraError without matplotlib.
+    The probabilities of the labels are stacked; gaps are windows without evidence, triangles mark conflicts.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        What was found.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row for the fused answer, one a modality, and one for sentiment.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib, which is the extra ``plot``.
+
+    Examples
+    --------
+    >>> from affuse import Analyzer
+    >>> from affuse.testing import FakeExpert
+    >>> analysis = Analyzer({"text": FakeExpert("text", {"happiness": 0.8})}).analyze_text("What a day!")
+    >>> len(plot_timeline(analysis).axes)
+    3
     """
     try:
         from matplotlib.figure import Figure  # not pyplot: no window, no global state
@@ -37,12 +59,17 @@ def plot_timeline(analysis: Analysis) -> Figure:
     axes = np.atleast_1d(figure.subplots(len(rows) + 1, sharex=True))
     figure.suptitle(f"{analysis.source.name}\n{headline(analysis)}", fontsize=11, parse_math=False)
     for axis, row in zip(axes, rows, strict=False):
-        _stack(axis, _edges(windows), _probabilities(windows, row))
+        _stack(axis, _edges(windows), _probabilities(analysis, windows, row), analysis)
         axis.set_ylabel(name_of("modality", row))
     _mark_conflicts(axes[0], windows)
     axes[0].set_xlim(windows[0].segment.start, windows[-1].segment.end)
     _sentiment(axes[-1], _edges(windows), windows)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(EKMAN), frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(7, len(analysis.labels)),
+        frameon=False,
+    )
     return figure
 
 
@@ -55,17 +82,18 @@ def _edges(windows: Sequence[Verdict]) -> np.ndarray:
     return np.stack([starts, ends], axis=1)
 
 
-def _probabilities(windows: Sequence[Verdict], row: str) -> np.ndarray:
+def _probabilities(analysis: Analysis, windows: Sequence[Verdict], row: str) -> np.ndarray:
     found = [w.fused if row == "fused" else w.evidence[row].probabilities for w in windows]
-    return np.array([np.full(len(EKMAN), np.nan) if p is None else np.asarray(p, dtype=float) for p in found])
+    return np.array([np.full(len(analysis.labels), np.nan) if p is None else np.asarray(p, dtype=float) for p in found])
 
 
-def _stack(axis: Axes, edges: np.ndarray, probabilities: np.ndarray) -> None:
+def _stack(axis: Axes, edges: np.ndarray, probabilities: np.ndarray, analysis: Analysis) -> None:
+    used = palette(analysis.labels.labels)
     bottom = np.zeros(len(edges))
     width = edges[:, 1] - edges[:, 0]
-    for label in STACK:
-        heights = probabilities[:, EKMAN.index(label)]
-        axis.bar(edges[:, 0], heights, width, bottom, align="edge", color=COLOURS[label], label=label, linewidth=0)
+    for label in used.stack:
+        heights, colour = probabilities[:, analysis.labels.index(label)], used.colours[label]
+        axis.bar(edges[:, 0], heights, width, bottom, align="edge", color=colour, label=label, linewidth=0)
         bottom = bottom + heights
     axis.set(ylim=(0, 1), yticks=(0, 0.5, 1))
     axis.spines[["top", "right"]].set_visible(False)

@@ -10,7 +10,18 @@ __all__ = ["schema"]
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) that `Analysis.to_dict` and every STEM.json obey."""
+    """The JSON Schema (draft 2020-12) that `Analysis.to_dict` and every STEM.json obey.
+
+    Returns
+    -------
+    dict
+        Draft 2020-12.
+
+    Examples
+    --------
+    >>> schema()["title"]
+    'affuse analysis'
+    """
     text = files("affuse.report").joinpath("analysis.schema.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded

@@ -110,7 +110,7 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
     app.include_router(analyses.make_router(settings, store, notifier, metrics))
     app.include_router(fusion.make_router(metrics))
     app.include_router(live.make_router(settings, metrics))
-    _add_figures(app, store, metrics, settings.bundle)
+    _add_figures(app, store, metrics, settings.package)
     _add_page(app)
     app.add_exception_handler(AffuseError, _refuse)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -129,7 +129,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, bundle: str | None) -> None:
+def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, package: str | None) -> None:
     @app.get("/v1/models", tags=["service"])
     def models() -> Models:
         """Weights with their licences, and ways to fuse."""
@@ -138,7 +138,7 @@ def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, bundle: str | 
         return Models(
             affuse=__version__,
             labels=list(EKMAN.labels),
-            weights=_shipped_weights() if bundle is None else _weights_of(bundle),
+            weights=_shipped_weights() if package is None else _weights_of(package),
             methods=registry.names(),
             rules=methods_without_labels(),
         )
@@ -163,17 +163,17 @@ def _shipped_weights() -> list[Weights]:
     ]
 
 
-def _weights_of(bundle: str) -> list[Weights]:
-    """The networks of a system's folder: those of shipped experts in whatever form, and those of its own bundles."""
+def _weights_of(package: str) -> list[Weights]:
+    """The networks of a system's folder: those of shipped experts in whatever form, and those of its own packages."""
     from affuse.packages import read_package, read_system
 
-    system = read_system(bundle)
+    system = read_system(package)
     listed = [
         (name, own.version, own.licence, own.file)
         for names in system.description.weights.values()
         for name, own in names.items()
     ]
-    for folder in system.description.bundles.values():
+    for folder in system.description.packages.values():
         described = read_package(system.folder / folder).description
         listed.append((described.name, described.created, described.licence, f"{folder}/model.onnx"))
     return [

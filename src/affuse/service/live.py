@@ -164,7 +164,7 @@ class _Live:
         with self._lock:
             settings = self.settings
             self.experts = self.experts or LiveExperts(
-                settings.bundle, self._transcriber(), settings.fuser, settings.prior
+                settings.package, self._transcriber(), settings.fuser, settings.prior
             )
             return self.experts
 

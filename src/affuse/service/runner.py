@@ -51,7 +51,7 @@ class JobSpec:
     hop: float | None = None
     max_duration: float = float("inf")
     private: bool = False
-    bundle: str | None = None
+    package: str | None = None
     fuser: str | None = None
     prior: str | None = None
     transcribe: bool = False
@@ -128,8 +128,8 @@ def _load(spec: JobSpec) -> _Loaded:
     transcriber = Transcriber(spec.asr_model, spec.language) if spec.transcribe else None
     prior = None if spec.prior is None else Prior.find(spec.prior)
     fuser = None if spec.fuser is None else NamedFuser.read(spec.fuser)
-    if spec.bundle is not None:
-        experts, own = load_system(spec.bundle, spec.language)
+    if spec.package is not None:
+        experts, own = load_system(spec.package, spec.language)
         return experts, fuser or own, transcriber, prior
     fuser = fuser or shipped_fuser()
     return load_experts(shipped_for(fuser), spec.language), fuser, transcriber, prior

@@ -66,7 +66,7 @@ class Settings:
         Keep recordings after their job.
     max_live : int
         Live streams at a time.
-    bundle : str or None
+    package : str or None
         Folder that ``affuse export`` wrote, whose experts and fuser answer; the shipped ones where None.
     fuser : str or None
         Folder of a fitted fuser that answers instead.
@@ -111,7 +111,7 @@ class Settings:
     private: bool = False
     keep_uploads: bool = False
     max_live: int = 8
-    bundle: str | None = None
+    package: str | None = None
     fuser: str | None = None
     prior: str | None = None
     transcribe: bool = False

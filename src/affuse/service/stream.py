@@ -70,16 +70,16 @@ class Answer:
 
 
 class LiveExperts:
-    """The shipped experts or those of a bundle, loaded once for all streams, and safe to be asked by several threads.
+    """The shipped experts or those of a package, loaded once for all streams, and safe to be asked by several threads.
 
     ``transcriber`` recognises words; where it cannot, it is None from then on and ``wordless`` says why. ``fuser`` and
-    ``prior`` as in `Analyzer`; the bundle's fuser, or the shipped one, where None. Raises AssetError where weights are
-    missing, ConfigError where ``bundle`` or ``fuser`` lacks one of face, voice and text.
+    ``prior`` as in `Analyzer`; the package's fuser, or the shipped one, where None. Raises AssetError where weights are
+    missing, ConfigError where ``package`` or ``fuser`` lacks one of face, voice and text.
     """
 
     def __init__(
         self,
-        bundle: str | None = None,
+        package: str | None = None,
         transcriber: Transcriber | None = None,
         fuser: str | None = None,
         prior: str | None = None,
@@ -87,13 +87,13 @@ class LiveExperts:
         self._prior = None if prior is None else Prior.find(prior)
         self.transcriber, self.wordless = _ready(transcriber)
         self.detector: FaceDetector = _OwnDetector()
-        if bundle is None:
+        if package is None:
             self._fuser = shipped_fuser() if fuser is None else NamedFuser.read(fuser)
             self.face, self.voice, self._text = FaceExpert(self.detector), VoiceExpert(), TextExpert()
         else:
-            system = read_system(bundle)
+            system = read_system(package)
             self._fuser = NamedFuser.read(system.fuser if fuser is None else fuser)
-            self.face, self.voice, self._text = _live(system.experts(detector=self.detector), bundle)
+            self.face, self.voice, self._text = _live(system.experts(detector=self.detector), package)
         self._try()
 
     def stream(self, window: float, language: str | None = None) -> Stream:
@@ -129,12 +129,12 @@ def _ready(transcriber: Transcriber | None) -> tuple[Transcriber | None, str]:
     return transcriber, ""
 
 
-def _live(experts: Mapping[str, Any], bundle: str) -> tuple[FaceExpert, VoiceExpert, TextExpert]:
-    """Face, voice and text of a bundle, where they can be asked about moments."""
+def _live(experts: Mapping[str, Any], package: str) -> tuple[FaceExpert, VoiceExpert, TextExpert]:
+    """Face, voice and text of a package, where they can be asked about moments."""
     kinds = {"face": FaceExpert, "voice": VoiceExpert, "text": TextExpert}
     lacking = [modality for modality, kind in kinds.items() if not isinstance(experts.get(modality), kind)]
     if lacking:
-        raise ConfigError(f"{bundle} has no expert for {' and '.join(lacking)} that could follow a live stream")
+        raise ConfigError(f"{package} has no expert for {' and '.join(lacking)} that could follow a live stream")
     return experts["face"], experts["voice"], experts["text"]
 
 

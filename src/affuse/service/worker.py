@@ -283,7 +283,7 @@ class Worker:
             transcript=None if job.transcript is None else str(uploads / job.transcript),
             max_duration=self.settings.max_duration,
             private=self.settings.private,
-            bundle=self.settings.bundle,
+            package=self.settings.package,
             fuser=self.settings.fuser,
             prior=self.settings.prior,
             transcribe=self.settings.transcribe,

@@ -1,8 +1,13 @@
-/** Stands in for a media element where there is nothing to play: time that runs by itself. */
+/**
+ * Stands in for a media element where there is nothing to play: time that runs by itself.
+ * @implements {Player}
+ */
 export class Clock extends EventTarget {
   #time = 0;
+  /** @type {number | null} */
   #since = null;
   playbackRate = 1;
+  /** @param {number} duration */
   constructor(duration) {
     super();
     this.duration = duration;
@@ -27,6 +32,7 @@ export class Clock extends EventTarget {
     this.dispatchEvent(new Event("play"));
     return Promise.resolve();
   }
+  /** @param {number | null} at */
   pause(at = null) {
     this.#time = at ?? this.currentTime;
     this.#since = null;

@@ -3,8 +3,14 @@ import { formatTime } from "./timeline.js";
 
 const PAGE = 200;
 
-/** All windows as a table inside `body`, some at a time, once `details` is opened; returns what starts it anew. */
-export function createNumbers(details, body, { say, parts, modalities, windows }) {
+/**
+ * All windows as a table inside `body`, some at a time, once `details` is opened; returns what starts it anew.
+ * @param {HTMLDetailsElement} details
+ * @param {HTMLElement} body
+ * @param {{ speech: Speech, parts: ReturnType<typeof import("./parts.js").createParts>, modalities: string[], windows: () => Verdict[], signal: AbortSignal }} options
+ */
+export function createNumbers(details, body, { speech, parts, modalities, windows, signal }) {
+  const { say } = speech;
   let filled = 0;
 
   function reset() {
@@ -15,7 +21,7 @@ export function createNumbers(details, body, { say, parts, modalities, windows }
 
   function fill() {
     if (filled) return;
-    const names = ["start", "end", "person", "label", "confidence", "sentiment", "conflict"].map((key) => say("table." + key));
+    const names = ["start", "end", "person", "label", "confidence", "sentiment", "conflict"].map((key) => say(`table.${key}`));
     const rows = make("tbody");
     const more = make("button", { type: "button", class: "quiet" });
     more.addEventListener("click", () => add(rows, more));
@@ -27,6 +33,10 @@ export function createNumbers(details, body, { say, parts, modalities, windows }
     add(rows, more);
   }
 
+  /**
+   * @param {HTMLElement} rows
+   * @param {HTMLButtonElement} more
+   */
   function add(rows, more) {
     rows.append(...windows().slice(filled, filled + PAGE).map(row));
     filled = Math.min(windows().length, filled + PAGE);
@@ -35,9 +45,10 @@ export function createNumbers(details, body, { say, parts, modalities, windows }
     more.textContent = say("table.more", { count: Math.min(PAGE, left) });
   }
 
+  /** @param {Verdict} window */
   function row(window) {
     const cells = [
-      formatTime(window.end), window.person ?? "–", window.label ? parts.emotion(window.label) : say("no_evidence"),
+      formatTime(window.end), window.person ? speech.sentence(window.person) : "–", window.label ? parts.emotion(window.label) : say("no_evidence"),
       window.confidence === null ? "–" : percent(window.confidence), window.sentiment === null ? "–" : signed(window.sentiment, 2),
       window.conflict === null ? "–" : window.conflict.toFixed(2) + (window.conflict_text ? ` (${window.conflict_text})` : ""),
       ...modalities.map((name) => {
@@ -48,6 +59,6 @@ export function createNumbers(details, body, { say, parts, modalities, windows }
     return make("tr", {}, make("th", { scope: "row" }, formatTime(window.start)), ...cells.map((text) => make("td", {}, text)));
   }
 
-  details.addEventListener("toggle", fill);
+  details.addEventListener("toggle", fill, { signal });
   return reset;
 }

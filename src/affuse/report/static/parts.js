@@ -1,16 +1,28 @@
 import { capital, make, percent, signed, top } from "./elements.js";
 
-/** The pieces that answers are drawn from, in one language and one set of colours. */
+/**
+ * The pieces that answers are drawn from, in one language and one set of colours.
+ * @param {Say} say
+ * @param {Palette} palette
+ */
 export function createParts(say, palette) {
-  const emotion = (label) => say("emotion." + label);
-  const modalityName = (name) => say("modality." + name);
+  /** @param {string} label */
+  const emotion = (label) => say(`emotion.${label}`);
+  /** @param {string} name */
+  const modalityName = (name) => say(`modality.${name}`);
+  /** @param {string} label */
   const chip = (label) => make("span", { class: "chip", style: { background: palette.colours[label], color: palette.inks[label] } }, emotion(label));
 
+  /**
+   * @param {string} label
+   * @param {number | null} value
+   */
   const bar = (label, value) =>
     make("li", {}, make("span", { class: "name" }, emotion(label)),
       make("span", { class: "track", "aria-hidden": "true" }, make("i", { style: { width: `${100 * (value ?? 0)}%`, background: palette.colours[label] } })),
       make("span", { class: "value" }, value === null ? "–" : percent(value)));
 
+  /** @param {Evidence | undefined} evidence */
   const says = (evidence) => evidence?.probabilities
     ? [chip(top(evidence.probabilities)), ` ${percent(evidence.probabilities[top(evidence.probabilities)])}`]
     : [make("span", { class: "reason" }, evidence?.reason || say("no_evidence"))];
@@ -22,7 +34,10 @@ export function createParts(say, palette) {
 
     legend: () => palette.stack.map((label) => make("li", {}, make("i", { style: { background: palette.colours[label] } }), emotion(label))),
 
-    /** One bar, divided by the probabilities of the emotions. */
+    /**
+     * One bar, divided by the probabilities of the labels.
+     * @param {Record<string, number>} fused
+     */
     distribution(fused) {
       const order = Object.keys(fused).sort((a, b) => fused[b] - fused[a]);
       const text = order.map((label) => `${emotion(label)} ${percent(fused[label])}`).join(", ");
@@ -34,39 +49,55 @@ export function createParts(say, palette) {
       return whole;
     },
 
+    /** @param {number} value */
     gauge: (value) =>
       make("div", { class: "gauge", role: "img", "aria-label": `${say("row.sentiment")} ${signed(value, 2)}` },
         make("span", {}, `−1 ${say("sentiment.negative")}`),
         make("div", { class: "rail" }, make("i", { class: "zero" }), make("i", { class: "dot", style: { left: `${50 + 50 * value}%` } }), make("b", { style: { left: `${50 + 44 * value}%` } }, signed(value, 2))),
         make("span", {}, `+1 ${say("sentiment.positive")}`)),
 
-    /** What was expected before anything was seen, and how far each modality moved the answer. */
+    /**
+     * What was expected before anything was seen, and how far each modality moved the answer.
+     * @param {Verdict} verdict
+     * @param {string[]} modalities
+     */
     shares(verdict, modalities) {
       if (!verdict.label) return [make("p", { class: "help" }, say("shares.none"))];
+      /** @type {[string, number | null][]} */
       const rows = modalities.map((m) => [modalityName(m), verdict.evidence[m]?.share ?? null]);
       if (typeof verdict.prior === "number") rows.unshift([say("share.prior"), verdict.prior]);
       const largest = Math.max(0.01, ...rows.map(([, value]) => Math.abs(value ?? 0)));
       const bars = rows.map(([name, value]) => {
-        const signedBar = make("i", { class: value < 0 ? "away" : "towards", style: { width: `${(50 * Math.abs(value ?? 0)) / largest}%` } });
+        const signedBar = make("i", { class: (value ?? 0) < 0 ? "away" : "towards", style: { width: `${(50 * Math.abs(value ?? 0)) / largest}%` } });
         return make("li", {}, make("span", { class: "name" }, capital(name)), make("span", { class: "signed", "aria-hidden": "true" }, value === null ? null : signedBar),
           make("span", { class: "value" }, value === null ? say("share.absent") : signed(value, 2)));
       });
       return [make("ul", { class: "shares" }, ...bars), make("p", { class: "help" }, say("shares.help", { label: emotion(verdict.label) }))];
     },
 
-    /** One window in full: answer, probabilities, what each modality says, and the conflict. */
+    /**
+     * One window in full: answer, probabilities, what each modality says, and the conflict.
+     * @param {Verdict | null} window
+     * @param {string[]} labels
+     * @param {string[]} modalities
+     */
     now: (window, labels, modalities, words = "") => [
       make("p", { class: "verdict" }, ...(window?.label
-        ? [make("i", { class: "swatch", style: { background: palette.colours[window.label] } }), capital(emotion(window.label)), make("b", {}, percent(window.confidence))]
+        ? [make("i", { class: "swatch", style: { background: palette.colours[window.label] } }), capital(emotion(window.label)), make("b", {}, percent(window.confidence ?? 0))]
         : [say("now.none")])),
       make("ul", { class: "bars", "aria-label": say("now.probability") }, ...labels.map((label) => bar(label, window?.fused?.[label] ?? null))),
       make("h3", {}, say("now.says")),
       make("ul", { class: "says" }, ...modalities.map((name) => make("li", {}, make("span", { class: "name" }, capital(modalityName(name))), make("span", {}, ...says(window?.evidence[name]))))),
-      window?.conflict_text ? make("p", { class: "clash" }, "≠ ", window.conflict_text) : null,
-      words ? make("blockquote", {}, words) : null,
-    ].filter(Boolean),
+      ...(window?.conflict_text ? [make("p", { class: "clash" }, "≠ ", window.conflict_text)] : []),
+      ...(words ? [make("blockquote", {}, words)] : []),
+    ],
 
-    /** A frame around a face, in fractions of the picture, in the colour of its label. */
+    /**
+     * A frame around a face, in fractions of the picture, in the colour of its label.
+     * @param {Omit<Box, "time">} box
+     * @param {string | null | undefined} label
+     * @param {string} name
+     */
     face(box, label, name) {
       const colour = label ? palette.colours[label] : "#ffffff";
       return make("div", { class: box.y < 0.09 ? "face low" : "face", style: { left: `${100 * box.x}%`, top: `${100 * box.y}%`, width: `${100 * box.width}%`, height: `${100 * box.height}%`, "border-color": colour } },
@@ -75,10 +106,13 @@ export function createParts(say, palette) {
   };
 }
 
-/** Name and number in every part of the distributions inside `root` where both fit, else the number, else nothing. */
+/**
+ * Name and number in every part of the distributions inside `root` where both fit, else the number, else nothing.
+ * @param {ParentNode} root
+ */
 export function fitDistributions(root) {
-  for (const part of root.querySelectorAll(".distribution span")) {
-    const [, name, number] = part.title.match(/^(.*) (\d+.%)$/);
+  for (const part of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll(".distribution span"))) {
+    const [, name = "", number = ""] = part.title.match(/^(.*) (\d+.%)$/) ?? [];
     for (const text of [`${name} ${number}`, number, ""]) {
       part.textContent = text;
       if (part.scrollWidth <= part.clientWidth) break;

@@ -1,4 +1,9 @@
-/** A button that switches between light and dark colours, at first the system's; returns what names it anew. */
+/**
+ * A button that switches between light and dark colours, at first the system's; returns what names it anew.
+ * @param {HTMLElement} button
+ * @param {Say} say
+ * @param {(theme: string) => void} remember
+ */
 export function wireTheme(button, say, remember = () => {}) {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");

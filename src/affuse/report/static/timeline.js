@@ -7,6 +7,7 @@ let serial = 0;
 
 // ---------------------------------------------------------------------------------------------------------------- data
 
+/** @param {number} seconds */
 export const formatTime = (seconds) => {
   const tenths = Math.max(0, Math.round(seconds * 10));
   const minutes = Math.floor(tenths / 600);
@@ -14,23 +15,42 @@ export const formatTime = (seconds) => {
   return `${minutes}:${rest < 10 ? "0" : ""}${Number.isInteger(rest) ? rest : rest.toFixed(1)}`;
 };
 
-/** Texts by key, with {names} filled in; a key without a text is shown by its last part. */
+/**
+ * Texts by key, with {names} filled in; a key without a text is shown by its last part.
+ * @param {Record<string, string>} strings
+ * @returns {Say}
+ */
 export const formatter = (strings) => (key, values = {}) =>
-  (strings[key] ?? key.split(".").slice(1).join(".")).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
+  (strings[key] ?? key.split(".").slice(1).join(".")).replace(/\{(\w+)\}/g, (all, name) => String(values[name] ?? all));
 
+/**
+ * @param {Verdict | null} window
+ * @param {string} modality
+ */
 export const hasEvidence = (window, modality) => Boolean(window?.evidence[modality]?.probabilities);
 
+/**
+ * @param {Verdict} window
+ * @param {string} row
+ */
 const probabilitiesOf = (window, row) => (row === "fused" ? window.fused : window.evidence[row]?.probabilities) ?? null;
 
+/** @param {Record<string, number> | null} probabilities */
 const topOf = (probabilities) =>
   probabilities && Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
 
-/** The windows of one person, each with the cell of time that it stands for: windows overlap, cells do not. */
+/**
+ * The windows of one person, each with the cell of time that it stands for: windows overlap, cells do not.
+ * @param {Curves} analysis
+ * @param {string | null} person
+ * @returns {Index}
+ */
 export function createIndex(analysis, person) {
   const own = analysis.windows.filter((w) => w.person === person);
   const taken = new Set(own.map((w) => w.start));
   const scene = person === null ? [] : analysis.windows.filter((w) => w.person === null && !taken.has(w.start));
   const windows = [...own, ...scene].sort((a, b) => a.start - b.start);
+  /** @param {Verdict} w */
   const middle = (w) => (w.start + w.end) / 2;
   const cells = windows.map((window, i) => ({
     window,
@@ -38,6 +58,7 @@ export function createIndex(analysis, person) {
     end: i + 1 < windows.length ? Math.min(window.end, (middle(window) + middle(windows[i + 1])) / 2) : window.end,
   }));
   const extent = Math.max(analysis.source.duration, 0.001, ...windows.slice(-1).map((w) => w.end));
+  /** @param {number} time */
   const position = (time) => {
     let low = 0;
     let high = cells.length - 1;
@@ -65,24 +86,38 @@ export function createIndex(analysis, person) {
   };
 }
 
-/** At most `limit` neighbourly groups of cells, with mean probabilities of `row`; a group without evidence keeps its reason. */
+/** @typedef {{ start: number, end: number, values: Record<string, number> | null, label: string | null, reason: string }} Bin */
+
+/**
+ * At most `limit` neighbourly groups of cells, with mean probabilities of `row`; a group without evidence keeps its reason.
+ * @param {Cell[]} cells
+ * @param {string} row
+ * @param {number} limit
+ */
 function binned(cells, row, limit) {
   const size = Math.max(1, Math.ceil(cells.length / limit));
+  /** @type {Bin[]} */
   const groups = [];
   for (let i = 0; i < cells.length; i += size) {
     const group = cells.slice(i, i + size);
-    const found = group.map((c) => probabilitiesOf(c.window, row)).filter(Boolean);
+    const found = group.map((c) => probabilitiesOf(c.window, row)).filter((p) => p !== null);
     const values = found.length
       ? Object.fromEntries(Object.keys(found[0]).map((k) => [k, found.reduce((sum, p) => sum + p[k], 0) / found.length]))
       : null;
     const reason = row === "fused" ? "" : group[0].window.evidence[row]?.reason ?? "";
-    groups.push({ start: group[0].start, end: group.at(-1).end, values, label: topOf(values), reason, cells: group });
+    groups.push({ start: group[0].start, end: group[group.length - 1].end, values, label: topOf(values), reason });
   }
   return groups;
 }
 
-/** Merge neighbours with the same key (and without a gap between them). */
+/**
+ * Merge neighbours with the same key (and without a gap between them).
+ * @template {{ start: number, end: number }} G
+ * @param {G[]} groups
+ * @param {(group: G) => string} key
+ */
 function runs(groups, key) {
+  /** @type {{ key: string, start: number, end: number, groups: G[] }[]} */
   const merged = [];
   for (const group of groups) {
     const last = merged.at(-1);
@@ -94,25 +129,41 @@ function runs(groups, key) {
   return merged;
 }
 
-/** Conflicting windows, neighbours with the same words taken together. */
+/**
+ * Conflicting windows, neighbours with the same words taken together.
+ * @param {Index} index
+ */
 export const conflictsOf = (index) =>
   runs(index.cells, (c) => c.window.conflict_text).filter((run) => run.key);
 
 // ------------------------------------------------------------------------------------------------------------- drawing
 
+/**
+ * @template {keyof SVGElementTagNameMap} K
+ * @param {K} name
+ * @param {Record<string, string | number>} attributes
+ * @param {...(Node | string)} children
+ * @returns {SVGElementTagNameMap[K]}
+ */
 export const element = (name, attributes = {}, ...children) => {
   const node = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, String(value));
   node.append(...children);
   return node;
 };
 
-const ruler = document.createElement("canvas").getContext("2d");
+const ruler = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
+
+/** @param {string} text */
 const widthOf = (text, size = 12, weight = 600) => {
   ruler.font = `${weight} ${size}px system-ui, sans-serif`;
   return ruler.measureText(text).width;
 };
 
+/**
+ * @param {string} text
+ * @param {number} width
+ */
 const fitted = (text, width, size = 12, weight = 400) => {
   if (widthOf(text, size, weight) <= width) return text;
   const letters = [...text];
@@ -120,17 +171,20 @@ const fitted = (text, width, size = 12, weight = 400) => {
   let high = letters.length;
   while (low < high) {
     const half = (low + high + 1) >> 1;
-    if (widthOf(letters.slice(0, half).join("") + "…", size, weight) <= width) low = half;
+    if (widthOf(`${letters.slice(0, half).join("")}…`, size, weight) <= width) low = half;
     else high = half - 1;
   }
-  return low > 1 ? letters.slice(0, low).join("").trimEnd() + "…" : "";
+  return low > 1 ? `${letters.slice(0, low).join("").trimEnd()}…` : "";
 };
 
 /**
  * A timeline inside `root`.
  *
- * options: say (a formatter), palette {colours, inks, stack}, person (id or null), onSeek(seconds), onToggle(), and clock
- * (how seconds are written). Where nothing seeks it is a picture, otherwise a slider. Returns setTime, setPerson, update (a new analysis, for live pages) and redraw.
+ * `onSeek` hears of the seconds that are sought, `onToggle` that it shall play or pause, and `clock` writes seconds. Where
+ * nothing seeks it is a picture, otherwise a slider. `update` takes a new analysis, for live pages.
+ * @param {HTMLElement} root
+ * @param {Curves} analysis
+ * @param {{ say: Say, palette: Palette, person?: string | null, onSeek?: ((seconds: number) => void) | null, onToggle?: () => void, clock?: (seconds: number) => string }} options
  */
 export function createTimeline(root, analysis, options) {
   const { say, palette, onSeek = null, onToggle = () => {}, clock = formatTime } = options;
@@ -144,21 +198,36 @@ export function createTimeline(root, analysis, options) {
   let height = 0;
   let playhead = element("g");
   let hover = element("g");
+  let hoverText = element("text");
 
+  /** @param {number} seconds */
   const x = (seconds) => PAD + (Math.min(index.extent, Math.max(0, seconds)) / index.extent) * (width - 2 * PAD);
+  /** @param {PointerEvent} event */
   const timeAt = (event) => {
     const box = svg.getBoundingClientRect();
     const fraction = (event.clientX - box.left - PAD) / Math.max(1, box.width - 2 * PAD);
     return Math.min(1, Math.max(0, fraction)) * index.extent;
   };
 
+  /**
+   * @param {string} text
+   * @param {number} y
+   */
   const title = (text, y) => element("text", { x: 0, y: y + 15, class: "row-title" }, text.charAt(0).toUpperCase() + text.slice(1));
 
+  /**
+   * @param {number} from
+   * @param {number} to
+   * @param {number} y
+   * @param {number} tall
+   * @param {string} reason
+   */
   const blank = (from, to, y, tall, reason) => {
     const wide = x(to) - x(from);
-    const group = element("g", {}, element("rect", { x: x(from), y, width: Math.max(0, wide), height: tall, class: "blank", fill: `url(#${id}-hatch)` }));
+    const ground = element("rect", { x: x(from), y, width: Math.max(0, wide), height: tall, class: "blank", fill: `url(#${id}-hatch)` });
+    const group = element("g", {}, ground);
     const text = reason || say("no_evidence");
-    group.firstChild.append(element("title", {}, `${clock(from)}–${clock(to)} ${text}`));
+    ground.append(element("title", {}, `${clock(from)}–${clock(to)} ${text}`));
     if (widthOf(text, 12, 400) <= wide - 12) {
       const label = element("text", { x: x(from) + wide / 2, y: y + tall / 2, class: "blank-text" }, text);
       const plate = widthOf(text, 12, 400) + 12;
@@ -167,6 +236,11 @@ export function createTimeline(root, analysis, options) {
     return group;
   };
 
+  /**
+   * @param {Bin[]} groups
+   * @param {number} y
+   * @param {number} tall
+   */
   function ribbon(groups, y, tall) {
     const layer = element("g");
     for (const run of runs(groups, (g) => g.label ?? `\u0000${g.reason}`)) {
@@ -178,20 +252,27 @@ export function createTimeline(root, analysis, options) {
       const left = x(run.start);
       const wide = Math.max(1, x(run.end) - left);
       const rect = element("rect", { x: left + (wide > 6 ? 1 : 0), y, width: wide > 6 ? wide - 2 : wide, height: tall, rx: wide > 12 ? 5 : 0, fill: palette.colours[label] });
-      rect.append(element("title", {}, `${clock(run.start)}–${clock(run.end)} ${say("emotion." + label)}`));
+      rect.append(element("title", {}, `${clock(run.start)}–${clock(run.end)} ${say(`emotion.${label}`)}`));
       layer.append(rect);
-      const text = say("emotion." + label);
+      const text = say(`emotion.${label}`);
       const size = [13, 11].find((pixels) => widthOf(text, pixels, 600) <= wide - 5);
       if (size) layer.append(element("text", { x: left + wide / 2, y: y + tall / 2, class: "on-colour", "font-size": size, fill: palette.inks[label] }, text));
     }
     return layer;
   }
 
-  /** Corner points of one stretch: values hold from a middle to the next, and flat to the ends. */
+  /** @typedef {{ label: string, bottom: number[], top: number[] }} Band */
+
+  /**
+   * Corner points of one stretch with evidence: values hold from a middle to the next, and flat to the ends.
+   * @param {{ start: number, end: number, groups: Bin[] }} run
+   */
   const outline = (run) => {
-    const points = [{ at: run.start, values: run.groups[0].values }];
-    for (const g of run.groups) points.push({ at: (g.start + g.end) / 2, values: g.values });
-    points.push({ at: run.end, values: run.groups.at(-1).values });
+    /** @param {Bin} bin */
+    const values = (bin) => bin.values ?? {};
+    const points = [{ at: run.start, values: values(run.groups[0]) }];
+    for (const g of run.groups) points.push({ at: (g.start + g.end) / 2, values: values(g) });
+    points.push({ at: run.end, values: values(run.groups[run.groups.length - 1]) });
     let floor = points.map(() => 0);
     return { points, bands: palette.stack.map((label) => {
       const bottom = floor;
@@ -200,28 +281,41 @@ export function createTimeline(root, analysis, options) {
     }) };
   };
 
-  /** The name of a band where the band is thick enough all along the name, at the thickest such place. */
-  function bandLabel({ points, bands }, band, y, tall) {
-    const text = say("emotion." + band.label);
+  /**
+   * The name of a band where the band is thick enough all along the name, at the thickest such place.
+   * @param {ReturnType<typeof outline>} shape
+   * @param {Band} band
+   * @param {number} y
+   * @param {number} tall
+   */
+  function bandLabel({ points }, band, y, tall) {
+    const text = say(`emotion.${band.label}`);
     const half = widthOf(text, 12, 600) / 2 + 5;
     const thick = points.map((_, i) => (band.top[i] - band.bottom[i]) * tall);
     const xs = points.map((p) => x(p.at));
+    /** @type {{ free: number, x: number, y: number } | null} */
     let best = null;
     for (let i = 0; i < points.length; i++) {
-      if (xs[i] - half < xs[0] || xs[i] + half > xs.at(-1)) continue;
+      if (xs[i] - half < xs[0] || xs[i] + half > xs[xs.length - 1]) continue;
       let from = i;
       let to = i;
       while (from > 0 && xs[from] > xs[i] - half) from--;
       while (to < xs.length - 1 && xs[to] < xs[i] + half) to++;
       // The name is level: what counts is the strip that is free from the highest bottom to the lowest top.
       const free = Math.min(...band.top.slice(from, to + 1)) - Math.max(...band.bottom.slice(from, to + 1));
-      if (thick[i] >= 15 && free * tall >= 15 && (!best || free > best.free))
+      if (thick[i] >= 15 && free * tall >= 15 && (!best || free > best.free)) {
         best = { free, x: xs[i], y: y + tall * (1 - (Math.min(...band.top.slice(from, to + 1)) + Math.max(...band.bottom.slice(from, to + 1))) / 2) };
+      }
     }
     return best && element("text", { x: best.x, y: best.y, class: "on-colour small", fill: palette.inks[band.label] }, text);
   }
 
-  function stack(groups, y, tall, labelled) {
+  /**
+   * @param {Bin[]} groups
+   * @param {number} y
+   * @param {number} tall
+   */
+  function stack(groups, y, tall) {
     const layer = element("g");
     for (const run of runs(groups, (g) => (g.values ? "" : `\u0000${g.reason}`))) {
       if (run.key) {
@@ -229,17 +323,25 @@ export function createTimeline(root, analysis, options) {
         continue;
       }
       const shape = outline(run);
+      /**
+       * @param {number} i
+       * @param {number} value
+       */
       const corner = (i, value) => `${x(shape.points[i].at).toFixed(1)},${(y + tall * (1 - Math.min(1, value))).toFixed(1)}`;
       for (const band of shape.bands) {
         const top = band.top.map((value, i) => corner(i, value));
         const bottom = band.bottom.map((value, i) => corner(i, value)).reverse();
         layer.append(element("path", { d: `M${top.join("L")}L${bottom.join("L")}Z`, fill: palette.colours[band.label], class: "band" }));
       }
-      if (labelled) for (const band of shape.bands) layer.append(bandLabel(shape, band, y, tall) ?? "");
+      for (const band of shape.bands) layer.append(bandLabel(shape, band, y, tall) ?? "");
     }
     return layer;
   }
 
+  /**
+   * @param {number} y
+   * @param {number} tall
+   */
   function conflicts(y, tall) {
     const layer = element("g");
     for (const run of conflictsOf(index)) {
@@ -256,24 +358,32 @@ export function createTimeline(root, analysis, options) {
     return layer;
   }
 
+  /**
+   * @param {number} y
+   * @param {number} tall
+   */
   function sentiment(y, tall) {
+    /** @param {number} value */
     const level = (value) => y + tall * (0.5 - value / 2);
     const layer = element("g");
     for (const value of [1, 0, -1]) layer.append(element("line", { x1: 0, x2: width, y1: level(value), y2: level(value), class: value ? "grid" : "grid zero" }));
     const limit = Math.max(50, width / 2);
     const size = Math.max(1, Math.ceil(index.cells.length / limit));
+    /** @type {{ start: number, end: number, value: number | null }[]} */
     const groups = [];
     for (let i = 0; i < index.cells.length; i += size) {
       const group = index.cells.slice(i, i + size);
       const found = group.map((c) => c.window.sentiment).filter((v) => v !== null);
-      groups.push({ start: group[0].start, end: group.at(-1).end, value: found.length ? found.reduce((a, b) => a + b, 0) / found.length : null });
+      groups.push({ start: group[0].start, end: group[group.length - 1].end, value: found.length ? found.reduce((a, b) => a + b, 0) / found.length : null });
     }
     for (const run of runs(groups, (g) => (g.value === null ? "none" : ""))) {
       if (run.key) {
         layer.append(blank(run.start, run.end, y, tall, ""));
         continue;
       }
-      const points = [[run.start, run.groups[0].value], ...run.groups.map((g) => [(g.start + g.end) / 2, g.value]), [run.end, run.groups.at(-1).value]];
+      const values = run.groups.map((g) => g.value ?? 0);
+      const middles = run.groups.map((g) => (g.start + g.end) / 2);
+      const points = [[run.start, values[0]], ...middles.map((at, i) => [at, values[i]]), [run.end, values[values.length - 1]]];
       const line = points.map(([at, value]) => `${x(at).toFixed(1)},${level(value).toFixed(1)}`).join("L");
       layer.append(
         element("path", { d: `M${x(run.start)},${level(0)}L${line}L${x(run.end)},${level(0)}Z`, class: "sentiment-area" }),
@@ -287,6 +397,10 @@ export function createTimeline(root, analysis, options) {
     return layer;
   }
 
+  /**
+   * @param {number} y
+   * @param {number} tall
+   */
   function words(y, tall) {
     const layer = element("g");
     for (const cue of data.cues) {
@@ -302,6 +416,7 @@ export function createTimeline(root, analysis, options) {
     return layer;
   }
 
+  /** @param {number} y */
   function axis(y) {
     const layer = element("g");
     const step = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600].find((s) => (s / index.extent) * width >= 56) ?? 7200;
@@ -320,8 +435,14 @@ export function createTimeline(root, analysis, options) {
     const limit = Math.max(60, Math.floor(width / 2));
     const hatch = element("pattern", { id: `${id}-hatch`, width: 7, height: 7, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
       element("rect", { width: 7, height: 7, class: "hatch-ground" }), element("line", { x1: 0, x2: 0, y1: 0, y2: 7, class: "hatch-line" }));
+    /** @type {Node[]} */
     const parts = [element("defs", {}, hatch)];
     let y = HEIGHT.handle;
+    /**
+     * @param {string} heading
+     * @param {number} tall
+     * @param {(y: number, tall: number) => Node} body
+     */
     const row = (heading, tall, body) => {
       if (heading) parts.push(title(heading, y));
       y += heading ? HEIGHT.title : 0;
@@ -334,22 +455,23 @@ export function createTimeline(root, analysis, options) {
       y -= HEIGHT.gap - 2;
       row("", HEIGHT.conflict, conflicts);
     }
-    row(say("row.emotions"), HEIGHT.emotions, (top, tall) => stack(fused, top, tall, true));
+    row(say("row.emotions"), HEIGHT.emotions, (top, tall) => stack(fused, top, tall));
     for (const modality of data.modalities) {
-      row(say("modality." + modality), HEIGHT.modality, (top, tall) => stack(binned(index.cells, modality, limit), top, tall, true));
+      row(say(`modality.${modality}`), HEIGHT.modality, (top, tall) => stack(binned(index.cells, modality, limit), top, tall));
       if (modality === "text" && data.cues.length) {
         y -= HEIGHT.gap - 3;
         row("", HEIGHT.words, words);
       }
     }
-    row(say("row.sentiment"), HEIGHT.sentiment, sentiment);
+    if (index.cells.some((cell) => cell.window.sentiment !== null)) row(say("row.sentiment"), HEIGHT.sentiment, sentiment);
     y -= HEIGHT.gap - 4;
     if (data.source.duration > 0) parts.push(axis(y));
     height = y + (data.source.duration > 0 ? HEIGHT.axis : 0);
-    hover = element("g", { class: "hover", hidden: "" }, element("line", { y1: 14, y2: height - HEIGHT.axis }), element("text", { y: 11 }));
+    hoverText = element("text", { y: 11 });
+    hover = element("g", { class: "hover", hidden: "" }, element("line", { y1: 14, y2: height - HEIGHT.axis }), hoverText);
     playhead = element("g", { class: "playhead" }, element("line", { y1: 10, y2: height - HEIGHT.axis }), element("path", { d: "M-6,1h12v5l-6,6l-6,-6z" }));
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("height", height);
+    svg.setAttribute("height", String(height));
     svg.replaceChildren(...parts, ...(onSeek ? [hover, playhead] : []));
     place();
   }
@@ -359,7 +481,7 @@ export function createTimeline(root, analysis, options) {
     playhead.setAttribute("transform", `translate(${x(time).toFixed(2)},0)`);
     const window = index.at(time);
     const answer = window?.label
-      ? say("status", { time: clock(time), label: say("emotion." + window.label), percent: Math.round(100 * window.confidence) })
+      ? say("status", { time: clock(time), label: say(`emotion.${window.label}`), percent: Math.round(100 * (window.confidence ?? 0)) })
       : `${clock(time)}: ${say("no_evidence")}`;
     svg.setAttribute("aria-valuemin", "0");
     svg.setAttribute("aria-valuemax", index.extent.toFixed(1));
@@ -367,7 +489,9 @@ export function createTimeline(root, analysis, options) {
     svg.setAttribute("aria-valuetext", answer);
   }
 
+  /** @param {PointerEvent} event */
   function onPointer(event) {
+    if (!onSeek) return;
     if (event.type === "pointerdown") {
       if (event.button !== 0) return;
       svg.setPointerCapture(event.pointerId);
@@ -376,13 +500,14 @@ export function createTimeline(root, analysis, options) {
     const at = timeAt(event);
     hover.removeAttribute("hidden");
     hover.setAttribute("transform", `translate(${x(at).toFixed(1)},0)`);
-    const text = hover.lastChild;
-    text.setAttribute("text-anchor", x(at) < 24 ? "start" : x(at) > width - 24 ? "end" : "middle");
-    text.textContent = clock(at);
+    hoverText.setAttribute("text-anchor", x(at) < 24 ? "start" : x(at) > width - 24 ? "end" : "middle");
+    hoverText.textContent = clock(at);
   }
 
+  /** @param {KeyboardEvent} event */
   function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return false;
+    if (!onSeek || event.ctrlKey || event.metaKey || event.altKey) return false;
+    /** @type {Record<string, () => number>} */
     const goals = {
       ArrowRight: () => index.step(time, 1), ArrowUp: () => index.step(time, 1), ArrowLeft: () => index.step(time, -1), ArrowDown: () => index.step(time, -1),
       PageUp: () => index.step(time, 10), PageDown: () => index.step(time, -10), Home: () => 0, End: () => index.extent,
@@ -401,22 +526,25 @@ export function createTimeline(root, analysis, options) {
     svg.addEventListener("keydown", onKey);
   }
   root.append(svg);
-  const observer = new ResizeObserver(() => Math.floor(root.clientWidth) !== width && redraw());
+  const observer = new ResizeObserver(() => { if (Math.floor(root.clientWidth) !== width) redraw(); });
   observer.observe(root);
   redraw();
 
   return {
     onKey,
     redraw,
+    /** @param {number} seconds */
     setTime: (seconds) => {
       time = seconds;
       place();
     },
+    /** @param {string | null} next */
     setPerson: (next) => {
       person = next;
       index = createIndex(data, person);
       redraw();
     },
+    /** @param {Curves} next */
     update: (next) => {
       data = next;
       index = createIndex(data, person);

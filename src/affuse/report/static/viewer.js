@@ -1,6 +1,5 @@
 import { Clock } from "./clock.js";
-import { capital, make } from "./elements.js";
-import { localised } from "./localise.js";
+import { capital, find, make, search } from "./elements.js";
 import { createNumbers } from "./numbers.js";
 import { createParts, fitDistributions } from "./parts.js";
 import { conflictsOf, createIndex, createTimeline, formatTime, hasEvidence } from "./timeline.js";
@@ -8,24 +7,33 @@ import { conflictsOf, createIndex, createTimeline, formatTime, hasEvidence } fro
 /**
  * Brings an analysis to life in the skeleton inside `root` (see report.html.j2): answer, player, timeline and numbers.
  *
- * data: analysis (the JSON of Analysis.to_dict), medium (kind, ratio, stills, note, details), headlines and absences (a
- * list each, an entry a person), say (a formatter), palette; optionally the number of the person `chosen` and the
- * `time` to begin at. Returns `state()`, which gives those two as they are now, and `destroy()`.
+ * `chosen` is the number of the person to begin with, and `time` the seconds. Returns `state()`, which gives those two as
+ * they are now, and `destroy()`.
+ * @param {Document | HTMLElement} root
+ * @param {{ analysis: Analysis, medium: Medium, speech: Speech, palette: Palette, chosen?: number, time?: number } & Answers} data
+ * @returns {Viewer}
  */
-export function createViewer(root, { analysis: given, medium, headlines, absences, say, palette, chosen = 0, time: start = 0 }) {
-  const byId = (id) => root.querySelector("#" + id);
-  const inWords = (windows) => windows.map((window) => localised(window, say));
-  const analysis = { ...given, windows: inWords(given.windows), summary: inWords(given.summary) };
+export function createViewer(root, { analysis: given, medium, headlines, absences, speech, palette, chosen = 0, time: start = 0 }) {
+  const { say } = speech;
+  /** @param {string} id */
+  const byId = (id) => find(root, id);
+  /** @param {string} id */
+  const perhaps = (id) => search(root, id);
+  const analysis = { ...given, windows: given.windows.map(speech.verdict), summary: given.summary.map(speech.verdict) };
   const parts = createParts(say, palette);
   const { emotion, modalityName } = parts;
   const ended = new AbortController();
   const summary = () => analysis.summary[chosen];
   let index = createIndex(analysis, summary().person);
   const timed = analysis.windows.length > 0 && index.windows.length > 0 && (analysis.source.duration > 0 || index.windows.length > 1);
-  let media = byId("media") ?? (timed ? new Clock(index.extent) : null);
+  /** @type {Player | null} */
+  let media = search(root, "media", HTMLMediaElement) ?? (timed ? new Clock(index.extent) : null);
+  /** @type {ReturnType<typeof createTimeline> | null} */
   let timeline = null;
+  /** @type {(() => void) | null} */
   let transport = null;
   let resetNumbers = () => {};
+  /** @type {string | null} */
   let shown = null;
   let announced = "";
 
@@ -33,15 +41,19 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
 
   function drawHeader() {
     const [answer, ...rest] = headlines[chosen].map((text) => text.replaceAll(" %", "\u00a0%"));
-    byId("headline").replaceChildren(answer, " ", make("span", { class: "aside" }, capital(rest.join("; "))));
-    byId("distribution").replaceChildren(...(summary().fused ? [parts.distribution(summary().fused)] : []));
+    byId("headline").replaceChildren(answer, " ", make("span", { class: "aside" }, capital(rest.join(say("headline.semicolon")))));
+    const { fused, sentiment } = summary();
+    byId("distribution").replaceChildren(...(fused ? [parts.distribution(fused)] : []));
     fitDistributions(root);
-    byId("gauge").replaceChildren(...(summary().sentiment === null ? [] : [parts.gauge(summary().sentiment)]));
+    byId("gauge").replaceChildren(...(sentiment === null ? [] : [parts.gauge(sentiment)]));
     byId("shares").replaceChildren(...parts.shares(summary(), analysis.modalities));
     byId("evidence").replaceChildren(...analysis.modalities.map(coverage));
   }
 
-  /** How much evidence one modality had, and why it had no more. */
+  /**
+   * How much evidence one modality had, and why it had no more.
+   * @param {string} name
+   */
   function coverage(name) {
     const windows = index.windows.length ? index.windows : [summary()];
     const present = windows.filter((w) => hasEvidence(w, name)).length;
@@ -52,16 +64,20 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
       make("span", { class: "value" }, amount), ...why.map((text) => make("span", { class: "reason" }, capital(text))));
   }
 
+  /** @param {string | null} person */
+  const personName = (person) => (person === null ? say("nobody") : speech.sentence(person));
+
   function drawPeople() {
     const field = byId("people");
     field.hidden = analysis.summary.length < 2;
     analysis.summary.forEach((verdict, i) => {
       const radio = make("input", { type: "radio", name: "person", value: String(i), checked: i === chosen });
       radio.addEventListener("change", () => choose(i));
-      field.append(make("label", {}, radio, make("span", {}, capital(verdict.person ?? say("nobody")))));
+      field.append(make("label", {}, radio, make("span", {}, capital(personName(verdict.person)))));
     });
   }
 
+  /** @param {number} i */
   function choose(i) {
     chosen = i;
     index = createIndex(analysis, summary().person);
@@ -76,23 +92,33 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
 
   // --------------------------------------------------------------------------------------------------------------- now
 
+  /** @param {number} time */
   function nowAt(time) {
     if (timed) return index.at(time);
     return index.windows[0] ?? summary();
   }
 
+  /** @param {number} time */
   const wordsAt = (time) => analysis.cues.filter((c) => !timed || (c.start <= time + 1e-6 && time < c.end)).map((c) => c.text).join(" ");
 
+  /**
+   * @param {Verdict | null} window
+   * @param {number} time
+   */
   function drawNow(window, time) {
-    byId("now").replaceChildren(make("p", { class: "eyebrow", id: "now-time" }), ...parts.now(window, analysis.labels, analysis.modalities, byId("caption") ? "" : wordsAt(time)));
+    byId("now").replaceChildren(make("p", { class: "eyebrow", id: "now-time" }), ...parts.now(window, analysis.labels, analysis.modalities, perhaps("caption") ? "" : wordsAt(time)));
   }
 
-  /** Told to screen readers when the answer changes, not every time the clock moves. */
+  /**
+   * Told to screen readers when the answer changes, not every time the clock moves.
+   * @param {Verdict | null} window
+   * @param {number} time
+   */
   function announce(window, time) {
     const key = `${summary().person} ${window?.label}`;
     if (key === announced) return;
     announced = key;
-    byId("status").textContent = window?.label ? say("status", { time: formatTime(time), label: emotion(window.label), percent: Math.round(100 * window.confidence) }) : say("now.none");
+    byId("status").textContent = window?.label ? say("status", { time: formatTime(time), label: emotion(window.label), percent: Math.round(100 * (window.confidence ?? 0)) }) : say("now.none");
   }
 
   // ------------------------------------------------------------------------------------------------------------ player
@@ -100,25 +126,28 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   function drawPlayer() {
     const player = byId("player");
     const note = medium.note ? make("p", { class: "notice", id: "media-note" }, say(medium.note, medium.details), medium.kind !== "video" && medium.kind !== "audio" && timed ? ` ${say("player.silent")}` : "") : null;
-    const stage = byId("stage");
+    const stage = perhaps("stage");
     if (stage && medium.ratio) stage.style.setProperty("--ratio", String(medium.ratio));
     if (stage && medium.kind !== "audio") stage.append(make("div", { class: "faces", id: "faces", "aria-hidden": "true" }));
     if (!stage || medium.kind === "audio") player.prepend(make("div", { class: "caption", id: "caption" }));
-    if (media && timed) player.append(controls());
+    if (media && timed) player.append(controls(media));
     if (note) player.append(note);
-    if (media instanceof HTMLMediaElement) wireMedia(player);
-    else if (media) wireClock();
+    if (media instanceof HTMLMediaElement) wireMedia(media, player);
+    else if (media) wireClock(media);
   }
 
-  function wireMedia(player) {
-    media.removeAttribute("controls");
-    media.tabIndex = -1;
-    media.addEventListener("click", toggle);
-    const element = media;
+  /**
+   * @param {HTMLMediaElement} element
+   * @param {HTMLElement} player
+   */
+  function wireMedia(element, player) {
+    element.removeAttribute("controls");
+    element.tabIndex = -1;
+    element.addEventListener("click", toggle, { signal: ended.signal });
     const replace = () => {
       element.remove();
       media = new Clock(index.extent);
-      wireClock();
+      wireClock(media);
       tick();
       player.append(make("p", { class: "notice" }, say("media.error")));
     };
@@ -127,15 +156,23 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
       return;
     }
     element.addEventListener("error", replace, { signal: ended.signal });
-    wireClock();
+    wireClock(element);
   }
 
-  function wireClock() {
-    for (const name of ["play", "pause", "ended"]) media.addEventListener(name, () => { transport?.(); tick(); }, { signal: ended.signal });
-    for (const name of ["timeupdate", "seeked", "seeking", "loadedmetadata"]) media.addEventListener(name, tick, { signal: ended.signal });
+  /** @param {Player} player */
+  function wireClock(player) {
+    for (const name of ["play", "pause", "ended"]) player.addEventListener(name, () => { transport?.(); tick(); }, { signal: ended.signal });
+    for (const name of ["timeupdate", "seeked", "seeking", "loadedmetadata"]) player.addEventListener(name, tick, { signal: ended.signal });
   }
 
-  function controls() {
+  /** @param {Player} first what plays at the beginning: a clock may take its place */
+  function controls(first) {
+    const playing = () => media ?? first;
+    /**
+     * @param {string} label
+     * @param {string} text
+     * @param {() => void} act
+     */
     const button = (label, text, act) => {
       const node = make("button", { type: "button", "aria-label": say(label), title: say(label) }, text);
       node.addEventListener("click", act);
@@ -143,19 +180,21 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     };
     const play = button("play", "", toggle);
     play.classList.add("play");
-    const speed = make("select", { "aria-label": say("speed") }, ...[0.5, 1, 1.5, 2].map((rate) => make("option", { value: String(rate), selected: rate === 1 }, `${rate}×`)));
-    speed.addEventListener("change", () => { media.playbackRate = Number(speed.value); });
-    const mute = media instanceof HTMLMediaElement ? button("mute", "", () => { media.muted = !media.muted; transport(); }) : null;
+    const speed = make("select", { "aria-label": say("speed") }, ...[0.5, 1, 1.5, 2].map((rate) => make("option", { value: String(rate), selected: rate === playing().playbackRate }, `${rate}×`)));
+    speed.addEventListener("change", () => { playing().playbackRate = Number(speed.value); });
+    const mute = first instanceof HTMLMediaElement ? button("mute", "", () => { first.muted = !first.muted; transport?.(); }) : null;
     mute?.classList.add("mute");
     transport = () => {
-      play.classList.toggle("playing", !media.paused);
-      play.setAttribute("aria-label", say(media.paused ? "play" : "pause"));
-      play.title = say(media.paused ? "play" : "pause");
-      mute?.classList.toggle("muted", Boolean(media.muted));
-      mute?.setAttribute("aria-label", say(media.muted ? "unmute" : "mute"));
+      const { paused } = playing();
+      play.classList.toggle("playing", !paused);
+      play.setAttribute("aria-label", say(paused ? "play" : "pause"));
+      play.title = say(paused ? "play" : "pause");
+      const muted = first instanceof HTMLMediaElement && first.muted;
+      mute?.classList.toggle("muted", muted);
+      mute?.setAttribute("aria-label", say(muted ? "unmute" : "mute"));
     };
     transport();
-    return make("div", { class: "transport" }, button("previous", "‹", () => seek(index.step(media.currentTime, -1))), play, button("next", "›", () => seek(index.step(media.currentTime, 1))),
+    return make("div", { class: "transport" }, button("previous", "‹", () => seek(index.step(playing().currentTime, -1))), play, button("next", "›", () => seek(index.step(playing().currentTime, 1))),
       make("output", { id: "clock", "aria-live": "off" }), mute, speed);
   }
 
@@ -165,12 +204,19 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     else media.pause();
   }
 
+  /** @param {number} seconds */
   function seek(seconds) {
+    if (!media) return;
     media.currentTime = Math.min(seconds, Number.isFinite(media.duration) ? media.duration : index.extent);
     tick();
   }
 
-  /** Boxes of a person's face at a time: between the two nearest looks, or none where the nearest is over a second away. */
+  /**
+   * Where a person's face is at a time: between the two nearest looks, or nowhere where the nearest is too far away.
+   * @param {Person} person
+   * @param {number} time
+   * @returns {Omit<Box, "time"> | null}
+   */
   function boxAt(person, time) {
     const boxes = person.boxes;
     if (!timed) return boxes[0] ?? null;
@@ -180,34 +226,42 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     const after = boxes[i];
     if (before && after && after.time - before.time <= 2) {
       const weight = (time - before.time) / (after.time - before.time);
-      return Object.fromEntries(["x", "y", "width", "height"].map((k) => [k, before[k] * (1 - weight) + after[k] * weight]));
+      /** @param {"x" | "y" | "width" | "height"} side */
+      const between = (side) => before[side] * (1 - weight) + after[side] * weight;
+      return { x: between("x"), y: between("y"), width: between("width"), height: between("height") };
     }
-    const nearest = [before, after].filter(Boolean).sort((a, b) => Math.abs(a.time - time) - Math.abs(b.time - time))[0];
+    const nearest = [before, after].filter((box) => box !== undefined).sort((a, b) => Math.abs(a.time - time) - Math.abs(b.time - time))[0];
     return nearest && Math.abs(nearest.time - time) <= 0.6 ? nearest : null;
   }
 
   const indexes = new Map(analysis.persons.map((p) => [p.id, createIndex(analysis, p.id)]));
 
+  /** @param {number} time */
   function drawFaces(time) {
-    byId("faces")?.replaceChildren(...analysis.persons.flatMap((person) => {
+    perhaps("faces")?.replaceChildren(...analysis.persons.flatMap((person) => {
       const box = boxAt(person, time);
       if (!box) return [];
       const own = indexes.get(person.id);
-      const label = (timed ? own.at(time) : own.windows[0])?.label;
-      const name = analysis.persons.length > 1 ? capital(person.id) + (label ? ` · ${emotion(label)}` : "") : label ? emotion(label) : "";
+      const label = (timed ? own?.at(time) : own?.windows[0])?.label;
+      const name = analysis.persons.length > 1 ? capital(personName(person.id)) + (label ? ` · ${emotion(label)}` : "") : label ? emotion(label) : "";
       return [parts.face(box, label, name)];
     }));
   }
 
+  /** @param {number} time */
   function drawStill(time) {
-    const still = byId("still");
+    const still = search(root, "still", HTMLImageElement);
     if (!still || !medium.stills.length) return;
     const [, uri] = medium.stills.findLast(([at]) => at <= time + 1e-3) ?? medium.stills[0];
     if (still.src !== uri) still.src = uri;
   }
 
+  /**
+   * @param {Verdict | null} window
+   * @param {number} time
+   */
   function drawCaption(window, time) {
-    const caption = byId("caption");
+    const caption = perhaps("caption");
     if (!caption) return;
     caption.style.setProperty("border-color", window?.label ? palette.colours[window.label] : "transparent");
     const words = wordsAt(time);
@@ -229,7 +283,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     drawFaces(time);
     drawStill(time);
     drawCaption(window, time);
-    const clock = byId("clock");
+    const clock = perhaps("clock");
     if (clock) clock.textContent = `${formatTime(Math.floor(time * 10) / 10)} / ${formatTime(index.extent)}`;
   }
 
@@ -244,12 +298,13 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   function drawTimeline() {
     byId("over-time").hidden = false;
     byId("legend").append(...parts.legend());
-    timeline = createTimeline(byId("timeline"), analysis, { say, palette, person: summary().person, onSeek: seek, onToggle: toggle });
-    byId("timeline").querySelector("svg").setAttribute("aria-describedby", "timeline-help");
+    const curves = createTimeline(byId("timeline"), analysis, { say, palette, person: summary().person, onSeek: seek, onToggle: toggle });
+    timeline = curves;
+    byId("timeline").querySelector("svg")?.setAttribute("aria-describedby", "timeline-help");
     document.addEventListener("keydown", (event) => {
-      const busy = event.target.closest("input, select, textarea, button, summary, a, [role=slider], [role=tab]");
+      const busy = event.target instanceof Element && event.target.closest("input, select, textarea, button, summary, a, [role=slider], [role=tab]");
       const seen = byId("timeline").offsetParent !== null;
-      if (seen && !busy && !event.defaultPrevented && /^(Arrow(Left|Right)| )$/.test(event.key)) timeline.onKey(event);
+      if (seen && !busy && !event.defaultPrevented && /^(Arrow(Left|Right)| )$/.test(event.key)) curves.onKey(event);
     }, { signal: ended.signal });
   }
 
@@ -269,7 +324,8 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   drawPeople();
   drawHeader();
   drawPlayer();
-  new ResizeObserver(() => fitDistributions(root)).observe(byId("distribution"));
+  const observer = new ResizeObserver(() => fitDistributions(root));
+  observer.observe(byId("distribution"));
   if (timed) {
     drawTimeline();
     drawConflicts();
@@ -277,7 +333,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   }
   if (index.windows.length) {
     byId("numbers").hidden = false;
-    resetNumbers = createNumbers(byId("table"), byId("table-body"), { say, parts, modalities: analysis.modalities, windows: () => index.windows });
+    resetNumbers = createNumbers(find(root, "table", HTMLDetailsElement), byId("table-body"), { speech, parts, modalities: analysis.modalities, windows: () => index.windows, signal: ended.signal });
   }
   tick();
   follow();
@@ -286,6 +342,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     state: () => ({ chosen, time: media ? media.currentTime : 0 }),
     destroy: () => {
       ended.abort();
+      observer.disconnect();
       media?.pause();
     },
   };

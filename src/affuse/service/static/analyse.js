@@ -1,7 +1,7 @@
 // The tab that analyses: compose, follow the job, show the result.
 
 import { ApiError, getJson, request, sendForm, sentence } from "./api.js";
-import { byId, problem, showOnly, sizeOf, wireDrop, wireFile } from "./dom.js";
+import { byId, filesOf, form, input, problem, select, showOnly, sizeOf, wireDrop, wireFile } from "./dom.js";
 import { onLanguage, say } from "./language.js";
 import { createRecent } from "./recent.js";
 import { make } from "./report/elements.js";
@@ -12,10 +12,15 @@ const VIEWS = ["compose", "working", "result"];
 const JOBS = "v1/analyses";
 const POLL = [300, 300, 500, 500, 1000];  // milliseconds between questions, the last one for all further
 
-/** Recordings of this visit by the id of their job: the service gives none back. */
+/**
+ * Recordings of this visit by the id of their job: the service gives none back.
+ * @type {Map<string, File>}
+ */
 const recordings = new Map();
 
+/** @type {File | null} */
 let file = null;
+/** @type {AbortController | null} */
 let sending = null;
 let opened = "";
 let redraw = () => {};
@@ -24,11 +29,14 @@ const recent = createRecent(byId("recent"), async (id) => {
   recordings.delete(id);
 });
 
-const kind = () => byId("compose-form").elements.kind.value;
+/** The choice between a recording and a text. */
+const kinds = () => /** @type {RadioNodeList} */ (form("compose-form").elements.namedItem("kind"));
+const kind = () => kinds().value;
 
+/** @param {File[]} files */
 function pick([chosen]) {
   file = chosen;
-  byId("compose-form").elements.kind.value = "recording";
+  kinds().value = "recording";
   drawComposer();
   problem("compose-problem");
 }
@@ -40,32 +48,37 @@ function drawComposer() {
   const picked = byId("compose-picked");
   picked.hidden = !file;
   if (!file) return;
-  const remove = make("button", { type: "button", class: "quiet", "aria-label": say("drop.remove", { name: file.name }) }, "×");
-  remove.addEventListener("click", () => {
+  const button = make("button", { type: "button", class: "quiet", "aria-label": say("drop.remove", { name: file.name }) }, "×");
+  button.addEventListener("click", () => {
     file = null;
     drawComposer();
     byId("compose-file").focus();
   });
-  picked.replaceChildren(make("bdi", {}, file.name), ` · ${sizeOf(file.size)} `, remove);
+  picked.replaceChildren(make("bdi", {}, file.name), ` · ${sizeOf(file.size)} `, button);
 }
 
 // -------------------------------------------------------------------------------------------------------------- sending
 
+/** @param {SubmitEvent} event */
 function submit(event) {
   event.preventDefault();
   problem("compose-problem");
-  const language = byId("compose-language").value;
+  const language = select("compose-language").value;
   if (kind() === "text") {
-    const text = byId("compose-words").value.trim();
+    const text = byId("compose-words", HTMLTextAreaElement).value.trim();
     if (text) start(say("compose.text"), () => sendText(text, language));
     else complain("compose.no_text", "compose-words");
   } else if (file) {
-    const [transcript] = byId("compose-transcript").files;
+    const [transcript] = filesOf(input("compose-transcript"));
     const recording = file;
     start(recording.name, (signal) => sendRecording(recording, transcript, language, signal));
   } else complain("compose.nothing", "compose-file");
 }
 
+/**
+ * @param {string} key
+ * @param {string} field
+ */
 function complain(key, field) {
   problem("compose-problem", say(key));
   byId(field).focus();
@@ -80,17 +93,29 @@ async function demo() {
   });
 }
 
+/**
+ * @param {string} text
+ * @param {string} language
+ * @returns {Promise<Job>}
+ */
 async function sendText(text, language) {
   const body = JSON.stringify({ text, ...(language ? { language } : {}) });
   return (await request(JOBS, { method: "POST", body, headers: { "Content-Type": "application/json" } })).json();
 }
 
+/**
+ * @param {File} recording
+ * @param {File | undefined} transcript
+ * @param {string} language
+ * @param {AbortSignal} signal
+ * @returns {Promise<Job>}
+ */
 async function sendRecording(recording, transcript, language, signal) {
-  const form = new FormData();
-  form.append("file", recording);
-  if (transcript) form.append("transcript", transcript);
-  if (language) form.append("language", language);
-  const job = await sendForm(JOBS, form, (share) => {
+  const body = new FormData();
+  body.append("file", recording);
+  if (transcript) body.append("transcript", transcript);
+  if (language) body.append("language", language);
+  const job = await sendForm(JOBS, body, (share) => {
     const whole = share >= 1;
     drawWorking({ title: recording.name, stage: say(whole ? "working.uploaded" : "working.upload", { percent: Math.round(100 * share) }), share: whole ? null : share });
   }, signal);
@@ -98,7 +123,11 @@ async function sendRecording(recording, transcript, language, signal) {
   return job;
 }
 
-/** Send, then go to the job; errors come back to where the user was. */
+/**
+ * Send, then go to the job; errors come back to where the user was.
+ * @param {string} name
+ * @param {(signal: AbortSignal) => Promise<Job>} send
+ */
 async function start(name, send) {
   sending = new AbortController();
   showOnly("working", VIEWS);
@@ -111,8 +140,8 @@ async function start(name, send) {
     goTo("analyse", job.id);
   } catch (error) {
     showOnly("compose", VIEWS);
-    if (error.name !== "AbortError") problem("compose-problem", sentence(error));
-    byId("compose-form").querySelector("[type=submit]").focus();
+    if (!(error instanceof DOMException && error.name === "AbortError")) problem("compose-problem", sentence(error));
+    byId("compose-submit").focus();
   } finally {
     sending = null;
   }
@@ -120,11 +149,12 @@ async function start(name, send) {
 
 // ------------------------------------------------------------------------------------------------------------ following
 
+/** @param {{ title: string, stage: string, share: number | null, failed?: string }} state */
 function drawWorking({ title, stage, share, failed = "" }) {
   redraw = () => {};
   byId("working-title").textContent = say(failed ? "working.failed" : "working.title", { name: title });
   byId("working-stage").textContent = stage;
-  const bar = byId("working-bar");
+  const bar = byId("working-bar", HTMLProgressElement);
   bar.hidden = Boolean(failed);
   if (share === null) bar.removeAttribute("value");
   else bar.value = share;
@@ -133,16 +163,27 @@ function drawWorking({ title, stage, share, failed = "" }) {
   problem("working-problem", failed);
 }
 
+/** @type {Record<string, string>} */
+const RUNNING = { "": "working.running", writing: "working.writing" };
+
+/** @param {Job} job */
+function stageOf(job) {
+  if (job.state === "failed") return "";
+  if (job.state !== "running") return say(job.state === "done" ? "working.fetching" : "working.queued");
+  if (job.stage in RUNNING) return say(RUNNING[job.stage]);
+  return say("working.stage", { modality: say(`modality.${job.stage}`), percent: Math.round(100 * job.progress) });
+}
+
+/** @param {Job} job */
 function drawJob(job) {
-  const running = { "": "working.running", writing: "working.writing" };
-  const stage = job.state === "failed" ? ""
-    : job.state === "running" && !(job.stage in running) ? say("working.stage", { modality: say(`modality.${job.stage}`), percent: Math.round(100 * job.progress) })
-    : say(job.state === "running" ? running[job.stage] : job.state === "done" ? "working.fetching" : "working.queued");
-  drawWorking({ title: job.name, stage, share: job.state === "queued" ? null : job.progress, failed: job.error });
+  drawWorking({ title: job.name, stage: stageOf(job), share: job.state === "queued" ? null : job.progress, failed: job.error });
   redraw = () => drawJob(job);
 }
 
-/** The service could not be asked about a job, or knows none of this id. */
+/**
+ * The service could not be asked about a job, or knows none of this id.
+ * @param {ApiError} error
+ */
 function drawLost(error) {
   drawWorking({ title: "", stage: "", share: null, failed: error.status === 404 ? say("error.missing") : sentence(error) });
   byId("working-title").textContent = say("working.lost");
@@ -150,9 +191,13 @@ function drawLost(error) {
   redraw = () => drawLost(error);
 }
 
+/** @param {number} milliseconds */
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Follow a job to its end; whoever opens something else meanwhile ends the following. */
+/**
+ * Follow a job to its end; whoever opens something else meanwhile ends the following.
+ * @param {string} id
+ */
 async function follow(id) {
   showOnly("working", VIEWS);
   for (let asked = 0; opened === id; asked++) {
@@ -171,17 +216,22 @@ async function follow(id) {
   }
 }
 
-/** The job as it stands, or null while the service is away: it forgets no job, so that asking again is worth it. */
+/**
+ * The job as it stands, or null while the service is away: it forgets no job, so that asking again is worth it.
+ * @param {string} id
+ * @returns {Promise<Job | null>}
+ */
 async function ask(id) {
   try {
     return await getJson(`${JOBS}/${id}`);
   } catch (error) {
-    if (error.status !== 0) throw error;
+    if (!(error instanceof ApiError) || error.status !== 0) throw error;
     problem("working-problem", sentence(error));
     return null;
   }
 }
 
+/** @param {Job} job */
 async function show(job) {
   const words = await getJson(`${JOBS}/${job.id}/words.json`);
   if (opened !== job.id) return;
@@ -198,11 +248,12 @@ async function cancel() {
   await remove(opened);
 }
 
+/** @param {string} id */
 async function remove(id) {
   try {
     await request(`${JOBS}/${id}`, { method: "DELETE" });
   } catch (error) {
-    if (error.status !== 404) {
+    if (!(error instanceof ApiError) || error.status !== 404) {
       problem(byId("result").hidden ? "working-problem" : "result-problem", sentence(error));
       return;
     }
@@ -211,7 +262,10 @@ async function remove(id) {
   goTo("analyse");
 }
 
-/** Open a job by its id, or the composer. */
+/**
+ * Open a job by its id, or the composer.
+ * @param {string} id
+ */
 async function open(id) {
   if (sending || (id && id === opened)) return;
   opened = id;
@@ -220,7 +274,7 @@ async function open(id) {
   if (!id) {
     const came = byId("compose").hidden;
     showOnly("compose", VIEWS);
-    if (came) byId("compose").querySelector("h1").focus({ preventScroll: true });
+    if (came) byId("compose-title").focus({ preventScroll: true });
     recent.refresh();
     return;
   }
@@ -235,10 +289,10 @@ async function open(id) {
 /** Returns what opens a job of this tab by its id. */
 export function wireAnalyse() {
   const home = () => goTo("analyse");
-  wireDrop(byId("compose-drop"), byId("compose-file"), pick);
-  wireFile(byId("compose-transcript"));
-  byId("compose-form").addEventListener("submit", submit);
-  for (const radio of byId("compose-form").elements.kind) radio.addEventListener("change", () => { drawComposer(); problem("compose-problem"); });
+  wireDrop(byId("compose-drop"), input("compose-file"), pick);
+  wireFile(input("compose-transcript"));
+  form("compose-form").addEventListener("submit", submit);
+  for (const radio of kinds()) radio.addEventListener("change", () => { drawComposer(); problem("compose-problem"); });
   byId("compose-demo").addEventListener("click", demo);
   byId("working-cancel").addEventListener("click", cancel);
   byId("working-back").addEventListener("click", home);

@@ -4,9 +4,14 @@ const SIDE = 640;  // pixels of the longer side of a picture that is sent
 const QUALITY = 0.8;
 const PICTURE_GAP = 100;  // milliseconds
 
-/** Why the browser gave nothing, as a key of the page's texts. */
-export const reasonOf = (error) =>
-  ({ NotAllowedError: "live.denied", SecurityError: "live.denied", NotFoundError: "live.absent", OverconstrainedError: "live.absent", NotReadableError: "live.busy", AbortError: "live.busy" })[error.name] ?? "live.absent";
+/** @type {Record<string, string>} */
+const REASONS = { NotAllowedError: "live.denied", SecurityError: "live.denied", NotFoundError: "live.absent", OverconstrainedError: "live.absent", NotReadableError: "live.busy", AbortError: "live.busy" };
+
+/**
+ * Why the browser gave nothing, as a key of the page's texts.
+ * @param {Error} error
+ */
+export const reasonOf = (error) => REASONS[error.name] ?? "live.absent";
 
 /** Cameras and microphones by kind; their names are empty until the user has allowed one. */
 export async function devices() {
@@ -14,15 +19,27 @@ export async function devices() {
   return { cameras: all.filter((d) => d.kind === "videoinput"), microphones: all.filter((d) => d.kind === "audioinput") };
 }
 
+/**
+ * @param {string} id
+ * @param {MediaTrackConstraints} more
+ */
 const wish = (id, more) => (id === "off" ? false : { ...more, ...(id ? { deviceId: { exact: id } } : {}) });
 
-/** Ask for devices by their ids: "" is any, "off" none. */
+/**
+ * Ask for devices by their ids: "" is any, "off" none.
+ * @param {string} camera
+ * @param {string} microphone
+ */
 export const openDevices = (camera, microphone) => navigator.mediaDevices.getUserMedia({
   video: wish(camera, { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 15 } }),
   audio: wish(microphone, { channelCount: { ideal: 1 } }),
 });
 
-/** Give pictures of `video` to `take(bytes, at)` at most ten times a second; returns what ends it. */
+/**
+ * Give pictures of `video` to `take(bytes, at)` at most ten times a second; returns what ends it.
+ * @param {HTMLVideoElement} video
+ * @param {(bytes: Uint8Array, at: number) => void} take
+ */
 export function capturePictures(video, take) {
   const canvas = document.createElement("canvas");
   const timer = setInterval(() => {
@@ -30,7 +47,7 @@ export function capturePictures(video, take) {
     const scale = Math.min(1, SIDE / Math.max(video.videoWidth, video.videoHeight));
     canvas.width = Math.round(video.videoWidth * scale);
     canvas.height = Math.round(video.videoHeight * scale);
-    canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+    canvas.getContext("2d")?.drawImage(video, 0, 0, canvas.width, canvas.height);
     const at = performance.now();
     // toBlob waits for the browser to be idle, seconds on a busy machine: pictures would come when their time is over.
     const encoded = atob(canvas.toDataURL("image/jpeg", QUALITY).split(",")[1]);
@@ -39,7 +56,11 @@ export function capturePictures(video, take) {
   return () => clearInterval(timer);
 }
 
-/** Give the sound of `stream` to `take(buffer, at)` in chunks of 100 ms; returns what ends it. */
+/**
+ * Give the sound of `stream` to `take(buffer, at)` in chunks of 100 ms; returns what ends it.
+ * @param {MediaStream} stream
+ * @param {(buffer: ArrayBuffer, at: number) => void} take
+ */
 export async function captureSound(stream, take) {
   const context = new AudioContext();
   await context.audioWorklet.addModule("static/sound-worklet.js");

@@ -1,20 +1,55 @@
 import { onLanguage, say } from "./language.js";
-import { make } from "./report/elements.js";
+import { find, make } from "./report/elements.js";
 
-export const byId = (id) => document.getElementById(id);
+/**
+ * The element of an id; of one kind where that is given.
+ * @template {Element} [T=HTMLElement]
+ * @param {string} id
+ * @param {new () => T} [kind]
+ * @returns {T}
+ */
+export const byId = (id, kind) => find(document, id, kind);
 
-/** Show the one of some elements that `id` names. */
+/** @param {string} id */
+export const input = (id) => byId(id, HTMLInputElement);
+
+/** @param {string} id */
+export const select = (id) => byId(id, HTMLSelectElement);
+
+/** @param {string} id */
+export const form = (id) => byId(id, HTMLFormElement);
+
+/**
+ * The files that were chosen in a field.
+ * @param {HTMLInputElement} field
+ */
+export const filesOf = (field) => [...(field.files ?? [])];
+
+/**
+ * Show the one of some elements that `id` names.
+ * @param {string} id
+ * @param {string[]} ids
+ */
 export const showOnly = (id, ids) => ids.forEach((other) => { byId(other).hidden = other !== id; });
 
-/** A sentence about what went wrong, or none. */
+/**
+ * A sentence about what went wrong, or none.
+ * @param {string} id
+ */
 export function problem(id, text = "") {
   byId(id).textContent = text;
   byId(id).hidden = !text;
 }
 
-/** Files dropped on `zone` or chosen in its `input` go to `take`. */
-export function wireDrop(zone, input, take) {
-  const over = (on) => (event) => {
+/**
+ * Files dropped on `zone` or chosen in its `field` go to `take`.
+ * @param {HTMLElement} zone
+ * @param {HTMLInputElement} field
+ * @param {(files: File[]) => void} take
+ */
+export function wireDrop(zone, field, take) {
+  /** @param {boolean} on */
+  const over = (on) => (/** @type {DragEvent} */ event) => {
     event.preventDefault();
     zone.classList.toggle("over", on);
   };
@@ -22,22 +57,27 @@ export function wireDrop(zone, input, take) {
   zone.addEventListener("dragleave", over(false));
   zone.addEventListener("drop", (event) => {
     over(false)(event);
-    if (event.dataTransfer.files.length) take([...event.dataTransfer.files]);
+    const dropped = [...(event.dataTransfer?.files ?? [])];
+    if (dropped.length) take(dropped);
   });
-  input.addEventListener("change", () => {
-    if (input.files.length) take([...input.files]);
-    input.value = "";
+  field.addEventListener("change", () => {
+    const chosen = filesOf(field);
+    if (chosen.length) take(chosen);
+    field.value = "";
   });
 }
 
-/** Let an input of one file show its name and a way to remove it, in the language of the page; `tell` hears of changes. */
-export function wireFile(input, tell = () => {}) {
-  const choose = make("label", { for: input.id, class: "quiet" });
+/**
+ * Let a field for one file show its name and a way to remove it, in the language of the page; `tell` hears of changes.
+ * @param {HTMLInputElement} field
+ */
+export function wireFile(field, tell = () => {}) {
+  const choose = make("label", { for: field.id, class: "quiet" });
   const name = make("span", { class: "help", role: "status" });
   const remove = make("button", { type: "button", class: "quiet" }, "×");
-  input.after(choose, name, remove);
+  field.after(choose, name, remove);
   const draw = () => {
-    const [file] = input.files;
+    const [file] = filesOf(field);
     choose.textContent = say("file.choose");
     name.textContent = file ? file.name : say("file.none");
     remove.hidden = !file;
@@ -47,14 +87,15 @@ export function wireFile(input, tell = () => {}) {
     draw();
     tell();
   };
-  input.addEventListener("change", changed);
+  field.addEventListener("change", changed);
   remove.addEventListener("click", () => {
-    input.value = "";
+    field.value = "";
     changed();
-    input.focus();
+    field.focus();
   });
   onLanguage(draw);
   draw();
 }
 
+/** @param {number} bytes */
 export const sizeOf = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);

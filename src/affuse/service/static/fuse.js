@@ -2,7 +2,7 @@
 
 import { getJson, save, sendForm, sentence } from "./api.js";
 import { csvOf } from "./csv.js";
-import { byId, problem, sizeOf, wireDrop, wireFile } from "./dom.js";
+import { byId, filesOf, form, input, problem, select, sizeOf, wireDrop, wireFile } from "./dom.js";
 import { language, onLanguage, palette, say } from "./language.js";
 import { make, percent } from "./report/elements.js";
 import { createParts } from "./report/parts.js";
@@ -10,13 +10,21 @@ import { createParts } from "./report/parts.js";
 const PAGE = 50;
 const COLUMNS = ["label", "confidence", "conflict"];
 
+/** @typedef {Record<string, any> & { id: string, label: string | null, confidence: number | null, conflict: number | null }} Row */
+/** @typedef {{ method: string | null, modality: string, accuracy: number, ci95: [number, number] | null, ece: number }} Compared */
+/** @typedef {{ method: string, chosen: string, labels: string[], modalities: Record<string, number>, rows: Row[], compared: Compared[] | null }} Fused */
+
+/** @type {File[]} */
 let files = [];
+/** @type {{ methods: string[], rules: string[] } | null} */
 let models = null;
+/** @type {Fused | null} */
 let answer = null;
 let first = 0;
 
-const labelled = () => byId("fuse-truth").files.length > 0;
+const labelled = () => filesOf(input("fuse-truth")).length > 0;
 
+/** @param {File[]} chosen */
 function take(chosen) {
   const names = new Set(chosen.map((file) => file.name));
   files = [...files.filter((file) => !names.has(file.name)), ...chosen];
@@ -38,15 +46,16 @@ function drawFiles() {
 
 /** Methods that learn are offered where there are true labels to learn from. */
 function drawMethods() {
-  const select = byId("fuse-method");
-  const kept = select.value;
+  const field = select("fuse-method");
+  const kept = field.value;
   const names = models ? (labelled() ? models.methods : models.rules) : [];
-  select.replaceChildren(make("option", { value: "" }, say("fuse.method_default")), ...names.map((name) => make("option", { value: name }, name)));
-  select.value = names.includes(kept) ? kept : "";
-  byId("fuse-compare").disabled = !labelled();
-  if (!labelled()) byId("fuse-compare").checked = false;
+  field.replaceChildren(make("option", { value: "" }, say("fuse.method_default")), ...names.map((name) => make("option", { value: name }, name)));
+  field.value = names.includes(kept) ? kept : "";
+  input("fuse-compare").disabled = !labelled();
+  if (!labelled()) input("fuse-compare").checked = false;
 }
 
+/** @param {SubmitEvent} event */
 async function submit(event) {
   event.preventDefault();
   if (files.length < 2) {
@@ -54,16 +63,17 @@ async function submit(event) {
     byId("fuse-files").focus();
     return;
   }
-  const form = new FormData();
-  for (const file of files) form.append("files", file);
-  if (labelled()) form.append("truth", byId("fuse-truth").files[0]);
-  if (byId("fuse-method").value) form.append("method", byId("fuse-method").value);
-  if (byId("fuse-compare").checked) form.append("compare", "true");
-  await fuse(() => sendForm("v1/fuse/files", form, () => {}));
+  const body = new FormData();
+  for (const file of files) body.append("files", file);
+  if (labelled()) body.append("truth", filesOf(input("fuse-truth"))[0]);
+  if (select("fuse-method").value) body.append("method", select("fuse-method").value);
+  if (input("fuse-compare").checked) body.append("compare", "true");
+  await fuse(() => sendForm("v1/fuse/files", body, () => {}));
 }
 
+/** @param {() => Promise<Fused>} send */
 async function fuse(send) {
-  const button = byId("fuse-form").querySelector("[type=submit]");
+  const button = byId("fuse-submit", HTMLButtonElement);
   problem("fuse-problem");
   button.disabled = true;
   byId("fuse-state").textContent = say("fuse.working");
@@ -93,14 +103,19 @@ async function example() {
     const text = csvOf(["id", "anger", "happiness", "neutral"], rows.map((row, i) => [`moment ${i + 1}`, ...row]));
     return new File([text], `${name}.csv`, { type: "text/csv" });
   }));
-  byId("fuse-form").requestSubmit();
+  form("fuse-form").requestSubmit();
 }
 
 // -------------------------------------------------------------------------------------------------------------- drawing
 
+/** @param {number | null} value */
 const number = (value, digits = 2) => (value === null ? "–" : value.toFixed(digits).replace("-", "−"));
 
-/** The head of a table whose columns are numbers from the one at `numbers` on. */
+/**
+ * The head of a table whose columns are numbers from the one at `numbers` on.
+ * @param {string[]} names
+ * @param {number} numbers
+ */
 const head = (names, numbers) => make("thead", {}, make("tr", {}, ...names.map((name, i) => make("th", { scope: "col", class: i < numbers ? null : "number" }, name))));
 
 function draw() {
@@ -110,41 +125,52 @@ function draw() {
   byId("fuse-result").hidden = false;
   byId("fuse-result-title").textContent = say("fuse.done", { count: rows.length.toLocaleString(language()) });
   byId("fuse-facts").textContent = say(chosen === method ? "fuse.facts" : "fuse.chosen", { method, chosen, modalities: list });
-  drawRows();
+  drawRows(answer);
   byId("fuse-compared").hidden = !answer.compared;
   if (answer.compared) drawComparison(answer.compared);
 }
 
-function drawRows() {
-  const { labels, rows } = answer;
+/** @param {Fused} fused */
+function drawRows({ labels, rows }) {
   const shares = Object.keys(rows[0] ?? {}).filter((name) => name.startsWith("share_"));
   const last = Math.min(rows.length, first + PAGE);
   const caption = say("fuse.rows", { first: first + 1, last, total: rows.length });
-  const names = ["id", ...COLUMNS.map((name) => say("table." + name)), ...labels.map((label) => say("emotion." + label)), ...shares.map((name) => say("fuse.shares", { name: name.slice(6) }))];
+  const names = ["id", ...COLUMNS.map((name) => say(`table.${name}`)), ...labels.map((label) => say(`emotion.${label}`)), ...shares.map((name) => say("fuse.shares", { name: name.slice(6) }))];
+  const pages = make("div", { class: "pages" }, turn("fuse.previous", -PAGE, first > 0), turn("fuse.next", PAGE, last < rows.length));
+  pages.hidden = rows.length <= PAGE;
   byId("fuse-rows").replaceChildren(
-    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    make("div", { class: "scroll", id: "fuse-table", tabindex: "0", role: "region", "aria-label": caption },
       make("table", {}, make("caption", {}, caption), head(names, 2), make("tbody", {}, ...rows.slice(first, last).map((row) => drawRow(row, labels, shares))))),
-    make("div", { class: "pages" }, turn("fuse.previous", -PAGE, first > 0), turn("fuse.next", PAGE, last < rows.length)));
-  byId("fuse-rows").lastChild.hidden = rows.length <= PAGE;
+    pages);
 }
 
+/**
+ * @param {Row} row
+ * @param {string[]} labels
+ * @param {string[]} shares
+ */
 function drawRow(row, labels, shares) {
-  const known = row.label in palette.colours;
-  const label = row.label === null ? say("no_evidence") : known ? createParts(say, palette).chip(row.label) : row.label;
+  const label = row.label === null ? say("no_evidence") : row.label in palette.colours ? createParts(say, palette).chip(row.label) : row.label;
   const values = [row.confidence === null ? "–" : percent(row.confidence), number(row.conflict), ...labels.map((name) => number(row[name], 3)), ...shares.map((name) => number(row[name]))];
   return make("tr", {}, make("th", { scope: "row" }, String(row.id)), make("td", {}, label), ...values.map((text) => make("td", { class: "number" }, text)));
 }
 
+/**
+ * @param {string} key
+ * @param {number} step
+ * @param {boolean} possible
+ */
 function turn(key, step, possible) {
   const button = make("button", { type: "button", class: "quiet", disabled: !possible }, say(key));
   button.addEventListener("click", () => {
     first += step;
-    drawRows();
-    byId("fuse-rows").firstChild.focus();
+    if (answer) drawRows(answer);
+    byId("fuse-table").focus();
   });
   return button;
 }
 
+/** @param {Compared[]} compared */
 function drawComparison(compared) {
   const names = ["column_method", "accuracy", "interval", "ece"].map((key) => say(`fuse.${key}`));
   byId("fuse-comparison").replaceChildren(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": say("fuse.compared") },
@@ -153,18 +179,20 @@ function drawComparison(compared) {
       ...[percent1(row.accuracy), row.ci95 ? row.ci95.map(percent1).join(" – ") : "–", number(row.ece, 3)].map((text) => make("td", { class: "number" }, text))))))));
 }
 
+/** @param {number} value */
 const percent1 = (value) => `${(100 * value).toFixed(1)}\u00a0%`;
 
 function download() {
-  const columns = Object.keys(answer.rows[0] ?? {});
-  save(new Blob([csvOf(columns, answer.rows.map((row) => columns.map((name) => row[name])))], { type: "text/csv" }), "fused.csv");
+  const rows = answer?.rows ?? [];
+  const columns = Object.keys(rows[0] ?? {});
+  save(new Blob([csvOf(columns, rows.map((row) => columns.map((name) => row[name])))], { type: "text/csv" }), "fused.csv");
 }
 
 /** Returns what is done when the tab opens. */
 export function wireFuse() {
-  wireDrop(byId("fuse-drop"), byId("fuse-files"), take);
-  byId("fuse-form").addEventListener("submit", submit);
-  wireFile(byId("fuse-truth"), drawMethods);
+  wireDrop(byId("fuse-drop"), input("fuse-files"), take);
+  form("fuse-form").addEventListener("submit", submit);
+  wireFile(input("fuse-truth"), drawMethods);
   byId("fuse-example").addEventListener("click", example);
   byId("fuse-download").addEventListener("click", download);
   onLanguage(() => { drawFiles(); drawMethods(); draw(); });

@@ -1,45 +1,52 @@
 // The language of the page: what it says, and who must say it anew when the language changes.
 
-import { formatter } from "./report/timeline.js";
-import { STRINGS } from "./strings.js";
+import { createSpeech, translate as put } from "./report/speech.js";
 
 const KEPT = "affuse.language";
+/** @type {{ messages: Messages, palette: Palette }} */
 const vocabulary = await (await fetch("static/vocabulary.json")).json();
 const changed = new EventTarget();
-let current = localStorage.getItem(KEPT) ?? (navigator.language.startsWith("zh") ? "zh" : "en");
-let speak = formatter({});
+let current = createSpeech(vocabulary.messages, localStorage.getItem(KEPT) === "zh" || (!localStorage.getItem(KEPT) && navigator.language.startsWith("zh")) ? "zh" : "en");
 
-export const palette = vocabulary.palette;
-export const language = () => current;
-export const say = (key, values) => speak(key, values);
+export const { palette } = vocabulary;
+export const language = () => current.language;
+export const speech = () => current;
+
+/** @type {Say} */
+export const say = (key, values) => current.say(key, values);
+
+/** @param {() => void} act */
 export const onLanguage = (act) => changed.addEventListener("change", act);
 
-/** Put the texts into all elements inside `root` that name one. */
-export function translate(root) {
-  for (const node of root.querySelectorAll("[data-say]")) node.textContent = say(node.dataset.say);
-  for (const node of root.querySelectorAll("[data-label]")) node.setAttribute("aria-label", say(node.dataset.label));
-  for (const node of root.querySelectorAll("[data-placeholder]")) node.setAttribute("placeholder", say(node.dataset.placeholder));
-}
+/**
+ * Put the texts into all elements inside `root` that name one.
+ * @param {ParentNode} root
+ */
+export const translate = (root) => put(root, say);
 
+/** @param {string} name */
 function use(name) {
-  current = name in STRINGS ? name : "en";
-  speak = formatter({ ...vocabulary.strings[current], ...STRINGS[current] });
-  document.documentElement.lang = current === "zh" ? "zh-CN" : "en";
+  current = createSpeech(vocabulary.messages, name);
+  document.documentElement.lang = name === "zh" ? "zh-CN" : "en";
   translate(document);
   changed.dispatchEvent(new Event("change"));
 }
 
-/** The button names the other language, in that language. */
+/**
+ * The button names the other language, in that language.
+ * @param {HTMLElement} button
+ */
 export function wireLanguage(button) {
+  const other = () => (language() === "zh" ? "en" : "zh");
   const name = () => {
-    button.textContent = say("page.other");
-    button.lang = current === "zh" ? "en" : "zh-CN";
+    button.textContent = say("language.other");
+    button.lang = other() === "zh" ? "zh-CN" : "en";
   };
   button.addEventListener("click", () => {
-    localStorage.setItem(KEPT, current === "zh" ? "en" : "zh");
-    use(localStorage.getItem(KEPT));
+    localStorage.setItem(KEPT, other());
+    use(other());
     name();
   });
-  use(current);
+  use(language());
   name();
 }

@@ -2,22 +2,37 @@
 
 import { getJson, sentence } from "./api.js";
 import { capturePictures, captureSound, devices, openDevices, reasonOf } from "./capture.js";
-import { byId, problem } from "./dom.js";
-import { onLanguage, palette, say } from "./language.js";
+import { byId, form, input, problem, select } from "./dom.js";
+import { onLanguage, palette as common, say, speech } from "./language.js";
 import { capital, make, signed } from "./report/elements.js";
-import { localised } from "./report/localise.js";
 import { createParts } from "./report/parts.js";
 import { createTimeline } from "./report/timeline.js";
 import { openStream } from "./stream.js";
 
 const SPAN = 60;  // seconds of curves
-const MODALITIES = ["face", "voice", "text"];
+/** @type {Record<import("./stream.js").State, string>} */
 const STATES = { connecting: "live.connecting", loading: "live.loading", on: "live.on", lost: "live.lost" };
 
-let run = null;  // what runs between start and stop
-let steps = [];  // windows of the last minute, at their times since the start
+/** @typedef {{ ends: (() => void)[], stream: ReturnType<typeof openStream> | null }} Run */
+/** @typedef {import("./stream.js").Step} Step */
+
+/**
+ * What runs between start and stop.
+ * @type {Run | null}
+ */
+let run = null;
+/**
+ * Windows of the last minute, at their times since the start.
+ * @type {Step[]}
+ */
+let steps = [];
+/** @type {Step | null} */
 let last = null;
+/** @type {ReturnType<typeof createTimeline> | null} */
 let curves = null;
+let palette = common;
+let labels = common.stack;
+let modalities = ["face", "voice", "text"];
 let state = "";
 let wrong = () => "";
 let announced = "";
@@ -26,15 +41,18 @@ let announced = "";
 
 async function drawDevices() {
   const { cameras, microphones } = await devices();
-  for (const [id, found] of [["live-camera", cameras], ["live-microphone", microphones]]) {
-    const select = byId(id);
-    const kept = select.value;
+  /** @type {[string, MediaDeviceInfo[]][]} */
+  const fields = [["live-camera", cameras], ["live-microphone", microphones]];
+  for (const [id, found] of fields) {
+    const field = select(id);
+    const kept = field.value;
     const named = found.filter((device) => device.deviceId && device.label);
-    select.replaceChildren(make("option", { value: "" }, say("live.default")), ...named.map((d) => make("option", { value: d.deviceId }, d.label)), make("option", { value: "off" }, say("live.off")));
-    select.value = [...select.options].some((option) => option.value === kept) ? kept : "";
+    field.replaceChildren(make("option", { value: "" }, say("live.default")), ...named.map((d) => make("option", { value: d.deviceId }, d.label)), make("option", { value: "off" }, say("live.off")));
+    field.value = [...field.options].some((option) => option.value === kept) ? kept : "";
   }
 }
 
+/** @param {() => string} text */
 function fail(text) {
   wrong = text;
   problem("live-problem", wrong());
@@ -43,11 +61,18 @@ function fail(text) {
 // ----------------------------------------------------------------------------------------------------- starting, stopping
 
 async function start() {
-  const camera = byId("live-camera").value;
-  const microphone = byId("live-microphone").value;
+  const camera = select("live-camera").value;
+  const microphone = select("live-microphone").value;
   fail(() => "");
-  if (!window.isSecureContext || !navigator.mediaDevices) return fail(() => say("live.insecure"));
-  if (camera === "off" && microphone === "off") return fail(() => say("live.nothing"));
+  if (!window.isSecureContext || !navigator.mediaDevices) {
+    fail(() => say("live.insecure"));
+    return;
+  }
+  if (camera === "off" && microphone === "off") {
+    fail(() => say("live.nothing"));
+    return;
+  }
+  /** @type {Run} */
   const mine = { ends: [], stream: null };
   run = mine;
   steps = [];
@@ -56,40 +81,53 @@ async function start() {
     await getJson("v1/models");  // asks for the token where one is needed: a socket could not tell why it was refused
     const source = await openDevices(camera, microphone);
     mine.ends.push(() => source.getTracks().forEach((track) => track.stop()));
-    if (run !== mine) return end(mine);
+    if (run !== mine) {
+      end(mine);
+      return;
+    }
     await begin(mine, source);
     drawDevices();
   } catch (error) {
-    if (run !== mine) return end(mine);
+    if (run !== mine) {
+      end(mine);
+      return;
+    }
     stop();
     if (error instanceof DOMException || error instanceof TypeError) fail(() => say(reasonOf(error)));
     else fail(() => sentence(error));
   }
 }
 
+/**
+ * @param {Run} mine
+ * @param {MediaStream} source
+ */
 async function begin(mine, source) {
-  const video = byId("live-video");
-  mine.stream = openStream({ language: byId("live-language").value || null }, {
+  const video = byId("live-video", HTMLVideoElement);
+  const stream = openStream({ language: select("live-language").value || null }, {
     state: (name) => drawControls(STATES[name]),
+    ready: onReady,
     step: onStep,
     end: (reason) => {
       stop();
       fail(() => (reason ? say("live.refused", { reason }) : say("live.unreachable")));
     },
   });
-  mine.ends.push(() => mine.stream.close());
+  mine.stream = stream;
+  mine.ends.push(() => stream.close());
   if (source.getVideoTracks().length) {
     video.srcObject = new MediaStream(source.getVideoTracks());
     mine.ends.push(() => { video.srcObject = null; });
     await video.play();
     byId("live-stage").style.setProperty("--ratio", String(video.videoWidth / video.videoHeight));
-    mine.ends.push(capturePictures(video, mine.stream.picture));
+    mine.ends.push(capturePictures(video, stream.picture));
   }
-  if (source.getAudioTracks().length) mine.ends.push(await captureSound(new MediaStream(source.getAudioTracks()), mine.stream.sound));
+  if (source.getAudioTracks().length) mine.ends.push(await captureSound(new MediaStream(source.getAudioTracks()), stream.sound));
   if (run !== mine) end(mine);
   drawControls(state);
 }
 
+/** @param {Run} mine */
 function end(mine) {
   for (const act of mine.ends.splice(0)) act();
 }
@@ -104,18 +142,35 @@ function stop() {
 
 // -------------------------------------------------------------------------------------------------------------- drawing
 
+/** @param {string} key */
 function drawControls(key) {
   state = key;
   byId("live-start").hidden = run !== null;
   byId("live-stop").hidden = run === null;
   byId("live-state").textContent = key ? say(key) : "";
-  for (const id of ["live-camera", "live-microphone", "live-language"]) byId(id).disabled = run !== null;
-  for (const field of byId("live-words").elements) field.disabled = key !== "live.on";
-  const seen = run && byId("live-video").srcObject;
-  byId("live-curtain").textContent = seen ? "" : say(run && byId("live-camera").value === "off" ? "live.no_picture" : "live.idle");
+  for (const id of ["live-camera", "live-microphone", "live-language"]) select(id).disabled = run !== null;
+  input("live-text").disabled = byId("live-send", HTMLButtonElement).disabled = key !== "live.on";
+  const seen = run && byId("live-video", HTMLVideoElement).srcObject;
+  byId("live-curtain").textContent = seen ? "" : say(run && select("live-camera").value === "off" ? "live.no_picture" : "live.idle");
 }
 
-/** An answer, as a window on our own clock. */
+/**
+ * What the service answers with; its labels may be others than the common ones.
+ * @param {import("./stream.js").Ready} about
+ */
+function onReady(about) {
+  modalities = about.modalities;
+  labels = about.palette?.stack ?? common.stack;
+  palette = about.palette ?? common;
+  drawCurves();
+}
+
+/**
+ * An answer, as a window on our own clock.
+ * @param {Step} answer
+ * @param {number} time
+ * @param {number} dropped
+ */
 function onStep(answer, time, dropped) {
   last = { ...answer, start: time + answer.start - answer.end, end: time, person: null, dropped };
   steps = [...steps.filter((step) => step.end > time - SPAN), last];
@@ -124,7 +179,7 @@ function onStep(answer, time, dropped) {
 
 function draw() {
   const parts = createParts(say, palette);
-  byId("live-now").replaceChildren(...(last ? parts.now(localised(last, say), palette.stack, MODALITIES) : [make("p", { class: "lead" }, say("live.hint"))]));
+  byId("live-now").replaceChildren(...(last ? parts.now(speech().verdict(last), labels, modalities) : [make("p", { class: "lead" }, say("live.hint"))]));
   drawFace(parts);
   drawFigures();
   byId("live-over-time").hidden = !steps.length;
@@ -132,10 +187,15 @@ function draw() {
   announce(parts);
 }
 
-/** The self-view is a mirror, and so is the frame in it. */
+/** @typedef {ReturnType<typeof createParts>} Parts */
+
+/**
+ * The self-view is a mirror, and so is the frame in it.
+ * @param {Parts} parts
+ */
 function drawFace(parts) {
   const box = run && last?.evidence.face?.box;
-  byId("live-faces").replaceChildren(...(box ? [parts.face({ ...box, x: 1 - box.x - box.width }, last.label, last.label ? parts.emotion(last.label) : "")] : []));
+  byId("live-faces").replaceChildren(...(box && last ? [parts.face({ ...box, x: 1 - box.x - box.width }, last.label, last.label ? parts.emotion(last.label) : "")] : []));
 }
 
 function drawFigures() {
@@ -148,13 +208,17 @@ function drawFigures() {
   byId("live-figures").replaceChildren(...figures.map(([key, value]) => make("div", {}, make("dt", {}, say(key)), make("dd", {}, value))));
 }
 
-/** The last minute as an analysis whose time ends now. */
+/**
+ * The last minute as an analysis whose time ends now.
+ * @returns {Curves}
+ */
 function rolling() {
   const shift = SPAN - (steps.at(-1)?.end ?? 0);
-  const windows = steps.map((step) => ({ ...localised(step, say), start: step.start + shift, end: step.end + shift }));
-  return { source: { kind: "video", duration: SPAN }, modalities: MODALITIES, windows, cues: [], persons: [] };
+  const windows = steps.map((step) => ({ ...speech().verdict(step), start: step.start + shift, end: step.end + shift }));
+  return { source: { kind: "video", duration: SPAN }, modalities, windows, cues: [] };
 }
 
+/** @param {Parts} parts */
 function announce(parts) {
   const label = last?.label ?? "";
   if (label === announced) return;
@@ -165,14 +229,16 @@ function announce(parts) {
 function drawCurves() {
   byId("live-curves").replaceChildren();
   byId("live-legend").replaceChildren(...createParts(say, palette).legend());
+  /** @param {number} seconds */
   const clock = (seconds) => (SPAN - seconds < 0.05 ? say("live.now") : say("live.ago", { seconds: Math.round(SPAN - seconds) }));
   curves = createTimeline(byId("live-curves"), rolling(), { say, palette, clock });
-  byId("live-curves").firstChild.setAttribute("aria-label", say("live.curves_label"));
+  byId("live-curves").firstElementChild?.setAttribute("aria-label", say("live.curves_label"));
 }
 
+/** @param {SubmitEvent} event */
 function send(event) {
   event.preventDefault();
-  const field = byId("live-text");
+  const field = input("live-text");
   if (field.value.trim()) run?.stream?.text(field.value.trim());
   field.value = "";
 }
@@ -181,7 +247,7 @@ function send(event) {
 export function wireLive() {
   byId("live-start").addEventListener("click", start);
   byId("live-stop").addEventListener("click", () => { stop(); byId("live-start").focus(); });
-  byId("live-words").addEventListener("submit", send);
+  form("live-words").addEventListener("submit", send);
   navigator.mediaDevices?.addEventListener("devicechange", drawDevices);
   window.addEventListener("pagehide", stop);
   const redraw = () => {

@@ -9,7 +9,8 @@ import { wireTabs } from "./tabs.js";
 
 const THEME = "affuse.theme";
 
-if (localStorage.getItem(THEME)) document.documentElement.dataset.theme = localStorage.getItem(THEME);
+const kept = localStorage.getItem(THEME);
+if (kept) document.documentElement.dataset.theme = kept;
 wireLanguage(byId("language"));
 onLanguage(wireTheme(byId("theme"), say, (theme) => localStorage.setItem(THEME, theme)));
 const openAnalyse = wireAnalyse();

@@ -1,14 +1,20 @@
-import { getJson, sentence } from "./api.js";
+import { ApiError, getJson, sentence } from "./api.js";
 import { language, say } from "./language.js";
 import { make } from "./report/elements.js";
 
 const SHOWN = 20;
 const AGAIN = 3000;  // milliseconds between looks while something is in work
 
-/** The list of recent analyses inside `root`; `remove(id)` deletes one. Returns refresh and draw. */
+/**
+ * The list of recent analyses inside `root`; `remove(id)` deletes one. Returns refresh and draw.
+ * @param {HTMLElement} root
+ * @param {(id: string) => Promise<void>} remove
+ */
 export function createRecent(root, remove) {
+  /** @type {Job[] | null} */
   let jobs = null;
-  let timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
 
   const visible = () => root.offsetParent !== null;
 
@@ -28,6 +34,7 @@ export function createRecent(root, remove) {
     root.replaceChildren(jobs.length ? make("ul", { class: "jobs" }, ...jobs.map(row)) : make("p", { class: "help" }, say("recent.none")));
   }
 
+  /** @param {Job} job */
   function row(job) {
     const when = new Date(1000 * job.created).toLocaleString(language() === "zh" ? "zh-CN" : "en", { dateStyle: "medium", timeStyle: "short" });
     const open = make("a", { href: `#analyse/${job.id}`, title: job.name }, make("bdi", {}, job.name));
@@ -37,10 +44,10 @@ export function createRecent(root, remove) {
       try {
         await remove(job.id);
       } catch (error) {
-        if (error.status !== 404) root.append(make("p", { class: "problem", role: "alert" }, sentence(error)));
+        if (!(error instanceof ApiError) || error.status !== 404) root.append(make("p", { class: "problem", role: "alert" }, sentence(error)));
       }
       await refresh();
-      (root.querySelector("a") ?? root).focus?.();
+      (root.querySelector("a") ?? root).focus();
     });
     return make("li", {}, open, make("span", { class: `badge ${job.state}`, title: job.error || null }, say(`state.${job.state}`)),
       make("time", { datetime: new Date(1000 * job.created).toISOString() }, when), button);

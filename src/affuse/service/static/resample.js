@@ -3,9 +3,13 @@ export class Resampler {
   #step;
   #cutoff;
   #half;
-  #kept = new Float32Array(0);
+  #kept;
   #at;
 
+  /**
+   * @param {number} from
+   * @param {number} to
+   */
   constructor(from, to) {
     this.#step = from / to;
     this.#cutoff = 0.9 * Math.min(1, to / from);
@@ -14,11 +18,15 @@ export class Resampler {
     this.#at = this.#half;  // position of the next sample to make, in those kept
   }
 
-  /** The samples that can be made once `block` is there. */
+  /**
+   * The samples that can be made once `block` is there.
+   * @param {Float32Array} block
+   */
   push(block) {
     const input = new Float32Array(this.#kept.length + block.length);
     input.set(this.#kept);
     input.set(block, this.#kept.length);
+    /** @type {number[]} */
     const made = [];
     for (; this.#at + this.#half < input.length; this.#at += this.#step) made.push(this.#sample(input));
     const spent = Math.max(0, Math.floor(this.#at) - this.#half);
@@ -27,6 +35,7 @@ export class Resampler {
     return made;
   }
 
+  /** @param {Float32Array} input */
   #sample(input) {
     let sum = 0;
     const from = Math.ceil(this.#at - this.#half);

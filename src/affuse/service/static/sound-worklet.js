@@ -10,6 +10,7 @@ class Sound extends AudioWorkletProcessor {
   #chunk = new Int16Array(CHUNK);
   #filled = 0;
 
+  /** @param {Float32Array[][]} inputs */
   process([channels]) {
     if (!channels.length) return true;
     const mono = channels[0].map((_, i) => channels.reduce((sum, channel) => sum + channel[i], 0) / channels.length);

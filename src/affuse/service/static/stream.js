@@ -2,6 +2,9 @@
 
 import { token } from "./api.js";
 
+/** @typedef {{ labels: string[], modalities: string[], palette?: Palette }} Ready */
+/** @typedef {Verdict & { time: number, delay_ms: number, dropped: number }} Step */
+
 const PROTOCOL = "affuse.live.v1";
 const PICTURE = 1;
 const SOUND = 2;
@@ -17,54 +20,70 @@ const address = () => {
   return url;
 };
 
-/** A message: kind, time in seconds as a little-endian double, payload. */
+/**
+ * A message: kind, time in seconds as a little-endian double, payload.
+ * @param {number} kind
+ * @param {number} seconds
+ * @param {ArrayBuffer | Uint8Array} payload
+ */
 function message(kind, seconds, payload) {
   const bytes = new Uint8Array(9 + payload.byteLength);
   bytes[0] = kind;
   new DataView(bytes.buffer).setFloat64(1, seconds, true);
-  bytes.set(new Uint8Array(payload), 9);
+  bytes.set(payload instanceof Uint8Array ? payload : new Uint8Array(payload), 9);
   return bytes;
 }
 
 /**
  * Connect and stay connected until `close()`.
  *
- * on: state("connecting" | "loading" | "on" | "lost"), step(answer, seconds since the first connection, pictures dropped), and
- * end(sentence or "") when the service ends the stream or cannot be reached.
+ * `ready` hears the labels and their colours; `step` an answer, the seconds since the first connection and the pictures
+ * that were dropped; `end` a sentence, or nothing, when the service ends the stream or cannot be reached.
+ * @typedef {"connecting" | "loading" | "on" | "lost"} State
+ * @param {{ language: string | null }} options
+ * @param {{ state: (name: State) => void, ready: (about: Ready) => void, step: (answer: Step, time: number, dropped: number) => void, end: (reason: string) => void }} on
  */
 export function openStream(options, on) {
   const began = performance.now();
+  /** @type {WebSocket | null} */
   let socket = null;
   let origin = began;  // the service counts its seconds from here
+  /** @type {number | null} */
   let soundTime = null;
   let failures = 0;
+  /** @type {string | null} */
   let refusal = null;
   let closed = false;
-  let timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   const dropped = { here: 0, before: 0, now: 0 };  // pictures: by us, by the service until the last connection, in this one
 
+  /** @param {number} at */
   const since = (at) => (at - origin) / 1000;
-  const ready = () => socket?.readyState === WebSocket.OPEN;
+  const open = () => (socket?.readyState === WebSocket.OPEN ? socket : null);
 
   function connect() {
     on.state(failures ? "lost" : "connecting");
-    socket = new WebSocket(address(), [PROTOCOL, ...(token() ? [`token.${token()}`] : [])]);
-    socket.onopen = () => {
+    const line = new WebSocket(address(), [PROTOCOL, ...(token() ? [`token.${token()}`] : [])]);
+    socket = line;
+    line.onopen = () => {
       origin = performance.now();
       dropped.before += dropped.now;
       dropped.now = 0;
       soundTime = null;
-      socket.send(JSON.stringify({ type: "start", ...options }));
+      line.send(JSON.stringify({ type: "start", ...options }));
     };
-    socket.onmessage = ({ data }) => receive(JSON.parse(data));
-    socket.onclose = lost;
+    line.onmessage = ({ data }) => receive(JSON.parse(data));
+    line.onclose = lost;
   }
 
+  /** @param {any} answer */
   function receive(answer) {
     if (answer.type === "error") refusal = answer.detail;
     else if (answer.type === "loading") on.state("loading");
     else if (answer.type === "ready") {
       failures = 0;
+      on.ready(answer);
       on.state("on");
     } else if (answer.type === "step") {
       dropped.now = answer.dropped;
@@ -72,6 +91,7 @@ export function openStream(options, on) {
     }
   }
 
+  /** @param {CloseEvent} event */
   function lost({ code, reason }) {
     if (closed) return;
     const final = refusal ?? ([1003, 1007, 1008, 1009, 1013].includes(code) ? reason : null);
@@ -87,28 +107,37 @@ export function openStream(options, on) {
 
   connect();
   return {
-    /** A picture taken at a time of performance.now(); dropped while earlier ones still wait to be sent. */
+    /**
+     * A picture taken at a time of performance.now(); dropped while earlier ones still wait to be sent.
+     * @param {Uint8Array} payload
+     * @param {number} at
+     */
     picture: (payload, at) => {
-      if (!ready()) return;
-      if (socket.bufferedAmount > FULL) dropped.here += 1;
-      else socket.send(message(PICTURE, Math.max(0, since(at)), payload));
+      const line = open();
+      if (!line) return;
+      if (line.bufferedAmount > FULL) dropped.here += 1;
+      else line.send(message(PICTURE, Math.max(0, since(at)), payload));
     },
-    /** The next chunk of sound, which ended about `at`; its samples follow those before without a gap. */
+    /**
+     * The next chunk of sound, which ended about `at`; its samples follow those before without a gap.
+     * @param {ArrayBuffer} payload
+     * @param {number} at
+     */
     sound: (payload, at) => {
-      if (!ready()) return;
+      const line = open();
+      if (!line) return;
       const measured = Math.max(0, since(at) - CHUNK);
-      soundTime = soundTime === null || Math.abs(soundTime - measured) > DRIFT ? measured : soundTime;
-      if (socket.bufferedAmount <= 4 * FULL) socket.send(message(SOUND, soundTime, payload));
-      soundTime += CHUNK;
+      const time = soundTime === null || Math.abs(soundTime - measured) > DRIFT ? measured : soundTime;
+      if (line.bufferedAmount <= 4 * FULL) line.send(message(SOUND, time, payload));
+      soundTime = time + CHUNK;
     },
-    text: (text) => {
-      if (ready()) socket.send(JSON.stringify({ type: "text", text, time: since(performance.now()) }));
-    },
+    /** @param {string} text */
+    text: (text) => open()?.send(JSON.stringify({ type: "text", text, time: since(performance.now()) })),
     close: () => {
       closed = true;
       clearTimeout(timer);
-      if (ready()) socket.send(JSON.stringify({ type: "stop" }));
-      socket.close();
+      open()?.send(JSON.stringify({ type: "stop" }));
+      socket?.close();
     },
   };
 }
