@@ -51,7 +51,7 @@ def measure(P: np.ndarray, y: np.ndarray, persons: np.ndarray, learn: Callable[[
 
 def votes(data: Path, method: str) -> dict[str, Any]:
     """CREMA-D votes: what people heard and what they saw."""
-    from affuse.data.predictions import read_cremad_votes
+    from affuse.data.prediction_sets.cremad_votes import read_cremad_votes
     from affuse.fusion import AdaptiveFuser, make
 
     table = read_cremad_votes(data, "open")

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from affuse.data.predictions import read_cremad_votes, read_emotiontalk, read_ravdess_folds
+from affuse.data.prediction_sets.cremad_votes import read_cremad_votes
+from affuse.data.prediction_sets.emotiontalk import read_emotiontalk
+from affuse.data.prediction_sets.ravdess_posteriors import read_ravdess_folds
 from affuse.errors import ConfigError
 from affuse.evaluation.comparison import choice_of, noisy
 from affuse.evaluation.protocol import rows_of

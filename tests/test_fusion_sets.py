@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affuse.data.predictions import EMOTIONTALK_LABELS, read_cremad_votes, read_emotiontalk
+from affuse.data.prediction_sets.cremad_votes import read_cremad_votes
+from affuse.data.prediction_sets.emotiontalk import LABELS, read_emotiontalk
 from affuse.errors import ConfigError, DataError
 from affuse.evaluation.benchmarks import dataset_protocol
 from command import Run, caller
@@ -56,9 +57,9 @@ def test_votes_are_shares_and_nobody_s_vote_is_no_evidence(folder: Path) -> None
 
 def test_verdicts_are_certain_and_a_missing_one_is_no_evidence(folder: Path) -> None:
     train = read_emotiontalk(folder, "train")
-    assert train.labels == EMOTIONTALK_LABELS
+    assert train.labels == LABELS
     assert train.groups.tolist() == ["G1", "G1"]
-    said = [[EMOTIONTALK_LABELS[i] for i in row] for row in train.P[:1].argmax(axis=2)]
+    said = [[LABELS[i] for i in row] for row in train.P[:1].argmax(axis=2)]
     assert said == [["angry", "neutral", "happy"]]
     assert np.isnan(train.P[1, 0]).all()
     np.testing.assert_allclose(train.P[0].sum(axis=1), 1)
@@ -74,7 +75,7 @@ def test_what_does_not_fit_is_one_sentence(folder: Path) -> None:
     with pytest.raises(DataError, match="no column 'face_anger'"):
         read_cremad_votes(folder)
     path.write_text(VOTES.replace("1001_A,anger", "1001_A,joy"))
-    with pytest.raises(DataError, match="the label 'joy' has no column"):
+    with pytest.raises(DataError, match="'joy' is none of the labels"):
         read_cremad_votes(folder)
     path.write_text(VOTES.replace("3,1,0,2,2,2", "-3,4,0,2,2,2"))
     with pytest.raises(DataError, match=r"votes_open\.csv, row 1: votes are counts of at least 0"):

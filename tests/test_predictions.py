@@ -7,15 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affuse.data.predictions import (
-    Predictions,
-    align,
-    join,
-    read_label_map,
-    read_predictions,
-    read_ravdess_folds,
-    read_targets,
-)
+from affuse.data import prediction_sets
+from affuse.data.prediction_sets.ravdess_posteriors import read_ravdess_folds
+from affuse.data.predictions import Predictions, align, join, read_label_map, read_predictions, read_targets
 from affuse.errors import ConfigError, DataError
 
 Write = Callable[[str, str], Path]
@@ -172,6 +166,9 @@ def test_ravdess_folds_by_number_with_actors_as_groups(tmp_path: Path, write: Wr
     assert folds["fold2"].groups.tolist() == ["11"]
     assert folds["fold0"].modalities == ("face", "voice")
     assert list(read_ravdess_folds(tmp_path, folds=[2])) == ["fold2"]
+    assert list(prediction_sets.load("ravdess_posteriors", tmp_path, "test")) == list(folds)
+    with pytest.raises(ConfigError, match=r"unknown set of predictions 'ravdess'.*; known: cremad_votes, emotiontalk"):
+        prediction_sets.load("ravdess", tmp_path, "test")
     with pytest.raises(ConfigError, match=r"no fold 1, 3 in .*; there are 0, 2"):
         read_ravdess_folds(tmp_path, folds=[0, 1, 2, 3])
     with pytest.raises(DataError, match="does not hold fold0"):

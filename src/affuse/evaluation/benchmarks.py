@@ -48,7 +48,7 @@ def dataset_protocol(
 
 
 def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Protocol:
-    from affuse.data.predictions import read_ravdess_folds
+    from affuse.data.prediction_sets.ravdess_posteriors import read_ravdess_folds
 
     parts = read_ravdess_folds(data, "test", folds)
     first = next(iter(parts.values()))
@@ -63,7 +63,7 @@ def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, see
 
 
 def _alarms_of_train_files(data: Path, honest: dict[str, Predictions]) -> list[str]:
-    from affuse.data.predictions import read_ravdess_folds
+    from affuse.data.prediction_sets.ravdess_posteriors import read_ravdess_folds
 
     try:
         fitted = read_ravdess_folds(data, "train", [int(name.removeprefix("fold")) for name in honest])
@@ -117,7 +117,7 @@ def _alarms_of_features(data: Path, split: str) -> list[str]:
 
 
 def _cremad_votes(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Protocol:
-    from affuse.data.predictions import read_cremad_votes
+    from affuse.data.prediction_sets.cremad_votes import read_cremad_votes
 
     _refuse_folds("cremad_votes", folds)
     known = read_cremad_votes(data, "open")
@@ -133,7 +133,7 @@ def _cremad_votes(data: Path, folds: Sequence[int] | None, split: str, seeds: Se
 
 
 def _emotiontalk(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Protocol:
-    from affuse.data.predictions import read_emotiontalk
+    from affuse.data.prediction_sets.emotiontalk import read_emotiontalk
 
     _refuse_folds("emotiontalk", folds)
     known = read_emotiontalk(data, "train")
