@@ -18,7 +18,7 @@ from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.evaluation.speed import Request, measure, timed
 from affuse.experts.face import FaceExpert, HaarDetector
 from affuse.experts.voice import VoiceExpert, why_not
-from affuse.exporting import Order, export, run
+from affuse.exporting import convert, export
 from affuse.exporting.inference import evenly, feeds_for, watched
 from affuse.exporting.licences import licences
 from affuse.exporting.parity import compare
@@ -44,14 +44,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> Path:
     out = tmp_path_factory.mktemp("systems") / "float"
-    export("shipped", quick("onnx", out, clip))
+    quick("shipped", "onnx", out, clip)
     return out
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, system: Path, clip: Path) -> Path:
     out = tmp_path_factory.mktemp("systems") / "int8"
-    export(str(system), quick("onnx-int8", out, clip))
+    quick(str(system), "onnx-int8", out, clip)
     return out
 
 
@@ -65,8 +65,8 @@ def affuse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
-def quick(target: str, out: Path, clip: Path, **more: Any) -> Order:
-    return Order(target, out, clip=clip, times=1, **more)
+def quick(source: str, target: str, out: Path, clip: Path, **more: Any) -> dict[str, Any]:
+    return export(source, out, target, clip=clip, times=1, **more)
 
 
 def test_a_system_holds_all_that_it_needs(system: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_system_may_have_a_fuser_of_ones_own(tmp_path: Path, clip: Path) -> No
     rng = np.random.default_rng(0)
     P, y = rng.dirichlet(np.ones(7), size=(70, 1)), np.arange(70) % 7
     NamedFuser(ProductRule().fit(P, y), ("text",), EKMAN.labels, "product").write(tmp_path / "own")
-    export("shipped", quick("onnx", tmp_path / "out", clip), fuser=tmp_path / "own")
+    quick("shipped", "onnx", tmp_path / "out", clip, fuser=tmp_path / "own")
     analyzer = Analyzer.from_package(tmp_path / "out")
     assert list(analyzer.experts) == ["text"]
     assert analyzer.fuser.method == "product"
@@ -227,9 +227,9 @@ def test_an_export_that_answers_otherwise_leaves_nothing(
     expert = write_package(tmp_path / "mine", description(), {"model.onnx": loudness()})
     nodes = [("Abs", ["waveform"], "loud"), ("ReduceMean", ["loud", "axes"], "mean"), ("Neg", ["mean"], "less")]
     other = network({"waveform": ["n", "samples"]}, [*nodes, *column("less")], 2)
-    monkeypatch.setattr(run.shutil, "copyfile", lambda source, target: Path(target).write_bytes(other))
+    monkeypatch.setattr(convert.shutil, "copyfile", lambda source, target: Path(target).write_bytes(other))
     with pytest.raises(AssetError, match=r"voice answers otherwise than its source: .* where 0.0001 is allowed"):
-        export(str(expert), quick("onnx", tmp_path / "out", clip))
+        quick(str(expert), "onnx", tmp_path / "out", clip)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine"]
 
 
@@ -238,14 +238,14 @@ def test_other_folders_are_left_alone(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
     expert = write_package(tmp_path / "mine", description(), {"model.onnx": loudness()})
     with pytest.raises(OutputError, match="is there and is no package"):
-        export(str(expert), quick("onnx", tmp_path / "photos", clip))
+        quick(str(expert), "onnx", tmp_path / "photos", clip)
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"meow"
 
 
 def test_an_expert_is_exported_as_a_bundle(tmp_path: Path, clip: Path) -> None:
     mine = replace(description(), licence="CC BY 4.0")
     expert = write_package(tmp_path / "mine", mine, {"model.onnx": loudness(), "card.md": b"# mine\n"})
-    facts = export(str(expert), quick("onnx", tmp_path / "out", clip))
+    facts = quick(str(expert), "onnx", tmp_path / "out", clip)
     found = read_package(tmp_path / "out")
     assert set(found.description.files) == {"model.onnx", "card.md", "parity.json", "LICENCES.md"}
     assert replace(found.description, files={}, created="") == replace(mine, affuse=found.description.affuse)
@@ -257,7 +257,7 @@ def test_an_expert_is_exported_as_a_bundle(tmp_path: Path, clip: Path) -> None:
 def test_an_own_expert_takes_its_place_in_a_system(tmp_path: Path, clip: Path) -> None:
     voice = write_package(tmp_path / "mine", description(), {"model.onnx": loudness()})
     out = tmp_path / "out"
-    export("shipped", quick("onnx", out, clip), {"voice": str(voice), "text": "text"})
+    quick("shipped", "onnx", out, clip, experts={"voice": str(voice), "text": "text"})
     experts = read_system(out).experts()
     assert list(experts) == ["voice", "text"]
     assert experts["voice"].labels == TWO
@@ -355,9 +355,9 @@ def test_a_network_that_loses_more_than_a_point_goes_back(
 ) -> None:
     scores = {"before": 0.8, "after": 0.78}
     row = {"expert": "face", "dataset": "ferplus", "n": 900, "accuracy": dict(scores), "macro_f1": dict(scores)}
-    monkeypatch.setattr(run.parity, "held_out", lambda *_: [row])
-    monkeypatch.setattr(run, "feeds_for", lambda expert, clip, data: feeds_for(expert, clip, None))
-    facts = export("shipped", quick("onnx-int8", tmp_path / "out", clip, data=tmp_path), {"face": "face"})
+    monkeypatch.setattr(convert.parity, "held_out", lambda *_: [row])
+    monkeypatch.setattr(convert, "feeds_for", lambda expert, clip, data: feeds_for(expert, clip, None))
+    facts = quick("shipped", "onnx-int8", tmp_path / "out", clip, data=tmp_path, experts={"face": "face"})
     assert facts["networks"]["face"]["precision"] == "as trained"
     assert weights.sha256_of(tmp_path / "out/face/face.onnx") == weights.sha256_of(system / "face/face.onnx")
     assert facts["held_out"][0]["accuracy"] == {"before": 0.8, "after": 0.8}
@@ -369,8 +369,8 @@ def test_a_network_that_loses_more_than_a_point_goes_back(
 )
 def test_a_point_may_be_lost_and_a_single_row(n: int, after: float, too_much: bool) -> None:
     table = [{"expert": "face", "dataset": "ferplus", "n": n, "accuracy": {"before": 0.8, "after": after}}]
-    assert run._lost(table, "face") == pytest.approx((0.8 - after) * too_much)
-    assert run._lost(table, "voice") == 0
+    assert convert._lost(table, "face") == pytest.approx((0.8 - after) * too_much)
+    assert convert._lost(table, "voice") == 0
 
 
 def test_networks_are_watched_and_left_as_they_were(clip: Path) -> None:
@@ -398,7 +398,7 @@ def test_rows_are_spread_evenly() -> None:
 
 @pytest.mark.data
 def test_int8_keeps_its_accuracy_on_held_out_rows(data: Path, tmp_path: Path, clip: Path) -> None:
-    facts = export("shipped", quick("onnx-int8", tmp_path / "out", clip, data=data, rows=40), {"face": "face"})
+    facts = quick("shipped", "onnx-int8", tmp_path / "out", clip, data=data, rows=40, experts={"face": "face"})
     assert [(row["dataset"], row["n"]) for row in facts["held_out"]] == [("ferplus", 40), ("ferplus_majority", 40)]
     for row in facts["held_out"]:
         assert row["accuracy"]["before"] >= 0.7
@@ -470,7 +470,7 @@ def test_tensorrt_says_where_it_is_not(tmp_path: Path, affuse: Run) -> None:
 
 
 def test_analyze_uses_a_bundle(small: Path, clip: Path, affuse: Run) -> None:
-    result = affuse("analyze", clip, "--bundle", small, "--json")
+    result = affuse("analyze", clip, "--package", small, "--json")
     assert result.code == 0, result.err
     told = json.loads(result.out)["settings"]["experts"]
     assert told["voice"]["weights"]["voice"] == weights.sha256_of(small / "voice" / "voice.onnx")
@@ -478,7 +478,7 @@ def test_analyze_uses_a_bundle(small: Path, clip: Path, affuse: Run) -> None:
 
 @pytest.mark.data
 def test_evaluate_measures_a_bundle(small: Path, affuse: Run, data: Path) -> None:
-    result = affuse("evaluate", "--bundle", small, "--dataset", "emodb", "--data", data, "--json")
+    result = affuse("evaluate", "--package", small, "--dataset", "emodb", "--data", data, "--json")
     assert json.loads(result.out)["n"] == 107
 
 
@@ -496,7 +496,7 @@ def test_a_bundle_without_a_modality_follows_no_live_stream(tmp_path: Path, clip
     pytest.importorskip("fastapi", reason="the service needs the extra serve")
     from affuse.service.stream import LiveExperts
 
-    export("shipped", quick("onnx", tmp_path / "out", clip), {"text": "text"})
+    quick("shipped", "onnx", tmp_path / "out", clip, experts={"text": "text"})
     with pytest.raises(ConfigError, match="no expert for face and voice that could follow a live stream"):
         LiveExperts(str(tmp_path / "out"))
 
@@ -508,12 +508,12 @@ def test_a_bundle_without_a_modality_follows_no_live_stream(tmp_path: Path, clip
         (["export", "nothing", "--out", "x"], "neither 'shipped' nor the folder of a bundle"),
         (["export", "--to", "coreml", "--out", "x"], "unknown target 'coreml'; known: onnx, onnx-int8, tensorrt"),
         (["export", "--transcript", "a.srt", "--out", "x"], "--transcript holds the words of --clip"),
-        (["analyze", "a.mp4", "--bundle", "x", "--experts", "voice"], "give either --bundle or --experts"),
-        (["analyze", "a.mp4", "--bundle", "nowhere"], "nowhere is no package"),
+        (["analyze", "a.mp4", "--package", "x", "--experts", "voice"], "give either --package or --experts"),
+        (["analyze", "a.mp4", "--package", "nowhere"], "nowhere is no package"),
         (["evaluate", "--dataset", "emodb", "--data", "x"], "x is not a folder"),
         (["bench", "--threads", "0"], "--threads takes whole numbers above 0"),
         (["bench", "--clip", "nowhere.mp4"], "nowhere.mp4 is not a file"),
-        (["bench", "--bundle", "nowhere", "--threads", "1"], "nowhere is no package"),
+        (["bench", "--package", "nowhere", "--threads", "1"], "nowhere is no package"),
     ],
 )
 def test_what_does_not_fit_is_told(

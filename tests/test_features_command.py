@@ -67,7 +67,7 @@ def test_the_list_may_be_of_one_modality(run: Run) -> None:
 
 def test_a_table_becomes_features_with_its_own_columns(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "features.parquet"
-    result = run("features", "extract", "--name", "hog,tfidf", "--manifest", table, "--out", out)
+    result = run("features", "extract", "--features", "hog,tfidf", "--manifest", table, "--out", out)
     assert result.code == 0, result.err
     found = read_table(out)
     assert found["label"].tolist()[:3] == ["happy", "sad", "happy"]
@@ -84,7 +84,7 @@ def test_a_vocabulary_knows_the_words_of_train_alone(run: Run, tmp_path: Path) -
     source = tmp_path / "t.csv"
     source.write_text("text,label,split\ngood day,joy,train\nbad night,sadness,train\nunseen day,joy,test\n")
     out = tmp_path / "t.features.csv"
-    result = run("features", "extract", "--name", "bag-of-words", "--manifest", source, "--out", out)
+    result = run("features", "extract", "--features", "bag-of-words", "--manifest", source, "--out", out)
     assert result.code == 0, result.err
     found = pd.read_csv(out)
     assert "bag-of-words__unseen" not in found
@@ -94,32 +94,32 @@ def test_a_vocabulary_knows_the_words_of_train_alone(run: Run, tmp_path: Path) -
 def test_files_and_folders_are_read_as_they_lie(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.csv"
     assert (
-        run("features", "extract", "--name", "hog", table.parent / "1.png", table.parent / "2.png", "--out", out).code
+        run("features", "extract", "--features", "hog", table.parent / "1.png", table.parent / "2.png", "--out", out).code
         == 0
     )
     assert pd.read_csv(out)["path"].tolist() == [str(table.parent / "1.png"), str(table.parent / "2.png")]
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("One day. Another day.")
-    assert run("features", "extract", "--name", "bagofwords", tmp_path / "texts", "--out", out).code == 0
+    assert run("features", "extract", "--features", "bagofwords", tmp_path / "texts", "--out", out).code == 0
     assert pd.read_csv(out)["bag-of-words__day"].tolist() == [2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--name", "hog"], "give the table to write with --out; it must end in .csv, .tsv, .parquet"),
-        (["--name", "hog", "--out", "x.csv"], "give either files and folders or --manifest"),
+        (["--features", "hog"], "give the table to write with --out; it must end in .csv, .tsv, .parquet"),
+        (["--features", "hog", "--out", "x.csv"], "give either files and folders or --manifest"),
         (["x.png", "--out", "x.csv"], "name the features, with commas; known: bag-of-words"),
         (
-            ["x.png", "--name", "hogg", "--out", "x.csv"],
+            ["x.png", "--features", "hogg", "--out", "x.csv"],
             "unknown feature 'hogg' (did you mean 'hog'?); known: action-units",
         ),
-        (["x.png", "--name", "hog", "--option", "sift.words=3", "--out", "x.csv"], "--set takes NAME.OPTION=VALUE"),
+        (["x.png", "--features", "hog", "--set", "sift.words=3", "--out", "x.csv"], "--set takes NAME.OPTION=VALUE"),
         (
-            ["x.png", "--name", "sift", "--option", "sift.word=3", "--out", "x.csv"],
+            ["x.png", "--features", "sift", "--set", "sift.word=3", "--out", "x.csv"],
             "the feature 'sift' has no option 'word' (did you mean 'words'?)",
         ),
-        (["x.png", "--name", "hog", "--out", "x.csv"], "x.png does not exist"),
+        (["x.png", "--features", "hog", "--out", "x.csv"], "x.png does not exist"),
     ],
 )
 def test_wrong_orders_are_told_in_a_sentence(run: Run, arguments: list[str], sentence: str, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_wrong_orders_are_told_in_a_sentence(run: Run, arguments: list[str], sen
 
 def test_an_input_is_never_written_over(run: Run, table: Path) -> None:
     before = table.read_bytes()
-    result = run("features", "extract", "--name", "tf-idf", "--manifest", table, "--out", table)
+    result = run("features", "extract", "--features", "tf-idf", "--manifest", table, "--out", table)
     assert result.code == 2
     assert "is one of the inputs" in result.err
     assert table.read_bytes() == before

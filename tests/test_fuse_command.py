@@ -109,15 +109,15 @@ def test_a_fuser_is_kept_and_loaded(run: Run, folder: Path) -> None:
                   folder / "fuser", "--method", "log_pool")  # fmt: skip
     assert learned.code == 0, learned.err
     # Loaded, with the files the other way round and one of them missing altogether.
-    assert run(*files[::-1], "--load", folder / "fuser", "--out", folder / "b.csv").code == 0
+    assert run(*files[::-1], "--fuser", folder / "fuser", "--out", folder / "b.csv").code == 0
     a, b = (pd.read_csv(folder / name).set_index("id").sort_index() for name in ("a.csv", "b.csv"))
     pd.testing.assert_frame_equal(a, b)
-    alone = run(files[1], "--load", folder / "fuser", "--json")
+    alone = run(files[1], "--fuser", folder / "fuser", "--json")
     assert json.loads(alone.out)["modalities"] == {"face": 0, "voice": 108}
     # Keeping again replaces what is there; a folder of somebody else is left alone.
     again = run(*files, "--labels", folder / "y.csv", "--save", folder / "fuser", "--method", "mean", "--json")
     assert again.code == 0, again.err
-    assert json.loads(run(*files, "--load", folder / "fuser", "--json").out)["method"] == "mean"
+    assert json.loads(run(*files, "--fuser", folder / "fuser", "--json").out)["method"] == "mean"
     foreign = run(*files, "--labels", folder / "y.csv", "--save", folder)
     assert (foreign.code, "holds no fuser of affuse" in foreign.err) == (2, True)
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]

@@ -33,7 +33,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "export": (
         "affuse export shipped --to onnx --out exported",
-        "affuse export runs/mine/bundle --to onnx-int8 --data datasets --out small",
+        "affuse export runs/mine/package --to onnx-int8 --data datasets --out small",
     ),
     "features list": ("affuse features list --modality text", "affuse features list --json"),
     "features extract": (
@@ -72,6 +72,7 @@ RENAMED: dict[str, dict[str, str]] = {
     "fuse": {"--load": "--fuser"},
     "serve": {"--bundle": "--package"},
     "train": {"--bundle": "--package", "--corpus": "--dataset"},
+    "tune": {"--folds": "--n-folds"},
 }
 """Former names of flags by command; they are still taken, and a line on standard error says the new one."""
 

@@ -36,7 +36,7 @@ def tune(
         "affuse-tune.db"
     ),
     trials: Annotated[int, typer.Option(help="Number of trials to add.", min=1)] = 50,
-    folds: Annotated[int, typer.Option(help="Folds of the group-wise cross-validation.", min=2)] = 5,
+    folds: Annotated[int, typer.Option("--n-folds", help="Folds of the group-wise cross-validation.", min=2)] = 5,
     metric: Annotated[str, typer.Option(help="What is searched for: accuracy or log_loss.")] = "accuracy",
     methods: Methods = None,
     seed: Seed = 0,

@@ -21,11 +21,39 @@ _DARKEST, _LIGHTEST = 64, 192  # grey values of the border, another one a pictur
 
 
 def corpus_manifest(name: str, data: str | Path, split: str = "dev") -> Manifest:
-    """One split of a corpus as clips for `evaluate_product`.
+    """One split of a known corpus as labelled recordings.
 
-    Recordings and texts come as they are. Grey faces of 48 x 48 pixels become pictures (`framed`), so that finding the
-    face is part of what is measured. ``split`` "open" is "dev" by another name, for corpora of which everything that
-    is open is ``dev``. Raises what `affuse.data.corpora.load` raises, and ConfigError for a corpus of sentiments.
+    Recordings and texts come as they are. Grey faces of 48 x 48 pixels become pictures of a face on a plain ground, so
+    that finding the face is part of what is measured.
+
+    Parameters
+    ----------
+    name : str
+        Name of the corpus (`affuse.data.corpora.names`).
+    data : str or Path
+        Folder that holds the corpora.
+    split : {"train", "dev", "test", "open"}
+        Which rows; "open" is "dev" by another name, for corpora of which everything that is open is "dev".
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    ConfigError
+        If the corpus or split is unknown, or its labels are no emotions.
+    DataError
+        If files are missing.
+
+    Examples
+    --------
+    >>> folder = Path("urdu_speech")
+    >>> folder.mkdir()
+    >>> (folder / "a.wav").touch()
+    >>> _ = (folder / "labels_open.csv").write_text("path,label,speaker,sex\\na.wav,anger,Ann,female\\n")
+    >>> corpus_manifest("urdu_speech", ".").clips[0].label
+    'anger'
     """
     split = split if split == "open" else split_name(split)
     dataset = load(name, data, "dev" if split == "open" else split)

@@ -38,9 +38,33 @@ _ALIKE = 0.8  # difflib's ratio from which a word counts as a misspelling
 class Clip:
     """One labelled row: a recording, a stretch of one, a text, or a picture that is made when it is its turn.
 
-    ``label`` is one of `EKMAN`; ``picture`` makes RGB uint8 (h, w, 3); ``start`` and ``end`` in seconds bound the
-    stretch. ``transcript`` is a file or the words themselves. ``columns`` are the cells of its row, and ``where`` says
-    which row that is.
+    Parameters
+    ----------
+    where : str
+        Which row it is, for messages.
+    label : str
+        One of `affuse.EKMAN`.
+    path : Path, optional
+        The recording.
+    text : str, optional
+        The text, where there is no recording.
+    picture : callable, optional
+        Makes a picture: RGB, uint8 array of shape (height, width, 3).
+    start, end : float, optional
+        Bounds of the stretch, in seconds.
+    transcript : Path or str, optional
+        A file with the words, or the words.
+    person : str
+        Who it is.
+    group : str
+        What is never split, where that is another unit than the person.
+    columns : mapping of str to str
+        Cells of its row.
+
+    Examples
+    --------
+    >>> Clip("row 1", "happiness", text="So glad!").open().kind
+    'text'
     """
 
     where: str
@@ -56,7 +80,17 @@ class Clip:
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def open(self) -> Recording:
-        """The recording to analyse. Raises MediaError or TranscriptError where it cannot be read."""
+        """The recording to analyse.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        MediaError or TranscriptError
+            If it cannot be read.
+        """
         if self.picture is not None:
             return Picture(self.picture(), self.where)
         if self.path is None:
@@ -72,7 +106,23 @@ class Clip:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Labelled clips and the names of their further ``columns``."""
+    """Labelled recordings to measure on, or to adapt to.
+
+    Parameters
+    ----------
+    name : str
+        For messages and tables.
+    clips : sequence of Clip
+        One a row.
+    columns : tuple of str
+        Names of columns that the answers can be broken down by.
+
+    Examples
+    --------
+    >>> clips = [Clip("row 1", "happiness", text="So glad!", person="Ann"), Clip("row 2", "sadness", text="Oh no.")]
+    >>> Manifest("two", clips).unit
+    'person'
+    """
 
     name: str
     clips: Sequence[Clip]
@@ -89,7 +139,23 @@ class Manifest:
         return "person" if any(clip.person for clip in self.clips) else "row"
 
     def column(self, name: str) -> list[str]:
-        """Cells (n) of one column, empty where a row says nothing. Raises DataError for an unknown one."""
+        """Cells of one column.
+
+        Parameters
+        ----------
+        name : str
+            One of ``columns``.
+
+        Returns
+        -------
+        list of n str
+            Empty where a row says nothing.
+
+        Raises
+        ------
+        DataError
+            If there is no such column.
+        """
         if name not in self.columns:
             listed = ", ".join(self.columns) or "none"
             raise DataError(f"{self.name} has no column {name!r} to break down by; its columns: {listed}")
@@ -112,16 +178,32 @@ def common_label(word: str) -> str | None:
 
 
 def read_manifest(path: str | Path, by: Sequence[str] = ()) -> Manifest:
-    """Read labelled rows from a CSV, TSV or Parquet table, or from a folder with a folder for every emotion.
+    """Read labelled recordings from a table, or from a folder with a folder for every emotion.
 
-    Columns: ``path`` (relative to the table's folder) or ``text``, ``label``, and if need be ``start`` and ``end``
-    (seconds), ``transcript`` (a file or the words; the words may also stand in ``text``), ``person``, ``group``.
-    Any further column can be broken down by; cells of the columns in ``by`` stay as they are written.
+    Parameters
+    ----------
+    path : str or Path
+        CSV, TSV or Parquet table with the columns ``path`` (relative to the table's folder) or ``text``, ``label``, and
+        if need be ``start`` and ``end`` (seconds), ``transcript`` (a file or the words; the words may also stand in
+        ``text``), ``person`` and ``group``. Or a folder.
+    by : sequence of str
+        Further columns that answers will be broken down by; their cells stay as they are written.
+
+    Returns
+    -------
+    Manifest
 
     Raises
     ------
     DataError
-        Where it is no such table, or rows do not fit: the sentence names the first few of them, counted from 1.
+        If it is no such table, or rows do not fit: the sentence names the first few of them, counted from 1.
+
+    Examples
+    --------
+    >>> _ = Path("clips.csv").write_text("text,label,speaker\\nSo glad!,joy,Ann\\n")
+    >>> found = read_manifest("clips.csv")
+    >>> found.clips[0].label, found.clips[0].person
+    ('happiness', 'Ann')
     """
     path = Path(path)
     if path.is_dir():

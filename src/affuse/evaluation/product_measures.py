@@ -58,7 +58,16 @@ def product_report(
         Column of the right label.
     groups : array of shape (n,)
         Who or what a row belongs to; intervals draw, and tests swap, whole groups.
-    by : values (n,) by the name of a column that the fused answer is broken down by; "" is left out.
+    modalities : sequence of m str
+        Names of the modalities.
+    labels : sequence of k str
+        Names of the labels.
+    by : mapping of str to sequence of n str, optional
+        Values of columns that the fused answer is broken down by; rows with "" are left out.
+    draws : int
+        Draws of the intervals.
+    seed : int
+        Seed of the draws.
 
     Returns
     -------
