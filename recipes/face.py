@@ -43,7 +43,7 @@ from affuse.training.config import TrainingConfig
 from affuse.training.inputs import Draw, Pictures
 from affuse.training.module import Classification, Data, Split
 from affuse.training.networks.base import Network, Output
-from affuse.training.networks.export import export
+from affuse.training.networks.exporter import export
 from affuse.training.networks.face import residual_stages, standardise
 from affuse.training.progress import Curves, Progress
 from affuse.training.seeds import seed_everything

@@ -30,7 +30,7 @@ from affuse.labels import RAVDESS, VOICE, restrict
 from affuse.media import SAMPLE_RATE
 from affuse.training.cards import write_card, write_held_out
 from affuse.training.common import fit_temperature
-from affuse.training.networks.export import export_module
+from affuse.training.networks.exporter import export_module
 from affuse.training.networks.voice_layers import FunctionalsNetwork, VoiceEnsemble, VoiceNetwork
 from affuse.training.seeds import seed_everything
 from affuse.weights import session

@@ -32,7 +32,7 @@ from affuse.training.inputs import Augmentation, Clips, Draw, Inputs, Pictures, 
 from affuse.training.module import Classification, Data, Split
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
-from affuse.training.networks.export import export
+from affuse.training.networks.exporter import export
 from affuse.training.run import plan_of
 from affuse.training.seeds import threads
 from affuse.training.settings import build

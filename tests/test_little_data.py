@@ -46,10 +46,10 @@ from affuse.training.low_resource.pseudo import (  # noqa: E402
 from affuse.training.low_resource.transfer import layers, parameter_groups  # noqa: E402
 from affuse.training.networks import tokenizers  # noqa: E402
 from affuse.training.networks.base import Network, Output  # noqa: E402
-from affuse.training.networks.export import export  # noqa: E402
+from affuse.training.networks.exporter import export  # noqa: E402
 from affuse.training.task import prepare  # noqa: E402
 from research import low_resource as measure  # noqa: E402
-from research.low_resource import Problem, Table, augmentation_table, few_labels_table  # noqa: E402
+from research.low_resource import Benchmark, Table, augmentation_table, few_labels_table  # noqa: E402
 
 MOODS = LabelSpace("moods", ("anger", "happiness", "sadness"))
 
@@ -390,7 +390,7 @@ def test_a_table_shows_means_and_the_range_of_seeds() -> None:
         "### Faces",
         "",
         "| | clean | dark |",
-        "|---|---|---|",
+        "| --- | --- | --- |",
         "| without | 55.0 (50.0…60.0) | 30.0 (20.0…40.0) |",
     ]
 
@@ -402,7 +402,7 @@ def test_every_method_learns_what_is_plain_to_see() -> None:
     stripes = 127 + 100 * np.sin(np.arange(24) * 1.5 + rng.uniform(0, 6, (80, 1)))
     grids = np.repeat(stripes[:, None, None, :], 24, axis=2)
     pictures = np.where(truth[:, None, None, None] == 0, grids, grids.transpose(0, 1, 3, 2)).astype(np.uint8)
-    problem = Problem(
+    problem = Benchmark(
         name="stripes",
         network=lambda: networks.make("small-face", 2, widths=(8, 16), blocks=(1, 1), dropout=0.0),
         plain=Pictures(pictures[:60], None),
@@ -422,7 +422,7 @@ def test_every_method_learns_what_is_plain_to_see() -> None:
 @pytest.mark.parametrize(
     ("program", "arguments", "sentence"),
     [
-        (pseudo, ["--bundle", "none", "--data", "none.csv", "--modality", "text", "--out", "x.csv"], "none.csv"),
+        (pseudo, ["--package", "none", "--data", "none.csv", "--modality", "text", "--out", "x.csv"], "none.csv"),
         (pretraining, ["none.toml", "--out", "x.safetensors"], "none.toml does not exist"),
         (measure, ["--data", "none"], "none is not a folder"),
     ],

@@ -34,9 +34,12 @@ PIECES = (
 def recipe() -> Any:
     pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
     pytest.importorskip("lightning", reason="Lightning, of the extra train, runs the recipe")
-    from recipes import text_en
+    from types import SimpleNamespace
 
-    return text_en
+    from recipes import text_en, text_en_data, text_en_network
+
+    names = {name: value for m in (text_en_data, text_en_network, text_en) for name, value in vars(m).items()}
+    return SimpleNamespace(**names)
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def rows(recipe: Any) -> Any:
     glad = rng.random(n) < 0.5
     texts = [f"{'ab' if g else 'bab'} {' '.join(rng.choice(['a', 'b', 'aab'], 3))}" for g in glad]
     emotions = np.where(glad, EKMAN.index("happiness"), EKMAN.index("anger"))
-    return recipe.Rows(
+    return recipe.TextRows(
         texts=texts,
         emotions=np.where(np.isin(corpora, ["goemotions", "meld"]), emotions, -100),
         sentiments=np.where(glad, 2, 0),
@@ -88,7 +91,7 @@ def test_a_cut_tokenizer_reads_as_the_whole_one_does(recipe: Any, tokenizer: Any
 def test_an_epoch_reads_corpora_as_often_as_told_and_no_held_out_row(recipe: Any, tokenizer: Any, rows: Any) -> None:
     passes = (("goemotions", 0.5), ("meld", 1.0), ("sst2", 2.0), ("mosi", 1.5))
     config = recipe.TextConfig(passes=passes, batch_size=16)
-    places = np.concatenate(recipe.Batches(rows, tokenizer, config, lambda: 0)._plan(np.random.default_rng(5)))
+    places = np.concatenate(recipe.TextBatches(rows, tokenizer, config, lambda: 0)._plan(np.random.default_rng(5)))
     assert not rows.held_out[places].any()
     fitting = {name: int((~rows.held_out & (rows.corpora == name)).sum()) for name, _ in passes}
     for name, share in passes:
@@ -97,8 +100,8 @@ def test_an_epoch_reads_corpora_as_often_as_told_and_no_held_out_row(recipe: Any
 
 def test_batches_repeat_by_epoch_and_differ_between_epochs(recipe: Any, tokenizer: Any, rows: Any) -> None:
     config = recipe.TextConfig(batch_size=16, mask_share=0.3)
-    first, again, later = (list(recipe.Batches(rows, tokenizer, config, lambda e=e: e)) for e in (4, 4, 5))
-    assert len(first) == len(recipe.Batches(rows, tokenizer, config, lambda: 0))
+    first, again, later = (list(recipe.TextBatches(rows, tokenizer, config, lambda e=e: e)) for e in (4, 4, 5))
+    assert len(first) == len(recipe.TextBatches(rows, tokenizer, config, lambda: 0))
     assert all(
         a["ids"].equal(b["ids"]) and a["emotions"].equal(b["emotions"]) for a, b in zip(first, again, strict=True)
     )
@@ -109,22 +112,6 @@ def test_batches_repeat_by_epoch_and_differ_between_epochs(recipe: Any, tokenize
     inner = sum((b["mask"].sum() - 2 * len(b["mask"])).item() for b in first)
     assert 0.2 < hidden / inner < 0.4
     assert all((b["ids"][:, 0] == tokenizer.token_to_id("[CLS]")).all() for b in first)
-
-
-def test_batches_hold_every_row_once_and_pad_little(recipe: Any) -> None:
-    lengths = np.random.default_rng(0).integers(3, 60, size=1000)
-    batches = list(recipe.batches(lengths, 32, np.random.default_rng(1)))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
-    padded = sum(len(b) * lengths[b].max() for b in batches)
-    assert padded < 1.15 * lengths.sum()
-
-
-def test_class_weights_lift_rare_labels_and_keep_the_mean(recipe: Any) -> None:
-    targets = np.array([0] * 81 + [1] * 1 + [2] * 16 + [3, 4, 5, 6] * 1 + [-100] * 9)
-    weights = recipe.class_weights(targets, 0.5).numpy()
-    counts = np.bincount(targets[targets >= 0], minlength=7)
-    assert (weights * counts).sum() == pytest.approx(counts.sum(), rel=1e-5)
-    assert weights[1] / weights[0] == pytest.approx(9.0)
 
 
 # --- calibration
@@ -166,7 +153,7 @@ def test_shares_count_what_an_epoch_reads(recipe: Any) -> None:
     corpora = np.array(["goemotions"] * 4 + ["meld", "sst2", "mosi", "mosi"])
     none = np.full(8, -100)
     held_out = np.array([False] * 7 + [True])
-    rows = recipe.Rows(["a"] * 8, none, none, corpora, held_out)
+    rows = recipe.TextRows(["a"] * 8, none, none, corpora, held_out)
     passes = (("goemotions", 0.5), ("meld", 1.0), ("sst2", 2.0), ("mosi", 3.0))
     shares = recipe.domain_shares(rows, recipe.TextConfig(passes=passes))
     np.testing.assert_allclose(shares, np.array([2, 1, 5]) / 8)
@@ -202,7 +189,7 @@ def test_a_row_teaches_the_heads_of_its_domain_alone(recipe: Any) -> None:
 
     pytest.importorskip("transformers", reason="transformers, of the extra train, holds the encoder")
     network = small(recipe)
-    module = recipe.Training(network, torch.ones(7), recipe.Taught.nothing(1), recipe.TextConfig())
+    module = recipe.TextTraining(network, torch.ones(7), recipe.DistillationTargets.nothing(1), recipe.TextConfig())
     module.log = lambda *_: None
     batch = {
         "ids": torch.tensor([[3, 6, 4]]),
@@ -223,7 +210,7 @@ def a_step(recipe: Any, taught: Any) -> tuple[Any, dict[str, Any]]:
     """A module, and a batch of two reviews, for which ``taught`` holds what teachers say."""
     import torch
 
-    module = recipe.Training(small(recipe), torch.ones(7), taught, recipe.TextConfig(teacher_share=1.0))
+    module = recipe.TextTraining(small(recipe), torch.ones(7), taught, recipe.TextConfig(teacher_share=1.0))
     batch = {
         "ids": torch.tensor([[3, 6, 4], [3, 7, 4]]),
         "mask": torch.ones(2, 3, dtype=torch.int64),
@@ -242,7 +229,7 @@ def test_teachers_teach_the_heads_that_they_have_learned_on_every_row(recipe: An
     generator = torch.Generator().manual_seed(0)
     emotions = torch.rand(5, 2, 7, generator=generator).softmax(dim=2)
     sentiments = torch.rand(5, 3, 3, generator=generator).softmax(dim=2)
-    module, batch = a_step(recipe, recipe.Taught(emotions, sentiments, domains=(1,)))
+    module, batch = a_step(recipe, recipe.DistillationTargets(emotions, sentiments, domains=(1,)))
     network = module.network.eval()
     _, z, s, _ = network(batch["ids"], batch["mask"])
     of_emotions = -(emotions[[4, 1], 1] * z[:, 1].log_softmax(dim=1)).sum(dim=1).mean()
@@ -254,38 +241,30 @@ def test_teachers_teach_the_heads_that_they_have_learned_on_every_row(recipe: An
     assert not network.emotion.weight.grad.reshape(2, 7, -1)[0].any()
 
 
-def test_a_domain_is_the_mean_over_the_teachers_that_learned_it(
-    recipe: Any, rows: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_domain_is_the_mean_over_the_teachers_that_learned_it(recipe: Any, rows: Any, tokenizer: Any) -> None:
     import torch
 
     pytest.importorskip("transformers", reason="transformers, of the extra train, holds the encoder")
-    monkeypatch.setattr(recipe, "build", lambda *_: small(recipe))
     networks = [small(recipe).eval(), small(recipe).eval()]
     with torch.no_grad():
         networks[1].sentiment.weight.mul_(-2)
-    for name, network, domains in zip("ab", networks, ([0, 2], [2]), strict=True):
-        (tmp_path / name).mkdir()
-        recipe.save_checkpoint(
-            tmp_path / name / "network.safetensors", {"network": network.state_dict()}, {"domains": domains}
-        )
-    config = recipe.TextConfig(teachers=(str(tmp_path / "a"), str(tmp_path / "b")), bfloat16=False)
-    taught = recipe.taught(rows, tokenizer, np.arange(len(PIECES)), config)
-    assert taught.domains == (0, 2)
-    assert not taught.sentiments[:, 1].any()
-    text = [tokenizer.encode(rows.texts[7]).ids]
-    said = [torch.from_numpy(recipe.logits_of(network, text)[1])[0] for network in networks]
-    assert taught.sentiments[7, 0].numpy() == pytest.approx(said[0][0].softmax(dim=0).numpy(), abs=1e-6)
+    teachers = [recipe.Teacher(network, domains) for network, domains in zip(networks, ((0, 2), (2,)), strict=True)]
+    encoded = [encoding.ids for encoding in tokenizer.encode_batch(rows.texts)]
+    targets = recipe.distillation_targets(encoded, teachers, recipe.TextConfig(bfloat16=False))
+    assert targets.domains == (0, 2)
+    assert not targets.sentiments[:, 1].any()
+    said = [torch.from_numpy(recipe.logits_of(network, encoded[7:8])[1])[0] for network in networks]
+    assert targets.sentiments[7, 0].numpy() == pytest.approx(said[0][0].softmax(dim=0).numpy(), abs=1e-6)
     polar = [s[2][[0, 2]].softmax(dim=0) for s in said]
-    assert taught.sentiments[7, 2, [0, 2]].numpy() == pytest.approx(((polar[0] + polar[1]) / 2).numpy(), abs=1e-6)
-    assert float(taught.sentiments[7, 2, 1]) == 0
+    assert targets.sentiments[7, 2, [0, 2]].numpy() == pytest.approx(((polar[0] + polar[1]) / 2).numpy(), abs=1e-6)
+    assert float(targets.sentiments[7, 2, 1]) == 0
 
 
 def test_words_are_moved_to_where_they_hurt_most_and_back(recipe: Any) -> None:
     import torch
 
     pytest.importorskip("transformers", reason="transformers, of the extra train, holds the encoder")
-    module, batch = a_step(recipe, recipe.Taught.nothing(5))
+    module, batch = a_step(recipe, recipe.DistillationTargets.nothing(5))
     module.network.eval()
     module.log = lambda *_: None
     module._trainer = type("T", (), {"precision_plugin": type("P", (), {"forward_context": staticmethod(nullcontext)})})
@@ -313,7 +292,9 @@ def test_words_are_moved_to_where_they_hurt_most_and_back(recipe: Any) -> None:
 def trained(recipe: Any, rows: Any, tokenizer: Any, folder: Path, config: Any) -> dict[str, Any]:
     import torch
 
-    module = recipe.Training(small(recipe), torch.ones(7), recipe.Taught.nothing(len(rows.texts)), config)
+    module = recipe.TextTraining(
+        small(recipe), torch.ones(7), recipe.DistillationTargets.nothing(len(rows.texts)), config
+    )
     recipe.run(module, rows, tokenizer, folder, config)
     return dict(module.network.state_dict())
 
@@ -333,7 +314,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one_and_learns(
     }
     config = recipe.TextConfig(epochs=6, batch_size=8, **rates)
     whole = trained(recipe, rows, tokenizer, tmp_path / "whole", config)
-    step, taken = recipe.Training.training_step, []
+    step, taken = recipe.TextTraining.training_step, []
 
     def die_in_the_second_epoch(self: Any, batch: Any, number: int) -> Any:
         if self.current_epoch == 1 and number == 2:
@@ -341,10 +322,10 @@ def test_a_killed_run_ends_like_an_undisturbed_one_and_learns(
         taken.append(number)
         return step(self, batch, number)
 
-    monkeypatch.setattr(recipe.Training, "training_step", die_in_the_second_epoch)
+    monkeypatch.setattr(recipe.TextTraining, "training_step", die_in_the_second_epoch)
     with pytest.raises(RuntimeError, match="killed"):
         trained(recipe, rows, tokenizer, tmp_path / "killed", config)
-    monkeypatch.setattr(recipe.Training, "training_step", step)
+    monkeypatch.setattr(recipe.TextTraining, "training_step", step)
     resumed = trained(recipe, rows, tokenizer, tmp_path / "killed", config)
     assert taken
     for name, value in whole.items():

@@ -277,9 +277,14 @@ def test_reviews_reach_the_first_bar(network: ChineseText, data: Path) -> None:
 @pytest.fixture(scope="module")
 def recipe() -> Any:
     pytest.importorskip("torch", reason="torch, of the extra train, runs the recipe")
-    from recipes import text_zh
+    from types import SimpleNamespace
 
-    return text_zh
+    from affuse.training.batching import pad
+    from recipes import text_zh, text_zh_blend, text_zh_data, text_zh_graph, text_zh_linear, text_zh_network
+
+    homes = (text_zh_data, text_zh_linear, text_zh_network, text_zh_blend, text_zh_graph, text_zh)
+    names = {name: value for home in homes for name, value in vars(home).items()}
+    return SimpleNamespace(**{**names, "pad": lambda rows: pad(rows)[0]})
 
 
 def test_weights_of_words_are_those_of_scikit_learn(recipe: Any) -> None:
@@ -414,7 +419,7 @@ def test_a_row_does_not_depend_on_its_neighbours(recipe: Any) -> None:
     import torch
 
     torch.manual_seed(0)
-    network = recipe.Network(50, 3, recipe.ZhConfig()).eval()
+    network = recipe.ZhNetwork(50, 3, recipe.ZhConfig()).eval()
     alphabet = Alphabet(np.arange(0x4E00, 0x4E30, dtype=np.uint64))
     encoded = [alphabet.encode("".join(map(chr, range(0x4E00, 0x4E00 + n)))) for n in (1, 3, 40)]
     numbers = torch.randn(50, 3)
@@ -477,7 +482,7 @@ def test_characters_in_the_same_company_have_like_vectors(recipe: Any) -> None:
 
 
 def test_networks_start_from_the_vectors_that_are_known(recipe: Any) -> None:
-    network = recipe.Network(5, 2, recipe.ZhConfig(width=4))
+    network = recipe.ZhNetwork(5, 2, recipe.ZhConfig(width=4))
     before = network.characters.weight.detach().clone()
     vectors = np.arange(20.0).reshape(5, 4)
     vectors[4] = np.nan
@@ -689,7 +694,7 @@ def test_everyday_corpora_are_read_by_their_own_rules(recipe: Any, tmp_path: Pat
     write_tiny_corpora(tmp_path)
     label = EKMAN.labels.__getitem__
     talk = load("emotiontalk_words", tmp_path, "train")
-    assert (len(talk), len(load("emotiontalk_words", tmp_path, "valid"))) == (63, 7)
+    assert (len(talk), len(load("emotiontalk_words", tmp_path, "dev"))) == (63, 7)
     assert dict(zip(talk.inputs[::9], map(label, talk.targets[::9]), strict=True))["恶心\u5100"] == "disgust"
     series = load("cped", tmp_path, "train")  # the first two series are valid; an emotion that has no place is left out
     assert series.groups.tolist() == [2, 2, 3, 3]
@@ -699,7 +704,7 @@ def test_everyday_corpora_are_read_by_their_own_rules(recipe: Any, tmp_path: Pat
         ("太好", "happiness"),
         ("通知", "neutral"),
     ]
-    assert len(load("brighter_chn", tmp_path, "valid")) == 2
+    assert len(load("brighter_chn", tmp_path, "dev")) == 2
     texts, targets = recipe.read_everyday(tmp_path)
     assert len(texts) == len(targets) == 63 + 4 + 2
 
@@ -730,8 +735,8 @@ def test_the_recipe_learns_exports_and_measures(recipe: Any, tmp_path: Path) -> 
     )
     card = json.loads((out / "card.json").read_text(encoding="utf-8"))
     assert card["sha256"] == weights.sha256_of(out / "text_zh.onnx")
-    assert card["valid"]["smp2020_ewect"]["accuracy"] > 0.8
-    assert card["valid"]["chnsenticorp"]["accuracy"] > 0.8
+    assert card["dev"]["smp2020_ewect"]["accuracy"] > 0.8
+    assert card["dev"]["chnsenticorp"]["accuracy"] > 0.8
     model = ChineseText(out / "text_zh.onnx")
     assert model.probabilities(["好开心"])[0].argmax() == EKMAN.index("happiness")
     assert (np.log(model.probabilities(["真恶心"])[0]) - np.log(model.prior)).argmax() == EKMAN.index("disgust")

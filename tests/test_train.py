@@ -103,7 +103,7 @@ def affuse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
 def test_a_run_leaves_what_was_asked_for_and_what_came_out(trained: run.Run) -> None:
     left = {path.name for path in trained.folder.iterdir()}
     assert left >= {"config.toml", "run.json", "curves.csv", "confusion.csv", "held_out.npz", "card.md"}
-    assert left >= {"checkpoints", "bundle"}
+    assert left >= {"checkpoints", "package"}
     assert not {"decoded", "model.onnx"} & left
     facts = json.loads((trained.folder / "run.json").read_text())
     assert facts["state"] == "done"
@@ -131,14 +131,14 @@ def test_the_curves_hold_every_epoch(trained: run.Run) -> None:
 def test_the_bundle_is_an_expert_that_agrees_with_the_held_out_answers(trained: run.Run, tones: Path) -> None:
     from affuse.data.own import waveform
 
-    expert: Any = load_package(trained.bundle)
+    expert: Any = load_package(trained.package)
     samples = read(tones, "voice").split("dev")
     answers = np.stack([expert.classify(waveform(sample)) for sample in samples])
     assert (answers.argmax(axis=1) == [sample.label for sample in samples]).all()
     held_out = np.load(trained.folder / "held_out.npz")
     assert held_out["probabilities"].shape == (trained.facts["data"]["splits"]["held_out"]["rows"], 2)
     np.testing.assert_allclose(held_out["probabilities"].sum(axis=1), 1, atol=1e-5)
-    description = read_package(trained.bundle).description
+    description = read_package(trained.package).description
     assert description.measured["dev"]["accuracy"] == 1.0
     assert description.prior == pytest.approx((0.5, 0.5))
 
@@ -180,7 +180,7 @@ _MOMENTS = [("a/1", None, None), ("b/1", 0.5, 2.0), ("b/1", 2.0, 3.0), ("b/1", 2
 
 def test_the_card_says_what_was_measured(trained: run.Run) -> None:
     card = (trained.folder / "card.md").read_text()
-    assert (trained.bundle / "card.md").read_text() == card
+    assert (trained.package / "card.md").read_text() == card
     assert "Judges anger, sadness from voice" in card
     assert "Accuracy 100.0 %" in card
     assert "The licence of the data is not stated; check it" in card
@@ -192,7 +192,7 @@ def test_the_frozen_configuration_says_everything_and_repeats_the_run(trained: r
     assert frozen.network.name == "crnn"
     again = run.train(frozen, tmp_path / "again")
     assert again is not None
-    assert (again.bundle / "model.onnx").read_bytes() == (trained.bundle / "model.onnx").read_bytes()
+    assert (again.package / "model.onnx").read_bytes() == (trained.package / "model.onnx").read_bytes()
     assert (again.folder / "curves.csv").read_text() == (trained.folder / "curves.csv").read_text()
 
 
@@ -236,7 +236,7 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_a_run_ends_as_an_undisturb
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["state"] == "started"
-    assert not (tmp_path / "killed" / "bundle").exists()
+    assert not (tmp_path / "killed" / "package").exists()
     # What a kill in the middle of writing would leave, and a last checkpoint that a full disk cut short.
     (tmp_path / "killed" / "checkpoints" / "checkpoint.part").write_bytes(b"half a checkpoint")
     newest = max((tmp_path / "killed" / "checkpoints").glob("*.ckpt"))
@@ -246,7 +246,7 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_a_run_ends_as_an_undisturb
     killed, whole = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("killed", "whole"))
     for key in ("measured", "best_epoch", "epochs", "chosen_by", "temperature", "export_difference"):
         assert killed[key] == whole[key], key
-    for name in ("curves.csv", "bundle/model.onnx", "confusion.csv"):
+    for name in ("curves.csv", "package/model.onnx", "confusion.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
@@ -297,10 +297,10 @@ def test_two_processes_share_the_work(tones: Path, tmp_path: Path) -> None:
     process = in_subprocess(tmp_path, path, "--out", tmp_path / "run")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert out.count("bundle: ") == 1, "only the first process finishes the run"
+    assert out.count("package: ") == 1, "only the first process finishes the run"
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["measured"]["dev"]["accuracy"] == 1.0
-    assert load_package(tmp_path / "run" / "bundle").labels.labels == ("anger", "sadness")
+    assert load_package(tmp_path / "run" / "package").labels.labels == ("anger", "sadness")
 
 
 # --- other modalities ---
@@ -323,12 +323,12 @@ def test_a_folder_of_pictures(tmp_path: Path, affuse: Run) -> None:
     pictures = write_stripes(tmp_path / "faces")
     small = ["--set", "network.options.widths=[4, 8]", "--set", "network.options.blocks=[1, 1]"]
     result = affuse(
-        *("train", "--data", pictures, "--modality", "face", "--epochs", "6", "--out", tmp_path / "run", *small),
+        *("train", "--manifest", pictures, "--modality", "face", "--epochs", "6", "--out", tmp_path / "run", *small),
         *("--set", "training.batch_size=8", "--set", "augmentation.picture.brightness=0.2"),
     )
     assert result.code == 0, result.err
     assert "dev: accuracy 100.0 %" in result.out
-    assert f"use it: affuse analyze --experts face={tmp_path / 'run' / 'bundle'} CLIP" in result.out
+    assert f"use it: affuse analyze --experts face={tmp_path / 'run' / 'package'} CLIP" in result.out
     assert "note: no dev split was stated: 10 of 48 rows were set aside by seed 0" in result.err
 
 
@@ -350,7 +350,7 @@ def test_a_table_of_chinese_texts(tmp_path: Path, affuse: Run) -> None:
         *("--set", "network.options.buckets=256", "--set", "training.learning_rate=0.02"),
     )
     assert result.code == 0, result.err
-    expert: Any = load_package(tmp_path / "run" / "bundle")
+    expert: Any = load_package(tmp_path / "run" / "package")
     answers = expert.classify(["今天我们真的开心", "昨天晚上朋友难过"])
     assert [expert.labels.labels[i] for i in answers.argmax(axis=1)] == ["happiness", "sadness"]
 
@@ -376,7 +376,7 @@ def test_a_joint_model_copes_with_what_is_missing(tones: Path, tmp_path: Path) -
     finished = run.train(build(TrainConfig, settings), tmp_path / "run")
     assert finished is not None
     assert finished.facts["measured"]["dev"]["accuracy"] == 1.0
-    description = read_package(finished.bundle).description
+    description = read_package(finished.package).description
     assert (description.kind, description.reads) == ("joint", ("waveform", "columns"))
     assert description.inputs["columns"]["names"] == ["au_1", "au_2"]
 
@@ -391,7 +391,7 @@ def test_action_units_are_learned_beside_emotions(tones: Path, tmp_path: Path) -
     (tmp_path / "joint.csv").write_text("\n".join(lines) + "\n")
     finished = run.train(build(TrainConfig, settings), tmp_path / "second")
     assert finished is not None
-    outputs = {o.name: o.shape for o in read_package(finished.bundle).session.get_outputs()}
+    outputs = {o.name: o.shape for o in read_package(finished.package).session.get_outputs()}
     assert outputs["action_units"][-1] == 2
     assert finished.facts["modality"] == "voice"
 
@@ -428,28 +428,31 @@ def test_a_wrong_option_is_named(tones: Path, tmp_path: Path, affuse: Run, chang
     assert result.code == 2
     (line,) = result.err.strip().splitlines()
     assert re.search(message, line), line
-    assert not (tmp_path / "run" / "bundle").exists()
+    assert not (tmp_path / "run" / "package").exists()
 
 
-def test_wrong_commands_are_one_sentence(trained: run.Run, tones: Path, tmp_path: Path, affuse: Run) -> None:
+def test_wrong_commands_are_one_sentence(
+    trained: run.Run, tones: Path, tmp_path: Path, affuse: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AFFUSE_DATA", raising=False)
     out = tmp_path / "run"
     for arguments, message in (
-        (("train",), "what is learned from? Give a TOML file, --manifest FILE"),
-        (("train", "--data", tones), "--modality is needed: voice, face, text or joint"),
-        (("train", "--data", tmp_path / "no", "--modality", "voice"), f"{tmp_path / 'no'} does not exist"),
+        (("train",), "what is learned from? Give a TOML file, --manifest PATH"),
+        (("train", "--manifest", tones), "--modality is needed: voice, face, text or joint"),
+        (("train", "--manifest", tmp_path / "no", "--modality", "voice"), f"{tmp_path / 'no'} does not exist"),
         (("train", tmp_path / "no.toml"), "no.toml does not exist"),
-        (("train", "--corpus", "ravdess", "--modality", "voice"), "--corpus needs --data"),
-        (("train", "--data", tones, "--modality", "voice", "--out", trained.folder), "holds a run already"),
-        (("train", "--data", tones, "--modality", "voice", "--out", tones), "is there and not empty"),
-        (("train", "--data", tones, "--modality", "voice", "--devices", "2"), "name it by --out"),
+        (("train", "--dataset", "ravdess", "--modality", "voice"), "--dataset needs --data"),
+        (("train", "--manifest", tones, "--modality", "voice", "--out", trained.folder), "holds a run already"),
+        (("train", "--manifest", tones, "--modality", "voice", "--out", tones), "is there and not empty"),
+        (("train", "--manifest", tones, "--modality", "voice", "--devices", "2"), "name it by --out"),
         (("train", "--resume"), "--resume needs --out"),
         (("train", "--resume", "--out", out), "holds no run to go on with"),
         (("train", "--resume", "--out", trained.folder, "--epochs", "9"), "leave out what else was given"),
         (
-            ("train", "--data", tones, "--modality", "voice", "--network", "landmark-graph", "--out", out),
+            ("train", "--manifest", tones, "--modality", "voice", "--network", "landmark-graph", "--out", out),
             "reads landmarks",
         ),
-        (("train", "--data", tones, "--modality", "voice", "--suggest", "3"), "--suggest needs --bundle"),
+        (("train", "--manifest", tones, "--modality", "voice", "--suggest", "3"), "--suggest needs --package"),
     ):
         result = affuse(*arguments)
         assert result.code == 2, arguments
@@ -712,7 +715,7 @@ def test_rows_to_label_next(trained: run.Run, tones: Path, tmp_path: Path, affus
     files = sorted(tones.rglob("*.wav"))
     rows = [f"{path},{path.parent.name if i % 2 else ''},{path.name.split('_')[0]}" for i, path in enumerate(files)]
     (tmp_path / "m.csv").write_text("path,label,speaker\n" + "\n".join(rows) + "\n")
-    arguments = ("--manifest", tmp_path / "m.csv", "--modality", "voice", "--bundle", trained.bundle)
+    arguments = ("--manifest", tmp_path / "m.csv", "--modality", "voice", "--package", trained.package)
     result = affuse("train", "--suggest", "4", *arguments, "--out", tmp_path / "next.csv")
     assert result.code == 0, result.err
     with (tmp_path / "next.csv").open() as file:
@@ -818,7 +821,7 @@ def test_ravdess_as_it_lies(data: Path, tmp_path: Path, affuse: Run) -> None:
         pytest.skip("no RAVDESS in AFFUSE_DATA")
     small = [f"network.options.{key}={json.dumps(value)}" for key, value in SMALL.items()]
     changes: Iterator[str] = (part for change in small for part in ("--set", change))
-    arguments = ("--data", source, "--modality", "voice", "--epochs", "1", "--out", tmp_path / "run")
+    arguments = ("--manifest", source, "--modality", "voice", "--epochs", "1", "--out", tmp_path / "run")
     result = affuse("train", *arguments, *changes)
     assert result.code == 0, result.err
-    assert read_package(tmp_path / "run" / "bundle").description.licence.startswith("CC BY-NC-SA 4.0")
+    assert read_package(tmp_path / "run" / "package").description.licence.startswith("CC BY-NC-SA 4.0")

@@ -23,7 +23,7 @@ pytest.importorskip("transformers", reason="transformers, of the extra train, ho
 
 from affuse.training.networks import backbones, tokenizers  # noqa: E402
 from affuse.training.networks.combined import JointNetwork, MultiTask  # noqa: E402
-from affuse.training.networks.export import export  # noqa: E402
+from affuse.training.networks.exporter import export  # noqa: E402
 from affuse.training.networks.face import LandmarkGraph, SmallFace, _adjacency, normalise_landmarks  # noqa: E402
 from affuse.training.networks.layers import ResidualBlock  # noqa: E402
 

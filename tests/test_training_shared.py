@@ -17,7 +17,7 @@ from affuse.errors import AssetError, ConfigError  # noqa: E402
 from affuse.training.batching import batches_by_length, class_weights, pad  # noqa: E402
 from affuse.training.networks import compact as compacting  # noqa: E402
 from affuse.training.networks.compact import compact  # noqa: E402
-from affuse.training.networks.export import export_module  # noqa: E402
+from affuse.training.networks.exporter import export_module  # noqa: E402
 from affuse.training.networks.layers import ResidualBlock  # noqa: E402
 
 

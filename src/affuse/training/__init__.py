@@ -1,3 +1,68 @@
-"""Recipes that make the shipped weights. Needs torch (`pip install 'affuse[train]'`); never imported at inference."""
+"""Training on data of one's own (extra ``train``): what ``affuse train`` runs.
 
-__all__: list[str] = []
+A configuration says what is learned from and how, `train` makes a run folder with a package in it, `resume` goes on
+with an interrupted run, and `suggest` names what to label next. Nothing here imports torch until it is used; where it
+is missing, MissingExtraError names the pip command.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from affuse.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from affuse.training.config import (
+        DataConfig,
+        DeviceConfig,
+        NetworkConfig,
+        TrainConfig,
+        TrainingConfig,
+        read_config,
+        write_config,
+    )
+    from affuse.training.low_resource.active import Suggestion, suggest, write_suggestions
+    from affuse.training.run import Run, resume, train
+
+__all__ = [
+    "DataConfig",
+    "DeviceConfig",
+    "NetworkConfig",
+    "Run",
+    "Suggestion",
+    "TrainConfig",
+    "TrainingConfig",
+    "read_config",
+    "resume",
+    "suggest",
+    "train",
+    "write_config",
+    "write_suggestions",
+]
+
+_HOMES = {
+    "config": [
+        "DataConfig",
+        "DeviceConfig",
+        "NetworkConfig",
+        "TrainConfig",
+        "TrainingConfig",
+        "read_config",
+        "write_config",
+    ],
+    "low_resource.active": ["Suggestion", "suggest", "write_suggestions"],
+    "run": ["Run", "resume", "train"],
+}
+_LAZY = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("affuse"):
+            raise
+        raise MissingExtraError(str(error.name), "train") from error
+    globals()[name] = value
+    return value

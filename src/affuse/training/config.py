@@ -1,4 +1,4 @@
-"""What a training is told: frozen tables, read from TOML, checked key by key, and written down as they were used."""
+"""The configuration of a training: frozen tables, read from TOML, checked option by option."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from affuse.data.own.samples import DataOptions
 from affuse.errors import ConfigError
-from affuse.files import replacing
+from affuse.files import write_text
 from affuse.training.schedules import Schedule
 from affuse.training.settings import as_table, build, with_values
 
@@ -39,123 +39,216 @@ Few = Annotated[int, Field(ge=1, le=4096)]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Table ``[data]``: what is learned from."""
+    """Table ``[data]``: what is learned from.
+
+    Attributes
+    ----------
+    source : str
+        A folder, a manifest (CSV, TSV, Parquet) or the name of a known corpus.
+    modality : {"voice", "face", "text", "joint"}
+        What the expert judges.
+    held_out : float
+        Share of train, in whole speakers, that stops training and sets the temperature; dev and test only
+        report.
+    seconds : float
+        Length of the pieces of sound that are learned from; longer clips are cut anew every epoch.
+    reading : DataOptions
+        Table ``[data.reading]``: how rows are read.
+
+    Examples
+    --------
+    >>> DataConfig(source="clips.csv", modality="voice").held_out
+    0.15
+    """
 
     renamed: ClassVar[Mapping[str, str]] = {"choose": "held_out"}
     """Options of older configuration files, by the name that they have now."""
 
     source: str
-    """A folder, a manifest (CSV, TSV, Parquet) or the name of a known corpus."""
     modality: Literal["voice", "face", "text", "joint"]
-    """What the expert judges."""
     held_out: Annotated[float, Field(ge=0.01, le=0.5)] = 0.15
-    """Share of train, in whole speakers, that stops training and sets the temperature; dev and test only report."""
     seconds: Annotated[float, Field(ge=0.5, le=30)] = 3.0
-    """Length of the pieces of sound that are learned from; longer clips are cut anew every epoch."""
     reading: DataOptions = field(default_factory=DataOptions)
-    """Table ``[data.reading]``: how rows are read."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Table ``[network]``: what learns."""
+    """Table ``[network]``: what learns.
+
+    Attributes
+    ----------
+    name : str, optional
+        Name of a network (`affuse.training.networks.names`); by modality where it is not given.
+    start : Path, optional
+        Weights to start from, such as self-supervised pre-training leaves (safetensors).
+    tokenizer : Path, optional
+        ``tokenizer.json`` of a text network; else the pretrained network's, or one is trained on the texts.
+    vocabulary : int
+        Tokens of a tokenizer that is trained here.
+    max_tokens : int
+        Tokens after which a text is cut.
+    options : mapping
+        Table ``[network.options]``: options of the network.
+
+    Examples
+    --------
+    >>> NetworkConfig(name="crnn", options={"hidden": 32}).name
+    'crnn'
+    """
 
     name: str | None = None
-    """Name of a network (`affuse.training.networks.names`); by modality where it is not given."""
     start: Path | None = None
-    """Weights to start from, such as self-supervised pre-training leaves (safetensors)."""
     tokenizer: Path | None = None
-    """``tokenizer.json`` of a text network; else the pretrained network's, or one is trained on the texts."""
     vocabulary: Annotated[int, Field(ge=100, le=1_000_000)] = 8000
-    """Tokens of a tokenizer that is trained here."""
     max_tokens: Annotated[int, Field(ge=8, le=4096)] = 128
-    """Tokens after which a text is cut."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Table ``[network.options]``: options of the network."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Table ``[training]``: how it learns. What is None goes by modality (`resolve`)."""
+    """Table ``[training]``: how it learns. What is None goes by modality (`resolve`).
+
+    Attributes
+    ----------
+    epochs : int, optional
+        Passes over the data at most.
+    patience : int, optional
+        Epochs without a better ``monitor`` after which training stops; 0 trains for all epochs.
+    monitor : {"val_loss", "val_accuracy", "val_uar"}
+        Whose best epoch is kept: loss, accuracy or unweighted average recall on the rows set aside
+        (``held_out``).
+    batch_size : int, optional
+        Rows a batch and device.
+    accumulate : int
+        Batches a step of the optimiser.
+    learning_rate : float, optional
+        Largest rate of AdamW.
+    weight_decay : float
+        Of AdamW.
+    schedule : {"one-cycle", "cosine", "constant"}
+        Course of the rate: up and down along half a cosine, down only after the warm-up, or level after it.
+    warmup : float
+        Share of all steps over which the rate rises.
+    layer_decay : float
+        Factor of the rate from each layer to the one before it, for transfer; 1 treats all alike.
+    freeze_until : int
+        Epoch before which everything but the head stays as it is, for transfer.
+    label_smoothing : float
+        Share of a target that is spread over all labels.
+    imbalance : {"none", "weights", "sampler"}
+        Rare labels: left alone, weighted in the loss, or drawn more often; both by the square root of their
+        rarity.
+    mixup : float
+        Alpha of mixup (arXiv:1710.09412) of sound or pictures; 0 mixes nothing.
+    gradient_clip : float, optional
+        Largest norm of the gradients; 0 clips nothing.
+    ema_decay : float, optional
+        Of the moving average of the weights, which is what is kept; 0 keeps none.
+    seed : int
+        Of everything that is drawn.
+    deterministic : bool
+        Only kernels that give the same result every time, so that a run can be repeated.
+
+    Examples
+    --------
+    >>> TrainingConfig(epochs=3, learning_rate=0.001).schedule
+    'one-cycle'
+    """
 
     epochs: Count | None = None
-    """Passes over the data at most."""
     patience: Annotated[int, Field(ge=0, le=1_000_000)] | None = 10
-    """Epochs without a better ``monitor`` after which training stops; 0 trains for all epochs."""
     monitor: Literal["val_loss", "val_accuracy", "val_uar"] = "val_loss"
-    """Whose best epoch is kept: loss, accuracy or unweighted average recall on the rows set aside (``held_out``)."""
     batch_size: Count | None = None
-    """Rows a batch and device."""
     accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Batches a step of the optimiser."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] | None = None
-    """Largest rate of AdamW."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
-    """Of AdamW."""
     schedule: Schedule = "one-cycle"
-    """Course of the rate: up and down along half a cosine, down only after the warm-up, or level after it."""
     warmup: Annotated[float, Field(ge=0, le=0.9)] = 0.1
-    """Share of all steps over which the rate rises."""
     layer_decay: Annotated[float, Field(ge=0.01, le=1)] = 1.0
-    """Factor of the rate from each layer to the one before it, for transfer; 1 treats all alike."""
     freeze_until: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Epoch before which everything but the head stays as it is, for transfer."""
     label_smoothing: Annotated[float, Field(ge=0, le=0.9)] = 0.0
-    """Share of a target that is spread over all labels."""
     imbalance: Imbalance = "weights"
-    """Rare labels: left alone, weighted in the loss, or drawn more often; both by the square root of their rarity."""
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Alpha of mixup (arXiv:1710.09412) of sound or pictures; 0 mixes nothing."""
     gradient_clip: Annotated[float, Field(ge=0, le=1e6)] | None = 1.0
-    """Largest norm of the gradients; 0 clips nothing."""
     ema_decay: Annotated[float, Field(ge=0, le=0.99999)] | None = None
-    """Of the moving average of the weights, which is what is kept; 0 keeps none."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Of everything that is drawn."""
     deterministic: bool = True
-    """Only kernels that give the same result every time, so that a run can be repeated."""
 
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Table ``[device]``: where it learns, in the words of Lightning's Trainer, and where progress goes."""
+    """Table ``[device]``: where it learns, in the words of Lightning's Trainer, and where progress goes.
+
+    Attributes
+    ----------
+    accelerator : str
+        "cpu", "gpu", or what is there.
+    devices : int
+        Processes a machine, each on a device of its own.
+    nodes : int
+        Machines; every one starts the same command (see Lightning on clusters).
+    strategy : str
+        How devices share the work, such as "ddp".
+    precision : str
+        Such as "bf16-mixed" or "16-mixed".
+    threads : int
+        Threads of torch on a CPU; another number may change the last digits of a run.
+    logger : {"csv", "tensorboard", "wandb"}, optional
+        Logger beside the run folder's own curves.
+
+    Examples
+    --------
+    >>> DeviceConfig(accelerator="gpu", precision="bf16-mixed").devices
+    1
+    """
 
     accelerator: str = "auto"
-    """"cpu", "gpu", or what is there."""
     devices: Few = 1
-    """Processes a machine, each on a device of its own."""
     nodes: Few = 1
-    """Machines; every one starts the same command (see Lightning on clusters)."""
     strategy: str = "auto"
-    """How devices share the work, such as "ddp"."""
     precision: str = "32-true"
-    """Such as "bf16-mixed" or "16-mixed"."""
     threads: Few = 1
-    """Threads of torch on a CPU; another number may change the last digits of a run."""
     logger: Literal["csv", "tensorboard", "wandb"] | None = None
-    """Logger beside the run folder's own curves."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything a run is told: the TOML file as a whole."""
+    """Everything a run is told: the TOML file as a whole.
+
+    Attributes
+    ----------
+    data : DataConfig
+        What is learned from.
+    name : str, optional
+        Name of the expert; else the data's.
+    licence : str, optional
+        Licence of the data, for the card; known for corpora known by name.
+    network : NetworkConfig
+        What learns.
+    training : TrainingConfig
+        How it learns.
+    augmentation : mapping of mappings, optional
+        Tables ``[augmentation.sound]``, ``.spectrum``, ``.picture`` and ``.words``; a mild default where None.
+    device : DeviceConfig
+        Where it learns.
+    search : mapping of mappings
+        Table ``[search]`` of ``affuse tune``: options by dotted name, each with low and high, or choices.
+
+    Examples
+    --------
+    >>> config = TrainConfig(data=DataConfig(source="clips.csv", modality="voice"))
+    >>> config.training.monitor
+    'val_loss'
+    """
 
     data: DataConfig
-    """What is learned from."""
     name: str | None = None
-    """Name of the expert; else the data's."""
     licence: str | None = None
-    """Licence of the data, for the card; known for corpora known by name."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    """What learns."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """How it learns."""
     augmentation: Mapping[str, Mapping[str, Any]] | None = None
-    """Tables ``[augmentation.sound]``, ``.spectrum``, ``.picture`` and ``.words``; a mild default where None."""
     device: DeviceConfig = field(default_factory=DeviceConfig)
-    """Where it learns."""
     search: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Table ``[search]`` of ``affuse tune``: options by dotted name, each with low and high, or choices."""
 
 
 # What a network from scratch needs on some thousand rows, by modality.
@@ -228,10 +321,29 @@ def _absolute(data: DataConfig) -> DataConfig:
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The configuration in a TOML file, with ``overrides`` such as "training.seed=1" over it.
+    """Read a configuration from a TOML file.
 
-    Paths in it are taken relative to the file. Raises ConfigError where the file is missing, is no TOML, or where a
-    key or value does not fit.
+    Parameters
+    ----------
+    path : Path
+        The file; paths in it are taken relative to it.
+    overrides : sequence of str
+        Options over those of the file, such as "training.seed=1", with values as TOML writes them.
+
+    Returns
+    -------
+    TrainConfig
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or no TOML, or an option is unknown or does not fit.
+
+    Examples
+    --------
+    >>> _ = Path("c.toml").write_text('data = { source = "clips.csv", modality = "voice" }')
+    >>> read_config(Path("c.toml"), ["training.epochs=3"]).training.epochs
+    3
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -248,11 +360,30 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
-    """Write ``config`` as TOML that `read_config` reads back as the same; raises OutputError where it cannot."""
+    """Write a configuration as TOML that `read_config` reads back as the same.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What is written; options that are None are left out.
+    path : Path
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> config = TrainConfig(data=DataConfig(source="clips.csv", modality="voice"))
+    >>> write_config(config, Path("c.toml"))
+    >>> read_config(Path("c.toml")) == config
+    True
+    """
     import tomli_w
 
-    with replacing(path) as (part,):
-        part.write_text(tomli_w.dumps(as_table(config)), encoding="utf-8")
+    write_text(path, tomli_w.dumps(as_table(config)))
 
 
 def _relative_to(config: TrainConfig, folder: Path) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""One training from data to bundle: ``affuse train``. A run folder holds all that was done, and resumes after a kill.
+"""One training from data to a package: ``affuse train``. A run folder holds all that was done; a killed run goes on.
 
 ::
 
@@ -8,7 +8,7 @@
     curves.csv, .png, confusion.csv, .png
     held_out.npz     calibrated answers on the rows that were set aside, for fitting a fuser
     predictions/     the same, and those on dev and test, as tables that affuse fuse reads, a modality each
-    card.md, bundle/ what is handed on
+    card.md, package/ what is handed on
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from scipy.special import softmax
 from affuse import loop, weights
 from affuse.data import own as training_data
 from affuse.errors import AssetError, ConfigError, OutputError
-from affuse.files import replacing
+from affuse.files import write_json, write_text
 from affuse.fusion.temperature import fit_temperature
 from affuse.packages import PackageDescription, write_package
 from affuse.training import record
@@ -43,24 +43,40 @@ from affuse.training.config import TrainConfig, read_config, resolve, write_conf
 from affuse.training.inputs import Store, tracked
 from affuse.training.module import Classification, Data
 from affuse.training.networks.base import Network
-from affuse.training.networks.export import export
+from affuse.training.networks.exporter import PARITY, export
 from affuse.training.progress import Curves, Progress
 from affuse.training.seeds import threads
 from affuse.training.task import LabelledSplit, Task, fingerprint, prepare
 
 __all__ = ["CONFIG", "Run", "TrainedNetwork", "learn", "measured", "plan_of", "resume", "train"]
 
-CONFIG, _FACTS, _CHECKPOINTS, _BUNDLE, _DECODED = "config.toml", "run.json", "checkpoints", "bundle", "decoded"
+CONFIG, _FACTS, _CHECKPOINTS, _DECODED = "config.toml", "run.json", "checkpoints", "decoded"
+_PACKAGE, _OLD_PACKAGE = "package", "bundle"
 _PREDICTIONS = "predictions"
-_PARITY = 1e-4  # largest difference between a trained network and its ONNX
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, the bundle in it and the facts of run.json."""
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+        Where everything that it left lies.
+    package : Path
+        Folder of the trained expert, as `affuse.Analyzer` and ``affuse analyze --experts`` take it.
+    facts : mapping
+        What run.json holds: data, seeds, versions and measured figures.
+
+    Examples
+    --------
+    >>> run = Run(Path("runs/voice"), Path("runs/voice/package"), {"measured": {"dev": {"accuracy": 0.7}}})
+    >>> run.facts["measured"]["dev"]["accuracy"]
+    0.7
+    """
 
     folder: Path
-    bundle: Path
+    package: Path
     facts: Mapping[str, Any]
 
 
@@ -74,30 +90,88 @@ class TrainedNetwork:
     curves: Curves
 
 
-def train(config: TrainConfig, folder: Path) -> Run | None:
-    """Train as ``config`` says and leave everything in ``folder``, which must be new or empty.
+def train(config: TrainConfig | str | Path, out: str | Path) -> Run | None:
+    """Train an expert or a joint model on labelled data, measure it and write it as a package.
 
-    Returns None in processes that only helped (with several devices, the first one finishes the run). Raises
-    ConfigError, DataError and AssetError, before anything is learned, where something does not fit.
+    Parameters
+    ----------
+    config : TrainConfig, str or Path
+        What is learned from and how; a path names a TOML file.
+    out : str or Path
+        Folder of the run, new or empty. A run that is interrupted goes on by `resume`.
+
+    Returns
+    -------
+    Run or None
+        None in processes that only helped: with several devices, the first process finishes the run.
+
+    Raises
+    ------
+    ConfigError
+        If an option does not fit, or ``out`` holds a run already.
+    DataError
+        If the data cannot be learned from.
+    AssetError
+        If weights to start from are missing or do not fit, or the exported network answers otherwise.
+    OutputError
+        If ``out`` cannot be written.
+
+    Examples
+    --------
+    >>> rows = "".join(f"{word} {i},{word}\\n" for i in range(20) for word in ("happy", "sad"))
+    >>> _ = Path("texts.csv").write_text("text,label\\n" + rows)
+    >>> config = TrainConfig(
+    ...     data={"source": "texts.csv", "modality": "text"},
+    ...     network={"name": "bag", "options": {"buckets": 64}},
+    ...     training={"epochs": 1},
+    ... )
+    >>> run = train(config, "run")
+    >>> run.package.name, run.facts["labels"]
+    ('package', ['happiness', 'sadness'])
     """
-    config = resolve(config)
+    config = resolve(config if isinstance(config, TrainConfig) else read_config(Path(config)))
+    folder = Path(out)
     if _leads():
         _claim(folder)
     data = training_data.read(config.data.source, config.data.modality, config.data.reading)
     return _go(config, data, folder)
 
 
-def resume(folder: Path) -> Run | None:
-    """Go on with the run in ``folder`` from its last whole checkpoint, as its config.toml says.
+def resume(folder: str | Path) -> Run | None:
+    """Go on with an interrupted run from its last complete checkpoint.
 
-    Raises ConfigError where there is no run, or where the data are not what they were.
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of the run; its config.toml says what is done. A finished run is returned as it is.
+
+    Returns
+    -------
+    Run or None
+        As of `train`.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no run, or the data are not what they were when it began.
+    AssetError
+        If there are checkpoints, but all are damaged.
+
+    Examples
+    --------
+    >>> resume("nowhere")
+    Traceback (most recent call last):
+    ...
+    affuse.errors.ConfigError: nowhere holds no run to go on with: it has no config.toml and run.json
     """
+    folder = Path(folder)
     if not (folder / CONFIG).is_file() or not (folder / _FACTS).is_file():
         raise ConfigError(f"{folder} holds no run to go on with: it has no {CONFIG} and {_FACTS}")
     config = read_config(folder / CONFIG)
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     if facts["state"] == "done":
-        return Run(folder, folder / _BUNDLE, facts)
+        own = folder / _PACKAGE
+        return Run(folder, own if own.is_dir() else folder / _OLD_PACKAGE, facts)
     data = training_data.read(config.data.source, config.data.modality, config.data.reading)
     if facts["data"]["fingerprint"] != fingerprint(data):
         raise ConfigError(f"the data of {folder} have changed since it began; start a new run on them")
@@ -154,13 +228,13 @@ def plan_of(config: TrainConfig) -> loop.LoopConfig:
     )
 
 
-def measured(bundle: Path, section: LabelledSplit, title: str) -> np.ndarray:
+def measured(package: Path, split: LabelledSplit, title: str) -> np.ndarray:
     """Probabilities (n, k) of the exported network on samples in full length, one by one, as an expert reads them."""
-    session = weights.session(bundle / "model.onnx")
+    session = weights.session(package / "model.onnx")
     names = {entry.name for entry in session.get_inputs()}
     rows = []
-    for row in tracked(range(len(section)), title):
-        inputs = {k: v.numpy() for k, v in section.split.inputs.whole(row).items() if k in names}
+    for row in tracked(range(len(split)), title):
+        inputs = {k: v.numpy() for k, v in split.split.inputs.whole(row).items() if k in names}
         rows.append(session.run(["probabilities"], inputs)[0][0])
     return np.array(rows, dtype=float)
 
@@ -194,12 +268,12 @@ def _finish(task: Task, learned: TrainedNetwork, folder: Path, started: float) -
     temperature = fit_temperature(logits, task.held_out.targets)
     model = folder / "model.onnx"
     export(learned.network, model, temperature)
-    bundle = write_package(folder / _BUNDLE, _description(task, {}), _files(task, model, ""))
+    package = write_package(folder / _PACKAGE, _description(task, {}), _files(task, model, ""))
     model.unlink()
-    P = measured(bundle, task.held_out, "checking the export")
+    P = measured(package, task.held_out, "checking the export")
     difference = _check_parity(P, softmax(logits / temperature, axis=1))
     write_held_out(folder / "held_out.npz", probabilities=P, targets=task.held_out.targets, groups=task.held_out.groups)
-    answers = {split: measured(bundle, part, f"measuring {split}") for split, part in task.reports.items()}
+    answers = {split: measured(package, part, f"measuring {split}") for split, part in task.reports.items()}
     for split, part, own in (("held_out", task.held_out, P), *((s, task.reports[s], a) for s, a in answers.items())):
         place = folder / _PREDICTIONS / split / f"{task.network.modality}.csv"
         record.write_predictions(place, part.samples, own, task.labels.labels, part.targets, part.groups)
@@ -210,14 +284,14 @@ def _finish(task: Task, learned: TrainedNetwork, folder: Path, started: float) -
     facts = _facts(task, learned, temperature, difference, reports, started)
     _write_pictures(folder, learned, facts, reports)
     card = record.card(facts)
-    (folder / "card.md").write_text(card, encoding="utf-8")
+    write_text(folder / "card.md", card)
     figures = {
         split: {key: report[key] for key in ("n", "accuracy", "accuracy_95", "uar", "macro_f1", "ece")}
         for split, report in reports.items()
     }
-    write_package(bundle, _description(task, figures), _files(task, bundle / "model.onnx", card))
+    write_package(package, _description(task, figures), _files(task, package / "model.onnx", card))
     _write_facts(folder, facts)
-    return Run(folder, bundle, facts)
+    return Run(folder, package, facts)
 
 
 @torch.no_grad()
@@ -229,10 +303,10 @@ def _logits(network: Network, section: LabelledSplit) -> np.ndarray:
 
 def _check_parity(exported: np.ndarray, trained: np.ndarray) -> float:
     difference = float(np.abs(exported - trained).max())
-    if not difference <= _PARITY:
+    if not difference <= PARITY:
         raise AssetError(
             f"the exported network does not answer as the trained one: probabilities differ by up to {difference:.2g}, "
-            f"where {_PARITY:g} is allowed"
+            f"where {PARITY:g} is allowed"
         )
     return difference
 
@@ -348,5 +422,4 @@ def _write_pictures(
 
 
 def _write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    with replacing(folder / _FACTS) as (part,):
-        part.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / _FACTS, facts, indent=1)

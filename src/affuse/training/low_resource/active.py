@@ -31,9 +31,21 @@ _POOL = 10  # clips that are clustered, for each that is suggested
 
 @dataclass(frozen=True, eq=False)
 class Suggestion:
-    """A sample to label, how much it promises and why, in words.
+    """A sample to label.
 
-    ``score`` is the share of all doubt, summed over the samples, that lies in those which this one speaks for.
+    Attributes
+    ----------
+    sample : Sample
+        What to label.
+    score : float
+        How much it promises: the share of all doubt, summed over the samples, that lies in those which it stands for.
+    reason : str
+        Why, in words.
+
+    Examples
+    --------
+    >>> Suggestion(Sample("texts.csv, row 3", text="hm"), 0.4, "between anger and sadness (0.51 / 0.49)").score
+    0.4
     """
 
     sample: Sample
@@ -41,16 +53,57 @@ class Suggestion:
     reason: str
 
 
-def suggest(bundle: Package, samples: Sequence[Sample], n: int, labelled: Sequence[Sample] = ()) -> list[Suggestion]:
-    """The ``n`` of ``samples`` to label next, the most promising first, given what is ``labelled`` already.
+def suggest(package: Package, samples: Sequence[Sample], n: int, labelled: Sequence[Sample] = ()) -> list[Suggestion]:
+    """Samples to label next: those that the network is unsure of, and that many others are like.
 
-    Samples that give the network nothing to judge are never suggested. Raises ConfigError for an ``n`` under 1,
-    DataError without samples.
+    Parameters
+    ----------
+    package : Package
+        The trained expert, as `affuse.packages.read_package` reads it.
+    samples : sequence of Sample
+        Unlabelled samples; those that give the network nothing to judge are never suggested.
+    n : int
+        How many to suggest at most.
+    labelled : sequence of Sample
+        What is labelled already.
+
+    Returns
+    -------
+    list of Suggestion
+        The most promising first.
+
+    Raises
+    ------
+    ConfigError
+        If ``n`` is below 1.
+    DataError
+        If there are no samples.
+
+    References
+    ----------
+    Zhdanov (2019), Diverse mini-batch active learning. arXiv:1901.05954
+
+    Examples
+    --------
+    >>> from affuse.packages import read_package
+    >>> from affuse.training import TrainConfig, train
+    >>> rows = "".join(f"{word} {i},{word}\\n" for i in range(20) for word in ("happy", "sad"))
+    >>> _ = Path("texts.csv").write_text("text,label\\n" + rows)
+    >>> config = TrainConfig(
+    ...     data={"source": "texts.csv", "modality": "text"},
+    ...     network={"name": "bag", "options": {"buckets": 64}},
+    ...     training={"epochs": 1},
+    ... )
+    >>> package = read_package(train(config, "run").package)
+    >>> texts = ["happy and sad", "so happy", "a rainy day"]
+    >>> found = suggest(package, [Sample(text, text=text) for text in texts], 2)
+    >>> len(found)
+    2
     """
     if n < 1:
         raise ConfigError(f"at least 1 clip can be suggested; got {n}")
-    answers = ask(bundle, samples)
-    known = ask(bundle, labelled).embeddings if labelled else np.empty((0, 0))
+    answers = ask(package, samples)
+    known = ask(package, labelled).embeddings if labelled else np.empty((0, 0))
     readable = np.flatnonzero(np.isfinite(answers.probabilities).all(axis=1))
     P, embeddings = answers.probabilities[readable], answers.embeddings[readable]
     known = known[np.isfinite(known).all(axis=1)]
@@ -61,7 +114,7 @@ def suggest(bundle: Package, samples: Sequence[Sample], n: int, labelled: Sequen
         Suggestion(
             samples[readable[row]],
             float(score),
-            _reason(P[row], bundle.description.labels.labels, int(like), bool(distances[row] >= far)),
+            _reason(P[row], package.description.labels.labels, int(like), bool(distances[row] >= far)),
         )
         for row, score, like in zip(chosen.rows, chosen.scores, chosen.like, strict=True)
     ]
@@ -100,9 +153,26 @@ def choose_next(P: np.ndarray, embeddings: np.ndarray, n: int) -> Choice:
 
 
 def write_suggestions(suggestions: Sequence[Suggestion], path: Path) -> None:
-    """Write suggestions as a CSV table with an empty column "label": filled in, it is a manifest to train on.
+    """Write suggestions as a table with an empty column "label": filled in, it is a manifest to train on.
 
-    Paths are relative to the table. Raises OutputError where it cannot be written.
+    Parameters
+    ----------
+    suggestions : sequence of Suggestion
+        What `suggest` found.
+    path : Path
+        A CSV file; paths of recordings in it are relative to it.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> found = [Suggestion(Sample("texts.csv, row 3", text="hm"), 0.4, "probably anger (0.62)")]
+    >>> write_suggestions(found, Path("next.csv"))
+    >>> print(Path("next.csv").read_text().splitlines()[1])
+    ,,,hm,,,0.4000,probably anger (0.62),"texts.csv, row 3"
     """
     with replacing(path) as (part,), part.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream)

@@ -1,4 +1,4 @@
-"""What a bundle's network says to samples."""
+"""What a package's network says to samples."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Answers:
     embeddings: np.ndarray
 
 
-def ask(bundle: Package, samples: Sequence[Sample]) -> Answers:
-    """Answers of a bundle's network to samples as they are, one after the other.
+def ask(package: Package, samples: Sequence[Sample]) -> Answers:
+    """Answers of a package's network to samples as they are, one after the other.
 
-    Raises DataError without samples, ConfigError for a bundle that reads several things at once.
+    Raises DataError without samples, ConfigError for a package that reads several things at once.
     """
     if not samples:
         raise DataError("there are no samples to ask about")
-    read = _reader(bundle)
-    rows = [_answer(bundle, read(sample)) for sample in samples]
+    read = _reader(package)
+    rows = [_answer(package, read(sample)) for sample in samples]
     width = next((len(embedding) for _, embedding in rows if embedding is not None), 0)
-    unknown = np.full(len(bundle.description.labels), np.nan), np.full(width, np.nan)
+    unknown = np.full(len(package.description.labels), np.nan), np.full(width, np.nan)
     P, embeddings = zip(*(unknown if e is None else (p, e) for p, e in rows), strict=True)
     return Answers(np.stack(P), np.stack(embeddings))
 
@@ -42,8 +42,8 @@ _Parts = list[tuple[dict[str, np.ndarray], int]]
 """Inputs of the parts of a sample, and how much each part weighs."""
 
 
-def _reader(bundle: Package) -> Callable[[Sample], _Parts]:
-    reads, inputs = bundle.description.reads, bundle.description.inputs
+def _reader(package: Package) -> Callable[[Sample], _Parts]:
+    reads, inputs = package.description.reads, package.description.inputs
     if reads == ("waveform",):
         return lambda sample: _array("waveform", waveform(sample))
     if reads == ("images",):
@@ -53,12 +53,12 @@ def _reader(bundle: Package) -> Callable[[Sample], _Parts]:
         size, frames = int(inputs["clips"]["size"]), int(inputs["clips"]["frames"])
         return lambda sample: _array("clips", clip(sample, frames, size))
     if reads == ("tokens",):
-        tokens = Tokens.of(bundle)
+        tokens = Tokens.of(package)
         return lambda sample: [
             ({"ids": part.ids, "mask": np.ones_like(part.ids)}, part.length) for part in tokens.parts(sample.text or "")
         ]
     raise ConfigError(
-        f"{bundle.folder} reads {', '.join(reads)} at once; ask a bundle that reads sound, faces or words alone"
+        f"{package.folder} reads {', '.join(reads)} at once; ask a package that reads sound, faces or words alone"
     )
 
 
@@ -66,10 +66,10 @@ def _array(name: str, values: np.ndarray) -> _Parts:
     return [({name: values[None].astype(np.float32)}, 1)] if values.size else []
 
 
-def _answer(bundle: Package, parts: _Parts) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _answer(package: Package, parts: _Parts) -> tuple[np.ndarray | None, np.ndarray | None]:
     if not parts:
         return None, None
-    answers = [bundle.session.run(["probabilities", "embedding"], inputs) for inputs, _ in parts]
+    answers = [package.session.run(["probabilities", "embedding"], inputs) for inputs, _ in parts]
     lengths = [length for _, length in parts]
     P, embedding = (np.average([answer[i][0] for answer in answers], axis=0, weights=lengths) for i in (0, 1))
     return np.asarray(P, dtype=float), np.asarray(embedding, dtype=float)

@@ -1,6 +1,6 @@
-"""Pseudo-labels: what a bundle is sure of becomes something to learn from.
+"""Pseudo-labels: what a package is sure of becomes something to learn from.
 
-``python -m affuse.training.low_resource.pseudo --bundle runs/x/bundle --data SOURCE --modality voice --out more.csv``
+``python -m affuse.training.low_resource.pseudo --package runs/x/package --data SOURCE --modality voice --out more.csv``
 
 A label is taken where its probability passes a threshold (Lee 2013; Sohn et al. 2020, arXiv:2001.07685), and of every
 label only so many rows, the surest first, so that the frequent ones do not crowd out the rest (Zou et al. 2018,
@@ -77,15 +77,15 @@ def confident_rows(P: np.ndarray, options: PseudoOptions) -> np.ndarray:
 
 
 def pseudo_label(
-    bundle: Package, samples: Sequence[Sample], options: PseudoOptions | None = None, labels: LabelSpace | None = None
+    package: Package, samples: Sequence[Sample], options: PseudoOptions | None = None, labels: LabelSpace | None = None
 ) -> list[PseudoLabel]:
-    """Those of ``samples`` that a bundle is sure of, with its labels as columns of ``labels`` (its own, unless given).
+    """Those of ``samples`` that a package is sure of, with its labels as columns of ``labels`` (its own, unless given).
 
-    Raises DataError where ``labels`` lacks one of the bundle's, or where there are no samples.
+    Raises DataError where ``labels`` lacks one of the package's, or where there are no samples.
     """
-    own = bundle.description.labels
+    own = package.description.labels
     columns = [(labels or own).index(label) for label in own.labels]
-    P = ask(bundle, samples).probabilities
+    P = ask(package, samples).probabilities
     return [
         PseudoLabel(
             replace(samples[row], label=columns[int(P[row].argmax())], distribution=None, split="train"),
@@ -105,13 +105,13 @@ def in_rounds(
 ) -> tuple[Package, list[PseudoLabel]]:
     """Train, label, and train anew on both, ``rounds`` times; every round labels from scratch, so errors can heal.
 
-    ``train`` makes a bundle of samples. Returns the last bundle and the pseudo-labels that it learned from.
+    ``train`` makes a package of samples. Returns the last package and the pseudo-labels that it learned from.
     """
-    bundle, found = train(labelled), list[PseudoLabel]()
+    package, found = train(labelled), list[PseudoLabel]()
     for _ in range(rounds):
-        found = pseudo_label(bundle, unlabelled, options, labels)
-        bundle = train([*labelled, *(label.sample for label in found)])
-    return bundle, found
+        found = pseudo_label(package, unlabelled, options, labels)
+        package = train([*labelled, *(label.sample for label in found)])
+    return package, found
 
 
 def write_manifest(path: Path, given: Sequence[Sample], found: Sequence[PseudoLabel], labels: LabelSpace) -> None:
@@ -139,9 +139,9 @@ def write_manifest(path: Path, given: Sequence[Sample], found: Sequence[PseudoLa
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Label what a bundle is sure of; exits with 2 and a sentence where something does not fit."""
+    """Label what a package is sure of; exits with 2 and a sentence where something does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True, help="bundle that labels")
+    parser.add_argument("--package", type=Path, required=True, help="package of the expert that labels")
     parser.add_argument("--data", required=True, help="folder or manifest; its rows without a label are asked about")
     parser.add_argument("--modality", required=True, choices=("voice", "face", "text"))
     parser.add_argument("--out", type=Path, required=True, help="manifest to write")
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = read(options.data, options.modality, DataOptions(unlabelled="keep"))
         given = [sample for sample in data.samples if sample.label is not None]
         asked = [sample for sample in data.split("train") if sample.label is None]
-        found = pseudo_label(read_package(options.bundle), asked, chosen, data.labels)
+        found = pseudo_label(read_package(options.package), asked, chosen, data.labels)
         write_manifest(options.out, given, found, data.labels)
     except AffuseError as error:
         parser.exit(2, f"affuse: {error}\n")

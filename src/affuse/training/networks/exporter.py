@@ -43,10 +43,39 @@ class Calibrated(nn.Module):
 
 
 def export(network: Network, path: str | Path, temperature: float = 1.0, storage: Storage = "float32") -> float:
-    """Write ``network`` as ONNX with the inputs of `Network.example`.
+    """Write a network as an ONNX file, after checking that the file answers as the network does.
 
-    Outputs "probabilities" (n, k) and "embedding" (n, d), for networks with more answers also those, by name. Rows are
-    dynamic, and so is the length of sound, frames and tokens. Returns and raises what `export_module` does.
+    The file takes the inputs of `Network.example`, with any number of rows and any length of sound, frames and tokens.
+    It gives "probabilities" (n, k) and "embedding" (n, d), and by name what else the network answers.
+
+    Parameters
+    ----------
+    network : Network
+        What is exported; it keeps its mode and its device.
+    path : str or Path
+        File to write.
+    temperature : float
+        Logits are divided by it before the softmax (temperature scaling).
+    storage : {"float32", "float16", "int16", "int8"}
+        How weights are stored.
+
+    Returns
+    -------
+    float
+        Largest difference between the answers of the network and of the file, before weights are stored smaller.
+
+    Raises
+    ------
+    AssetError
+        If this difference is above 1e-4.
+    OutputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> from affuse.training.networks import make
+    >>> export(make("bag", 2, vocab_size=100, buckets=64), "model.onnx") < 1e-4
+    True
     """
     # A copy, so that a network in training keeps its mode and its device.
     model = Calibrated(copy.deepcopy(network.merged()), temperature).eval().cpu()
