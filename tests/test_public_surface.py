@@ -24,27 +24,41 @@ PUBLIC = {
     "Segment",
     "Timeline",
     "__version__",
+    "adapt",
     "analyze",
+    "compare",
+    "compare_features",
+    "evaluate",
+    "export",
+    "extract_features",
+    "fuse_tables",
     "plot_timeline",
+    "serve",
     "stack",
+    "tune",
     "write_report",
 }
+NEED_AN_EXTRA = {"train"}
+"""Not brought by a star import, which must work without torch."""
 
 
 def test_the_surface_is_the_one_agreed_on() -> None:
     assert set(affuse.__all__) == PUBLIC
     assert len(affuse.__all__) == len(PUBLIC)
-    assert set(dir(affuse)) >= PUBLIC
+    assert set(dir(affuse)) >= PUBLIC | NEED_AN_EXTRA
+    assert set(affuse._HOMES) == PUBLIC - {"__version__"} | NEED_AN_EXTRA
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__"}))
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__"} | NEED_AN_EXTRA))
 def test_a_name_is_the_object_of_its_home(name: str) -> None:
+    if name in NEED_AN_EXTRA:
+        pytest.importorskip("torch")
     home = importlib.import_module(affuse._HOMES[name])
     assert getattr(affuse, name) is getattr(home, name)
     assert name in home.__all__
 
 
-@pytest.mark.parametrize("name", ["AffuseError", "Analysis", "Analyzer", "LabelSpace", "Recording", "analyze", "stack"])
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"EKMAN", "SENTIMENT", "__version__"}))
 def test_public_classes_and_functions_are_explained(name: str) -> None:
     assert inspect.getdoc(getattr(affuse, name))
 
@@ -77,3 +91,9 @@ def test_every_registered_expert_of_ours_exists() -> None:
     for name, place in project["entry-points"]["affuse.experts"].items():
         module, _, attribute = place.partition(":")
         assert inspect.isclass(getattr(importlib.import_module(module), attribute)), name
+
+
+def test_a_missing_extra_names_its_command() -> None:
+    code = "import sys; sys.modules['torch'] = None\nfrom affuse import *\nimport affuse\naffuse.train"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'affuse[train]'" in done.stderr, done.stderr

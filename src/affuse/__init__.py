@@ -2,7 +2,8 @@
 
 `analyze` answers about one recording, `Analyzer` about many. `fuse_tables` fuses predictions of other models, `compare`
 and `tune` say how, `evaluate` measures, `adapt` and `train` learn from recordings of one's own, `extract_features`
-measures features, `export` and `serve` deploy. Each is what the command of the same name runs.
+measures features, `export` and `serve` deploy. Each is what the command of the same name runs. `train` needs an extra
+(``pip install 'affuse[train]'``) and is therefore not brought by ``from affuse import *``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from affuse.results import Analysis
     from affuse.service import serve
     from affuse.timeline import Segment, Timeline
-    from affuse.training.run import train
+    from affuse.training import train as train
 
 __version__ = "0.1.0"
 
@@ -49,7 +50,6 @@ __all__ = [
     "plot_timeline",
     "serve",
     "stack",
-    "train",
     "tune",
     "write_report",
 ]
@@ -77,27 +77,19 @@ _HOMES = {
     "plot_timeline": "affuse.report",
     "serve": "affuse.service",
     "stack": "affuse.fusion",
-    "train": "affuse.training.run",
+    "train": "affuse.training",
     "tune": "affuse.evaluation.search",
     "write_report": "affuse.report",
 }
-_EXTRAS = {"train": "train"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        value = getattr(import_module(_HOMES[name]), name)
-    except ModuleNotFoundError as error:
-        if name not in _EXTRAS or (error.name or "").startswith("affuse"):
-            raise
-        from affuse.errors import MissingExtraError
-
-        raise MissingExtraError(str(error.name), _EXTRAS[name]) from error
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value  # the next access finds it without asking here
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})
