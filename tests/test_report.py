@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
+from matplotlib import colors as mcolors
+from rich.cells import cell_len
 from rich.console import Console
 
 import samples
@@ -438,11 +440,30 @@ def test_broken_documents_fail(path: str, value: Any) -> None:
         Draft202012Validator(schema()).validate(document)
 
 
+def test_own_labels_obey_the_schema() -> None:
+    document = json.loads(samples.own_labels().to_json())
+    assert document["labels"] == list(OWN)
+    assert any(w["label"] and w["sentiment"] is None for w in document["windows"])
+    Draft202012Validator(schema()).validate(document)
+    document["windows"][0]["fused"]["engaged"] = 1.5
+    with pytest.raises(ValidationError):
+        Draft202012Validator(schema()).validate(document)
+
+
 def test_absence_needs_a_reason() -> None:
     document = samples.silent_nobody().to_dict()
     document["windows"][0]["evidence"]["face"]["reason"] = ""
     with pytest.raises(ValidationError):
         Draft202012Validator(schema()).validate(document)
+
+
+def test_files_of_own_labels_read_back(tmp_path: Path) -> None:
+    analysis = samples.own_labels()
+    for _ in range(2):  # the second time they are known as our own
+        paths = write_results(analysis, tmp_path, "lesson", "zh")
+    assert [name for name in pd.read_parquet(paths[2]) if name.startswith("fused_")] == [f"fused_{n}" for n in OWN]
+    assert pd.read_csv(paths[1])["sentiment"].isna().all()
+    assert Page(paths[3].read_text("utf-8")).data["palette"]["stack"] == list(OWN)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -577,6 +598,28 @@ def test_terminal_is_plain_when_piped_and_coloured_when_not() -> None:
     assert "\x1b[" in printed(samples.two_persons(), force_terminal=True, color_system="truecolor")
 
 
+def test_terminal_speaks_of_own_labels_in_both_languages() -> None:
+    analysis = samples.own_labels()
+    text = printed(analysis, width=200)
+    lines = text.splitlines()
+    assert any(line.split() == ["E", "engaged", "F", "frustrated", "B", "bored"] for line in lines)
+    ribbon = next(line for line in lines if line.startswith("fused"))[10:]
+    assert ribbon == "".join("·" if v.label is None else v.label[0].upper() for v in analysis.verdicts)
+    assert "sentiment +" not in text
+    out = StringIO()
+    print_analysis(analysis, Console(file=out, width=200), "zh")
+    assert out.getvalue().splitlines()[1].startswith("主要为engaged（")
+
+
+def test_terminal_speaks_chinese_in_straight_columns() -> None:
+    out = StringIO()
+    print_analysis(samples.two_persons(), Console(file=out, width=120), "zh")
+    text = out.getvalue()
+    assert not set(re.findall("[a-z]{2,}", text)) - {"two", "people", "mp"}
+    ribbon = [line for line in text.splitlines() if line.startswith(("面部", "语音", "融合"))]
+    assert {cell_len(line) for line in ribbon if "：" not in line} == {10 + 18}
+
+
 def test_terminal_merges_long_recordings() -> None:
     analysis = samples.long_video(10)
     lines = printed(analysis).splitlines()
@@ -623,6 +666,14 @@ def test_figure_draws_the_numbers() -> None:
     assert [line[0][1] for line in lines if len(line)] == [
         v.sentiment for v in analysis.verdicts if v.sentiment is not None
     ]
+
+
+def test_figure_draws_own_labels() -> None:
+    analysis = samples.own_labels()
+    fused, *_ = plot_timeline(analysis).axes
+    colours = Palette(OWN).colours
+    drawn = {bars.get_label(): mcolors.to_hex(bars.patches[0].get_facecolor()).upper() for bars in fused.containers}
+    assert drawn == colours
 
 
 @pytest.mark.parametrize("make", MAKERS)

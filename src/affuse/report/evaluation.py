@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from affuse.files import replacing
+from affuse.tables import write_table_part
 
 __all__ = ["write_evaluation"]
 
@@ -45,19 +45,13 @@ def write_evaluation(facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
     OutputError
         Where the folder cannot be written.
     """
+    import pandas as pd  # only evaluations need it here
+
     paths = [Path(folder) / "evaluation.html", Path(folder) / "rows.csv"]
     with replacing(*paths) as (page, table):
         page.write_text(_page(facts), encoding="utf-8")
-        with table.open("w", encoding="utf-8", newline="") as file:
-            _write_rows(list(rows), file)
+        write_table_part(pd.DataFrame(list(rows), dtype=object), table, ".csv")  # numbers as they are, not as floats
     return paths
-
-
-def _write_rows(rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
 
 
 def _page(facts: Mapping[str, Any]) -> str:

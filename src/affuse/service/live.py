@@ -9,7 +9,8 @@ shall not be recognised; seconds), and then sends in any order, any of them miss
   (1 s where it is left out);
 * ``{"type": "stop"}``.
 
-The server says ``{"type": "loading"}`` where networks must be loaded first, ``{"type": "ready", …}``, then
+The server says ``{"type": "loading"}`` where networks must be loaded first, ``{"type": "ready", …}`` with the labels,
+their colours and the modalities, then
 ``{"type": "step", "time": …, "evidence": …, "fused": …, "label": …, "delay_ms": …, "dropped": …}`` at most once a step
 and only where something came since; the rest of a step is as in the windows of an analysis, ``evidence.face.box`` is
 where the face is, and ``dropped`` counts the pictures that were given up for newer ones since the stream began. What
@@ -39,8 +40,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from affuse.errors import AffuseError, AssetError, MediaError
 from affuse.experts.transcribe import Transcriber
-from affuse.labels import EKMAN
+from affuse.labels import LabelSpace
 from affuse.media import Words
+from affuse.report.palette import palette
 from affuse.service.metrics import Metrics
 from affuse.service.security import SUBPROTOCOL
 from affuse.service.settings import Settings
@@ -207,7 +209,8 @@ class _Client:
             await self._send({"type": "loading"})
         experts = await self.live.run(self.live.load)
         stream = experts.stream(start.window, start.language)
-        about = {"labels": EKMAN.labels, "modalities": ("face", "voice", "text")}
+        labels = stream.labels.labels
+        about = {"labels": labels, "modalities": ("face", "voice", "text"), "palette": palette(labels).to_dict()}
         await self._send({"type": "ready", **about, "step": start.step, "window": start.window})
         tasks = {asyncio.create_task(self._receive(stream)), asyncio.create_task(self._answer(stream, start.step))}
         if experts.transcriber is not None:
@@ -285,7 +288,7 @@ class _Client:
             due = max(due, now - step) + step
             moment = stream.moment()
             answer = await self.live.run(stream.answer, moment)
-            await self._tell(moment, answer)
+            await self._tell(moment, answer, stream.labels)
 
     async def _wait(self, stream: Stream, due: float) -> None:
         """Until something comes; or until the step is due, and a little longer, where something has come before."""
@@ -295,8 +298,8 @@ class _Client:
                 await self._news.wait()
         self._news.clear()
 
-    async def _tell(self, moment: Moment, answer: Answer) -> None:
-        verdict = answer.verdict.to_dict()
+    async def _tell(self, moment: Moment, answer: Answer, labels: LabelSpace) -> None:
+        verdict = answer.verdict.to_dict(labels)
         verdict["evidence"]["face"]["box"] = (
             None
             if answer.box is None

@@ -6,12 +6,12 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from affuse.analyzer import Analyzer, shipped_fuser
 from affuse.errors import AffuseError, ConfigError, DataError, MissingExtraError
+from affuse.experts.base import Expert
 from affuse.experts.face import Detections, FaceDetector, FaceExpert, FaceWatch, default_detector
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.experts.text import TextExpert
@@ -84,6 +84,9 @@ class LiveExperts:
         fuser: str | None = None,
         prior: str | None = None,
     ) -> None:
+        self.face: FaceExpert
+        self.voice: Expert
+        self._text: Expert
         self._prior = None if prior is None else Prior.find(prior)
         self.transcriber, self.wordless = _ready(transcriber)
         self.detector: FaceDetector = _OwnDetector()
@@ -129,13 +132,18 @@ def _ready(transcriber: Transcriber | None) -> tuple[Transcriber | None, str]:
     return transcriber, ""
 
 
-def _live(experts: Mapping[str, Any], package: str) -> tuple[FaceExpert, VoiceExpert, TextExpert]:
-    """Face, voice and text of a package, where they can be asked about moments."""
-    kinds = {"face": FaceExpert, "voice": VoiceExpert, "text": TextExpert}
-    lacking = [modality for modality, kind in kinds.items() if not isinstance(experts.get(modality), kind)]
-    if lacking:
+def _live(experts: Mapping[str, Expert], package: str) -> tuple[FaceExpert, Expert, Expert]:
+    """Face, voice and text of a package, where they can follow a live stream."""
+    face, voice, text = (experts.get(modality) for modality in ("face", "voice", "text"))
+    able = {
+        "face": isinstance(face, FaceExpert),  # whom `FaceWatch` asks about each picture
+        "voice": voice is not None and voice.abilities.streams,
+        "text": text is not None and text.abilities.streams,
+    }
+    lacking = [modality for modality, can in able.items() if not can]
+    if lacking or not isinstance(face, FaceExpert) or voice is None or text is None:
         raise ConfigError(f"{package} has no expert for {' and '.join(lacking)} that could follow a live stream")
-    return experts["face"], experts["voice"], experts["text"]
+    return face, voice, text
 
 
 class _OwnDetector:
@@ -163,6 +171,7 @@ class Stream:
     def __init__(self, experts: LiveExperts, window: float, language: str | None = None) -> None:
         self.window = window
         self._analyzer = experts.analyzer(language)
+        self.labels = self._analyzer.labels
         self._wordless = experts.wordless
         self._heard = -np.inf
         self._faces = FaceWatch(experts.face, experts.detector, window)
