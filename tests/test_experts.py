@@ -112,7 +112,7 @@ def test_the_contract_names_the_rule_that_is_broken(what: str, sentence: str) ->
 
 
 def test_what_is_no_expert_is_refused() -> None:
-    with pytest.raises(AssertionError, match="no subclass of affuse.experts.Expert"):
+    with pytest.raises(AssertionError, match=r"no subclass of affuse.experts.Expert"):
         check_expert(object())  # type: ignore[arg-type]
 
 
@@ -190,7 +190,7 @@ def test_experts_are_found_in_one_table() -> None:
     assert {EXPERTS.find(name) for name in expert_names()} == {FaceExpert, TextExpert, VoiceExpert}
     # Those of affuse register in the same group as those of others.
     assert set(EXPERTS.third_party()) >= {"face", "text", "voice"}
-    with pytest.raises(ConfigError, match="unknown expert 'txt'.*did you mean 'text'"):
+    with pytest.raises(ConfigError, match=r"unknown expert 'txt'.*did you mean 'text'"):
         make_expert("txt")
     with pytest.raises(ConfigError, match="no option 'speed'"):
         make_expert("face", speed=2)
