@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,20 @@ from affuse.cli.options import AdaptPerson, Data, FeatureNames, Group, IdColumn,
 from affuse.errors import ConfigError
 from affuse.progress import progress_bar
 
+if TYPE_CHECKING:
+    from affuse.evaluation.comparison import Comparison
+
 __all__ = ["compare", "parse_folds"]
+
+_Manifest = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest",
+        help="Your own predictions: a CSV with the columns modality and path, and fold where experts were trained "
+        "by fold. Paths are relative to it; one row has the modality 'labels' and names the table of true labels. "
+        "With --features, your own recordings: a table with path, start, end, text, label and speaker, or a folder.",
+    ),
+]
 
 
 def compare(
@@ -27,14 +40,7 @@ def compare(
         ),
     ] = None,
     data: Data = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your own predictions: a CSV with the columns modality and path, and fold where experts were trained "
-            "by fold. Paths are relative to it; one row has the modality 'labels' and names the table of true labels. "
-            "With --features, your own recordings: a table with path, start, end, text, label and speaker, or a folder."
-        ),
-    ] = None,
+    manifest: _Manifest = None,
     features: FeatureNames = None,
     columns: Annotated[
         str | None,
@@ -68,6 +74,11 @@ def compare(
             source, data=data, split=split, folds=parse_folds(folds), methods=names_of(methods), group=group,
             id_column=id_column, seeds=seeds, adapt=adapt, progress=progress,
         )  # fmt: skip
+    _deliver(found, report, as_json)
+
+
+def _deliver(found: Comparison, report: Path | None, as_json: bool) -> None:
+    """Alarms on standard error, the report, and the measures."""
     for alarm in found.protocol.alarms:
         typer.echo(alarm, err=True)
     facts = found.to_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,17 +30,23 @@ from affuse.cli.options import (
 from affuse.errors import ConfigError
 from affuse.progress import progress_bar
 
+if TYPE_CHECKING:
+    from affuse.evaluation.product import ProductEvaluation
+
 __all__ = ["evaluate"]
+
+_Manifest = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest",
+        help="Your labelled recordings: a table with the columns path or text, label, and if need be start, end, "
+        "transcript, person, group and any further one; or a folder with a folder for every emotion.",
+    ),
+]
 
 
 def evaluate(
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your labelled recordings: a table with the columns path or text, label, and if need be start, end, "
-            "transcript, person, group and any further one; or a folder with a folder for every emotion."
-        ),
-    ] = None,
+    manifest: _Manifest = None,
     dataset: Corpus = None,
     data: Data = None,
     split: Split = "dev",
@@ -94,7 +100,14 @@ def evaluate(
     )
     with progress_bar(rows.name) as progress:
         found = run(rows, analyzer=analyzer, by=by or [], adapt=adapt, progress=progress)
-    facts = found.to_dict() | {"view": "restricted" if restrict else "as_answered"}
+    _deliver(found, "restricted" if restrict else "as_answered", report, as_json)
+    if strict and found.failures:
+        raise typer.Exit(2)
+
+
+def _deliver(found: ProductEvaluation, view: str, report: Path | None, as_json: bool) -> None:
+    """The report, and the measures."""
+    facts = found.to_dict() | {"view": view}
     if report is not None:
         from affuse.report.evaluation import write_evaluation
 
@@ -104,11 +117,9 @@ def evaluate(
     else:
         from affuse.cli.evaluation_tables import print_product
 
-        print_product(found, facts["view"])
+        print_product(found, view)
         if report is not None:
             typer.echo(f"written: {', '.join(map(str, written))}")
-    if strict and found.failures:
-        raise typer.Exit(2)
 
 
 def _expert_alone(manifest: Path | None, expert: str | None, package: Path | None, product: bool) -> str | None:

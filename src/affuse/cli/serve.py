@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_Host = Annotated[str, typer.Option("--host", help="Address to listen at; any but this machine's own needs a token.")]
+
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own need a token.")] = (
-        "127.0.0.1"
-    ),
+    host: _Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
     folder: Annotated[
         Path | None, typer.Option(help="Where jobs and results lie (default: the user's data folder).")
@@ -54,14 +54,7 @@ def serve(
     keep_uploads: Annotated[bool, typer.Option("--keep-uploads", help="Keep recordings after their job.")] = False,
 ) -> None:
     """Serve analyses, fusion and live streams over HTTP, and the page to use them by."""
-    if redis is not None:
-        raise ConfigError(
-            "affuse needs no Redis any more: workers find the jobs in --folder; leave out --redis and AFFUSE_REDIS"
-        )
-    try:
-        import fastapi  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(error.name or "fastapi", "serve") from error
+    _check_installation(redis)
     from affuse.service.settings import Settings
 
     settings = Settings(
@@ -87,6 +80,18 @@ def serve(
         keep_uploads=keep_uploads,
     )
     _work(settings) if worker else _serve(settings)
+
+
+def _check_installation(redis: str | None) -> None:
+    """Raise ConfigError where a Redis server is named, MissingExtraError where the extra is not installed."""
+    if redis is not None:
+        raise ConfigError(
+            "affuse needs no Redis any more: workers find the jobs in --folder; leave out --redis and AFFUSE_REDIS"
+        )
+    try:
+        import fastapi  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve") from error
 
 
 def _checked(package: Path) -> str:
