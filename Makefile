@@ -20,7 +20,7 @@ DEVELOPING = $(shell { test -n "$$PIP_FIND_LINKS" || $(PYTHON) -m pip config lis
 PINNED = --constraint recipes/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-train demo test lint types format bench docs figures clean
+.PHONY: help setup setup-dev setup-train demo test lint lint-js types format bench docs figures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,10 @@ test: $(VENV)/.dev  ## run the tests
 lint: $(VENV)/.dev  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-js:  ## check style and types of the scripts of the report and of the page (skips without npm)
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.package-lock.json && npm run --silent lint && npm run --silent types; \
+		else echo "npm is not installed, so the scripts are not checked"; fi
 
 types: $(VENV)/.dev  ## check types
 	$(BIN)/mypy
@@ -66,6 +70,10 @@ $(VENV)/.made:
 		{ echo "affuse needs Python 3.11 or newer, and $(PYTHON) is older or absent; name another: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv --without-pip $(VENV)
 	@$(PYTHON) -m pip --python $(BIN)/python --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --default-pip
+	@touch $@
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --silent --no-audit --no-fund
 	@touch $@
 
 $(VENV)/.core: $(VENV)/.made pyproject.toml

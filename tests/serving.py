@@ -148,7 +148,7 @@ class LocalService:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         token = {} if settings.token is None else {"Authorization": f"Bearer {settings.token}"}
-        self.http = httpx.Client(base_url=self.url, timeout=30, headers=token)
+        self.http = httpx.Client(base_url=self.url, timeout=120, headers=token)
         self._server = uvicorn.Server(uvicorn.Config(self.app, log_level="critical", timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
 

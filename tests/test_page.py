@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from chromium import CHROMIUM, MARKS, QUIET, sync_api
-from serving import Server
+from serving import LocalService, Server
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
@@ -253,23 +253,25 @@ def test_refusals_are_sentences_where_the_user_is(visit: Visit, watch: Watch) ->
     expect(page.locator("#working-problem")).to_contain_text("There is no such analysis.")
 
 
-def test_token_is_asked_for_until_it_is_right(visit: Visit, watch: Watch, tmp_path: Path) -> None:
+def test_token_is_asked_for_until_it_is_right(
+    visit: Visit, watch: Watch, make_service: Callable[..., LocalService]
+) -> None:
     watch.refusals = True
-    with Server(tmp_path / "jobs", "--workers", "0", environment={"AFFUSE_TOKEN": TOKEN}) as guarded:
-        page = visit(url=guarded.url)
-        expect(page.locator("#token")).to_be_visible()
-        page.locator("#token-value").fill("something-else-entirely")
-        page.keyboard.press("Enter")
-        expect(page.locator("#token-value")).to_have_value("")
-        page.locator("#token-value").fill(TOKEN)
-        page.keyboard.press("Enter")
-        expect(page.locator("#recent")).to_contain_text("Nothing yet")
-        page.reload()
-        expect(page.locator("#recent")).to_contain_text("Nothing yet")
-        assert TOKEN not in page.evaluate("JSON.stringify(localStorage)")
-        cancelled = visit(url=guarded.url)
-        cancelled.locator("#token-cancel").click()
-        expect(cancelled.locator("#recent")).to_have_text("Without a token the service does not answer.")
+    guarded = make_service(token=TOKEN)
+    page = visit(url=guarded.url)
+    expect(page.locator("#token")).to_be_visible()
+    page.locator("#token-value").fill("something-else-entirely")
+    page.keyboard.press("Enter")
+    expect(page.locator("#token-value")).to_have_value("")
+    page.locator("#token-value").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.locator("#recent")).to_contain_text("Nothing yet")
+    page.reload()
+    expect(page.locator("#recent")).to_contain_text("Nothing yet")
+    assert TOKEN not in page.evaluate("JSON.stringify(localStorage)")
+    cancelled = visit(url=guarded.url)
+    cancelled.locator("#token-cancel").click()
+    expect(cancelled.locator("#recent")).to_have_text("Without a token the service does not answer.")
 
 
 # --- the page itself --------------------------------------------------------------------------------------------------
