@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from affuse.evaluation.formatting import ResultTable, fraction, percent, points, with_interval
 from affuse.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,16 +143,6 @@ def measure_product(data: Path) -> dict[str, Any]:
     return found
 
 
-def percent(value: float) -> str:
-    """0.8404 as 84.0 %."""
-    return f"{100 * value:.1f} %"
-
-
-def fraction(value: float) -> str:
-    """0.6318 as .632."""
-    return f"{value:.3f}".removeprefix("0")
-
-
 _SHOW: Mapping[str, Callable[[float], str]] = {
     "accuracy": percent,
     "uar": percent,
@@ -167,12 +158,6 @@ def cells(facts: Mapping[str, Any], headline: str, columns: Sequence[str]) -> li
     return [f"**{text}**" if name == headline else text for name, text in zip(columns, shown, strict=True)]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def evaluated(figures: Mapping[str, Any], header: Sequence[str], name_of: Callable[[Set], tuple[str, str]]) -> str:
     """The table of all experts."""
     columns = ("accuracy", "uar", "macro_f1", "weighted_f1")
@@ -180,7 +165,7 @@ def evaluated(figures: Mapping[str, Any], header: Sequence[str], name_of: Callab
     for row in SETS:
         facts = figures["evaluate"][row.dataset]
         rows.append([*name_of(row), f"{facts['n']:,}", str(len(facts["labels"])), *cells(facts, row.headline, columns)])
-    return table(header, rows)
+    return ResultTable(header, rows=rows).markdown()
 
 
 def product(
@@ -206,22 +191,7 @@ def product(
                 percent(view["oracle"]["accuracy"]),
             ]
         )
-    return table(header, rows)
-
-
-def with_interval(facts: Mapping[str, Any], name: str) -> str:
-    """A share with its interval, such as 84.0 % (82.7–85.3)."""
-    interval = facts[f"{name}_ci95"]
-    return percent(facts[name]) + ("" if interval is None else f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})")
-
-
-def points(difference: Mapping[str, Any]) -> str:
-    """A paired difference in points with its interval, such as +3.4 (+1.2 to +5.6)."""
-    text = f"{100 * difference['difference']:+.1f}"
-    if difference["ci95"] is None:
-        return text
-    low, high = (100 * value for value in difference["ci95"])
-    return f"{text} ({low:+.1f} … {high:+.1f})"
+    return ResultTable(header, rows=rows).markdown()
 
 
 def card(figures: Mapping[str, Any], weights: str) -> str:
@@ -234,7 +204,7 @@ def card(figures: Mapping[str, Any], weights: str) -> str:
             facts = figures["evaluate"][row.dataset]
             place = [f"`{row.dataset}`", f"{facts['n']:,}", str(len(facts["labels"]))]
             rows.append([*place, *cells(facts, row.headline, columns)])
-    return table(header, rows)
+    return ResultTable(header, rows=rows).markdown()
 
 
 def clips(figures: Mapping[str, Any]) -> str:
@@ -247,7 +217,8 @@ def clips(figures: Mapping[str, Any]) -> str:
             answer = "no answer" if summary["label"] is None else f"{summary['label']} {percent(summary['confidence'])}"
             verdict = "right" if summary["label"] in clip.right else "**wrong**"
             rows.append([f"`{clip.file}`", summary["person"] or "", clip.person, answer, alone, verdict])
-    return table(["recording", "person", "a person would say", "affuse says", "the modalities alone", ""], rows)
+    header = ["recording", "person", "a person would say", "affuse says", "the modalities alone", ""]
+    return ResultTable(header, rows=rows).markdown()
 
 
 def replace_block(path: Path, name: str, text: str) -> None:
