@@ -16,6 +16,7 @@ from affuse import weights
 from affuse.analyzer import Analyzer, load_experts
 from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.evaluation.speed import Request, measure, timed
+from affuse.experts import Abilities
 from affuse.experts.face import FaceExpert, HaarDetector
 from affuse.experts.voice import VoiceExpert, why_not
 from affuse.exporting import convert, export
@@ -186,7 +187,7 @@ def test_systems_and_experts_are_not_taken_for_each_other(system: Path, tmp_path
     expert = write_package(tmp_path / "voice", description(), {"model.onnx": loudness()})
     with pytest.raises(AssetError, match="a single expert, not a whole system; ask it with --experts"):
         read_system(expert)
-    with pytest.raises(AssetError, match="describes a whole system, not one expert; use it by --bundle"):
+    with pytest.raises(AssetError, match="describes a whole system, not one expert; use it by --package"):
         load_package(system)
 
 
@@ -204,6 +205,7 @@ def test_licences_say_what_is_not_commercial() -> None:
 def test_a_difference_is_what_it_is(clip: Path) -> None:
     class Told:
         modality = "face"
+        abilities = Abilities(reads=("frames",), classifies=True)
 
         def __init__(self, P: np.ndarray) -> None:
             self.P = P
@@ -505,7 +507,7 @@ def test_a_bundle_without_a_modality_follows_no_live_stream(tmp_path: Path, clip
     ("arguments", "sentence"),
     [
         (["export", "shipped"], "where shall it go?"),
-        (["export", "nothing", "--out", "x"], "neither 'shipped' nor the folder of a bundle"),
+        (["export", "nothing", "--out", "x"], "neither 'shipped' nor the folder of a package"),
         (["export", "--to", "coreml", "--out", "x"], "unknown target 'coreml'; known: onnx, onnx-int8, tensorrt"),
         (["export", "--transcript", "a.srt", "--out", "x"], "--transcript holds the words of --clip"),
         (["analyze", "a.mp4", "--package", "x", "--experts", "voice"], "give either --package or --experts"),
