@@ -34,18 +34,18 @@ from torch.nn import functional as F
 
 from affuse.data.corpora import Dataset, load
 from affuse.errors import DataError
+from affuse.fusion.temperature import fit_temperature
 from affuse.labels import FERPLUS
 from affuse.loop import LoopConfig, fit
 from affuse.training.augment import PictureAugmentation
 from affuse.training.cards import write_card, write_held_out
-from affuse.training.common import fit_temperature
 from affuse.training.config import TrainingConfig
 from affuse.training.inputs import Draw, Pictures
 from affuse.training.module import Classification, Data, Split
 from affuse.training.networks.base import Network, Output
 from affuse.training.networks.exporter import export
 from affuse.training.networks.face import residual_stages, standardise
-from affuse.training.progress import Curves, Progress
+from affuse.training.progress import Curves, TrainingProgress
 from affuse.training.seeds import seed_everything
 from affuse.weights import session
 from recipes.command import errors_as_sentences, network_weights, recipe_parser, start_run
@@ -243,7 +243,7 @@ def _learn(images: np.ndarray, targets: np.ndarray, out: Path, config: FaceConfi
         ema_decay=config.ema_decay,
         checkpoints=out / "checkpoints",
         progress=False,
-        trainer={"callbacks": [Progress("face"), Curves(out / "curves.csv")]},
+        trainer={"callbacks": [TrainingProgress("face"), Curves(out / "curves.csv")]},
     )
     fit(module, Data(Split(faces, targets), None, training), loop, monitor=None)
     return network

@@ -1,13 +1,13 @@
-"""Recipe of the shipped fuser: what the experts say about people and texts that they were not fitted on, by emotion.
+"""Recipe of the shipped fuser, from outputs of the experts for people and texts that they were not trained on.
 
 ``python -m recipes.fuser --data DIR --voice runs/voice_folds/unseen.npz --out runs/fuser`` writes the folder
 ``runs/fuser/fuser``, which is a fuser as ``affuse fuse --save`` writes one, in two minutes.
 
 No corpus at hand shows face, voice and words of one moment to experts that never saw it, so every row shows one
 modality and the others are gaps: means by emotion and the covariance within are learned for each modality by itself,
-and modalities count as independent given the emotion, the person and the collection. Faces come from FER+ valid,
+and modalities count as independent given the emotion, the person and the collection. Faces come from FER+ dev,
 voices from RAVDESS and EMO-DB by networks that never heard the speaker (``python -m recipes.voice
---folds-over-all``), words from the valid parts of MELD, GoEmotions and SMP2020.
+--folds-over-all``), words from the dev splits of MELD, GoEmotions and SMP2020.
 
 How far persons differ is learned from the speakers of voices, and assumed for words. FER+ does not say who is who;
 there the spread between the persons of the ORL faces is used, without any label of an emotion. How far collections
@@ -20,22 +20,21 @@ figure on these clips is not that of a fuser that never met their labels.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from affuse.fusion import NamedFuser, RandomEffectsFusion
 from affuse.fusion.effects import coordinates
 from affuse.labels import EKMAN, VOICE, LabelSpace, merge_emotions, to_emotions
+from recipes.command import data_parser, errors_as_sentences
 
-__all__ = ["DOMAIN", "Rows", "columns_of_emotions", "learn", "spread_of_persons"]
+__all__ = ["DOMAIN", "LabelledOutputs", "columns_of_emotions", "learn", "main", "spread_of_persons"]
 
 FLOOR = 0.01
-"""Probability below which an expert is not taken at its word."""
+"""Smallest probability; smaller outputs of an expert are raised to it."""
 
 DOMAIN = {"face": 2.0, "voice": 0.5, "text": 0.5}
 """Variance of the shift between collections by modality, in squared nats, chosen by hand; see the module."""
@@ -52,15 +51,15 @@ _TEXTS = ("meld", "goemotions", "smp2020_ewect")
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What one expert says about rows that it was not fitted on: P (n, 7), columns y (n,) and persons (n,)."""
+class LabelledOutputs:
+    """Outputs of one expert for rows that it was not trained on: P (n, 7), true columns y (n,) and persons (n,)."""
 
     P: np.ndarray
     y: np.ndarray
     persons: np.ndarray
 
 
-def learn(rows: Mapping[str, Rows], face_spread: float | None = None) -> NamedFuser:
+def learn(rows: Mapping[str, LabelledOutputs], face_spread: float | None = None) -> NamedFuser:
     """Fit the fuser to rows by modality; ``face_spread`` is the variance of a contrast between persons' faces."""
     modalities = tuple(rows)
     P, y, persons = [], [], []
@@ -105,39 +104,43 @@ def spread_of_persons(P: np.ndarray, persons: np.ndarray) -> float:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def face_rows(data: Path) -> Rows:
-    """FER+ valid, every picture a person of its own."""
+def face_rows(data: Path) -> LabelledOutputs:
+    """FER+ dev, every picture a person of its own."""
     from affuse.data.corpora import load
     from affuse.packages import load_expert
 
-    expert, rows = load_expert("face"), load("ferplus", data, "valid")
+    expert, rows = load_expert("face"), load("ferplus", data, "dev")
     P = merge_emotions(expert.classify(np.asarray(rows.inputs)), expert.labels)
-    return Rows(P, columns_of_emotions(rows.labels)[rows.targets], np.arange(len(P)))
+    return LabelledOutputs(P, columns_of_emotions(rows.labels)[rows.targets], np.arange(len(P)))
 
 
-def voice_rows(path: Path) -> Rows:
+def voice_rows(path: Path) -> LabelledOutputs:
     """What ``python -m recipes.voice`` wrote about speakers that its networks never heard."""
     with np.load(path, allow_pickle=False) as arrays:
-        return Rows(
+        return LabelledOutputs(
             merge_emotions(arrays["probabilities"], VOICE),
             columns_of_emotions(VOICE)[arrays["targets"]],
             arrays["groups"],
         )
 
 
-def text_rows(data: Path) -> Rows:
-    """The valid parts of the corpora of words, every row a person of its own."""
+def text_rows(data: Path) -> LabelledOutputs:
+    """The dev splits of the corpora of words, every row a person of its own."""
     from affuse.data.corpora import load
     from affuse.packages import load_expert
 
     expert = load_expert("text")
     parts = []
     for name in _TEXTS:
-        rows = load(name, data, "valid")
+        rows = load(name, data, "dev")
         P = expert.in_language(rows.language).classify(list(rows.inputs))
         persons = np.array([f"{name}/{i}" for i in range(len(P))])
-        parts.append(Rows(merge_emotions(P, expert.labels), columns_of_emotions(rows.labels)[rows.targets], persons))
-    return Rows(*(np.concatenate([getattr(part, field) for part in parts]) for field in ("P", "y", "persons")))
+        parts.append(
+            LabelledOutputs(merge_emotions(P, expert.labels), columns_of_emotions(rows.labels)[rows.targets], persons)
+        )
+    return LabelledOutputs(
+        *(np.concatenate([getattr(part, field) for part in parts]) for field in ("P", "y", "persons"))
+    )
 
 
 def orl_faces(data: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -162,21 +165,22 @@ def columns_of_emotions(labels: LabelSpace) -> np.ndarray:
     return np.asarray(to_emotions(np.eye(len(labels)), labels).argmax(axis=1))
 
 
-def _main() -> None:
-    parser: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fit the fuser and write it."""
+    parser = data_parser(__doc__)
     parser.add_argument("--voice", type=Path, required=True, help="unseen.npz of a run of recipes.voice")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
-    options = parser.parse_args()
-    rows = {
-        "face": face_rows(options.data),
-        "voice": voice_rows(options.voice),
-        "text": text_rows(options.data),
-    }
-    learnt = learn(rows, spread_of_persons(*orl_faces(options.data)))
-    learnt.write(options.out / "fuser")
-    print({name: {"rows": len(own.y), "persons": len(np.unique(own.persons))} for name, own in rows.items()})
+    options = parser.parse_args(arguments)
+    with errors_as_sentences(parser):
+        outputs = {
+            "face": face_rows(options.data),
+            "voice": voice_rows(options.voice),
+            "text": text_rows(options.data),
+        }
+        fuser = learn(outputs, spread_of_persons(*orl_faces(options.data)))
+        fuser.write(options.out / "fuser")
+    print({name: {"rows": len(own.y), "persons": len(np.unique(own.persons))} for name, own in outputs.items()})
 
 
 if __name__ == "__main__":
-    _main()
+    main()

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from affuse.loop import LoopConfig
-from affuse.training.progress import Curves, Progress
+from affuse.training.progress import Curves, TrainingProgress
 from affuse.training.schedules import learning_rate_factor
 
 __all__ = ["TrainBatches", "loop_config", "one_cycle"]
@@ -44,7 +44,7 @@ def loop_config(config: Any, title: str, run: Path | None, **options: Any) -> Lo
     """
     callbacks: list[Any] = []
     if run is not None:
-        callbacks = [Progress(title), Curves(run / "curves.csv")]
+        callbacks = [TrainingProgress(title), Curves(run / "curves.csv")]
     settings: dict[str, Any] = {
         "max_epochs": config.epochs,
         "seed": config.seed,

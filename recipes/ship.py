@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import affuse
+from affuse.files import replacing, write_json
 from affuse.fusion.persistence import CARD
 from affuse.weights import sha256_of
+from recipes.command import errors_as_sentences
 
-__all__ = ["ship"]
+__all__ = ["main", "ship"]
 
-_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_ASSETS = Path(affuse.__file__).parent / "assets"
 
 
 def ship(weights: Path, name: str, version: str, licence: str, assets: Path = _ASSETS) -> None:
@@ -36,9 +39,7 @@ def ship(weights: Path, name: str, version: str, licence: str, assets: Path = _A
         "version": version,
         "licence": licence,
     }
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, dict(sorted(entries.items())))
 
 
 def _copied(source: Path, place: Path) -> Path:
@@ -49,21 +50,22 @@ def _copied(source: Path, place: Path) -> Path:
         for path in sorted(p for p in source.iterdir() if p.is_file()):
             _copied(path, target)
         return target
-    temporary = target.with_suffix(".part")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
+    with replacing(target) as (part,):
+        shutil.copyfile(source, part)
     return target
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exits with 2 and a sentence where something is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="file that a recipe made, or the folder of a fuser")
     parser.add_argument("--name", required=True, help="name of the weights, for example face")
     parser.add_argument("--version", required=True)
     parser.add_argument("--licence", required=True, help="licence of the data, in short")
-    options = parser.parse_args()
-    ship(options.weights, options.name, options.version, options.licence)
+    options = parser.parse_args(arguments)
+    with errors_as_sentences(parser):
+        ship(options.weights, options.name, options.version, options.licence)
 
 
 if __name__ == "__main__":
-    _main()
+    main()

@@ -26,10 +26,10 @@ from torch import Tensor
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts.voice import MIN_SPEECH, speech_seconds
 from affuse.files import replacing, write_json
+from affuse.fusion.temperature import fit_temperature
 from affuse.labels import RAVDESS, VOICE, restrict
 from affuse.media import SAMPLE_RATE
 from affuse.training.cards import write_card, write_held_out
-from affuse.training.common import fit_temperature
 from affuse.training.networks.exporter import export_module
 from affuse.training.networks.voice_layers import FunctionalsNetwork, VoiceEnsemble, VoiceNetwork
 from affuse.training.seeds import seed_everything

@@ -1,17 +1,17 @@
-"""Early, late, attention and joint fusion side by side on the same rows: which wins, by how much, with how much data.
+"""Early, late, attention and joint fusion compared on the same rows, with different amounts of training data.
 
 ``python -m research.compare_networks --data DIR [--only mosi-words] [--seeds 3] [--json]``
 
-Every method learns on the same rows, groups (videos, actors) are never split, and parameters are the defaults: no
-method is tuned on the rows that are asked about. Four tables: CMU-MOSI, learned on train and asked about the
-hold-out videos, with the published features (whose text and video know the train labels), with the embedding of the
-shipped text expert (which learned from the train labels too) and with words alone (latent semantic analysis without
-labels, the only honest text here); and RAVDESS in five folds over actors, log-mel statistics and action units.
+Every method is trained on the same rows, groups (videos, actors) are never split, and parameters are the defaults: no
+method is tuned on the test rows. Four tables: CMU-MOSI, trained on train and tested on the hold-out videos, with the
+published features (whose networks for text and video were trained on the train labels), with the embedding of the
+shipped text expert (which was trained on the train labels too) and with words alone (latent semantic analysis without
+labels, the only text features here that do not know the labels); and RAVDESS in five folds over actors, with log-mel
+statistics and action units.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -31,6 +31,7 @@ from sklearn.svm import SVC
 from affuse.data.corpora import load
 from affuse.data.corpora.base import find_folder
 from affuse.errors import AssetError, DataError
+from affuse.evaluation.formatting import ResultTable
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.fusion.early import CCAFusion, Concatenation, ProductFusion, SumFusion, WeightedConcatenation
 from affuse.fusion.late import LateFusion
@@ -38,6 +39,7 @@ from affuse.fusion.networks import NetworkFuser
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
 from affuse.training.networks.voice_layers import HOP, MelBands, Spectrum, normalise
+from recipes.command import data_parser, errors_as_sentences
 
 __all__ = ["Outcome", "Setting", "Task", "compare", "main"]
 
@@ -50,9 +52,9 @@ _TOPICS = 100  # of the latent semantic analysis
 
 @dataclass(frozen=True)
 class Task:
-    """Rows to learn on and rows to be asked about, as indices of a setting."""
+    """Rows to train on and rows to test on, as indices of a setting."""
 
-    fit: np.ndarray
+    train: np.ndarray
     test: np.ndarray
 
 
@@ -123,7 +125,7 @@ def _network(name: str) -> Make:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one method reached with one share of the groups to learn on: means over seeds, interval over groups."""
+    """What one method reached with one share of the training groups: means over seeds, interval over groups."""
 
     setting: str
     method: str
@@ -141,9 +143,9 @@ def compare(setting: Setting, seeds: Sequence[int], shares: Sequence[float] = SH
             hits, seconds, groups = [], [], []
             for seed in seeds:
                 for task in setting.tasks(seed):
-                    fit = _share_of(task.fit, setting.groups, share, seed)
+                    rows = _share_of(task.train, setting.groups, share, seed)
                     started = time.process_time()
-                    model = make(setting, seed).fit(setting.X[fit], setting.y[fit], groups=setting.groups[fit])
+                    model = make(setting, seed).fit(setting.X[rows], setting.y[rows], groups=setting.groups[rows])
                     seconds.append(time.process_time() - started)
                     hits.append(_predict(model, setting, task.test) == setting.y[task.test])
                     groups.append(setting.groups[task.test])
@@ -170,8 +172,8 @@ def mosi(data: Path, text: str) -> Setting:
     Utterances are put in the order of their segments: the files are sorted by label within a video.
     """
     folder = find_folder(data, "mosi", "*_utterances.csv")
-    parts = {split: load("mosi", data, split) for split in ("train", "valid")}
-    files = {"train": "train", "valid": "holdout"}
+    parts = {split: load("mosi", data, split) for split in ("train", "dev")}
+    files = {"train": "train", "dev": "holdout"}
     read = {
         name: np.concatenate([np.load(folder / f"{files[s]}_{name}.npy", allow_pickle=False) for s in parts])
         for name in ("text", "audio", "video")
@@ -238,7 +240,7 @@ def ravdess(data: Path) -> Setting:
 
     def tasks(seed: int) -> list[Task]:
         folds = GroupKFold(5, shuffle=True, random_state=seed).split(X, y, groups)
-        return [Task(fit, test) for fit, test in folds]
+        return [Task(train, test) for train, test in folds]
 
     blocks = {"voice": places["voice"], "face": places["face"]}
     sequences = {"voice": places["steps"], "face": places["face"]}
@@ -274,46 +276,50 @@ SETTINGS: dict[str, Callable[[Path], Setting]] = {
 }
 
 
-def _print_table(outcomes: Sequence[Outcome]) -> None:
-    """One row a method, best first, as Markdown."""
+def _table(outcomes: Sequence[Outcome]) -> ResultTable:
+    """One row a method, best first."""
     shares = sorted({o.share for o in outcomes})
     by_method: dict[str, dict[float, Outcome]] = {}
     for outcome in outcomes:
         by_method.setdefault(outcome.method, {})[outcome.share] = outcome
     last = shares[-1]
-    print("| method | family | " + " | ".join(f"{share:.0%}" for share in shares) + " | 95 % interval | fit s |")
-    print("|---|---|" + "---|" * (len(shares) + 2))
+    table = ResultTable(("method", "family", *(f"{share:.0%}" for share in shares), "95 % interval", "fit s"))
     for name, found in sorted(by_method.items(), key=lambda item: -item[1][last].accuracy):
         o = found[last]
-        figures = " | ".join(f"{100 * found[share].accuracy:.1f}" for share in shares)
         low, high = (100 * value for value in o.ci95)
-        print(f"| {name} | {o.family} | {figures} | {low:.1f} to {high:.1f} | {o.fit_seconds:.2f} |")
+        figures = (f"{100 * found[share].accuracy:.1f}" for share in shares)
+        table.add(name, o.family, *figures, f"{low:.1f} to {high:.1f}", f"{o.fit_seconds:.2f}")
+    return table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the comparison and print a table a setting, or with ``--json`` one object a line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+    parser = data_parser(__doc__)
     parser.add_argument("--only", choices=sorted(SETTINGS), action="append", help="a table (default: all)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON object a method and share")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    for name in options.only or SETTINGS:
-        try:
-            setting = SETTINGS[name](options.data)
-        except AssetError as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-            continue
-        outcomes = []
-        for outcome in compare(setting, range(options.seeds)):
-            outcomes.append(outcome)
-            if options.json:
-                print(json.dumps(vars(outcome)), flush=True)
-        if not options.json:
-            print(f"\n{name}: {len(setting.y)} rows, {len(np.unique(setting.groups))} groups, {options.seeds} seeds\n")
-            _print_table(outcomes)
-            sys.stdout.flush()
+    with errors_as_sentences(parser):
+        for name in options.only or SETTINGS:
+            try:
+                setting = SETTINGS[name](options.data)
+            except AssetError as error:
+                print(f"{name} is left out: {error}", file=sys.stderr)
+            else:
+                _report(setting, options.seeds, options.json)
+
+
+def _report(setting: Setting, seeds: int, as_json: bool) -> None:
+    outcomes = []
+    for outcome in compare(setting, range(seeds)):
+        outcomes.append(outcome)
+        if as_json:
+            print(json.dumps(vars(outcome)), flush=True)
+    if not as_json:
+        groups = len(np.unique(setting.groups))
+        print(f"\n{setting.name}: {len(setting.y)} rows, {groups} groups, {seeds} seeds\n")
+        print(_table(outcomes).markdown(), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
-"""Does it earn its place? Augmentation, pre-training, pseudo-labels and active learning, each with and without.
+"""What augmentation, pre-training, pseudo-labels and active learning change, each measured with and without.
 
 ``python -m research.low_resource --data DIR [--only face] [--seeds 3] [--out tables.md]``
 
-Small networks and few epochs, fixed beforehand: the question is what a method changes, not how far one gets. Every
-comparison shares networks, seeds and schedule; valid rows only report, after the last epoch. RAVDESS on unseen actors,
-FER+ on a part of its pictures, SMP2020 on its evaluation file.
+Small networks and few epochs, fixed beforehand: the question is what a method changes, not what is the best accuracy.
+Every comparison shares networks, seeds and schedule; dev rows only report, after the last epoch. RAVDESS with unseen
+actors, FER+ with a part of its pictures, SMP2020 with its evaluation file.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,8 +19,8 @@ import torch
 from torch import Tensor
 
 from affuse.data.corpora import load
-from affuse.errors import AffuseError
-from affuse.files import replacing
+from affuse.evaluation.formatting import ResultTable
+from affuse.files import write_text
 from affuse.loop import LoopConfig, fit
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
@@ -35,16 +34,17 @@ from affuse.training.low_resource.pseudo import PseudoOptions, confident_rows
 from affuse.training.module import Classification, Data, Split
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
+from recipes.command import data_parser, errors_as_sentences
 
-__all__ = ["PROBLEMS", "Problem", "Table", "augmentation_table", "few_labels_table", "main"]
+__all__ = ["BENCHMARKS", "Benchmark", "Table", "augmentation_table", "few_labels_table", "main"]
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """Rows to learn from, with and without augmentation, and the same rows to be asked about in several conditions.
+class Benchmark:
+    """Training rows with and without augmentation, and the same test rows in several conditions.
 
-    ``targets`` (n, k) are shares, ``truth`` (m,) columns. ``views`` are for pre-training, ``blank`` the token that
-    hides another one there.
+    ``targets`` (n, k) are shares, ``truth`` (m,) columns. ``views`` are for pre-training, ``blank`` is the token that
+    masks another one there.
     """
 
     name: str
@@ -70,18 +70,11 @@ class Table:
 
     def markdown(self) -> str:
         """Means over the seeds, with the lowest and highest in brackets."""
-        lines = [
-            f"### {self.title}",
-            "",
-            "| | " + " | ".join(self.columns) + " |",
-            "|---" * (len(self.columns) + 1) + "|",
-        ]
+        table = ResultTable(("", *self.columns))
         for name, seeds in self.rows.items():
-            cells = [
-                f"{np.mean(column):.1f} ({min(column):.1f}…{max(column):.1f})" for column in zip(*seeds, strict=True)
-            ]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        return "\n".join(lines)
+            columns = zip(*seeds, strict=True)
+            table.add(name, *(f"{np.mean(c):.1f} ({min(c):.1f}…{max(c):.1f})" for c in columns))
+        return f"### {self.title}\n\n{table.markdown()}"
 
 
 class _Chosen:
@@ -103,25 +96,25 @@ class _Chosen:
         return self.inputs.whole(int(self.rows[row]))
 
 
-def augmentation_table(problem: Problem, seeds: Sequence[int]) -> Table:
-    """Accuracy in every condition, learned without and with augmentation."""
-    everything = np.arange(len(problem.targets))
-    table = Table(f"Augmentation: {problem.name}, {len(everything):,} rows", tuple(problem.conditions))
-    for name, inputs in (("without", problem.plain), ("with augmentation", problem.augmented)):
+def augmentation_table(benchmark: Benchmark, seeds: Sequence[int]) -> Table:
+    """Accuracy in every condition, trained without and with augmentation."""
+    everything = np.arange(len(benchmark.targets))
+    table = Table(f"Augmentation: {benchmark.name}, {len(everything):,} rows", tuple(benchmark.conditions))
+    for name, inputs in (("without", benchmark.plain), ("with augmentation", benchmark.augmented)):
         for seed in seeds:
-            network = _learn(problem, problem.network, inputs, everything, problem.targets, seed)
+            network = _learn(benchmark, benchmark.network, inputs, everything, benchmark.targets, seed)
             table.rows.setdefault(name, []).append(
-                [_accuracy(network, asked, problem.truth) for asked in problem.conditions.values()]
+                [_accuracy(network, asked, benchmark.truth) for asked in benchmark.conditions.values()]
             )
     return table
 
 
-def few_labels_table(problem: Problem, seeds: Sequence[int], share: float = 0.1) -> Table:
-    """Accuracy with a ``share`` of the labels, and what the methods of this package make of the rest without them."""
-    n = len(problem.targets)
+def few_labels_table(benchmark: Benchmark, seeds: Sequence[int], share: float = 0.1) -> Table:
+    """Accuracy with a ``share`` of the labels, and with methods that also use the rows without labels."""
+    n = len(benchmark.targets)
     few = round(share * n)
-    table = Table(f"Few labels: {problem.name}, {few:,} of {n:,} rows labelled", ("accuracy",))
-    methods: dict[str, Callable[[Problem, int, int], Network]] = {
+    table = Table(f"Few labels: {benchmark.name}, {few:,} of {n:,} rows labelled", ("accuracy",))
+    methods: dict[str, Callable[[Benchmark, int, int], Network]] = {
         f"{few:,} labels": _learned_from_few,
         "… after pre-training on all rows": _pretrained,
         "… and pseudo-labels": _pseudo_labelled,
@@ -129,68 +122,68 @@ def few_labels_table(problem: Problem, seeds: Sequence[int], share: float = 0.1)
         f"{few // 2:,} labels, and as many suggested": _suggested,
     }
     for name, method in methods.items():
-        asked = next(iter(problem.conditions.values()))
-        scores = [[_accuracy(method(problem, few, seed), asked, problem.truth)] for seed in seeds]
+        asked = next(iter(benchmark.conditions.values()))
+        scores = [[_accuracy(method(benchmark, few, seed), asked, benchmark.truth)] for seed in seeds]
         table.rows[name] = scores
     return table
 
 
-def _order(problem: Problem, seed: int) -> np.ndarray:
-    return np.random.default_rng([7, seed]).permutation(len(problem.targets))
+def _order(benchmark: Benchmark, seed: int) -> np.ndarray:
+    return np.random.default_rng([7, seed]).permutation(len(benchmark.targets))
 
 
-def _learned(problem: Problem, rows: np.ndarray, seed: int) -> Network:
-    return _learn(problem, problem.network, problem.augmented, rows, problem.targets[rows], seed)
+def _learned(benchmark: Benchmark, rows: np.ndarray, seed: int) -> Network:
+    return _learn(benchmark, benchmark.network, benchmark.augmented, rows, benchmark.targets[rows], seed)
 
 
-def _learned_from_few(problem: Problem, few: int, seed: int) -> Network:
-    return _learned(problem, _order(problem, seed)[:few], seed)
+def _learned_from_few(benchmark: Benchmark, few: int, seed: int) -> Network:
+    return _learned(benchmark, _order(benchmark, seed)[:few], seed)
 
 
-def _pretrained(problem: Problem, few: int, seed: int) -> Network:
-    rows = _order(problem, seed)[:few]
+def _pretrained(benchmark: Benchmark, few: int, seed: int) -> Network:
+    rows = _order(benchmark, seed)[:few]
 
     def started() -> Network:
-        network = problem.network()
-        pretrain(network, problem.views, len(problem.targets), problem.pretraining, _PLAN, problem.blank)
+        network = benchmark.network()
+        pretrain(network, benchmark.views, len(benchmark.targets), benchmark.pretraining, _PLAN, benchmark.blank)
         return network.train()
 
-    return _learn(problem, started, problem.augmented, rows, problem.targets[rows], seed)
+    return _learn(benchmark, started, benchmark.augmented, rows, benchmark.targets[rows], seed)
 
 
-def _pseudo_labelled(problem: Problem, few: int, seed: int) -> Network:
-    order = _order(problem, seed)
+def _pseudo_labelled(benchmark: Benchmark, few: int, seed: int) -> Network:
+    order = _order(benchmark, seed)
     given, rest = order[:few], order[few:]
-    P, _ = _answers(_learned(problem, given, seed), problem.plain, rest)
+    P, _ = _answers(_learned(benchmark, given, seed), benchmark.plain, rest)
     sure = confident_rows(P, PseudoOptions(threshold=0.8, ratio=5.0))
-    targets = np.concatenate([problem.targets[given], np.eye(P.shape[1])[P[sure].argmax(axis=1)]])
-    return _learn(problem, problem.network, problem.augmented, np.concatenate([given, rest[sure]]), targets, seed)
+    targets = np.concatenate([benchmark.targets[given], np.eye(P.shape[1])[P[sure].argmax(axis=1)]])
+    return _learn(benchmark, benchmark.network, benchmark.augmented, np.concatenate([given, rest[sure]]), targets, seed)
 
 
-def _at_random(problem: Problem, few: int, seed: int) -> Network:
-    order = _order(problem, seed)
-    return _learned(problem, np.concatenate([order[: few // 2], order[-(few // 2) :]]), seed)
+def _at_random(benchmark: Benchmark, few: int, seed: int) -> Network:
+    order = _order(benchmark, seed)
+    return _learned(benchmark, np.concatenate([order[: few // 2], order[-(few // 2) :]]), seed)
 
 
-def _suggested(problem: Problem, few: int, seed: int) -> Network:
-    order = _order(problem, seed)
+def _suggested(benchmark: Benchmark, few: int, seed: int) -> Network:
+    order = _order(benchmark, seed)
     given, rest = order[: few // 2], order[few // 2 :]
-    network = _learned(problem, given, seed)
-    P, embeddings = _answers(network, problem.plain, rest)
+    network = _learned(benchmark, given, seed)
+    P, embeddings = _answers(network, benchmark.plain, rest)
     picks = choose_next(P, embeddings, few // 2).rows
-    return _learned(problem, np.concatenate([given, rest[picks]]), seed)
+    return _learned(benchmark, np.concatenate([given, rest[picks]]), seed)
 
 
 _PLAN = LoopConfig(1, accelerator="cpu", progress=False)
 
 
 def _learn(
-    problem: Problem, make: Callable[[], Network], inputs: Inputs, rows: np.ndarray, targets: np.ndarray, seed: int
+    benchmark: Benchmark, make: Callable[[], Network], inputs: Inputs, rows: np.ndarray, targets: np.ndarray, seed: int
 ) -> Network:
-    """A network that learned some rows; fewer rows are seen more often, up to four times as often."""
-    assert problem.training.epochs is not None
-    epochs = round(problem.training.epochs * min(4.0, len(problem.targets) / len(rows)))
-    config = replace(problem.training, epochs=epochs, seed=seed)
+    """A network trained on some rows; fewer rows are shown more often, up to four times as often."""
+    assert benchmark.training.epochs is not None
+    epochs = round(benchmark.training.epochs * min(4.0, len(benchmark.targets) / len(rows)))
+    config = replace(benchmark.training, epochs=epochs, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make()
@@ -213,9 +206,9 @@ def _accuracy(network: Network, inputs: Inputs, truth: np.ndarray) -> float:
     return float(100 * (P.argmax(axis=1) == truth).mean())
 
 
-def _voice(data: Path) -> Problem:
-    train, valid = load("ravdess", data, "train"), load("ravdess", data, "valid")
-    clips, asked = [_decoded(p) for p in train.inputs], [_decoded(p) for p in valid.inputs]
+def _voice(data: Path) -> Benchmark:
+    train, dev = load("ravdess", data, "train"), load("ravdess", data, "dev")
+    clips, asked = [_decoded(p) for p in train.inputs], [_decoded(p) for p in dev.inputs]
     rng = np.random.default_rng(1)
     seconds = 2.0
     changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {"clean": lambda clip: clip}
@@ -230,7 +223,7 @@ def _voice(data: Path) -> Problem:
     )
     quiet = SoundAugmentation(noise_snr=(5, 30), gain=(-12, 6), probability=0.7)
     held = [_held(clip) for clip in clips]
-    return Problem(
+    return Benchmark(
         name="RAVDESS, 8 emotions, unseen actors",
         network=lambda: networks.make("crnn", len(train.labels), n_mels=32, widths=(12, 24, 48), hidden=32),
         plain=Waveforms(held, seconds, None),
@@ -240,7 +233,7 @@ def _voice(data: Path) -> Problem:
         conditions={
             name: Waveforms([_held(change(clip)) for clip in asked], seconds, None) for name, change in changes.items()
         },
-        truth=valid.targets,
+        truth=dev.targets,
         training=TrainingConfig(epochs=10, batch_size=32, learning_rate=3e-3, ema_decay=0.98),
         pretraining=PretrainOptions(epochs=12, batch_size=128),
     )
@@ -256,12 +249,12 @@ def _decoded(path: Path) -> np.ndarray:
     return clip[: round(4 * SAMPLE_RATE)]
 
 
-def _face(data: Path) -> Problem:
-    train, valid = load("ferplus", data, "train"), load("ferplus", data, "valid")
+def _face(data: Path) -> Benchmark:
+    train, dev = load("ferplus", data, "train"), load("ferplus", data, "dev")
     rng = np.random.default_rng(1)
-    rows, asked = rng.choice(len(train), 3000, replace=False), rng.choice(len(valid), 1500, replace=False)
+    rows, asked = rng.choice(len(train), 3000, replace=False), rng.choice(len(dev), 1500, replace=False)
     assert train.votes is not None
-    pictures, clean = np.asarray(train.inputs)[rows][:, None], np.asarray(valid.inputs)[asked][:, None]
+    pictures, clean = np.asarray(train.inputs)[rows][:, None], np.asarray(dev.inputs)[asked][:, None]
     generator = torch.Generator().manual_seed(1)
 
     def all_of(value: float) -> Tensor:
@@ -288,7 +281,7 @@ def _face(data: Path) -> Problem:
         probability=0.2,
     )
     images = torch.from_numpy(clean).float()
-    return Problem(
+    return Benchmark(
         name="FER+, 8 expressions",
         network=lambda: networks.make("small-face", len(train.labels), widths=(16, 32, 64), blocks=(1, 1, 1)),
         plain=Pictures(pictures, None),
@@ -296,14 +289,14 @@ def _face(data: Path) -> Problem:
         views=Pictures(pictures, replace(moved, crop=0.25, occlusion=(0.02, 0.15), blur=(0, 0.03))),
         targets=train.votes[rows],
         conditions={name: Pictures(change(images).round().byte().numpy(), None) for name, change in changes.items()},
-        truth=valid.targets[asked],
+        truth=dev.targets[asked],
         training=TrainingConfig(epochs=8, batch_size=64, learning_rate=3e-3, ema_decay=0.98),
         pretraining=PretrainOptions(epochs=10, batch_size=128),
     )
 
 
-def _text(data: Path) -> Problem:
-    train, valid = load("smp2020_ewect", data, "train"), load("smp2020_ewect", data, "valid")
+def _text(data: Path) -> Benchmark:
+    train, dev = load("smp2020_ewect", data, "train"), load("smp2020_ewect", data, "dev")
     rng = np.random.default_rng(1)
     rows = rng.choice(len(train), 4000, replace=False)
     texts = [train.inputs[row] for row in rows]
@@ -314,7 +307,7 @@ def _text(data: Path) -> Problem:
         "a tenth mistyped": lambda text: words.mistype(text, 0.1, rng),
         "a third left out": lambda text: words.drop_words(text, 0.33, rng),
     }
-    return Problem(
+    return Benchmark(
         name="SMP2020, 6 emotions, Chinese",
         network=lambda: networks.make(
             "text-cnn", len(train.labels), vocab_size=tokenizer.get_vocab_size(), width=64, filters=64
@@ -324,48 +317,44 @@ def _text(data: Path) -> Problem:
         views=Texts(texts, tokenizer, None),
         targets=np.eye(len(train.labels))[train.targets[rows]],
         conditions={
-            name: Texts([change(text) for text in valid.inputs], tokenizer, None) for name, change in changed.items()
+            name: Texts([change(text) for text in dev.inputs], tokenizer, None) for name, change in changed.items()
         },
-        truth=valid.targets,
+        truth=dev.targets,
         training=TrainingConfig(epochs=6, batch_size=64, learning_rate=2e-3),
         pretraining=PretrainOptions(epochs=6, batch_size=64),
         blank=1,
     )
 
 
-PROBLEMS: Mapping[str, Callable[[Path], Problem]] = {"voice": _voice, "face": _face, "text": _text}
+BENCHMARKS: Mapping[str, Callable[[Path], Benchmark]] = {"voice": _voice, "face": _face, "text": _text}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write the tables; exits with 2 and a sentence where the data are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+    parser = data_parser(__doc__)
     parser.add_argument("--out", type=Path, help="file to write the tables to")
-    parser.add_argument("--only", choices=sorted(PROBLEMS), action="append", help="one problem; may be repeated")
+    parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append", help="one dataset; may be repeated")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds takes at least 1; got {options.seeds}")
     torch.set_num_threads(1)
     tables = []
-    try:
-        for table in _tables(options.data, options.only or sorted(PROBLEMS), range(options.seeds)):
+    with errors_as_sentences(parser):
+        for table in _tables(options.data, options.only or sorted(BENCHMARKS), range(options.seeds)):
             print(table, flush=True)
             tables.append(table)
         if options.out is not None:
-            with replacing(options.out) as (part,):
-                part.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
-    except AffuseError as error:
-        parser.exit(2, f"affuse: {error}\n")
+            write_text(options.out, "\n\n".join(tables) + "\n")
 
 
 def _tables(data: Path, names: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:
     for name in names:
-        problem = PROBLEMS[name](data)
-        # A tenth of RAVDESS are 90 clips, of which nothing could be told.
+        benchmark = BENCHMARKS[name](data)
+        # A tenth of RAVDESS are 90 clips, too few to measure anything.
         for measure in (augmentation_table, few_labels_table) if name != "voice" else (augmentation_table,):
             started = time.process_time()
-            table = measure(problem, seeds)
+            table = measure(benchmark, seeds)
             yield f"{table.markdown()}\n\n{(time.process_time() - started) / 60:.1f} minutes on one core."
 
 

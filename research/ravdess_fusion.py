@@ -1,18 +1,17 @@
-"""Voice and facial action units of RAVDESS, fused, on actors whom neither expert knows.
+"""Fusion of voice and facial action units on RAVDESS, tested on actors that neither expert was trained on.
 
 ``python -m research.ravdess_fusion --data DIR --voice runs/voice/unseen.npz [--report docs/ravdess.md]``
 
 The voice's answers come from a run of ``recipes.voice``: unseen.npz, or held_out.npz of one with
 ``--folds-over-all``. Each actor is judged by networks that never heard them. The action units (OpenFace, averaged over
-a clip) are read by a classifier that is fitted anew in every fold on the other actors; what it says about those, for
-the fuser to learn from, is itself cross-fitted among them. So every row that a fuser sees is honest, and the actors it
-is asked about are new to all three.
+a clip) are read by a classifier that is trained in every fold on the other actors; its answers for those, from which
+the fuser learns, are cross-validated among them. So no answer that a fuser learns from is one on a training row of an
+expert, and the actors of the test are new to all three.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,21 +22,24 @@ import pandas as pd
 from affuse.data.corpora.base import find_folder
 from affuse.errors import DataError
 from affuse.evaluation.comparison import compare_fusers
+from affuse.evaluation.formatting import ResultTable, percent
 from affuse.evaluation.protocol import Fold, PredictionData, Protocol
-from affuse.files import replacing
+from affuse.files import write_text
 from affuse.fusion import registry
 from affuse.labels import RAVDESS, VOICE, restrict
+from recipes.command import data_parser, errors_as_sentences
 
-__all__ = ["METHODS", "Clips", "action_unit_classifier", "protocol", "read_clips"]
+__all__ = ["METHODS", "Clips", "action_unit_classifier", "main", "page", "protocol", "read_clips"]
 
 METHODS = ("auto", "log_pool", "product", "stacking", "mean", "weighted", "vote")
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of RAVDESS: ``voice`` (n, 8) honest probabilities, ``units`` (n, d) action units, ``folds`` (n,) of actors.
+    """Clips of RAVDESS.
 
-    ``y`` (n,) are columns of `labels.RAVDESS`, ``actors`` (n,) their names.
+    ``voice`` (n, 8) are held-out probabilities, ``units`` (n, d) action units, ``folds`` (n,) those of the actors,
+    ``y`` (n,) columns of `labels.RAVDESS`, ``actors`` (n,) names.
     """
 
     voice: np.ndarray
@@ -88,21 +90,23 @@ def action_unit_classifier(seed: int = 0) -> Any:
 
 
 def protocol(clips: Clips, classifier: Any) -> Protocol:
-    """A fold for each of the voice's: fusers learn on the other actors' cross-fitted answers and are asked about it."""
+    """A fold for each of the voice's: fusers learn on the cross-validated answers for the other actors."""
     from sklearn.base import clone
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
     folds = []
     for k in np.unique(clips.folds).tolist():
-        fit, asked = clips.folds != k, clips.folds == k
-        X, y = clips.units[fit], clips.y[fit]
-        seen = cross_val_predict(clone(classifier), X, y, cv=PredefinedSplit(clips.folds[fit]), method="predict_proba")
-        new = clone(classifier).fit(X, y).predict_proba(clips.units[asked])
+        train, test = clips.folds != k, clips.folds == k
+        X, y = clips.units[train], clips.y[train]
+        seen = cross_val_predict(
+            clone(classifier), X, y, cv=PredefinedSplit(clips.folds[train]), method="predict_proba"
+        )
+        new = clone(classifier).fit(X, y).predict_proba(clips.units[test])
         folds.append(
             Fold(
                 f"fold {k}",
-                PredictionData(np.stack([clips.voice[fit], seen], axis=1), y, clips.actors[fit]),
-                PredictionData(np.stack([clips.voice[asked], new], axis=1), clips.y[asked], clips.actors[asked]),
+                PredictionData(np.stack([clips.voice[train], seen], axis=1), y, clips.actors[train]),
+                PredictionData(np.stack([clips.voice[test], new], axis=1), clips.y[test], clips.actors[test]),
             )
         )
     return Protocol("ravdess, voice and action units", ("voice", "action units"), RAVDESS.labels, tuple(folds))
@@ -111,55 +115,62 @@ def protocol(clips: Clips, classifier: Any) -> Protocol:
 def page(facts: Mapping[str, Any], measured: Protocol) -> str:
     """The comparison as a page of Markdown."""
     actors = {group for fold in measured.folds for group in fold.test.groups.tolist()}
-    lines = [
-        "# RAVDESS: voice and action units, fused",
-        "",
-        "Written by `python -m research.ravdess_fusion --data DIR --voice runs/voice/unseen.npz "
-        "--report docs/ravdess.md`.",
-        "",
+    text = (
         f"{measured.n_rows} clips of {len(actors)} actors in {len(measured.folds)} folds; every actor is judged by a "
         "voice network, an action-unit classifier and a fuser that never met them, and a fuser learns from answers "
-        "that are honest in the same way. Intervals of 95 % draw whole actors; p swaps fused and best single answer "
+        "that were made in the same way. Intervals of 95 % draw whole actors; p swaps fused and best single answer "
         "for whole actors, and p (Holm) allows for the number of methods. In unseen.npz the last fold holds the actors "
-        "of dev, whom the shipped ensemble judges; the others are judged by one network of each kind.",
-        "",
-        "| | accuracy | 95 % interval | macro F1 | ECE | to the best single | p | p (Holm) |",
-        "|---|---|---|---|---|---|---|---|",
+        "of dev, whom the shipped ensemble judges; the others are judged by one network of each kind."
+    )
+    parts = [
+        "# RAVDESS: voice and action units, fused",
+        "Written by `python -m research.ravdess_fusion --data DIR --voice runs/voice/unseen.npz "
+        "--report docs/ravdess.md`.",
+        text,
+        _methods(facts).markdown(),
+        _by_fold(facts, measured).markdown(),
     ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _methods(facts: Mapping[str, Any]) -> ResultTable:
+    table = ResultTable(("", "accuracy", "95 % interval", "macro F1", "ECE", "to the best single", "p", "p (Holm)"))
     for name, one in sorted(facts["methods"].items(), key=lambda item: -item[1]["accuracy"]):
         shown = f"{name} ({facts['auto']['method']})" if name == "auto" else name
-        lines.append(
-            f"| {shown} | {_figures(one)} | {100 * one['difference']:+.1f} | {one['p']:.4f} | {one['p_holm']:.4f} |"
-        )
-    lines += [f"| only {name} | {_figures(one)} | | | |" for name, one in facts["single"].items()]
-    lines += ["", "| accuracy by fold | " + " | ".join(fold.name for fold in measured.folds) + " |"]
-    lines.append("|---" * (len(measured.folds) + 1) + "|")
-    by_fold = {"only voice": facts["single"]["voice"], "only action units": facts["single"]["action units"]}
-    for name, one in ({"auto": facts["methods"]["auto"]} | by_fold).items():
-        lines.append(f"| {name} | " + " | ".join(f"{100 * value:.1f} %" for value in one["folds"]) + " |")
-    return "\n".join(lines) + "\n"
+        table.add(shown, *_figures(one), f"{100 * one['difference']:+.1f}", f"{one['p']:.4f}", f"{one['p_holm']:.4f}")
+    for name, one in facts["single"].items():
+        table.add(f"only {name}", *_figures(one))
+    return table
 
 
-def _figures(one: Mapping[str, Any]) -> str:
-    low, high = one["ci95"]
-    accuracy = f"{100 * one['accuracy']:.1f} % | {100 * low:.1f} to {100 * high:.1f}"
-    return f"{accuracy} | {one['macro_f1']:.3f} | {one['ece']:.3f}"
+def _by_fold(facts: Mapping[str, Any], measured: Protocol) -> ResultTable:
+    table = ResultTable(("accuracy by fold", *(fold.name for fold in measured.folds)))
+    rows = {"auto": facts["methods"]["auto"]} | {f"only {name}": one for name, one in facts["single"].items()}
+    for name, one in rows.items():
+        table.add(name, *map(percent, one["folds"]))
+    return table
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+def _figures(one: Mapping[str, Any]) -> tuple[str, ...]:
+    low, high = (100 * value for value in one["ci95"])
+    accuracy, interval = percent(one["accuracy"]), f"{low:.1f} to {high:.1f}"
+    return accuracy, interval, f"{one['macro_f1']:.3f}", f"{one['ece']:.3f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare the methods and print the page."""
+    parser = data_parser(__doc__)
     parser.add_argument("--voice", type=Path, required=True, help="held-out answers of the voice over all actors")
     parser.add_argument("--report", type=Path, help="page of Markdown to write")
-    options = parser.parse_args()
-    measured = protocol(read_clips(options.data, options.voice), action_unit_classifier())
-    facts = compare_fusers(measured, {name: registry.make(name) for name in METHODS}, "auto").to_dict()
-    text = page(facts, measured)
-    if options.report is not None:
-        with replacing(options.report) as (part,):
-            part.write_text(text, encoding="utf-8")
-    print(text)
+    options = parser.parse_args(arguments)
+    with errors_as_sentences(parser):
+        measured = protocol(read_clips(options.data, options.voice), action_unit_classifier())
+        facts = compare_fusers(measured, {name: registry.make(name) for name in METHODS}, "auto").to_dict()
+        text = page(facts, measured)
+        if options.report is not None:
+            write_text(options.report, text)
+        print(text)
 
 
 if __name__ == "__main__":
-    _main()
+    main()

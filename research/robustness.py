@@ -1,4 +1,4 @@
-"""Curves of accuracy under noise, rooms, codecs, blur, darkness, covered faces and typing mistakes, drawn.
+"""Accuracy of the experts under noise, rooms, codecs, blur, darkness, covered faces and typing mistakes.
 
 ``python -m research.robustness --data DIR --expert voice --name before [--weights voice.onnx] --out docs``
 
@@ -9,7 +9,6 @@ the given name, and writes OUT/robustness.md and OUT/robustness.png from all tha
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -23,13 +22,15 @@ import torch
 from affuse.data.corpora import Dataset, load
 from affuse.errors import ConfigError
 from affuse.evaluation.experts import answers, waveform
+from affuse.evaluation.formatting import ResultTable, percent
 from affuse.evaluation.robustness import CLEAN, Damage, robustness_curves
-from affuse.files import replacing
+from affuse.files import replacing, write_json, write_text
 from affuse.packages import load_expert
 from affuse.training.augment import picture, sound, words
 from affuse.training.augment.ranges import uniform
+from recipes.command import data_parser, errors_as_sentences
 
-__all__ = ["CORPORA", "damages", "draw", "measure", "page"]
+__all__ = ["CORPORA", "damages", "draw", "main", "measure", "page"]
 
 CORPORA = {"face": ("ferplus",), "voice": ("ravdess", "emodb"), "text": ("meld", "smp2020_ewect")}
 _ROUNDED = 4
@@ -38,7 +39,7 @@ Graded = Callable[..., Sequence[Any]]  # all inputs and a strength in, damaged i
 
 
 def damages(modality: str) -> list[Damage]:
-    """What a modality meets outside the laboratory, from mild to strong. Raises ConfigError for an unknown one."""
+    """Kinds of damage to the inputs of a modality, from mild to strong. Raises ConfigError for an unknown one."""
     known = {"face": _of_pictures, "voice": _of_sounds, "text": _of_texts}
     if modality not in known:
         raise ConfigError(f"no damage is known for {modality!r}; known: {', '.join(known)}")
@@ -155,27 +156,30 @@ def _asked(expert: Any, rows: Dataset) -> Callable[[Sequence[Any]], np.ndarray]:
 
 
 def page(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> str:
-    """Tables of Markdown: one a corpus, a row a condition, a column a network."""
-    lines = [
+    """A page of Markdown with a table for every corpus: a row a condition, a column a network."""
+    parts = [
         "# Robustness",
-        "",
         "Accuracy on the dev rows of each corpus, as they are and damaged, by "
         "`python -m research.robustness --data DIR --expert NAME --name COLUMN [--weights FILE] --out docs`. "
-        "Every column meets the same damage. The interval (95 %, whole speakers drawn) is that of the last column.",
-        "",
+        "Every column is tested with the same damage. The interval (95 %, whole speakers drawn) is that of the last "
+        "column.",
         "![Accuracy under damage](robustness.png)",
     ]
     for corpus, columns in found.items():
-        names = list(columns)
-        lines += ["", f"## {corpus}", "", f"| condition | {' | '.join(names)} | 95 % interval |"]
-        lines.append("|---" * (len(names) + 2) + "|")
-        by_condition = {name: {(p["kind"], p["level"]): p for p in points} for name, points in columns.items()}
-        for key, last in by_condition[names[-1]].items():
-            cells = [by_condition[name].get(key) for name in names]
-            shown = " | ".join("" if cell is None else f"{100 * cell['accuracy']:.1f} %" for cell in cells)
-            low, high = last["ci95"]
-            lines.append(f"| {' '.join(key).strip()} | {shown} | {100 * low:.1f} to {100 * high:.1f} |")
-    return "\n".join(lines) + "\n"
+        parts += [f"## {corpus}", _table(columns).markdown()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(columns: Mapping[str, Sequence[Mapping[str, Any]]]) -> ResultTable:
+    names = list(columns)
+    table = ResultTable(("condition", *names, "95 % interval"))
+    by_condition = {name: {(p["kind"], p["level"]): p for p in points} for name, points in columns.items()}
+    for key, last in by_condition[names[-1]].items():
+        points = [by_condition[name].get(key) for name in names]
+        low, high = (100 * value for value in last["ci95"])
+        shown = ("" if point is None else percent(point["accuracy"]) for point in points)
+        table.add(" ".join(key).strip(), *shown, f"{low:.1f} to {high:.1f}")
+    return table
 
 
 def draw(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], path: Path) -> None:
@@ -228,25 +232,30 @@ def _expert(name: str, weights: Path | None) -> Any:
     raise ConfigError(f"--weights goes with the experts face and voice; got {name}")
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure an expert, and write the figures, the page and the picture."""
+    parser = data_parser(__doc__)
     parser.add_argument("--expert", required=True, choices=sorted(CORPORA))
     parser.add_argument("--name", default="shipped", help="column of the table, such as before or after")
     parser.add_argument("--weights", type=Path, help="other weights than the shipped ones")
     parser.add_argument("--out", type=Path, required=True, help="folder of robustness.json, .md and .png")
-    options = parser.parse_args()
-    expert, path = _expert(options.expert, options.weights), options.out / "robustness.json"
+    options = parser.parse_args(arguments)
+    with errors_as_sentences(parser):
+        _run(options.data, options.expert, options.name, options.weights, options.out)
+
+
+def _run(data: Path, name: str, column: str, weights: Path | None, out: Path) -> None:
+    expert, path = _expert(name, weights), out / "robustness.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for corpus in CORPORA[options.expert]:
-        title = f"{options.expert}, {corpus}"
-        found.setdefault(title, {})[options.name] = measure(expert, load(corpus, options.data, "valid"))
-        print(title, {f"{p['kind']} {p['level']}": p["accuracy"] for p in found[title][options.name]}, flush=True)
-    with replacing(path, path.with_suffix(".md")) as (figures, text):
-        figures.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        text.write_text(page(found), encoding="utf-8")
+    for corpus in CORPORA[name]:
+        title = f"{name}, {corpus}"
+        points = measure(expert, load(corpus, data, "dev"))
+        found.setdefault(title, {})[column] = points
+        print(title, {f"{p['kind']} {p['level']}": p["accuracy"] for p in points}, flush=True)
+    write_json(path, found, indent=1)
+    write_text(path.with_suffix(".md"), page(found))
     draw(found, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":
-    _main()
+    main()

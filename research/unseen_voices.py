@@ -1,4 +1,4 @@
-"""What the product says about every speaker of RAVDESS and EMO-DB, by networks and a fuser that never heard them.
+"""Accuracy of the product on every speaker of RAVDESS and EMO-DB, by networks and a fuser that never heard them.
 
 ``python -m recipes.voice --data DIR --out runs/voice_folds --folds-over-all`` trains one network a fold;
 ``python -m research.unseen_voices --data DIR --runs runs/voice_folds`` then runs the path of ``affuse evaluate``
@@ -8,8 +8,8 @@ report of each corpus as JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from affuse.evaluation.product import evaluate_product
 from affuse.evaluation.product_measures import product_report
 from affuse.experts.voice import VoiceExpert
 from affuse.labels import EKMAN
-from recipes.fuser import Rows, learn, voice_rows
+from recipes.command import data_parser, errors_as_sentences
+from recipes.fuser import LabelledOutputs, learn, voice_rows
 
-__all__ = ["measure"]
+__all__ = ["main", "measure"]
 
 CORPORA = ("ravdess", "emodb")
 
@@ -46,14 +47,14 @@ def measure(data: Path, runs: Path, adapt: str = "none") -> dict[str, Any]:
     return reports
 
 
-def _analyzer(rows: Rows, held_out: np.ndarray, weights: Path) -> Analyzer:
+def _analyzer(rows: LabelledOutputs, held_out: np.ndarray, weights: Path) -> Analyzer:
     kept = ~held_out
-    fuser = learn({"voice": Rows(rows.P[kept], rows.y[kept], rows.persons[kept])})
+    fuser = learn({"voice": LabelledOutputs(rows.P[kept], rows.y[kept], rows.persons[kept])})
     return Analyzer({"voice": VoiceExpert(weights)}, fuser=fuser)
 
 
 def _report(data: Path, corpus: str, fold_of: dict[str, int], analyzers: list[Analyzer], adapt: str) -> dict[str, Any]:
-    clips = [clip for split in ("train", "valid") for clip in corpus_manifest(corpus, data, split).clips]
+    clips = [clip for split in ("train", "dev") for clip in corpus_manifest(corpus, data, split).clips]
     P, fused, targets, persons = [], [], [], []
     for k, analyzer in enumerate(analyzers):
         own = [clip for clip in clips if clip.path is not None and fold_of[clip.path.stem] == k]
@@ -67,14 +68,15 @@ def _report(data: Path, corpus: str, fold_of: dict[str, int], analyzers: list[An
     ]
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print the reports."""
+    parser = data_parser(__doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder of the run with --folds-over-all")
     parser.add_argument("--adapt", default="none", choices=("none", "person", "collection"))
-    options = parser.parse_args()
-    print(json.dumps(measure(options.data, options.runs, options.adapt), indent=2))
+    options = parser.parse_args(arguments)
+    with errors_as_sentences(parser):
+        print(json.dumps(measure(options.data, options.runs, options.adapt), indent=2))
 
 
 if __name__ == "__main__":
-    _main()
+    main()

@@ -27,7 +27,7 @@ from affuse.training.inputs import Draw, Pictures, Store  # noqa: E402
 from affuse.training.low_resource import pretrain as pretraining  # noqa: E402
 from affuse.training.low_resource import pseudo  # noqa: E402
 from affuse.training.low_resource.active import choose_next, suggest, write_suggestions  # noqa: E402
-from affuse.training.low_resource.inference import ask  # noqa: E402
+from affuse.training.low_resource.inference import predict  # noqa: E402
 from affuse.training.low_resource.pretrain import (  # noqa: E402
     PretrainOptions,
     nt_xent,
@@ -266,11 +266,11 @@ def grey(level: float, **fields: Any) -> Sample:
 
 
 def test_a_bundle_is_asked_as_it_would_be_by_hand(bundle: Package) -> None:
-    answers = ask(bundle, [grey(0.1), grey(0.5), grey(0.9)])
+    answers = predict(bundle, [grey(0.1), grey(0.5), grey(0.9)])
     assert answers.probabilities.argmax(axis=1).tolist() == [0, 1, 2]
     np.testing.assert_allclose(answers.embeddings[:, 0], [26 / 255, 128 / 255, 230 / 255], atol=1e-6)
     with pytest.raises(DataError, match="no samples"):
-        ask(bundle, [])
+        predict(bundle, [])
 
 
 def test_sure_samples_become_labelled_ones_in_the_order_of_other_labels(bundle: Package) -> None:

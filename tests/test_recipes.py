@@ -45,7 +45,7 @@ def stop_in_the_second_epoch(monkeypatch: pytest.MonkeyPatch, recipe: Any) -> No
             if trainer.current_epoch == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe, "Progress", Interrupted)
+    monkeypatch.setattr(recipe, "TrainingProgress", Interrupted)
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def unseen(fuser: Any, sharpness: float, seed: int, spread: float = 0.5) -> Any:
     L = rng.normal(size=(1400, 7)) + spread * rng.normal(size=(40, 7))[persons]
     L[np.arange(1400), y] += sharpness
     P = np.exp(L)
-    return fuser.Rows(P / P.sum(axis=1, keepdims=True), y, persons)
+    return fuser.LabelledOutputs(P / P.sum(axis=1, keepdims=True), y, persons)
 
 
 @pytest.fixture(scope="module")
