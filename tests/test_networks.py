@@ -93,9 +93,9 @@ def test_tensor_fusion_by_hand() -> None:
     net = joint.TensorFusion({"a": 2, "b": 1}, 2, hidden=2, encoders=identities("a", "b")).eval()
     given = given_rows(a=[[2.0, 3.0]], b=[[5.0]])
     by_hand = [[2 * 5, 2 * 1, 3 * 5, 3 * 1, 1 * 5, 1.0]]  # [2 3 1] ⊗ [5 1]
-    assert net.products(**given).tolist() == by_hand
+    assert net.joint(**given).tolist() == by_hand
     given["present"]["b"][0] = False
-    assert net.products(**given).tolist() == [[0, 2, 0, 3, 0, 1]]
+    assert net.joint(**given).tolist() == [[0, 2, 0, 3, 0, 1]]
     with pytest.raises(ConfigError, match=r"4 modalities with hidden=40 needs 2825761 products; at most 1000000"):
         joint.TensorFusion(dict.fromkeys("abcd", 3), 2, hidden=40)
 
@@ -113,7 +113,7 @@ def test_low_rank_fusion_is_a_tensor_of_low_rank() -> None:
     )
     a, b, c = (low.factors[name] for name in names)
     weight = torch.einsum("r,rik,rjk,rlk->ijlk", low.weights, a, b, c).reshape(27, 3)
-    torch.testing.assert_close(low(**given), full.products(**given) @ weight + low.bias)
+    torch.testing.assert_close(low(**given), full.joint(**given) @ weight + low.bias)
 
 
 def test_low_rank_fusion_by_hand() -> None:
@@ -135,9 +135,9 @@ def test_gated_unit_by_hand() -> None:
     given = given_rows(a=[[2.0]], b=[[1.0]])
     sigmoid = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
     by_hand = sigmoid(1 * 2 + 2 * 1) * np.tanh(0.5 * 2) + sigmoid(1.0) * np.tanh(-1.0)
-    assert net.unit(**given).item() == pytest.approx(by_hand, abs=1e-6)
+    assert net.joint(**given).item() == pytest.approx(by_hand, abs=1e-6)
     given["present"]["b"][0] = False
-    assert net.unit(**given).item() == pytest.approx(sigmoid(2.0) * np.tanh(1.0), abs=1e-6)
+    assert net.joint(**given).item() == pytest.approx(sigmoid(2.0) * np.tanh(1.0), abs=1e-6)
 
 
 def test_late_fusion_starts_as_a_sum_of_logits() -> None:
@@ -156,7 +156,7 @@ def test_late_fusion_starts_as_a_sum_of_logits() -> None:
 def test_autoencoder_by_hand() -> None:
     net = joint.MultimodalAutoencoder({"a": 2, "b": 2}, 2, hidden=2, encoders=identities("a", "b"), weight=3.0).eval()
     given = given_rows(a=[[1.0, 3.0]], b=[[3.0, 7.0]])
-    assert net.latent(**given).tolist() == [[2, 5]]
+    assert net.joint(**given).tolist() == [[2, 5]]
     for name in ("a", "b"):
         net.decoders[name] = nn.Identity()
     assert net.penalty(given["features"], given["present"], given["present"]).item() == 3 * (1 + 4 + 1 + 4) / 4
@@ -554,7 +554,7 @@ def test_utterances_of_mosi_are_read_in_the_order_of_time(data: Path) -> None:
 
     setting = mosi(data, "words")
     (task,) = setting.tasks(0)
-    assert not set(setting.groups[task.fit]) & set(setting.groups[task.test])
+    assert not set(setting.groups[task.train]) & set(setting.groups[task.test])
     # In the files a video's positive utterances come first, so that a row's place gives its label away.
     in_files = pd.read_csv(data / "mosi" / "train_utterances.csv")
     sorted_by_label = in_files.groupby("video")["label"].apply(lambda labels: labels.is_monotonic_decreasing)

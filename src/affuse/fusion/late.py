@@ -17,13 +17,37 @@ __all__ = ["LateFusion"]
 
 
 class LateFusion(BlockClassifier):
-    """A classifier a block, fused by a rule that learns from their cross-validated answers (by group).
+    """Late fusion of features: a classifier a block, fused by a rule that learns from their cross-validated answers.
 
     Parameters
     ----------
-    blocks: columns of every modality.
-    rule: name of a fuser, as `affuse.fusion.registry.names` lists them.
-    classifier: of every block, as in `Concatenation`.
+    blocks : mapping of str to slice or list of int
+        Columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
+    rule : str
+        Name of a fuser, one of `affuse.fusion.names`.
+    classifier : scikit-learn classifier, optional
+        Multinomial logistic regression where None. One without probabilities, such as a support vector machine, is
+        calibrated by group-wise cross-validation (Platt's sigmoid).
+
+    Attributes
+    ----------
+    experts_ : list of Concatenation
+        Classifier of every block, blocks in alphabetical order.
+    fuser_ : Fuser
+        The fitted fuser.
+
+    References
+    ----------
+    Wolpert (1992), Stacked generalization. doi:10.1016/S0893-6080(05)80023-1
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + 2 * y[:, None]
+    >>> X[0, :2] = np.nan  # the first row has no face
+    >>> LateFusion({"face": slice(0, 2), "voice": slice(2, 5)}, rule="mean").fit(X, y).predict_proba(X).shape
+    (60, 2)
     """
 
     def __init__(self, blocks: Blocks, rule: str = "auto", classifier: Any = None) -> None:
@@ -32,7 +56,22 @@ class LateFusion(BlockClassifier):
         self.classifier = classifier
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Learn from features X (n, d), NaN where a block is missing, and any labels y (n,); as `EarlyFuser.fit`."""
+        """Learn from features and labels.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+            NaN where a block is missing.
+        y : array of shape (n_samples,)
+            Any labels.
+        groups : array of shape (n_samples,), optional
+            What cross-validation must not split.
+
+        Returns
+        -------
+        LateFusion
+            The estimator itself.
+        """
         X, columns, groups = self._start(X, y, groups)
         honest = np.full((len(X), len(self.blocks), len(self.classes_)), np.nan)
         for fit, test in inner_splits(columns, groups):

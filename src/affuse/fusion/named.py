@@ -1,4 +1,4 @@
-"""A fitted fuser together with the names of its modalities and labels: what a folder on disk holds, and serves with."""
+"""A fitted fuser together with the names of its modalities and labels, as a folder on disk holds it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from affuse.errors import AssetError, ConfigError, DataError
 from affuse.fusion import persistence
 from affuse.fusion.base import Array, Columns, Mask, present
-from affuse.fusion.estimator import prior_of
+from affuse.fusion.estimator import Fuser, prior_of
 from affuse.fusion.explain import shares_of
 from affuse.fusion.priors import Prior, reweight
 from affuse.fusion.relabel import Relabelled, Widened, partial_answer
@@ -26,35 +26,35 @@ __all__ = ["NamedFuser"]
 
 @dataclass(frozen=True, eq=False)
 class NamedFuser:
-    """A fitted fuser, what its modalities and labels are called, and what else is known of it.
+    """A fitted fuser with the names of its modalities and labels; a folder on disk holds one.
 
     Parameters
     ----------
     fuser : Fuser
-        Fitted, over P (n, m, k); a pipeline of scikit-learn around one will do.
-    modalities : tuple of m str
+        Fitted, over P of shape (n_samples, n_modalities, n_classes); a scikit-learn pipeline around one works too.
+    modalities : tuple of str
         In the order of P.
-    labels : tuple of k str
+    labels : tuple of str
         In the order of the columns of P.
     method : str
         Name of the method.
     notes : mapping
-        Whatever JSON can hold. "prior" is the prior of an answer where nobody chooses one: a name that
-        `affuse.fusion.priors.Prior.named` knows, or {"name", "frequencies"}; "priors" the label frequencies under
-        which each modality was calibrated, by modality.
+        Values that JSON can hold. "prior" is the prior of an answer where nobody chooses one: a name that
+        `affuse.fusion.priors.Prior.named` knows, or {"name", "frequencies"}; "priors" the label frequencies under which
+        each modality was calibrated, by modality.
     sha256 : str
         Checksum of the card in the folder that it was read from, "" before.
 
     Raises
     ------
     ConfigError
-        Where the names do not fit the fuser.
+        If the names do not fit the fuser.
 
     Examples
     --------
     >>> from affuse.fusion import ProductRule
     >>> P = np.array([[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [0.5, 0.5]]])
-    >>> named = NamedFuser(ProductRule().fit(P, [0, 1]), ("face", "voice"), ("sad", "glad"))
+    >>> named = NamedFuser(ProductRule().fit(P, [0, 1]), ("face", "voice"), ("frustrated", "engaged"))
     >>> named.fuse(P[:, :1], ["face"]).round(2)  # the voice is missing, not zero
     array([[0.9, 0.1],
            [0.2, 0.8]])
@@ -82,11 +82,24 @@ class NamedFuser:
 
     @classmethod
     def read(cls, folder: str | Path, trusted: Sequence[str] = ()) -> NamedFuser:
-        """Read what `write`, ``affuse fuse --save``, ``affuse tune --save`` or a recipe wrote.
+        """Read a folder that `write`, ``affuse fuse --save``, ``affuse tune --save`` or a recipe wrote.
 
-        ``trusted`` as in `affuse.fusion.load`. The fuser.json of a system that affuse 0.1 exported is read as well.
-        Raises AssetError where a file is missing, was changed, holds types that are not trusted, or does not name
-        modalities and labels.
+        The fuser.json of a system that affuse 0.1 exported is read as well.
+
+        Parameters
+        ----------
+        folder : str or Path
+        trusted : sequence of str
+            Types that may be built, as in `affuse.fusion.load`.
+
+        Returns
+        -------
+        NamedFuser
+
+        Raises
+        ------
+        AssetError
+            If a file is missing, was changed, holds types that are not trusted, or does not name modalities and labels.
         """
         folder = Path(folder)
         if folder.is_file():
@@ -107,7 +120,18 @@ class NamedFuser:
             raise AssetError(f"{folder / persistence.CARD} does not hold together: {error}") from error
 
     def write(self, folder: str | Path) -> None:
-        """Write a folder that `read` reads. Raises OutputError where it cannot be written."""
+        """Write a folder that `read` reads.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made where it is missing.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
         names = {"method": self.method, "modalities": list(self.modalities), "labels": list(self.labels)}
         persistence.save(self.fuser, folder, {**names, **self.notes})
 
@@ -115,7 +139,7 @@ class NamedFuser:
 
     @property
     def prior(self) -> Array:
-        """Label frequencies (k,) under which the fuser answers; even ones where it does not say."""
+        """Label frequencies (n_classes,) under which the fuser answers; even ones where it does not say."""
         return prior_of(self.fuser, len(self.labels))
 
     @property
@@ -135,9 +159,23 @@ class NamedFuser:
             raise AssetError(f"the fuser's note of its prior does not hold together: {error}") from error
 
     def place(self, P: ArrayLike, modalities: Sequence[str]) -> Array:
-        """P (n, m', k) of some modalities, in any order, as the fuser reads it: (n, m, k), NaN for those absent.
+        """P of some modalities, in any order, as P of the fuser's modalities.
 
-        Raises DataError for a modality that the fuser does not know.
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_given, n_classes)
+        modalities : sequence of str
+            Names of the given modalities.
+
+        Returns
+        -------
+        array of shape (n_samples, n_modalities, n_classes)
+            NaN for modalities that are not given.
+
+        Raises
+        ------
+        DataError
+            If the fuser does not know a modality, or shapes do not fit.
         """
         P = np.asarray(P, dtype=float)
         unknown = [name for name in modalities if name not in self.modalities]
@@ -152,23 +190,63 @@ class NamedFuser:
         return placed
 
     def fuse(self, P: ArrayLike, modalities: Sequence[str], prior: ArrayLike | None = None) -> Array:
-        """Fused probabilities (n, k) of P (n, m', k); NaN where nobody speaks.
+        """Fused probabilities.
 
-        ``prior`` (k,) or (n, k) are the label frequencies of the answer; the fuser's own where None.
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_given, n_classes)
+            Class probabilities; NaN where a modality is missing.
+        modalities : sequence of str
+            Names of the given modalities, in any order.
+        prior : array of shape (n_classes,) or (n_samples, n_classes), optional
+            Label frequencies of the answer; the fuser's own where None.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            NaN for rows without any modality.
         """
         return self._moved(self.fuser.predict_proba(self.place(P, modalities)), prior)
 
     def partial(
         self, P: ArrayLike, modalities: Sequence[str], keep: ArrayLike, prior: ArrayLike | None = None
     ) -> Array:
-        """`fuse` when of every row only ``keep`` (m',) speak, answered by the model that answers the whole row."""
+        """Fused probabilities when only some modalities are used, by the model that answers the whole row.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_given, n_classes)
+        modalities : sequence of str
+            Names of the given modalities.
+        keep : array of bool of shape (n_given,)
+            Which of them are used.
+        prior : array of shape (n_classes,) or (n_samples, n_classes), optional
+            As in `fuse`.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+        """
         placed = self.place(P, modalities)
         kept = np.zeros(len(self.modalities), dtype=bool)
         kept[self._columns(modalities)] = np.asarray(keep, dtype=bool)
         return self._moved(partial_answer(self.fuser, placed, kept), prior)
 
     def alone(self, P: ArrayLike, modalities: Sequence[str], prior: ArrayLike | None = None) -> Array:
-        """What each modality by itself would be answered as: (n, m', k) from P (n, m', k)."""
+        """The answer to each modality by itself.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_given, n_classes)
+        modalities : sequence of str
+            Names of the given modalities.
+        prior : array of shape (n_classes,) or (n_samples, n_classes), optional
+            As in `fuse`.
+
+        Returns
+        -------
+        array of shape (n_samples, n_given, n_classes)
+        """
         P = np.asarray(P, dtype=float)
         answers = [self.fuse(P[:, [j]], [name], prior) for j, name in enumerate(modalities)]
         return np.stack(answers, axis=1)
@@ -176,7 +254,23 @@ class NamedFuser:
     def shares(
         self, P: ArrayLike, modalities: Sequence[str], answers: Columns, prior: ArrayLike | None = None
     ) -> Array:
-        """Exact Shapley shares (n, m') in the log-odds of the labels ``answers`` (n,); see `shapley_shares`."""
+        """Exact Shapley shares of the modalities in the log-odds of given labels; see `shapley_shares`.
+
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_given, n_classes)
+        modalities : sequence of str
+            Names of the given modalities.
+        answers : array of int of shape (n_samples,)
+            Columns of the labels that are explained.
+        prior : array of shape (n_classes,) or (n_samples, n_classes), optional
+            As in `fuse`.
+
+        Returns
+        -------
+        array of shape (n_samples, n_given)
+            NaN for missing modalities.
+        """
         P = np.asarray(P, dtype=float)
 
         def partial(keep: Mask) -> Array:
@@ -190,20 +284,36 @@ class NamedFuser:
     @property
     def adapts(self) -> bool:
         """Whether `adapt` can make a fuser for one person or collection."""
-        return bool(getattr(self.fuser, "adapts", False))
+        return isinstance(self.fuser, Fuser) and self.fuser.adapts
 
     @property
     def adapted(self) -> Mapping[str, Any]:
-        """What `adapt` found: "n" rows, "trust" and "known" (0…1); empty before."""
+        """What `adapt` found: "n" rows, "trust" and "known" (0 to 1); empty before."""
         return dict(getattr(self.fuser, "adapted_", {}))
 
     def adapt(
         self, P: ArrayLike, modalities: Sequence[str], weights: ArrayLike | None = None, of: str = "person"
     ) -> NamedFuser:
-        """The fuser for the person (or collection) whose rows P (n, m', k), without labels, are.
+        """The fuser for one person or collection, from rows without labels.
 
-        ``weights`` and ``of`` as in `RandomEffectsFusion.adapt`. Raises ConfigError where the fuser does not
-        adapt.
+        Parameters
+        ----------
+        P : array of shape (n_samples, n_given, n_classes)
+        modalities : sequence of str
+            Names of the given modalities.
+        weights : array of shape (n_samples,), optional
+            How many independent rows each counts for; 1 where None.
+        of : {"person", "member", "collection"}
+            What the rows are of, see `RandomEffectsFusion.adapt`.
+
+        Returns
+        -------
+        NamedFuser
+
+        Raises
+        ------
+        ConfigError
+            If the fuser does not adapt.
         """
         if not self.adapts:
             raise ConfigError(
@@ -223,9 +333,18 @@ class NamedFuser:
     def over_emotions(self) -> NamedFuser:
         """The same fuser over the seven labels of `affuse.EKMAN`, in that order.
 
-        Its own labels may stand in another order, be fewer, or be finer or other words for the seven (joy, calm):
-        finer ones share what their emotion has by how frequent they are. A label that the fuser lacks is never
-        answered. Raises ConfigError for a label without a place among the seven.
+        Its own labels may stand in another order, be fewer, or be finer or other words for the seven (joy, calm); finer
+        ones share the probability of their emotion by how frequent they are. A label that the fuser lacks is never
+        answered.
+
+        Returns
+        -------
+        NamedFuser
+
+        Raises
+        ------
+        ConfigError
+            If a label has no place among the seven.
         """
         if self.labels == EKMAN.labels:
             return self
@@ -247,9 +366,19 @@ class NamedFuser:
         return replace(self, fuser=fuser, labels=EKMAN.labels, notes=notes)
 
     def with_modality(self, name: str) -> NamedFuser:
-        """The fuser with one more modality, taken to be independent of the others given the label (Bayes' rule).
+        """The fuser with one more modality, assumed to be independent of the others given the label (Bayes' rule).
 
-        Its probabilities must be calibrated under the fuser's `prior`; the fuser's answer counts as one more expert.
+        The probabilities of the new modality must be calibrated under the fuser's `prior`; the fuser's answer counts as
+        one more expert.
+
+        Parameters
+        ----------
+        name : str
+            Name of the modality.
+
+        Returns
+        -------
+        NamedFuser
         """
         if name in self.modalities:
             return self
@@ -259,9 +388,21 @@ class NamedFuser:
         return replace(self, fuser=fuser, modalities=(*self.modalities, name), notes=notes)
 
     def prior_of(self, modality: str) -> Array | None:
-        """Label frequencies (k,) under which the fuser takes a modality to be calibrated; None where it is not noted.
+        """Label frequencies under which the fuser assumes a modality to be calibrated.
 
-        Raises AssetError where the notes hold something else.
+        Parameters
+        ----------
+        modality : str
+
+        Returns
+        -------
+        array of shape (n_classes,) or None
+            None where it is not noted.
+
+        Raises
+        ------
+        AssetError
+            If the notes hold something else.
         """
         noted = self.notes.get("priors")
         if modality not in self.modalities or noted is None:

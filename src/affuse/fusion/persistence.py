@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import zipfile
 from collections.abc import Collection, Mapping
@@ -21,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from affuse.errors import AssetError, OutputError
+from affuse.errors import AssetError
+from affuse.files import replacing
 from affuse.fusion.state import Decoder, Encoder, class_name
 
 __all__ = ["ARRAYS", "CARD", "FILES", "MODEL", "holds_fuser", "load", "read_notes", "save", "untrusted_types"]
@@ -63,25 +63,28 @@ _TRUSTED = (
 
 
 def save(fuser: Any, folder: str | Path, notes: Mapping[str, Any] | None = None) -> None:
-    """Write a fitted fuser to ``folder``, which is made where it is missing; what `load` reads is replaced as a whole.
+    """Write a fitted fuser to a folder, without pickle; files of another fuser there are replaced.
 
     Parameters
     ----------
-    fuser: a fitted `Fuser`, or whatever scikit-learn made of one (a pipeline).
-    notes: whatever JSON can hold (names of modalities, labels, figures), kept beside it; see `read_notes`.
+    fuser : Fuser
+        Fitted, or a scikit-learn pipeline around one.
+    folder : str or Path
+        Made where it is missing.
+    notes : mapping, optional
+        Values that JSON can hold (names of modalities, labels, figures), kept beside the fuser.
 
     Raises
     ------
-    OutputError: the folder cannot be written.
+    OutputError
+        If the folder cannot be written.
 
     Examples
     --------
-    >>> from tempfile import TemporaryDirectory
     >>> from affuse.fusion import MeanRule
     >>> P = np.array([[[0.9, 0.1]], [[0.2, 0.8]]])
-    >>> with TemporaryDirectory() as folder:
-    ...     save(MeanRule().fit(P, [0, 1]), folder, {"modalities": ["face"]})
-    ...     load(folder).predict(P), read_notes(folder)
+    >>> save(MeanRule().fit(P, [0, 1]), "my_fuser", {"modalities": ["face"]})
+    >>> load("my_fuser").predict(P), read_notes("my_fuser")
     (array([0, 1]), {'modalities': ['face']})
     """
     import affuse
@@ -106,21 +109,38 @@ def save(fuser: Any, folder: str | Path, notes: Mapping[str, Any] | None = None)
     card["sha256"] = _card_checksum(card)
     files[CARD] = (json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode()
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():  # the card comes last
-            _replace(folder / name, content)
-        for name in {ARRAYS, MODEL} - set(files):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    with replacing(*(folder / name for name in files)) as parts:
+        for part, content in zip(parts, files.values(), strict=True):
+            part.write_bytes(content)
+    for name in {ARRAYS, MODEL} - set(files):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load(folder: str | Path, trusted: Collection[str] = ()) -> Any:
-    """Read what `save` wrote.
+    """Read a fuser that `save` wrote.
 
-    Types that affuse does not know are refused unless ``trusted`` names them, as "module.Class". Raises AssetError
-    where a file is missing, was changed, does not hold what it should, or holds such a type.
+    Parameters
+    ----------
+    folder : str or Path
+    trusted : collection of str
+        Types that may be built although affuse does not know them, as "module.Class".
+
+    Returns
+    -------
+    Fuser
+
+    Raises
+    ------
+    AssetError
+        If a file is missing, was changed, does not hold a fuser, or holds a type that is not trusted.
+
+    Examples
+    --------
+    >>> from affuse.fusion import MeanRule
+    >>> P = np.array([[[0.9, 0.1]], [[0.2, 0.8]]])
+    >>> save(MeanRule().fit(P, ["happy", "sad"]), "my_fuser")
+    >>> load("my_fuser").predict(P)
+    array(['happy', 'sad'], dtype='<U5')
     """
     card, files = _read(folder)
     unknown = sorted(_foreign_types(folder, card, files) - set(trusted))
@@ -216,7 +236,7 @@ def _built(card: dict[str, Any], files: dict[str, bytes], trusted: Collection[st
 
 
 def _try_out(fuser: Any) -> None:
-    """Ask a fuser for an answer from all modalities and from each of the first alone; raises whatever is wrong."""
+    """Check that a fuser answers all modalities together and each of the first alone; raises whatever is wrong."""
     from affuse.fusion.estimator import Fuser
 
     if not isinstance(fuser, Fuser):
@@ -232,7 +252,7 @@ def _try_out(fuser: Any) -> None:
 
 
 def _foreign_types(folder: str | Path, card: dict[str, Any], files: dict[str, bytes]) -> set[str]:
-    """Types in a saved fuser that neither Python, NumPy, scikit-learn nor affuse vouches for."""
+    """Types in a saved fuser that are neither of Python, NumPy, scikit-learn nor affuse."""
     named = set() if card["format"] == _FIRST_FORMAT else _named_classes(card["state"])
     foreign = {name for name in named if not _may_be_built(name)}
     if MODEL not in files:
@@ -313,15 +333,6 @@ def _sha256(content: bytes) -> str:
 
 def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _skops() -> Any:

@@ -24,16 +24,21 @@ def partial_answer(fuser: Any, P: Array, keep: Mask) -> Array:
 
 
 class Relabelled(Fuser):
-    """A fitted fuser whose labels are finer, fewer or in another order than the columns that come and go.
+    """A fitted fuser over other labels: finer, fewer or in another order than the columns of P.
+
+    A modality that puts everything on labels which the fuser lacks is missing for it. Gaps and ties: those of the
+    fuser.
 
     Parameters
     ----------
-    fuser: fitted over P (n, m, q).
-    m: number of its modalities.
-    transfer: which of k columns each own label belongs to, as rows of zeros and a one (q, k).
-    prior: frequencies of the own labels (q,); finer ones share what comes for their column accordingly.
-
-    A modality that puts everything on labels which the fuser lacks says nothing to it. Gaps and ties: the fuser's.
+    fuser : Fuser
+        Fitted over P of shape (n, m, q).
+    m : int
+        Number of its modalities.
+    transfer : array of shape (q, k)
+        Which of k columns each own label belongs to, as rows of zeros and a one.
+    prior : array of shape (q,)
+        Frequencies of the own labels; finer ones share the probability of their column accordingly.
     """
 
     def __init__(self, fuser: Any, m: int, transfer: ArrayLike, prior: ArrayLike) -> None:
@@ -59,7 +64,7 @@ class Relabelled(Fuser):
         return np.asarray(partial_answer(self.fuser, own, np.asarray(keep, dtype=bool)) @ np.asarray(self.transfer))
 
     def adapt(self, P: ArrayLike, weights: ArrayLike | None = None, of: str = "person") -> Self:
-        """The fuser adapted to the rows P (n, m, k), seen through the same labels."""
+        """The fuser adapted to the rows P (n, m, k), over the same labels."""
         own = self._own(np.asarray(P, dtype=float))
         adapted = self.fuser.adapt(own, weights, of)
         return type(self)(adapted, self.m, self.transfer, self.prior)
@@ -76,18 +81,19 @@ class Relabelled(Fuser):
 
 
 class Widened(Fuser):
-    """A fitted fuser and one more modality, independent of the others given the label.
+    """A fitted fuser and one more modality, independent of the others given the label: ``q ∝ fused · (p / prior)``.
 
-    ``q ∝ fused · (p / prior)``, as in `ProductRule`.
+    Gaps: where the fuser has no evidence, the further modality answers, and the other way round. Ties: the first
+    column.
 
     Parameters
     ----------
-    fuser: fitted over P (n, m, k).
-    m: number of its modalities.
-    prior: label frequencies (k,) of its answer, under which the further modality is calibrated too.
-
-    Gaps: where the fuser has nothing to say, the further modality answers, and the other way round. Ties: the first
-    column.
+    fuser : Fuser
+        Fitted over P of shape (n, m, k).
+    m : int
+        Number of its modalities.
+    prior : array of shape (k,)
+        Label frequencies of its answer, under which the further modality is calibrated too.
     """
 
     def __init__(self, fuser: Any, m: int, prior: ArrayLike) -> None:

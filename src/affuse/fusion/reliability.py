@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
+from scipy.special import log_softmax
 
 from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
@@ -320,11 +321,6 @@ def _mixed_logs(P: Array, floor: float) -> Array:
     return np.asarray(np.log(mixed, out=mixed))
 
 
-def _log_softmax(Z: Array) -> Array:
-    Z = Z - Z.max(axis=1, keepdims=True)
-    return np.asarray(Z - np.log(np.exp(Z).sum(axis=1, keepdims=True)))
-
-
 def _minimise(loss: Loss, start: Array, bounds: object = None, rough: bool = False) -> Array:
     from scipy.optimize import minimize  # slow to import, and only learning needs it
 
@@ -348,7 +344,7 @@ def _fit_pool(rows: _Rows, floor: float, log_prior: Array) -> Array:
     count = rows.Y.sum(axis=1, keepdims=True)
 
     def loss(weights: Array) -> tuple[float, Array]:
-        L = _log_softmax(log_prior + np.einsum("m,nmk->nk", weights, features))
+        L = log_softmax(log_prior + np.einsum("m,nmk->nk", weights, features), axis=1)
         slope = np.einsum("nk,nmk->m", count * np.exp(L) - rows.Y, features) + _POOL_PULL * (weights - aim)
         value = -(L * rows.Y).sum() + _POOL_PULL * ((weights - aim) ** 2).sum() / 2
         return value / count.sum(), slope / count.sum()
@@ -425,7 +421,7 @@ def _fit_deviations(X: Array, Y: Array, offset: Array, rough: bool) -> Array:
 
     def loss(flat: Array) -> tuple[float, Array]:
         W = flat.reshape(X.shape[1], -1)
-        L = _log_softmax(X @ W + offset)
+        L = log_softmax(X @ W + offset, axis=1)
         slope = X.T @ (count * np.exp(L) - Y) + W
         return float(-(L * Y).sum() + (W**2).sum() / 2) / total, slope.ravel() / total
 

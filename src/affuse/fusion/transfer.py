@@ -28,15 +28,22 @@ _KEPT_LOSS = 0.02  # nats by which the log loss must fall for the fuser to be ch
 
 
 class ExtendedFuser(Fuser):
-    """A fuser that reads the modalities and, as one more modality, what a fitted fuser answers to them.
+    """A fuser that reads the modalities and, as one more modality, the answer of a fitted fuser.
 
-    What the fitted fuser knows is kept where own rows are few, and corrected class by class where they are many.
-    Gaps: those of both fusers. Ties: those of ``head``.
+    What the fitted fuser knows is kept where own rows are few, and corrected class by class where they are many. Gaps:
+    those of both fusers. Ties: those of ``head``.
 
     Parameters
     ----------
-    base: a fitted fuser; it does not learn.
-    head: an unfitted fuser that learns from the modalities and the answer of ``base``.
+    base : Fuser
+        Fitted; it does not learn.
+    head : Fuser
+        Not fitted; it learns from the modalities and the answer of ``base``.
+
+    Attributes
+    ----------
+    head_ : Fuser
+        The fitted head.
 
     Examples
     --------
@@ -83,18 +90,34 @@ class ExtendedFuser(Fuser):
 
 
 class Recalibrated(Fuser):
-    """A fitted fuser whose answers get one slope and one offset a label: for rows too few to learn more from.
+    """A fitted fuser whose answers get one slope and one offset a label (vector scaling), for few labelled rows.
 
     Gaps and ties: those of the base.
 
     Parameters
     ----------
-    base: a fitted fuser; it does not learn.
-    penalty: pull of the slopes towards 1 and of the offsets towards 0, in rows.
+    base : Fuser
+        Fitted; it does not learn.
+    penalty : float
+        Pull of the slopes towards 1 and of the offsets towards 0, in rows.
+
+    Attributes
+    ----------
+    scaling_ : VectorScaling
+        The fitted slopes and offsets.
 
     References
     ----------
-    Guo et al. (2017), On calibration of modern neural networks (vector scaling). arXiv:1706.04599
+    Guo et al. (2017), On calibration of modern neural networks. arXiv:1706.04599
+
+    Examples
+    --------
+    >>> from affuse.fusion import ProductRule
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> P = rng.dirichlet([1, 1], size=(60, 2)) / 2 + np.eye(2)[y][:, None] / 2
+    >>> bool(Recalibrated(ProductRule().fit(P, y)).fit(P, y).score(P, y) > 0.9)
+    True
     """
 
     def __init__(self, base: Any, penalty: float = 5.0) -> None:
@@ -125,12 +148,18 @@ class Recalibrated(Fuser):
 
 @dataclass(frozen=True)
 class Transfer:
-    """What `transfer` came to.
+    """The result of `transfer`.
 
-    ``fuser`` is the one to use, ``chosen`` its name among those tried ("unchanged" for the fuser as it was), and
-    ``facts`` what cross-validation said: by name, "accuracy" and "log_loss", with "adapted" for persons whose other
-    rows are known; "chance", the log loss of who knows only how frequent the labels are; "rows", "rows_by_label",
-    "folds"; "gain" in accuracy; "per_doubling", what twice as many rows add.
+    Parameters
+    ----------
+    fuser : NamedFuser
+        The fuser to use.
+    chosen : str
+        Its name among those tried; "unchanged" for the fuser as it was.
+    facts : mapping
+        What cross-validation found: by name, "accuracy" and "log_loss", with "adapted" for persons whose other rows are
+        known; "chance", the log loss of an answer that is always the frequencies of the labels; "rows",
+        "rows_by_label", "folds"; "gain" in accuracy; "per_doubling", the gain of twice as many rows.
     """
 
     fuser: NamedFuser
@@ -146,33 +175,49 @@ def transfer(
     persons: ArrayLike | None = None,
     groups: ArrayLike | None = None,
 ) -> Transfer:
-    """Let a fitted fuser learn from labelled rows; unchanged unless cross-validation says that it answers better.
-
-    Labels without a row are hardly ever answered by what is learned: their frequency is part of it.
+    """Let a fitted fuser learn from labelled rows; unchanged unless cross-validation says that it becomes better.
 
     Tried are slopes and offsets of its answers (`Recalibrated`), and fusers that read the modalities beside its answer
-    (`ExtendedFuser`): stacking, and the class-wise pool; with persons, made to adapt to them (`AdaptiveFuser`).
+    (`ExtendedFuser`): stacking, and the class-wise pool; with persons, made to adapt to them (`AdaptiveFuser`). Labels
+    without a row are hardly ever answered by what is learned: their frequency is part of it.
 
     Parameters
     ----------
     base : NamedFuser
         The fuser to start from, over the labels of ``y``.
-    P : array of shape (n, m, k)
-        What the experts say, NaN where a modality has no evidence.
-    y : array of shape (n,)
-        Columns of P.
-    modalities : sequence of m str
+    P : array of shape (n_samples, n_modalities, n_classes)
+        Class probabilities; NaN where a modality is missing.
+    y : array of int of shape (n_samples,)
+        Columns of the right labels.
+    modalities : sequence of str
         Names of the modalities of P.
-    persons : array of shape (n,), optional
-        Who each row is about; what is learned must hold for others, so no person is on both sides of a fold.
-    groups : array of shape (n,), optional
+    persons : array of shape (n_samples,), optional
+        Who each row is about; what is learned must hold for other persons, so no person is on both sides of a fold.
+    groups : array of shape (n_samples,), optional
         What else must not be split; the persons where None.
+
+    Returns
+    -------
+    Transfer
 
     Raises
     ------
     DataError
-        With fewer than two labels, or none of them `FEWEST` times; where no person can be left out without all
-        labels but one; where shapes do not fit.
+        With fewer than two labels, or none of them `FEWEST` times; where no person can be left out without all labels
+        but one; where shapes do not fit.
+
+    Examples
+    --------
+    Two experts that take sadness for happiness and the other way round are corrected by 60 labelled rows:
+
+    >>> from affuse.fusion import ProductRule
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> P = (rng.dirichlet([1, 1], size=(60, 2)) + np.eye(2)[1 - y][:, None]) / 2
+    >>> base = NamedFuser(ProductRule(np.ones(2)).fit(P, y), ("face", "voice"), ("happy", "sad"))
+    >>> found = transfer(base, P, y, ("face", "voice"))
+    >>> found.chosen != "unchanged", round(found.facts["gain"], 2)
+    (True, 1.0)
     """
     P = check_probabilities(base.place(P, modalities))
     columns = _columns(y, *P.shape[::2])

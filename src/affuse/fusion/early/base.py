@@ -24,14 +24,25 @@ _INNER_FOLDS = 5
 
 
 class BlockClassifier(ClassifierMixin, BaseEstimator):
-    """Base of classifiers over X (n, d) whose ``blocks`` name the columns of every modality.
+    """Base class of classifiers over X (n_samples, n_features) whose ``blocks`` name the columns of every modality.
 
     A block that is NaN throughout is a modality that the row lacks.
 
     Attributes
     ----------
-    classes_: the labels in sorted order (k,). prior_: their frequencies in `fit` (k,), one row more each; `predict`
-    answers the greatest for rows without any block. n_features_in_: columns d.
+    classes_ : array of shape (n_classes,)
+        Labels in sorted order.
+    prior_ : array of shape (n_classes,)
+        Label frequencies in `fit`, each label counted once more; `predict` answers the most frequent label for rows
+        without any block.
+    n_features_in_ : int
+        Number of columns.
+
+    Examples
+    --------
+    >>> from affuse.fusion.early import Concatenation
+    >>> issubclass(Concatenation, BlockClassifier)
+    True
     """
 
     blocks: Blocks
@@ -75,25 +86,58 @@ def check_labels(y: ArrayLike, n: int) -> tuple[NDArray[Any], Columns]:
 
 
 class EarlyFuser(BlockClassifier):
-    """Base of early fusion: standardised blocks become one table of features, and any classifier learns from it.
+    """Base class of early fusion: standardised blocks become one table of features, from which any classifier learns.
 
-    A subclass writes `join`, and `learn` if it learns. Every block is standardised by its mean and deviation over the
-    rows of `fit` that have it. Gaps: a missing block is imputed by that mean, and one indicator a block, 1 in gaps, is
-    added for the classifier. A row without any block is NaN in `predict_proba`. A block that no row of `fit` has is
-    not used.
+    A subclass writes `join`, and `learn` if it learns. Every block is standardised by its mean and standard deviation
+    over the rows of `fit` that have it. Gaps: a missing block is imputed by that mean, and one indicator a block, 1 in
+    gaps, is added for the classifier. A row without any block is NaN in `predict_proba`. A block that no row of `fit`
+    has is not used.
 
     Attributes
     ----------
-    classifier_: the fitted classifier. seen_: which blocks, in alphabetical order, any row of `fit` had (m,).
+    classifier_ : scikit-learn classifier
+        The fitted classifier.
+    seen_ : array of bool of shape (n_blocks,)
+        Which blocks, in alphabetical order, any row of `fit` had.
+
+    Examples
+    --------
+    A fuser that sums blocks of the same width:
+
+    >>> class SumOfBlocks(EarlyFuser):
+    ...     def __init__(self, blocks, classifier=None):
+    ...         self.blocks = blocks
+    ...         self.classifier = classifier
+    ...     def join(self, parts):
+    ...         return sum(parts.values())
+    >>> X, y = np.array([[0.0, 0.1], [0.2, 0.0], [1.0, 0.9], [0.8, np.nan]]), [0, 0, 1, 1]
+    >>> SumOfBlocks({"face": [0], "voice": [1]}).fit(X, y).predict(X)
+    array([0, 0, 1, 1])
     """
 
     classifier: Any
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Learn from features X (n, d), NaN where a block is missing, and any labels y (n,).
+        """Learn from features and labels.
 
-        ``groups`` (n,) names what inner validation must not split. Raises DataError and ConfigError where X, y or the
-        blocks do not fit each other.
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+            NaN where a block is missing.
+        y : array of shape (n_samples,)
+            Any labels.
+        groups : array of shape (n_samples,), optional
+            What inner cross-validation must not split.
+
+        Returns
+        -------
+        EarlyFuser
+            The estimator itself.
+
+        Raises
+        ------
+        DataError, ConfigError
+            If X, y or the blocks do not fit each other.
         """
         X, columns, groups = self._start(X, y, groups)
         layout = self._layout()
@@ -110,18 +154,60 @@ class EarlyFuser(BlockClassifier):
         return self
 
     def learn(self, parts: dict[str, Array], here: Mask, y: Columns, groups: Groups) -> None:
-        """Set learned state from standardised blocks (n, d_m), 0 in gaps. Nothing to learn unless overridden."""
+        """Hook for subclasses: set learned attributes. By default nothing is learned.
+
+        Parameters
+        ----------
+        parts : dict of str to array of shape (n_samples, n_block_features)
+            Standardised blocks, 0 in gaps.
+        here : array of bool of shape (n_samples, n_blocks)
+            Which block is present in which row.
+        y : array of int of shape (n_samples,)
+            Columns of the labels.
+        groups : array of shape (n_samples,) or None
+            What inner cross-validation must not split.
+        """
 
     def join(self, parts: dict[str, Array]) -> Array:
-        """One table (n, q) from standardised blocks (n, d_m) by name."""
+        """Hook for subclasses: one table from the standardised blocks.
+
+        Parameters
+        ----------
+        parts : dict of str to array of shape (n_samples, n_block_features)
+            Standardised blocks, 0 in gaps.
+
+        Returns
+        -------
+        array of shape (n_samples, n_joined)
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how it joins blocks")
 
     def features(self, X: ArrayLike) -> Array:
-        """What the classifier sees of X (n, d): the joined blocks, then one indicator of gaps a block."""
+        """What the classifier sees: the joined blocks, then one indicator of gaps a block.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_joined + n_blocks)
+        """
         return self._features(*self._read(X))
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Probabilities (n, k) of X (n, d); a row without any block is NaN."""
+        """Probabilities of the labels.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+            NaN where a block is missing.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            NaN for rows without any block.
+        """
         parts, here = self._read(X)
         P = np.zeros((len(here), len(self.classes_)))
         if len(P):
@@ -130,7 +216,17 @@ class EarlyFuser(BlockClassifier):
         return P
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Most probable label (n,); a row without any block falls back to the most frequent label of `fit`."""
+        """Most probable labels.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            The most frequent label of `fit` for rows without any block.
+        """
         return self._answers(self.predict_proba(X))
 
     def _read(self, X: ArrayLike) -> tuple[dict[str, Array], Mask]:

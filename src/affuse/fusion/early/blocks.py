@@ -19,8 +19,26 @@ Layout = dict[str, NDArray[np.intp]]  # column numbers by modality, sorted by it
 def resolve_blocks(blocks: Blocks, n_columns: int) -> Layout:
     """Column numbers of every block, blocks in alphabetical order, so that the order of the mapping cannot matter.
 
-    A block is a slice or a list of column numbers; columns that no block names are not used. Raises ConfigError where
-    there is no block, one is empty, reaches beyond ``n_columns``, or shares a column with another.
+    Parameters
+    ----------
+    blocks : mapping of str to slice or list of int
+        Columns by modality; columns that no block names are not used.
+    n_columns : int
+        Number of columns of X.
+
+    Returns
+    -------
+    dict of str to array of int
+
+    Raises
+    ------
+    ConfigError
+        If there is no block, one is empty, reaches beyond the columns, or shares a column with another.
+
+    Examples
+    --------
+    >>> resolve_blocks({"voice": slice(2, 4), "face": [0, 1]}, n_columns=4)
+    {'face': array([0, 1]), 'voice': array([2, 3])}
     """
     if not isinstance(blocks, Mapping) or not blocks:
         raise ConfigError(f"blocks must map modalities to columns, such as {{'text': slice(0, 384)}}; got {blocks!r}")
@@ -49,7 +67,30 @@ def _columns(name: str, block: slice | Sequence[int], n_columns: int) -> NDArray
 
 
 def check_features(X: ArrayLike, n_columns: int | None = None) -> Array:
-    """X as floats (n, d), NaN allowed. Raises DataError where it is no table, infinite or not ``n_columns`` wide."""
+    """X as floats, or an error that names what is wrong.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+        NaN is allowed.
+    n_columns : int, optional
+        Expected number of columns; any where None.
+
+    Returns
+    -------
+    array of float of shape (n_samples, n_features)
+
+    Raises
+    ------
+    DataError
+        If X is no table, holds infinity or has another number of columns.
+
+    Examples
+    --------
+    >>> check_features([[1, None], [2, 3]])
+    array([[ 1., nan],
+           [ 2.,  3.]])
+    """
     try:
         X = np.asarray(X, dtype=float)
     except (TypeError, ValueError) as error:
@@ -65,7 +106,30 @@ def check_features(X: ArrayLike, n_columns: int | None = None) -> Array:
 
 
 def present_blocks(X: Array, layout: Layout) -> Mask:
-    """Which block has evidence in which row: (n, m). Raises DataError where a block of a row is NaN in part."""
+    """Which block is present in which row.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    layout : dict of str to array of int
+        Column numbers by block, see `resolve_blocks`.
+
+    Returns
+    -------
+    array of bool of shape (n_samples, n_blocks)
+
+    Raises
+    ------
+    DataError
+        If a block of a row is NaN in part.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 2.0, np.nan], [1.0, 2.0, 3.0]])
+    >>> present_blocks(X, resolve_blocks({"face": [0, 1], "voice": [2]}, n_columns=3))
+    array([[ True, False],
+           [ True,  True]])
+    """
     here = np.empty((len(X), len(layout)), dtype=bool)
     for j, (name, columns) in enumerate(layout.items()):
         gaps = np.isnan(X[:, columns])

@@ -21,20 +21,49 @@ _MOST_ITERATIONS = 20_000  # close canonical correlations converge slowly, but o
 
 
 class CCAFusion(EarlyFuser):
-    """Canonical variates of every pair of blocks side by side (Sun et al. 2005, doi:10.1016/j.patcog.2004.12.013).
+    """Canonical variates of every pair of blocks side by side (canonical correlation analysis).
 
     Every block is first reduced to its whitened principal components, without which canonical correlations of wide
-    blocks are those of noise; then `sklearn.cross_decomposition.CCA` finds, for every pair of blocks, the axes on
-    which they correlate most, on the rows that have both. The classifier sees both blocks' variates of every pair.
-    With one block it sees the principal components. Gaps: the training mean of the block, whose variates are 0, and an
-    indicator.
+    blocks are those of noise. Then `sklearn.cross_decomposition.CCA` finds, for every pair of blocks, the axes ``w_a,
+    w_b`` that maximise ``corr(X_a w_a, X_b w_b)``, on the rows that have both. The classifier sees both blocks'
+    variates of every pair; with one block it sees the principal components. Gaps: the training mean of the block, whose
+    variates are 0, and an indicator.
 
     Parameters
     ----------
-    blocks: columns of every modality.
-    n_components: canonical variates a pair, or fewer where a block has fewer columns.
-    n_principal: principal components that a block is reduced to, or fewer where it has fewer columns or rows.
-    classifier: as in `Concatenation`.
+    blocks : mapping of str to slice or list of int
+        Columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
+    n_components : int
+        Canonical variates a pair, or fewer where a block has fewer columns.
+    n_principal : int
+        Principal components of a block, or fewer where it has fewer columns or rows.
+    classifier : scikit-learn classifier, optional
+        Multinomial logistic regression where None. One without probabilities, such as a support vector machine, is
+        calibrated by group-wise cross-validation (Platt's sigmoid).
+
+    Attributes
+    ----------
+    classifier_ : scikit-learn classifier
+        The fitted classifier.
+    whitening_ : dict of str to sklearn.decomposition.PCA
+        Principal components of every block.
+    pairs_ : list of (str, str, sklearn.cross_decomposition.CCA)
+        Canonical correlations of every pair.
+
+    References
+    ----------
+    Sun et al. (2005), A new method of feature fusion and its application in image recognition.
+    doi:10.1016/j.patcog.2004.12.013
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + 2 * y[:, None]
+    >>> X[0, :2] = np.nan  # the first row has no face
+    >>> fuser = CCAFusion({"face": slice(0, 2), "voice": slice(2, 5)}).fit(X, y)
+    >>> fuser.predict_proba(X).shape
+    (60, 2)
     """
 
     def __init__(self, blocks: Blocks, n_components: int = 8, n_principal: int = 32, classifier: Any = None) -> None:

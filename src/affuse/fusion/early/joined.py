@@ -22,15 +22,36 @@ _LEAST_WEIGHT = 0.05
 
 
 class Concatenation(EarlyFuser):
-    """All standardised blocks side by side: feature-level fusion (Atrey et al. 2010, doi:10.1007/s00530-010-0182-0).
+    """All standardised blocks side by side: ``x = [x_1; …; x_M; gaps]``.
 
     Gaps: the training mean of the block, and an indicator.
 
     Parameters
     ----------
-    blocks: columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
-    classifier: a scikit-learn classifier; multinomial logistic regression where None. One without probabilities, such
-        as a support vector machine, is calibrated by group-wise cross-validation (Platt's sigmoid).
+    blocks : mapping of str to slice or list of int
+        Columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
+    classifier : scikit-learn classifier, optional
+        Multinomial logistic regression where None. One without probabilities, such as a support vector machine, is
+        calibrated by group-wise cross-validation (Platt's sigmoid).
+
+    Attributes
+    ----------
+    classifier_ : scikit-learn classifier
+        The fitted classifier.
+
+    References
+    ----------
+    Atrey et al. (2010), Multimodal fusion for multimedia analysis: a survey. doi:10.1007/s00530-010-0182-0
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + 2 * y[:, None]
+    >>> X[0, :2] = np.nan  # the first row has no face
+    >>> fuser = Concatenation({"face": slice(0, 2), "voice": slice(2, 5)}).fit(X, y)
+    >>> fuser.predict_proba(X).shape
+    (60, 2)
     """
 
     def __init__(self, blocks: Blocks, classifier: Any = None) -> None:
@@ -43,18 +64,43 @@ class Concatenation(EarlyFuser):
 
 
 class WeightedConcatenation(EarlyFuser):
-    """Standardised blocks side by side, each scaled so that its weight, not its number of columns, decides its share.
+    """Standardised blocks side by side, scaled so that a block's weight, not its number of columns, decides its share.
 
-    Block m is multiplied by ``w_m / rms(w) · sqrt(D / (M d_m))``, with D columns in all M blocks: equal weights and
-    equal widths give `Concatenation`. The scale matters to every classifier that measures distances or is regularised.
-    Gaps: the training mean of the block, and an indicator.
+    Block m is multiplied by ``w_m / rms(w) · sqrt(D / (M d_m))``, with d_m columns of the block and D of all M blocks:
+    equal weights and equal widths give `Concatenation`. The scale matters to every classifier that measures distances
+    or is regularised. Gaps: the training mean of the block, and an indicator.
 
     Parameters
     ----------
-    blocks: columns of every modality.
-    weights: a weight of at least 0 for every block, by name. Where None, how far above chance a logistic regression on
-        the block alone is in (group-wise) cross-validation on the rows of `fit`.
-    classifier: as in `Concatenation`.
+    blocks : mapping of str to slice or list of int
+        Columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
+    weights : mapping of str to float, optional
+        At least 0 for every block. Where None, how far above chance a logistic regression on the block alone is in
+        (group-wise) cross-validation on the rows of `fit`.
+    classifier : scikit-learn classifier, optional
+        Multinomial logistic regression where None. One without probabilities, such as a support vector machine, is
+        calibrated by group-wise cross-validation (Platt's sigmoid).
+
+    Attributes
+    ----------
+    classifier_ : scikit-learn classifier
+        The fitted classifier.
+    weights_ : array of shape (n_blocks,)
+        Weights by block in alphabetical order.
+
+    References
+    ----------
+    Atrey et al. (2010), Multimodal fusion for multimedia analysis: a survey. doi:10.1007/s00530-010-0182-0
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + 2 * y[:, None]
+    >>> X[0, :2] = np.nan  # the first row has no face
+    >>> fuser = WeightedConcatenation({"face": slice(0, 2), "voice": slice(2, 5)}, {"face": 1, "voice": 2}).fit(X, y)
+    >>> fuser.predict_proba(X).shape
+    (60, 2)
     """
 
     def __init__(self, blocks: Blocks, weights: Mapping[str, float] | None = None, classifier: Any = None) -> None:

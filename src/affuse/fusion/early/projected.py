@@ -43,7 +43,21 @@ class _ProjectedFuser(EarlyFuser):
         return (self._combined(parts) - self.centre_) / self.spread_
 
     def project(self, parts: dict[str, Array]) -> dict[str, Array]:
-        """Every block (n, d_m) on the common axes (n, q). Raises ConfigError where their numbers differ."""
+        """Every block on the common axes.
+
+        Parameters
+        ----------
+        parts : dict of str to array of shape (n_samples, n_block_features)
+
+        Returns
+        -------
+        dict of str to array of shape (n_samples, n_axes)
+
+        Raises
+        ------
+        ConfigError
+            If the numbers of axes differ.
+        """
         projected = {name: _apply(model, parts[name]) for name, model in self.projections_.items()}
         widths = {name: part.shape[1] for name, part in projected.items()}
         if len(set(widths.values())) > 1:
@@ -61,18 +75,43 @@ def _apply(model: Any, part: Array) -> Array:
 
 
 class SumFusion(_ProjectedFuser):
-    """Element-wise sum of the blocks' projections.
+    """Element-wise sum of the blocks' projections: ``x = Σ_m f_m(x_m)``.
 
-    By default a block is projected by ridge regression onto the indicators of the labels, one axis a label, its
-    penalty chosen by leave-one-out (`sklearn.linear_model.RidgeCV`): axes that mean the same in every block can be
+    By default a block is projected by ridge regression onto the indicators of the labels, one axis a label, with a
+    penalty chosen by leave-one-out (`sklearn.linear_model.RidgeCV`): axes with the same meaning in every block can be
     added. Gaps: the projection of the training mean, which with the default is the label's frequency, and an indicator.
 
     Parameters
     ----------
-    blocks: columns of every modality.
-    projection: a scikit-learn transformer, cloned for every block, that gives all the same number of axes (such as
-        ``PCA(16)``); None for the default.
-    classifier: as in `Concatenation`.
+    blocks : mapping of str to slice or list of int
+        Columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
+    projection : scikit-learn transformer, optional
+        Cloned for every block; must give all blocks the same number of axes, such as ``PCA(16)``. Ridge regression onto
+        the indicators of the labels where None.
+    classifier : scikit-learn classifier, optional
+        Multinomial logistic regression where None. One without probabilities, such as a support vector machine, is
+        calibrated by group-wise cross-validation (Platt's sigmoid).
+
+    Attributes
+    ----------
+    classifier_ : scikit-learn classifier
+        The fitted classifier.
+    projections_ : dict of str to scikit-learn estimator
+        Fitted projection of every block.
+
+    References
+    ----------
+    Atrey et al. (2010), Multimodal fusion for multimedia analysis: a survey. doi:10.1007/s00530-010-0182-0
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + 2 * y[:, None]
+    >>> X[0, :2] = np.nan  # the first row has no face
+    >>> fuser = SumFusion({"face": slice(0, 2), "voice": slice(2, 5)}).fit(X, y)
+    >>> fuser.predict_proba(X).shape
+    (60, 2)
     """
 
     def __init__(self, blocks: Blocks, projection: Any = None, classifier: Any = None) -> None:
@@ -85,14 +124,42 @@ class SumFusion(_ProjectedFuser):
 
 
 class ProductFusion(_ProjectedFuser):
-    """Element-wise (Hadamard) product of the blocks' projections, as in low-rank bilinear pooling (arXiv:1610.04325).
+    """Element-wise product of the blocks' projections (low-rank bilinear pooling): ``x = Π_m f_m(x_m)``.
 
     The projections are those of `SumFusion`. Gaps: the projection of the training mean, which with the default is the
     label's frequency, and an indicator.
 
     Parameters
     ----------
-    blocks, projection, classifier: as in `SumFusion`.
+    blocks : mapping of str to slice or list of int
+        Columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
+    projection : scikit-learn transformer, optional
+        Cloned for every block; must give all blocks the same number of axes, such as ``PCA(16)``. Ridge regression onto
+        the indicators of the labels where None.
+    classifier : scikit-learn classifier, optional
+        Multinomial logistic regression where None. One without probabilities, such as a support vector machine, is
+        calibrated by group-wise cross-validation (Platt's sigmoid).
+
+    Attributes
+    ----------
+    classifier_ : scikit-learn classifier
+        The fitted classifier.
+    projections_ : dict of str to scikit-learn estimator
+        Fitted projection of every block.
+
+    References
+    ----------
+    Kim et al. (2017), Hadamard product for low-rank bilinear pooling. arXiv:1610.04325
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + 2 * y[:, None]
+    >>> X[0, :2] = np.nan  # the first row has no face
+    >>> fuser = ProductFusion({"face": slice(0, 2), "voice": slice(2, 5)}).fit(X, y)
+    >>> fuser.predict_proba(X).shape
+    (60, 2)
     """
 
     def __init__(self, blocks: Blocks, projection: Any = None, classifier: Any = None) -> None:

@@ -1,64 +1,42 @@
 """Joint networks (extra ``train``): small torch modules over named modalities, and one estimator that trains them all.
 
-Nothing here imports torch until a network is made; where it is missing, MissingExtraError names the pip command.
+Nothing here imports torch until a network is made; where it is missing, MissingExtraError names the pip command. Which
+networks there are follows from `affuse.fusion.networks.catalogue`.
 """
 
+# ruff: noqa: F403 - the stars are for type checkers and editors only; `__all__` is made of the tables
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from affuse.errors import MissingExtraError
-from affuse.fusion.networks.catalogue import NETWORKS, names, reads
+from affuse.fusion.networks.catalogue import NETWORKS, class_homes, names, reads
 from affuse.fusion.networks.fuser import NetworkFuser
 
 if TYPE_CHECKING:
-    from affuse.fusion.networks.files import load, save
-    from affuse.fusion.networks.parts import FusionNetwork
-    from affuse.fusion.networks.rows import (
-        GatedMultimodalUnit,
-        LateFusion,
-        LowRankFusion,
-        MultimodalAutoencoder,
-        TensorFusion,
-    )
-    from affuse.fusion.networks.sequences import (
-        ContextualAttention,
-        ContextualLSTM,
-        ConvolutionalLSTM,
-        CrossAttention,
-    )
-
-__all__ = [
-    "NETWORKS",
-    "ContextualAttention",
-    "ContextualLSTM",
-    "ConvolutionalLSTM",
-    "CrossAttention",
-    "FusionNetwork",
-    "GatedMultimodalUnit",
-    "LateFusion",
-    "LowRankFusion",
-    "MultimodalAutoencoder",
-    "NetworkFuser",
-    "TensorFusion",
-    "load",
-    "names",
-    "reads",
-    "save",
-]
+    from affuse.fusion.networks.files import *
+    from affuse.fusion.networks.parts import FusionNetwork as FusionNetwork
+    from affuse.fusion.networks.rows import *
+    from affuse.fusion.networks.sequences import *
 
 _HOMES = {
-    "files": ["load", "save"],
-    "parts": ["FusionNetwork"],
-    "rows": ["GatedMultimodalUnit", "LateFusion", "LowRankFusion", "MultimodalAutoencoder", "TensorFusion"],
-    "sequences": ["ContextualAttention", "ContextualLSTM", "ConvolutionalLSTM", "CrossAttention"],
+    **class_homes(),
+    "FusionNetwork": "affuse.fusion.networks.parts",
+    "load": "affuse.fusion.networks.files",
+    "save": "affuse.fusion.networks.files",
 }
-_LAZY = {name: home for home, names_there in _HOMES.items() for name in names_there}
+
+__all__ = ["NETWORKS", "NetworkFuser", "names", "reads"]
+__all__ += sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "train") from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from affuse.errors import AssetError, OutputError
+from affuse.files import replacing
 from affuse.fusion.networks import training
 from affuse.fusion.networks.fuser import NetworkFuser
 from affuse.fusion.networks.inputs import Scaling
@@ -27,9 +27,31 @@ _SHAPE = ("network", "hidden", "dropout", "options", "steps")
 
 
 def save(fuser: NetworkFuser, folder: str | Path) -> None:
-    """Write a fitted fuser to ``folder`` as network.json and network.safetensors.
+    """Write a fitted network to a folder as network.json and network.safetensors, without pickle.
 
-    Raises OutputError where the folder cannot be written, sklearn's NotFittedError before `fit`.
+    Parameters
+    ----------
+    fuser : NetworkFuser
+        Fitted.
+    folder : str or Path
+        Made where it is missing.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    NotFittedError
+        Of scikit-learn, before `fit`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + y[:, None]
+    >>> fuser = NetworkFuser({"face": slice(0, 2), "voice": slice(2, 5)}, max_epochs=2, progress=False).fit(X, y)
+    >>> save(fuser, "my_network")
+    >>> bool(np.allclose(load("my_network").predict_proba(X), fuser.predict_proba(X)))
+    True
     """
     from sklearn.utils.validation import check_is_fitted
 
@@ -51,20 +73,39 @@ def save(fuser: NetworkFuser, folder: str | Path) -> None:
         tensors[f"mean/{name}"] = torch.from_numpy(fuser.scaling_.means[name])
         tensors[f"scale/{name}"] = torch.from_numpy(fuser.scaling_.scales[name])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / f"{_WEIGHTS}.part")
-        (folder / f"{_FACTS}.part").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        for name in (_WEIGHTS, _FACTS):
-            os.replace(folder / f"{name}.part", folder / name)
-    except (OSError, SafetensorError) as error:
+        with replacing(folder / _WEIGHTS, folder / _FACTS) as (weights, card):
+            save_file(tensors, weights)
+            card.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    except SafetensorError as error:
         raise OutputError(f"{folder} cannot be written: {error}") from error
 
 
 def load(folder: str | Path, encoders: Mapping[str, Any] | None = None) -> NetworkFuser:
-    """Read what `save` wrote, ready to predict.
+    """Read a network that `save` wrote, ready to predict.
 
-    ``encoders`` are modules of the same shape as those handed to the fuser, where it had any. Raises AssetError where
-    the folder does not hold a whole fuser.
+    Parameters
+    ----------
+    folder : str or Path
+    encoders : mapping of str to torch.nn.Module, optional
+        Modules of the same shape as those given to the fuser, where it had any.
+
+    Returns
+    -------
+    NetworkFuser
+
+    Raises
+    ------
+    AssetError
+        If the folder does not hold a whole network.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + y[:, None]
+    >>> save(NetworkFuser({"face": slice(0, 2), "voice": slice(2, 5)}, max_epochs=2, progress=False).fit(X, y), "mine")
+    >>> load("mine").predict(X).shape
+    (60,)
     """
     folder = Path(folder)
     try:
@@ -87,11 +128,11 @@ def _rebuilt(
     fuser.classes_ = np.array(facts["classes"])
     fuser.prior_ = tensors["prior"].numpy()
     fuser.best_epoch_ = facts["best_epoch"]
-    parts = {
-        part: {name: tensors[f"{part}/{name}"].numpy() for name in sorted(facts["blocks"])}
-        for part in ("mean", "scale")
+    scales = {
+        kind: {name: tensors[f"{kind}/{name}"].numpy() for name in sorted(facts["blocks"])}
+        for kind in ("mean", "scale")
     }
-    fuser.scaling_ = Scaling(parts["mean"], parts["scale"], frozenset(facts["seen"]))
+    fuser.scaling_ = Scaling(scales["mean"], scales["scale"], frozenset(facts["seen"]))
     fuser.network_ = fuser._build(0, training)
     fuser.network_.load_state_dict(
         {key.removeprefix("network/"): value for key, value in tensors.items() if key.startswith("network/")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from affuse.errors import ConfigError, DataError, MissingExtraError
+from affuse.files import write_json
 from affuse.fusion.base import Array, Columns, Groups
 from affuse.fusion.early.base import BlockClassifier
 from affuse.fusion.early.blocks import Blocks, check_features
@@ -26,7 +26,7 @@ from affuse.fusion.networks.inputs import Scaling, Table, contexts_of, cut, step
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from affuse.fusion.networks.training import Part, Parts, Recipe
+    from affuse.fusion.networks.training import Recipe, Split, Splits
 
 __all__ = ["NetworkFuser"]
 
@@ -36,36 +36,74 @@ _FINGERPRINT = "fit.json"
 
 
 class NetworkFuser(BlockClassifier):
-    """A joint network over feature blocks, trained by one loop with modality dropout and early stopping.
+    """A joint network over blocks of features as a scikit-learn classifier.
 
-    Features are standardised by what `fit` saw. Gaps: a block that is NaN throughout is missing, which every network
-    handles in its own stated way and sees in training through modality dropout; a row without any block is NaN. Which
-    network is best is a matter of measuring; with a thousand rows they rarely beat what is linear.
+    All networks are trained by one loop with modality dropout, AdamW and early stopping on a dev split. Features are
+    standardised by what `fit` saw. Gaps: a block that is NaN throughout is missing; every network states how it handles
+    that, and sees it in training through modality dropout; a row without any block is NaN. With a thousand rows
+    networks rarely beat what is linear.
 
     Parameters
     ----------
-    blocks: columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
-    network: one of `affuse.fusion.networks.names()`; their classes name the papers.
-    hidden, dropout: units and share of units dropped; the network's own default where None.
-    modality_dropout: probability that a modality of a row is hidden in training.
-    options: further parameters of the network, such as ``{"rank": 8}``.
-    steps: for networks over sequences, steps of every block, or of some by name: its columns hold one step after the
+    blocks : mapping of str to slice or list of int
+        Columns of every modality, such as ``{"text": slice(0, 384), "audio": slice(384, 457)}``.
+    network : str
+        One of `affuse.fusion.networks.names`; the docstring of its class names the paper.
+    hidden, dropout : int, float, optional
+        Units and share of units dropped; the network's own default where None.
+    modality_dropout : float
+        Probability that a modality of a row is hidden in training.
+    options : mapping, optional
+        Further parameters of the network, such as ``{"rank": 8}``.
+    steps : int or mapping of str to int, optional
+        For networks over sequences, steps of every block, or of some by name: its columns hold one step after the
         other, and a step that is NaN throughout is missing.
-    encoders: torch modules (b, d_m) → (b, hidden) to train along, by modality; each `fit` trains copies.
-    learning_rate, weight_decay, batch_size, max_epochs: of AdamW. A batch of a contextual network is of eight groups.
-    patience: epochs without a better validation loss after which training stops; the best epoch's weights are kept.
-    validation_share: share of the rows (whole groups where ``groups`` are given) kept aside for that; 0 trains for all
-        epochs.
-    checkpoints: folder of checkpoints, one after every epoch; `fit` with the same data and parameters resumes there.
-    logger: None, "csv", "tensorboard", "wandb" or a logger of Lightning. log_folder: where the named ones write.
-    progress: whether to show a bar; None does where the output is a terminal.
-    precision, trainer: of Lightning's Trainer, such as ``"16-mixed"`` and ``{"accelerator": "gpu", "devices": 2}``.
-    random_state: seed of weights, order, dropout and validation part.
+    encoders : mapping of str to torch.nn.Module, optional
+        Modules (n_samples, width) to (n_samples, hidden) to train along, by modality; each `fit` trains copies.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    batch_size : int
+        Rows a batch. A batch of a contextual network is of eight groups.
+    max_epochs : int
+        Most epochs.
+    patience : int
+        Epochs without a smaller dev loss after which training stops; the best epoch's weights are kept.
+    validation_share : float
+        Share of the rows (whole groups where ``groups`` are given) of the dev split; 0 trains for all epochs.
+    checkpoints : str or Path, optional
+        Folder of checkpoints, one after every epoch; `fit` with the same data and parameters resumes there.
+    logger : object, optional
+        "csv", "tensorboard", "wandb" or a logger of Lightning.
+    log_folder : str or Path
+        Where the named loggers write.
+    progress : bool, optional
+        Whether to show a progress bar; None does where the output is a terminal.
+    precision : str
+        Of Lightning's Trainer, such as ``"16-mixed"``.
+    trainer : mapping, optional
+        Further arguments of Lightning's Trainer, such as ``{"accelerator": "gpu", "devices": 2}``.
+    random_state : int or RandomState
+        Seed of weights, order, dropout and dev split.
 
     Attributes
     ----------
-    network_: the trained torch module. best_epoch_: whose weights it has, counted from 0; None without
-        validation, or where other processes trained it (`strategy="ddp_spawn"`).
+    network_ : FusionNetwork
+        The trained torch module.
+    best_epoch_ : int or None
+        Epoch of its weights, counted from 0; None without a dev split, or where other processes trained it
+        (``strategy="ddp_spawn"``).
+    classes_ : array of shape (n_classes,)
+        Labels of the columns.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=60)
+    >>> X = rng.normal(size=(60, 5)) + y[:, None]
+    >>> fuser = NetworkFuser({"face": slice(0, 2), "voice": slice(2, 5)}, "late", max_epochs=2, progress=False)
+    >>> X[0, :2] = np.nan  # the first row has no face
+    >>> fuser.fit(X, y).predict_proba(X).shape
+    (60, 2)
     """
 
     def __init__(
@@ -118,12 +156,31 @@ class NetworkFuser(BlockClassifier):
     def fit(
         self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, unlabelled: ArrayLike | None = None
     ) -> Self:
-        """Train on X (n, d), NaN where a block is missing, and any labels y (n,).
+        """Train the network.
 
-        ``groups`` (n,) names videos or speakers: early stopping splits none, and a contextual network reads the rows
-        of each in their order, which must be that of time: in files sorted by label the place of a row tells its label.
-        ``unlabelled`` (u, d) are rows that the autoencoder learns to reconstruct as well.
-        Raises DataError and ConfigError where something does not fit, MissingExtraError without torch or Lightning.
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+            NaN where a block is missing.
+        y : array of shape (n_samples,)
+            Any labels.
+        groups : array of shape (n_samples,), optional
+            Videos or speakers: the dev split splits none. A contextual network reads the rows of each in their order,
+            which must be that of time: in files sorted by label the place of a row tells its label.
+        unlabelled : array of shape (n_unlabelled, n_features), optional
+            Rows that the autoencoder learns to reconstruct as well.
+
+        Returns
+        -------
+        NetworkFuser
+            The estimator itself.
+
+        Raises
+        ------
+        DataError, ConfigError
+            If something does not fit.
+        MissingExtraError
+            Without torch or Lightning.
         """
         self._check_parameters()
         X, columns, groups = self._start(X, y, groups)
@@ -135,21 +192,31 @@ class NetworkFuser(BlockClassifier):
         extra = self._unlabelled(unlabelled)
         self.scaling_ = Scaling.of({m: np.concatenate([v, extra[m]]) if extra else v for m, v in values.items()})
         table = self.scaling_.apply(values)
-        parts = self._parts(table, columns, groups, seed, training)
+        splits = self._splits(table, columns, groups, seed, training)
         if extra:
-            table, columns, parts = _extend(table, columns, parts, self.scaling_.apply(extra), training)
+            table, columns, splits = _extend(table, columns, splits, self.scaling_.apply(extra), training)
         recipe = self._recipe(seed, training)
         self._claim_checkpoints(X, columns, groups)
         self.network_ = self._build(seed, training)
-        best = training.train(self.network_, table, columns, recipe, parts)
+        best = training.train(self.network_, table, columns, recipe, splits)
         self.best_epoch_ = None if best is None or best.weights is None else best.epoch
         return self
 
     def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> Array:
-        """Probabilities (n, k); a row without any block is NaN.
+        """Probabilities of the labels.
 
-        A contextual network reads the rows of each of the ``groups`` (n,) in their order; without groups every row is
-        read by itself. Other networks ignore them.
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+            NaN where a block is missing.
+        groups : array of shape (n_samples,), optional
+            A contextual network reads the rows of each group in their order; without groups every row is read by
+            itself. Other networks ignore them.
+
+        Returns
+        -------
+        array of shape (n_samples, n_classes)
+            NaN for rows without any block.
         """
         check_is_fitted(self)
         X = check_features(X, self.n_features_in_)
@@ -164,13 +231,37 @@ class NetworkFuser(BlockClassifier):
         return P
 
     def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
-        """Most probable label (n,); a row without any block falls back to the most frequent label of `fit`."""
+        """Most probable labels.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        groups : array of shape (n_samples,), optional
+            As in `predict_proba`.
+
+        Returns
+        -------
+        array of shape (n_samples,)
+            The most frequent label of `fit` for rows without any block.
+        """
         return self._answers(self.predict_proba(X, groups))
 
     def reconstruct(self, X: ArrayLike) -> Array:
-        """X (n, d) with missing blocks filled in from those that are there, in the units of X; for the autoencoder.
+        """X with missing blocks filled in from those that are present, by the autoencoder.
 
-        Rows without any block stay NaN. Raises ConfigError for another network.
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, n_features)
+            In the units of X; rows without any block stay NaN.
+
+        Raises
+        ------
+        ConfigError
+            For another network.
         """
         check_is_fitted(self)
         if self.network != "autoencoder":
@@ -248,32 +339,31 @@ class NetworkFuser(BlockClassifier):
         )
         return recipe
 
-    def _parts(self, table: Table, y: Columns, groups: Groups, seed: int, training: ModuleType) -> Parts:
+    def _splits(self, table: Table, y: Columns, groups: Groups, seed: int, training: ModuleType) -> Splits:
         """Rows to learn from and to validate on: whole contexts, or rows that have any block."""
         rows = np.arange(len(table)) if self._reads == "context" else np.flatnonzero(table.available().any(axis=1))
         if len(rows) == 0:
             raise DataError("no row of X has any block")
         fit, held_out = _split(y[rows], None if groups is None else groups[rows], self.validation_share, seed)
-        parts: Parts = training.Parts(
-            self._part(rows[fit], groups, training),
-            None if held_out is None else self._part(rows[held_out], groups, training),
+        splits: Splits = training.Splits(
+            self._split_of(rows[fit], groups, training),
+            None if held_out is None else self._split_of(rows[held_out], groups, training),
         )
-        return parts
+        return splits
 
-    def _part(self, rows: NDArray[np.intp], groups: Groups, training: ModuleType) -> Part:
+    def _split_of(self, rows: NDArray[np.intp], groups: Groups, training: ModuleType) -> Split:
         if self._reads != "context" or groups is None:
-            part: Part = training.Part(rows)
-            return part
+            split: Split = training.Split(rows)
+            return split
         contexts = [rows[context] for context in contexts_of(groups[rows], len(rows))]
-        part = training.Part(rows, contexts)
-        return part
+        split = training.Split(rows, contexts)
+        return split
 
     def _claim_checkpoints(self, X: Array, y: Columns, groups: Groups) -> None:
         """Note in the folder of checkpoints whose they are. Raises ConfigError where they are of another fit."""
         if self.checkpoints is None:
             return
         folder = Path(self.checkpoints)
-        folder.mkdir(parents=True, exist_ok=True)
         told = {k: repr(v) for k, v in self.get_params(deep=False).items() if k not in _NOT_DECISIVE}
         order = y if groups is None else np.unique(groups, return_inverse=True)[1]
         data = hashlib.sha256(np.ascontiguousarray(X).tobytes() + y.tobytes() + order.tobytes()).hexdigest()
@@ -281,9 +371,7 @@ class NetworkFuser(BlockClassifier):
         path = folder / _FINGERPRINT
         if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != claim:
             raise ConfigError(f"{folder} holds checkpoints of other data or parameters; name another folder")
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(claim), encoding="utf-8")
-        os.replace(part, path)
+        write_json(path, claim, indent=None)
 
 
 # What may differ between a fit and the one that resumes it.
@@ -326,14 +414,16 @@ def _split(y: Columns, groups: Groups, share: float, seed: int) -> tuple[NDArray
     return fit, held_out
 
 
-def _extend(table: Table, y: Columns, parts: Parts, extra: Table, training: ModuleType) -> tuple[Table, Columns, Parts]:
+def _extend(
+    table: Table, y: Columns, splits: Splits, extra: Table, training: ModuleType
+) -> tuple[Table, Columns, Splits]:
     """The table with unlabelled rows behind it, which are learned from and never validated on."""
     features = {m: np.concatenate([v, extra.features[m]]) for m, v in table.features.items()}
     present = {m: np.concatenate([v, extra.present[m]]) for m, v in table.present.items()}
     rows = len(table) + np.flatnonzero(extra.available().any(axis=1))
     targets = np.concatenate([y, np.full(len(extra), training.UNLABELLED)])
-    fit = training.Part(np.concatenate([parts.fit.rows, rows]))
-    return Table(features, present), targets, training.Parts(fit, parts.validation)
+    train = training.Split(np.concatenate([splits.train.rows, rows]))
+    return Table(features, present), targets, training.Splits(train, splits.dev)
 
 
 def _reconstruct(network: Any, table: Table) -> dict[str, Array]:

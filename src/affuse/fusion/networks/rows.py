@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import reduce
 
 import torch
@@ -11,7 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affuse.errors import ConfigError
-from affuse.fusion.networks.parts import Encoders, Features, FusionNetwork, Presence, by_modality, encoder, masked
+from affuse.fusion.networks.parts import (
+    Encoders,
+    Features,
+    FusionNetwork,
+    Presence,
+    Widths,
+    by_modality,
+    encoder,
+    gap_indicators,
+    masked,
+)
 
 __all__ = ["GatedMultimodalUnit", "LateFusion", "LowRankFusion", "MultimodalAutoencoder", "TensorFusion"]
 
@@ -19,9 +28,12 @@ _MOST_PRODUCTS = 1_000_000
 
 
 class _EncodedNetwork(FusionNetwork):
-    """Encodes every modality by itself: a two-layer perceptron each, or the module that ``encoders`` names for it."""
+    """Encodes every modality by itself, with a perceptron of two layers or the module that ``encoders`` names for it.
 
-    def __init__(self, widths: Mapping[str, int], hidden: int, dropout: float, encoders: Encoders | None) -> None:
+    A subclass says how the encoded modalities are joined, and has a ``head`` that reads the result.
+    """
+
+    def __init__(self, widths: Widths, hidden: int, dropout: float, encoders: Encoders | None) -> None:
         super().__init__(widths)
         own = encoders or {}
         unknown = set(own) - set(widths)
@@ -36,27 +48,49 @@ class _EncodedNetwork(FusionNetwork):
             for name in self.modalities
         }
 
+    def joint(self, features: Features, present: Presence) -> Tensor:
+        """The fused vector of every row, which the head reads."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it joins the modalities")
+
+    def forward(self, features: Features, present: Presence) -> Tensor:
+        answer: Tensor = self.head(self.joint(features, present))
+        return answer
+
 
 class LateFusion(_EncodedNetwork):
-    """Encoders, one head of logits a modality, and a linear fusion head over all logits (LF-DNN).
+    """Late fusion (LF-DNN): encoders, one head of logits a modality, and a linear layer over all logits.
 
-    ``y = W [l_1; …; l_M; gaps] + b`` with ``l_m = V_m h_m + c_m``. Source: the late-fusion baseline of Yu et al. 2020
-    (doi:10.18653/v1/2020.acl-main.343). The head starts as the sum of the logits. Gaps: their logits are 0, and the
-    head sees which are missing.
+    ``y = W [l_1; …; l_M; gaps] + b`` with ``l_m = V_m h_m + c_m``. The layer starts as the sum of the logits. Gaps:
+    their logits are 0, and the layer sees which modalities are missing.
 
     Parameters
     ----------
-    widths: features d_m of every modality. n_classes: labels k. hidden: units of an encoder. dropout: share of units.
-    encoders: modules (b, d_m) → (b, hidden) for modalities that need more than a perceptron (pictures, sound).
+    widths : mapping of str to int
+        Number of features of every modality.
+    n_classes : int
+        Number of labels.
+    hidden : int
+        Units of an encoder.
+    dropout : float
+        Share of units that are dropped in training.
+    encoders : mapping of str to torch.nn.Module, optional
+        Modules (n_samples, width) to (n_samples, hidden), for modalities that need more than a perceptron of two
+        layers.
+
+    References
+    ----------
+    Yu et al. (2020), CH-SIMS, section 4.1. doi:10.18653/v1/2020.acl-main.343
+
+    Examples
+    --------
+    >>> features = {"face": torch.randn(5, 4), "voice": torch.randn(5, 6)}
+    >>> present = {"face": torch.ones(5, dtype=bool), "voice": torch.tensor([True, True, False, True, True])}
+    >>> LateFusion({"face": 4, "voice": 6}, n_classes=3)(features, present).shape
+    torch.Size([5, 3])
     """
 
     def __init__(
-        self,
-        widths: Mapping[str, int],
-        n_classes: int,
-        hidden: int = 32,
-        dropout: float = 0.3,
-        encoders: Encoders | None = None,
+        self, widths: Widths, n_classes: int, hidden: int = 32, dropout: float = 0.3, encoders: Encoders | None = None
     ) -> None:
         super().__init__(widths, hidden, dropout, encoders)
         self.heads = by_modality(widths, lambda name, width: nn.Linear(hidden, n_classes))
@@ -67,30 +101,51 @@ class LateFusion(_EncodedNetwork):
             self.fusion.bias.zero_()
 
     def forward(self, features: Features, present: Presence) -> Tensor:
-        """Logits (b, k)."""
+        # Logits (b, k)
         encoded = self.encode(features, present)
         logits = [masked(self.heads[name](encoded[name]), present[name]) for name in self.modalities]
-        gaps = torch.stack([~present[name] for name in self.modalities], dim=1).to(logits[0].dtype)
+        gaps = gap_indicators(present, self.modalities, logits[0].dtype)
         answer: Tensor = self.fusion(torch.cat([*logits, gaps], dim=1))
         return answer
 
 
 class TensorFusion(_EncodedNetwork):
-    """Tensor fusion network: all products of units of different modalities (Zadeh et al. 2017, arXiv:1707.07250).
+    """Tensor fusion network: all products of units of different modalities, then a perceptron.
 
-    ``z = [h_1; 1] ⊗ … ⊗ [h_M; 1]``, the outer product, which holds every modality alone, every pair and so on; then a
-    perceptron. Gaps: ``[0; 1]``, which leaves the products of the other modalities.
+    ``z = [h_1; 1] ⊗ … ⊗ [h_M; 1]``, the outer product, which holds every modality alone, every pair and so on. Gaps:
+    ``[0; 1]``, which leaves the products of the other modalities.
 
     Parameters
     ----------
-    widths, n_classes, hidden, dropout, encoders: as in `LateFusion`; the tensor has (hidden + 1)^M entries, at most a
-        million.
-    units: of the perceptron on top.
+    widths : mapping of str to int
+        Number of features of every modality.
+    n_classes : int
+        Number of labels.
+    hidden : int
+        Units of an encoder; the tensor has (hidden + 1)^M entries, at most a million.
+    dropout : float
+        Share of units that are dropped in training.
+    encoders : mapping of str to torch.nn.Module, optional
+        Modules (n_samples, width) to (n_samples, hidden), for modalities that need more than a perceptron of two
+        layers.
+    units : int
+        Units of the perceptron.
+
+    References
+    ----------
+    Zadeh et al. (2017), Tensor fusion network for multimodal sentiment analysis. arXiv:1707.07250
+
+    Examples
+    --------
+    >>> features = {"face": torch.randn(5, 4), "voice": torch.randn(5, 6)}
+    >>> present = {"face": torch.ones(5, dtype=bool), "voice": torch.tensor([True, True, False, True, True])}
+    >>> TensorFusion({"face": 4, "voice": 6}, n_classes=3, hidden=4)(features, present).shape
+    torch.Size([5, 3])
     """
 
     def __init__(
         self,
-        widths: Mapping[str, int],
+        widths: Widths,
         n_classes: int,
         hidden: int = 12,
         dropout: float = 0.3,
@@ -108,13 +163,18 @@ class TensorFusion(_EncodedNetwork):
             nn.Dropout(dropout), nn.Linear(size, units), nn.ReLU(), nn.Dropout(dropout), nn.Linear(units, n_classes)
         )
 
-    def forward(self, features: Features, present: Presence) -> Tensor:
-        """Logits (b, k)."""
-        answer: Tensor = self.head(self.products(features, present))
-        return answer
+    def joint(self, features: Features, present: Presence) -> Tensor:
+        """The flattened outer product, the last modality's units running fastest.
 
-    def products(self, features: Features, present: Presence) -> Tensor:
-        """The flattened outer product (b, Π (hidden + 1)), the last modality's units running fastest."""
+        Parameters
+        ----------
+        features : mapping of str to Tensor
+        present : mapping of str to Tensor of bool
+
+        Returns
+        -------
+        Tensor of shape (n_samples, (hidden + 1) ** n_modalities)
+        """
         parts = [with_one(h) for h in self.encode(features, present).values()]
         return reduce(lambda z, part: (z.unsqueeze(2) * part.unsqueeze(1)).flatten(1), parts)
 
@@ -125,20 +185,42 @@ def with_one(h: Tensor) -> Tensor:
 
 
 class LowRankFusion(_EncodedNetwork):
-    """Low-rank multimodal fusion: tensor fusion whose weight tensor has rank r (Liu et al. 2018, arXiv:1806.00064).
+    """Low-rank multimodal fusion: tensor fusion whose weight tensor has rank r.
 
     ``y = Σ_i w_i Π_m (W_m^(i) [h_m; 1]) + b``, linear in the number of modalities where the tensor is exponential.
     Gaps: ``[0; 1]``, as in `TensorFusion`.
 
     Parameters
     ----------
-    widths, n_classes, hidden, dropout, encoders: as in `LateFusion`.
-    rank: number r of terms.
+    widths : mapping of str to int
+        Number of features of every modality.
+    n_classes : int
+        Number of labels.
+    hidden : int
+        Units of an encoder.
+    dropout : float
+        Share of units that are dropped in training.
+    encoders : mapping of str to torch.nn.Module, optional
+        Modules (n_samples, width) to (n_samples, hidden), for modalities that need more than a perceptron of two
+        layers.
+    rank : int
+        Number r of terms.
+
+    References
+    ----------
+    Liu et al. (2018), Efficient low-rank multimodal fusion with modality-specific factors. arXiv:1806.00064
+
+    Examples
+    --------
+    >>> features = {"face": torch.randn(5, 4), "voice": torch.randn(5, 6)}
+    >>> present = {"face": torch.ones(5, dtype=bool), "voice": torch.tensor([True, True, False, True, True])}
+    >>> LowRankFusion({"face": 4, "voice": 6}, n_classes=3, rank=2)(features, present).shape
+    torch.Size([5, 3])
     """
 
     def __init__(
         self,
-        widths: Mapping[str, int],
+        widths: Widths,
         n_classes: int,
         hidden: int = 32,
         dropout: float = 0.3,
@@ -156,7 +238,7 @@ class LowRankFusion(_EncodedNetwork):
         self.bias = nn.Parameter(torch.zeros(n_classes))
 
     def forward(self, features: Features, present: Presence) -> Tensor:
-        """Logits (b, k)."""
+        # Logits (b, k)
         encoded = self.encode(features, present)
         terms = [torch.einsum("bd,rdk->brk", with_one(encoded[m]), self.factors[m]) for m in self.modalities]
         product = reduce(torch.mul, terms)
@@ -164,23 +246,37 @@ class LowRankFusion(_EncodedNetwork):
 
 
 class GatedMultimodalUnit(_EncodedNetwork):
-    """Gated multimodal unit: gates that see all modalities weigh each (Arevalo et al. 2017, arXiv:1702.01992).
+    """Gated multimodal unit: gates that see all modalities weigh each.
 
-    ``h = Σ_m σ(Z_m [x_1; …; x_M]) ⊙ tanh(W_m x_m)``, then a linear layer. The unit has no encoders of its own unless
-    ``encoders`` names some. Gaps: gate 0, and 0 among what the gates see.
+    ``h = Σ_m σ(Z_m [x_1; …; x_M]) ⊙ tanh(W_m x_m)``, then a linear layer. Gaps: gate 0, and 0 among what the gates see.
 
     Parameters
     ----------
-    widths, n_classes, hidden, dropout, encoders: as in `LateFusion`; an encoder here must keep the width d_m.
+    widths : mapping of str to int
+        Number of features of every modality.
+    n_classes : int
+        Number of labels.
+    hidden : int
+        Units of the fused state.
+    dropout : float
+        Share of units that are dropped in training.
+    encoders : mapping of str to torch.nn.Module, optional
+        Modules that keep the width of their modality; none where None.
+
+    References
+    ----------
+    Arevalo et al. (2017), Gated multimodal units for information fusion. arXiv:1702.01992
+
+    Examples
+    --------
+    >>> features = {"face": torch.randn(5, 4), "voice": torch.randn(5, 6)}
+    >>> present = {"face": torch.ones(5, dtype=bool), "voice": torch.tensor([True, True, False, True, True])}
+    >>> GatedMultimodalUnit({"face": 4, "voice": 6}, n_classes=3)(features, present).shape
+    torch.Size([5, 3])
     """
 
     def __init__(
-        self,
-        widths: Mapping[str, int],
-        n_classes: int,
-        hidden: int = 32,
-        dropout: float = 0.3,
-        encoders: Encoders | None = None,
+        self, widths: Widths, n_classes: int, hidden: int = 32, dropout: float = 0.3, encoders: Encoders | None = None
     ) -> None:
         kept = {name: nn.Dropout(dropout) for name in widths}
         super().__init__(widths, hidden, dropout, {**kept, **(encoders or {})})
@@ -188,13 +284,18 @@ class GatedMultimodalUnit(_EncodedNetwork):
         self.gates = by_modality(widths, lambda name, width: nn.Linear(sum(widths.values()), hidden, bias=False))
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, n_classes))
 
-    def forward(self, features: Features, present: Presence) -> Tensor:
-        """Logits (b, k)."""
-        answer: Tensor = self.head(self.unit(features, present))
-        return answer
+    def joint(self, features: Features, present: Presence) -> Tensor:
+        """The fused state h.
 
-    def unit(self, features: Features, present: Presence) -> Tensor:
-        """The fused state h (b, hidden)."""
+        Parameters
+        ----------
+        features : mapping of str to Tensor
+        present : mapping of str to Tensor of bool
+
+        Returns
+        -------
+        Tensor of shape (n_samples, hidden)
+        """
         encoded = self.encode(features, present)
         together = torch.cat([encoded[name] for name in self.modalities], dim=1)
         states = [
@@ -207,21 +308,44 @@ class GatedMultimodalUnit(_EncodedNetwork):
 
 
 class MultimodalAutoencoder(_EncodedNetwork):
-    """Bimodal deep autoencoder for any number of modalities (Ngiam et al. 2011, ICML, "Multimodal deep learning").
+    """Multimodal deep autoencoder with a linear classifier on the shared representation.
 
-    ``z = mean of h_m over what is present``; every modality is decoded from z, and a linear head answers. The loss adds
-    ``weight`` times the mean squared error of all modalities that were present, decoded from those that modality
-    dropout left: so that a missing one can be reconstructed, and unlabelled rows teach as well. Gaps: not in the mean.
+    ``z = mean of h_m over the present modalities``; every modality is decoded from z. The loss adds ``weight`` times
+    the mean squared error of all modalities that were present, decoded from those that modality dropout left: so a
+    missing one can be reconstructed, and unlabelled rows are useful as well. Gaps: not in the mean.
 
     Parameters
     ----------
-    widths, n_classes, hidden, dropout, encoders: as in `LateFusion`.
-    weight: of the reconstruction in the loss.
+    widths : mapping of str to int
+        Number of features of every modality.
+    n_classes : int
+        Number of labels.
+    hidden : int
+        Units of an encoder.
+    dropout : float
+        Share of units that are dropped in training.
+    encoders : mapping of str to torch.nn.Module, optional
+        Modules (n_samples, width) to (n_samples, hidden), for modalities that need more than a perceptron of two
+        layers.
+    weight : float
+        Weight of the reconstruction in the loss.
+
+    References
+    ----------
+    Ngiam et al. (2011), Multimodal deep learning, ICML
+
+    Examples
+    --------
+    >>> features = {"face": torch.randn(5, 4), "voice": torch.randn(5, 6)}
+    >>> present = {"face": torch.ones(5, dtype=bool), "voice": torch.tensor([True, True, False, True, True])}
+    >>> network = MultimodalAutoencoder({"face": 4, "voice": 6}, n_classes=3)
+    >>> network(features, present).shape, network.reconstruct(features, present)["voice"].shape
+    (torch.Size([5, 3]), torch.Size([5, 6]))
     """
 
     def __init__(
         self,
-        widths: Mapping[str, int],
+        widths: Widths,
         n_classes: int,
         hidden: int = 32,
         dropout: float = 0.3,
@@ -235,24 +359,39 @@ class MultimodalAutoencoder(_EncodedNetwork):
         )
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, n_classes))
 
-    def forward(self, features: Features, present: Presence) -> Tensor:
-        """Logits (b, k)."""
-        answer: Tensor = self.head(self.latent(features, present))
-        return answer
+    def joint(self, features: Features, present: Presence) -> Tensor:
+        """The shared representation z.
 
-    def latent(self, features: Features, present: Presence) -> Tensor:
-        """The shared representation z (b, hidden)."""
+        Parameters
+        ----------
+        features : mapping of str to Tensor
+        present : mapping of str to Tensor of bool
+
+        Returns
+        -------
+        Tensor of shape (n_samples, hidden)
+        """
         total = torch.stack(list(self.encode(features, present).values())).sum(dim=0)
         count = torch.stack([present[name] for name in self.modalities]).sum(dim=0)
         return total / count.clamp(min=1).unsqueeze(1)
 
     def reconstruct(self, features: Features, present: Presence) -> dict[str, Tensor]:
-        """All modalities (b, d_m) decoded from those that are present."""
-        z = self.latent(features, present)
+        """All modalities, decoded from those that are present.
+
+        Parameters
+        ----------
+        features : mapping of str to Tensor
+        present : mapping of str to Tensor of bool
+
+        Returns
+        -------
+        dict of str to Tensor of shape (n_samples, width)
+        """
+        z = self.joint(features, present)
         return {name: self.decoders[name](z) for name in self.modalities}
 
     def penalty(self, features: Features, present: Presence, kept: Presence) -> Tensor:
-        """``weight`` times the squared error a feature, over all that was present."""
+        # ``weight`` times the squared error a feature, over all that was present
         decoded = self.reconstruct(features, kept)
         errors = [
             F.mse_loss(masked(decoded[m], present[m]), masked(features[m], present[m]), reduction="sum")

@@ -1,4 +1,4 @@
-"""What the loop of affuse trains where joint networks learn: batches of a table, modality dropout, the loss."""
+"""Training of joint networks by `affuse.loop`: batches of a table, modality dropout, the loss."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = [
     "UNLABELLED",
     "Batches",
     "LoopConfig",
-    "Part",
-    "Parts",
     "Recipe",
+    "Split",
+    "Splits",
     "Training",
     "copies",
     "drop_modalities",
@@ -56,9 +56,20 @@ class Batches:
 
     Parameters
     ----------
-    table: the rows. targets: columns (n,), or UNLABELLED. size: rows or contexts a batch. contexts: rows of every
-    context, or None. seed: of the order; None keeps it. epoch: asked at the start of every pass.
-    rank, world: with several devices each takes every world-th batch.
+    table : Table
+        The rows.
+    targets : array of int of shape (n,)
+        Columns of the labels, or UNLABELLED.
+    size : int
+        Rows or contexts a batch.
+    contexts : sequence of arrays of int, optional
+        Rows of every context.
+    seed : int, optional
+        Seed of the order; None keeps the order.
+    epoch : callable
+        Gives the number of the epoch, at the start of every pass.
+    rank, world : int
+        With several devices each takes every world-th batch.
     """
 
     def __init__(
@@ -132,7 +143,12 @@ class Training(LightningModule):
 
     Parameters
     ----------
-    network: the module to train. recipe: how. per_step: whether modality dropout acts on every step by itself.
+    network : FusionNetwork
+        The module to train.
+    recipe : Recipe
+        How it learns.
+    per_step : bool
+        Whether modality dropout acts on every step by itself.
     """
 
     def __init__(self, network: FusionNetwork, recipe: Recipe, per_step: bool) -> None:
@@ -140,14 +156,14 @@ class Training(LightningModule):
         self.network, self.recipe, self.per_step = network, recipe, per_step
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        """Loss of a batch with modalities dropped."""
+        # Loss of a batch with modalities dropped
         kept = drop_modalities(batch["inputs"]["present"], self.recipe.modality_dropout, self.per_step)
         loss = self._loss(batch, kept)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["targets"]), sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        """Loss of a batch with everything that is there."""
+        # Loss of a batch with everything that is there
         weight = int((batch["targets"] != UNLABELLED).sum())
         loss = self._loss(batch, batch["inputs"]["present"])
         self.log("val_loss", loss, on_epoch=True, batch_size=max(1, weight), sync_dist=True)
@@ -161,35 +177,35 @@ class Training(LightningModule):
         return entropy / labelled + self.network.penalty(inputs["features"], inputs["present"], kept)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW (arXiv:1711.05101)."""
+        # AdamW (arXiv:1711.05101)
         return torch.optim.AdamW(
             self.network.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
 
 
 class _Data(LightningDataModule):
-    """Training and validation batches of this process among all."""
+    """Batches of the train and dev splits, those of this process among all."""
 
-    def __init__(self, table: Table, targets: NDArray[np.intp], recipe: Recipe, parts: Parts) -> None:
+    def __init__(self, table: Table, targets: NDArray[np.intp], recipe: Recipe, splits: Splits) -> None:
         super().__init__()
-        self.table, self.targets, self.recipe, self.parts = table, targets, recipe, parts
+        self.table, self.targets, self.recipe, self.splits = table, targets, recipe, splits
 
     def train_dataloader(self) -> Batches:
         """Batches of this process in an order drawn from the seed."""
         trainer = self.trainer
         assert trainer is not None
         place = {"rank": trainer.global_rank, "world": trainer.world_size}
-        return self.parts.fit.batches(self, seed=self.recipe.loop.seed, epoch=lambda: trainer.current_epoch, **place)
+        return self.splits.train.batches(self, seed=self.recipe.loop.seed, epoch=lambda: trainer.current_epoch, **place)
 
     def val_dataloader(self) -> Batches:
-        """All validation batches, in order; not asked for where there are none."""
-        assert self.parts.validation is not None
-        return self.parts.validation.batches(self)
+        """All batches of the dev split, in order; not called without one."""
+        assert self.splits.dev is not None
+        return self.splits.dev.batches(self)
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows (n,) that are learned from or validated on, and, where a network reads contexts, those contexts."""
+class Split:
+    """Rows (n,) of one split and, where a network reads contexts, those contexts."""
 
     rows: NDArray[np.intp]
     contexts: Sequence[NDArray[np.intp]] | None = None
@@ -202,23 +218,23 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Rows to learn from, and rows that say when to stop (None trains for all epochs)."""
+class Splits:
+    """The train split, and the dev split that early stopping uses (None trains for all epochs)."""
 
-    fit: Part
-    validation: Part | None
+    train: Split
+    dev: Split | None
 
 
 def train(
-    network: FusionNetwork, table: Table, targets: NDArray[np.intp], recipe: Recipe, parts: Parts
+    network: FusionNetwork, table: Table, targets: NDArray[np.intp], recipe: Recipe, splits: Splits
 ) -> BestWeights | None:
     """Train ``network`` in place and return what early stopping kept; the global random state is left as it was.
 
     Resumes from the folder of checkpoints where it holds one, which is read as plain tensors.
     """
-    module = Training(network, recipe, per_step=parts.fit.contexts is not None)
-    data = _Data(table, targets, recipe, parts)
-    return loop.fit(module, data, recipe.loop, monitor=None if parts.validation is None else "val_loss")
+    module = Training(network, recipe, per_step=splits.train.contexts is not None)
+    data = _Data(table, targets, recipe, splits)
+    return loop.fit(module, data, recipe.loop, monitor=None if splits.dev is None else "val_loss")
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What is expected before a recording is seen, said aloud: label frequencies, a lexicon, soft rules."""
+"""Prior knowledge of an answer: label frequencies, a lexicon of words, and soft rules."""
 
 from affuse.fusion.priors.frequencies import DEFAULT_PRIOR, MELD_TRAIN, NAMES, TEMPER, named_frequencies, reweight
 from affuse.fusion.priors.prior import LEXICON_CAP, Prior, apply

@@ -1,4 +1,4 @@
-"""How frequent every label is before anything is seen: named tables, and moving an answer from one to another."""
+"""Label frequencies: named tables, and moving class probabilities from one to another."""
 
 from __future__ import annotations
 
@@ -49,16 +49,27 @@ LEAST = 1e-6
 
 
 def named_frequencies(name: str, labels: Sequence[str]) -> Array:
-    """Label frequencies (k,) of one of `NAMES`, in the order of ``labels``.
+    """Label frequencies of a named prior.
 
-    "dialogue" and "tempered" know the seven labels of `affuse.EKMAN`; some of them, or words for
-    them ("angry"), are enough. One is added to every
-    count (Laplace's rule of succession).
+    "dialogue" and "tempered" know the seven labels of `affuse.EKMAN`; some of them, or words for them ("angry"), are
+    enough. One is added to every count (Laplace's rule of succession).
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`.
+    labels : sequence of str
+        Labels of the answer.
+
+    Returns
+    -------
+    array of shape (n_classes,)
+        In the order of the labels.
 
     Raises
     ------
     ConfigError
-        For another name, or a label that dialogue has not been counted for.
+        For another name, or a label that was not counted in dialogue.
 
     Examples
     --------
@@ -107,27 +118,27 @@ def check_frequencies(values: ArrayLike, k: int) -> Array:
 
 
 def reweight(P: ArrayLike, old: ArrayLike, new: ArrayLike) -> Array:
-    """Move class probabilities from one prior to another: ``P * new / old``, normalised.
+    """Move class probabilities from one prior to another: ``q ∝ p · new / old``.
 
-    What is seen (the likelihood) stays; only how frequent the labels are held to be changes.
+    The likelihood of the evidence stays; only the assumed label frequencies change.
 
     Parameters
     ----------
-    P : array of shape (n, k)
+    P : array of shape (n_samples, n_classes)
         Class probabilities under ``old``; rows of NaN ("no evidence") stay so.
-    old : array of shape (k,) or (n, k)
+    old : array of shape (n_classes,) or (n_samples, n_classes)
         Label frequencies that P was computed under.
-    new : array of shape (k,) or (n, k)
-        Those that the answer is to have.
+    new : array of shape (n_classes,) or (n_samples, n_classes)
+        Label frequencies of the answer.
 
     Returns
     -------
-    array of shape (n, k)
+    array of shape (n_samples, n_classes)
 
     Raises
     ------
     DataError
-        Where the numbers of classes differ.
+        If the numbers of classes differ.
 
     References
     ----------
@@ -146,7 +157,7 @@ def reweight(P: ArrayLike, old: ArrayLike, new: ArrayLike) -> Array:
         )
     Q = np.asarray(P * (new / np.maximum(old, np.finfo(float).tiny)))
     total = Q.sum(axis=-1, keepdims=True)
-    impossible = total == 0  # all that the row holds possible, the new prior excludes
+    impossible = total == 0  # the new prior excludes every label that the row considers possible
     if impossible.any():
         Q = np.where(impossible, new, Q)
         total = Q.sum(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What is expected before anything is seen: label frequencies, a lexicon, and soft rules."""
+"""Prior knowledge: label frequencies, a lexicon, and soft rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from affuse.errors import ConfigError, DataError
-from affuse.fusion.base import Array, Columns
+from affuse.fusion.base import Array, Columns, softmax
 from affuse.fusion.priors import files
 from affuse.fusion.priors.frequencies import (
     DEFAULT_PRIOR,
@@ -29,35 +29,36 @@ from affuse.labels import EKMAN, recognise
 __all__ = ["LEXICON_CAP", "Prior", "apply"]
 
 LEXICON_CAP = 3.0
-"""Log-odds that all words of one window together add to a label at most, either way: a rant is not a proof."""
+"""Log-odds that all words of one window together add to a label at most, either way."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """How probable each label is before a recording is seen, and what words, persons and times add to that.
+    """Prior knowledge of an answer: label frequencies, and what words, persons and times add to log-probabilities.
 
     Parameters
     ----------
-    labels : tuple of k str
+    labels : tuple of str
         In the order of the columns of P.
-    frequencies : array of shape (k,)
+    frequencies : array of shape (n_classes,)
         Counts or shares; kept normalised.
     name : str
         What the answer calls it.
-    contexts : mapping of str to array of shape (k,)
+    contexts : mapping of str to array of shape (n_classes,)
         Frequencies that replace the others in a context.
     lexicon : mapping of str to mapping of str to float
-        Log-odds by label by word or phrase.
-    rules : sequence of `Rule`
+        Log-odds by label, by word or phrase.
+    rules : sequence of Rule
+        Soft rules.
     weights : mapping of str to float
-        Factors of words of the lexicon, 1 where there is none; data may set them, see `affuse.fusion.priors.weigh`.
+        Factors of words of the lexicon, 1 where there is none; `weigh` learns them from data.
     sha256 : str, optional
         Checksum of the file that it was read from.
 
     Raises
     ------
     ConfigError
-        Where something names another label, or is out of range.
+        If something names another label, or is out of range.
 
     Examples
     --------
@@ -96,12 +97,27 @@ class Prior:
 
     @classmethod
     def named(cls, name: str, labels: Sequence[str] = EKMAN.labels) -> Prior:
-        """The prior "uniform", "dialogue" (MELD, Poria et al. 2019) or "tempered", which lies between the two.
+        """The prior "uniform", "dialogue" (label frequencies of MELD) or "tempered", which lies between the two.
+
+        Parameters
+        ----------
+        name : str
+            One of `NAMES`.
+        labels : sequence of str
+            Labels of the answer.
+
+        Returns
+        -------
+        Prior
 
         Raises
         ------
         ConfigError
             For another name, or labels that were not counted in dialogue.
+
+        References
+        ----------
+        Poria et al. (2019), MELD. arXiv:1810.02508
 
         Examples
         --------
@@ -113,6 +129,16 @@ class Prior:
     @classmethod
     def read(cls, path: str | Path, labels: Sequence[str] = EKMAN.labels) -> Prior:
         """Read a TOML or JSON file; docs/priors.md describes it.
+
+        Parameters
+        ----------
+        path : str or Path
+        labels : sequence of str
+            Labels of the answer.
+
+        Returns
+        -------
+        Prior
 
         Raises
         ------
@@ -127,12 +153,23 @@ class Prior:
 
     @classmethod
     def find(cls, wanted: str | Path | Prior | None, labels: Sequence[str] = EKMAN.labels) -> Prior:
-        """What an option or argument ``prior`` names: one of `NAMES`, a file, or a prior itself; None is the default.
+        """The prior that an option or argument ``prior`` means.
+
+        Parameters
+        ----------
+        wanted : str, Path, Prior or None
+            One of `NAMES`, a file, or a prior; None is the default.
+        labels : sequence of str
+            Labels of the answer.
+
+        Returns
+        -------
+        Prior
 
         Raises
         ------
         ConfigError
-            Where it is none of these, or a prior over other labels.
+            If it is none of these, or a prior over other labels.
         """
         if isinstance(wanted, Prior):
             if wanted.labels != tuple(labels):
@@ -148,7 +185,18 @@ class Prior:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], labels: Sequence[str] = EKMAN.labels) -> Prior:
-        """From what a file holds, checked as `read` does."""
+        """A prior from the values of a file, checked as by `read`.
+
+        Parameters
+        ----------
+        values : mapping
+        labels : sequence of str
+            Labels of the answer.
+
+        Returns
+        -------
+        Prior
+        """
         fields = files.parse(values, labels)
         base = fields.pop("base", None) or _default(labels)
         if "frequencies" not in fields:
@@ -156,7 +204,12 @@ class Prior:
         return cls(tuple(labels), **{"name": base, **fields})
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` reads, as JSON can hold it."""
+        """The values of a file, as JSON can hold them; `from_dict` reads them.
+
+        Returns
+        -------
+        dict
+        """
         values: dict[str, Any] = {"name": self.name, "frequencies": self._by_label(self.frequencies)}
         if self.contexts:
             values["context"] = {c: {"frequencies": self._by_label(f)} for c, f in self.contexts.items()}
@@ -171,17 +224,32 @@ class Prior:
     def write(self, path: str | Path) -> None:
         """Write a JSON file that `read` reads, whole or not at all.
 
+        Parameters
+        ----------
+        path : str or Path
+            Its name ends in .json.
+
         Raises
         ------
         ConfigError
-            Where the name does not end in .json.
+            If the name does not end in .json.
         OutputError
-            Where it cannot be written.
+            If it cannot be written.
         """
         files.write(self.to_dict(), Path(path))
 
     def describe(self, context: str | None = None) -> dict[str, Any]:
-        """Facts for the settings of an answer: name, frequencies, number of words and rules, checksum of the file."""
+        """Facts for the settings of an answer: name, frequencies, number of words and rules, checksum of the file.
+
+        Parameters
+        ----------
+        context : str, optional
+            Context of the recording.
+
+        Returns
+        -------
+        dict
+        """
         facts: dict[str, Any] = {
             "name": self.name,
             "frequencies": self._by_label(self.frequencies_in(context)),
@@ -205,7 +273,18 @@ class Prior:
     # --- frequencies --------------------------------------------------------------------------------------------------
 
     def frequencies_in(self, context: Sequence[str | None] | str | None) -> Array:
-        """Frequencies (k,) in a context, or (n, k) in n contexts; the general ones where it is None or has none."""
+        """Label frequencies in a context.
+
+        Parameters
+        ----------
+        context : str, None, or a sequence of them
+            One context, or one a sample.
+
+        Returns
+        -------
+        array of shape (n_classes,), or (n_samples, n_classes) for several contexts
+            The general frequencies where the context is None or has none of its own.
+        """
         if context is None or isinstance(context, str):
             return self.frequencies if context is None else self.contexts.get(context, self.frequencies)
         known = {one: self.frequencies_in(one) for one in set(context)}
@@ -217,7 +296,17 @@ class Prior:
         return tuple(dict.fromkeys([*self.contexts, *(c for rule in self.rules for c in rule.context)]))
 
     def check_context(self, context: str | None) -> None:
-        """Raise ConfigError for a context that makes no difference, which is probably a slip of the pen."""
+        """Raise an error for a context that makes no difference, which is probably a typing error.
+
+        Parameters
+        ----------
+        context : str or None
+
+        Raises
+        ------
+        ConfigError
+            If neither frequencies nor rules know the context.
+        """
         known = self.known_contexts
         if context is not None and context not in known:
             choices = f"it knows {', '.join(known)}" if known else "it knows none"
@@ -263,10 +352,18 @@ class Prior:
     def fires(self, windows: Windows) -> Fired:
         """Which entries hold in which windows.
 
+        Parameters
+        ----------
+        windows : Windows
+
+        Returns
+        -------
+        Fired
+
         Raises
         ------
         DataError
-            Where the evidence has another number of classes.
+            If the evidence has another number of classes.
         """
         if windows.evidence is not None and windows.evidence.shape[1] != len(self.labels):
             raise DataError(
@@ -279,9 +376,18 @@ class Prior:
         return Fired(np.concatenate([rows, *holding]), np.concatenate([entries, *rules]), shape)
 
     def log_odds_of(self, windows: Windows | Fired) -> Array:
-        """Additions of lexicon and rules to the log-probabilities (n, k) of windows; zeros where nothing holds.
+        """What lexicon and rules add to the log-probabilities of many windows.
 
         Every word counts once a window, and all words together at most `LEXICON_CAP` a label.
+
+        Parameters
+        ----------
+        windows : Windows or Fired
+
+        Returns
+        -------
+        array of shape (n_windows, n_classes)
+            Zeros where nothing holds.
         """
         fired = self.fires(windows) if isinstance(windows, Windows) else windows
         words = fired.entries < len(self.lexicon)
@@ -303,7 +409,27 @@ class Prior:
         evidence: ArrayLike | None = None,
         duration: float = np.nan,
     ) -> Array:
-        """Additions (k,) of lexicon and rules in one window; see `Windows.of` and, for many windows, `log_odds_of`."""
+        """What lexicon and rules add to the log-probabilities of one window; `log_odds_of` is for many.
+
+        Parameters
+        ----------
+        words : str
+            What is said in the window.
+        person : str, optional
+            Whom the window is about.
+        start, end : float
+            Seconds.
+        context : str, optional
+            Context of the recording.
+        evidence : array of shape (n_classes,), optional
+            Class probabilities before rules.
+        duration : float
+            Length of the recording in seconds.
+
+        Returns
+        -------
+        array of shape (n_classes,)
+        """
         return np.asarray(self.log_odds_of(_one(words, person, start, end, context, evidence, duration))[0])
 
     def explain(
@@ -316,7 +442,26 @@ class Prior:
         evidence: ArrayLike | None = None,
         duration: float = np.nan,
     ) -> list[str]:
-        """The entries that hold in one window, as sentences; see `Windows.of` and, for many windows, `explain_all`.
+        """The entries that hold in one window, as sentences; `explain_all` is for many.
+
+        Parameters
+        ----------
+        words : str
+            What is said in the window.
+        person : str, optional
+            Whom the window is about.
+        start, end : float
+            Seconds.
+        context : str, optional
+            Context of the recording.
+        evidence : array of shape (n_classes,), optional
+            Class probabilities before rules.
+        duration : float
+            Length of the recording in seconds.
+
+        Returns
+        -------
+        list of str
 
         Examples
         --------
@@ -327,7 +472,16 @@ class Prior:
         return self.explain_all(_one(words, person, start, end, context, evidence, duration))[0]
 
     def explain_all(self, windows: Windows | Fired) -> list[list[str]]:
-        """The entries that hold in every window, as sentences; those of weight 0 are left out."""
+        """The entries that hold in every window, as sentences; those of weight 0 are left out.
+
+        Parameters
+        ----------
+        windows : Windows or Fired
+
+        Returns
+        -------
+        list of list of str
+        """
         fired = self.fires(windows) if isinstance(windows, Windows) else windows
         notes: list[list[str]] = [[] for _ in range(fired.shape[0])]
         for row, entry in zip(fired.rows.tolist(), fired.entries.tolist(), strict=True):
@@ -347,12 +501,20 @@ class Prior:
         return f"{who} adds {' and '.join(added)}"
 
     def with_weights(self, weights: ArrayLike) -> Prior:
-        """The same prior with new weights (r,) of its `entries`.
+        """The same prior with new weights of its `entries`.
+
+        Parameters
+        ----------
+        weights : array of shape (n_entries,)
+
+        Returns
+        -------
+        Prior
 
         Raises
         ------
         ConfigError
-            Where their number differs, or one is negative or not finite.
+            If their number differs, or one is negative or not finite.
         """
         w = np.asarray(weights, dtype=float)
         if w.shape != (len(self.entries),):
@@ -374,27 +536,29 @@ def apply(
     log_odds: ArrayLike | None = None,
     contexts: Sequence[str | None] | str | None = None,
 ) -> Array:
-    """Put class probabilities under ``prior``: its frequencies, then what its lexicon and rules add.
+    """Put class probabilities under a prior: its frequencies, then what its lexicon and rules add.
+
+    ``q ∝ p · new / old · exp(log_odds)``
 
     Parameters
     ----------
-    P : array of shape (n, k)
+    P : array of shape (n_samples, n_classes)
         Class probabilities under the frequencies ``old``; rows of NaN stay so.
-    old : array of shape (k,) or (n, k)
+    old : array of shape (n_classes,) or (n_samples, n_classes)
     prior : Prior
-    log_odds : array of shape (n, k), optional
-        What `Prior.log_odds_of` says.
-    contexts : sequence of n str, or str, optional
+    log_odds : array of shape (n_samples, n_classes), optional
+        From `Prior.log_odds_of`.
+    contexts : sequence of str, or str, optional
         Where the prior has frequencies by context.
 
     Returns
     -------
-    array of shape (n, k)
+    array of shape (n_samples, n_classes)
 
     Raises
     ------
     DataError
-        Where shapes differ.
+        If shapes differ.
 
     Examples
     --------
@@ -409,9 +573,7 @@ def apply(
     if added.shape != Q.shape:
         raise DataError(f"log-odds and probabilities need the same shape; got {added.shape} and {Q.shape}")
     with np.errstate(divide="ignore"):
-        L = np.log(Q) + added
-    Q = np.exp(L - L.max(axis=1, keepdims=True))
-    return np.asarray(Q / Q.sum(axis=1, keepdims=True))
+        return softmax(np.log(Q) + added)
 
 
 _NONE: Columns = np.zeros(0, dtype=np.intp)

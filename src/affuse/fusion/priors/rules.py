@@ -18,7 +18,7 @@ __all__ = ["Fired", "Rule", "RuleBook", "Windows"]
 
 @dataclass(frozen=True)
 class Rule:
-    """Log-odds that are added to labels wherever all conditions hold; a condition that is empty or None is none.
+    """Log-odds that are added to labels wherever all conditions hold; a condition that is empty or None always holds.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class Rule:
         Words or phrases, of which at least one, every one or none was said, whether negated or not.
     person, context : tuple of str
         The window is about one of these persons, of one of these contexts.
-    after, before : float or None
+    after, before : float, optional
         Seconds between which the window's middle lies.
-    part : (float, float) or None
+    part : tuple of two float, optional
         The same in shares of the recording, 0 to 1.
     weight : float
         Factor of ``add``, which data may set: 0 switches the rule off.
@@ -82,7 +82,24 @@ class Rule:
 
 @dataclass(frozen=True)
 class Windows:
-    """What is known of n windows; see `Windows.of`. Unknown numbers are NaN, unknown names None, no words ""."""
+    """What is known of n windows of recordings; `Windows.of` makes it.
+
+    Parameters
+    ----------
+    words : tuple of str
+        What is said in each, "" for nothing.
+    persons, contexts : tuple of str or None
+        Whom each is about, and in which context.
+    starts, ends, durations : array of shape (n_windows,)
+        Seconds; NaN where unknown.
+    evidence : array of shape (n_windows, n_classes), optional
+        Class probabilities before rules.
+
+    Examples
+    --------
+    >>> len(Windows.of(["I want a refund", ""], starts=[0.0, 5.0], ends=[5.0, 10.0]))
+    2
+    """
 
     words: tuple[str, ...]
     persons: tuple[str | None, ...]
@@ -107,21 +124,25 @@ class Windows:
 
         Parameters
         ----------
-        words : sequence of n str
+        words : sequence of str or None
             What is said in each.
-        persons, contexts : sequence of n str, str or None
+        persons, contexts : sequence of str, str or None
             Whom each is about, and in which context.
-        starts, ends : array of shape (n,) or float
+        starts, ends : array of shape (n_windows,) or float
             Seconds.
-        evidence : array of shape (n, k), optional
+        evidence : array of shape (n_windows, n_classes), optional
             Class probabilities before rules; rows of NaN where there are none.
-        durations : array of shape (n,) or float
+        durations : array of shape (n_windows,) or float
             Length in seconds of the recording that each is from.
+
+        Returns
+        -------
+        Windows
 
         Raises
         ------
         DataError
-            Where the numbers of windows differ.
+            If the numbers of windows differ.
         """
         n = len(words)
         P = None if evidence is None else np.asarray(evidence, dtype=float)
@@ -158,7 +179,22 @@ def _numbers(given: ArrayLike, n: int, what: str) -> Array:
 
 @dataclass(frozen=True)
 class Fired:
-    """Which of r entries of a prior hold in which of n windows: ``entries[i]`` in ``rows[i]``; ``shape`` is (n, r)."""
+    """Which entries of a prior hold in which windows, as pairs.
+
+    Parameters
+    ----------
+    rows : array of int of shape (n_pairs,)
+        Windows.
+    entries : array of int of shape (n_pairs,)
+        The entry that holds in each.
+    shape : tuple of int
+        Numbers of windows and entries.
+
+    Examples
+    --------
+    >>> Fired.from_dense([[True, False], [True, True]]).rows
+    array([0, 1, 1])
+    """
 
     rows: Columns
     entries: Columns
@@ -166,7 +202,21 @@ class Fired:
 
     @classmethod
     def from_dense(cls, features: ArrayLike) -> Fired:
-        """From an array (n, r) that is true where an entry holds."""
+        """From an array that is true where an entry holds.
+
+        Parameters
+        ----------
+        features : array of shape (n_windows, n_entries)
+
+        Returns
+        -------
+        Fired
+
+        Raises
+        ------
+        DataError
+            If it has not two dimensions.
+        """
         dense = np.asarray(features, dtype=bool)
         if dense.ndim != 2:
             raise DataError(f"features must be of shape (n windows, r entries); got {dense.ndim} dimensions")
@@ -174,7 +224,12 @@ class Fired:
         return cls(rows, entries, (dense.shape[0], dense.shape[1]))
 
     def dense(self) -> Mask:
-        """The same as an array (n, r) of bool."""
+        """The same as an array.
+
+        Returns
+        -------
+        array of bool of shape (n_windows, n_entries)
+        """
         dense = np.zeros(self.shape, dtype=bool)
         dense[self.rows, self.entries] = True
         return dense

@@ -1,4 +1,4 @@
-"""Weighing the entries of a prior by data: how far each word and rule may be believed."""
+"""Weights of the entries of a prior, learned from labelled windows."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from affuse.fusion.priors.rules import Fired, Windows
 __all__ = ["WEIGHT_SPREAD", "fit_rule_weights", "weigh"]
 
 WEIGHT_SPREAD = 0.5
-"""Standard deviation of the normal prior around 1: a weight that nothing speaks against stays as it was written."""
+"""Standard deviation of the normal prior around 1: a weight that no data contradicts stays 1."""
 
 _LEAST = 1e-12  # of a probability
 
 
 def fit_rule_weights(prior: Prior, features: Fired | ArrayLike, P: ArrayLike, y: ArrayLike) -> Array:
-    """Weight of every entry of ``prior`` at its maximum a posteriori.
+    """Weight of every entry of a prior, by maximum a posteriori.
 
-    Minimises the negative log-likelihood of ``softmax(P + features @ (weights * adds))`` at ``y`` plus
-    ``(weights - 1)² / (2 WEIGHT_SPREAD²)``, weights at least 0. The function is convex, so there is one solution; the
-    cap on words (`LEXICON_CAP`) is left out for that, and rows where it holds pull weights a little lower.
+    Minimises the negative log-likelihood of ``softmax(P + features @ (weights * adds))`` at ``y`` plus ``(weights - 1)²
+    / (2 WEIGHT_SPREAD²)``, weights at least 0. The function is convex, so there is one solution; the cap on words
+    (`LEXICON_CAP`) is left out for that, and rows where it holds pull weights a little lower.
 
     Parameters
     ----------
     prior : Prior
-        With r entries.
-    features : Fired or array of shape (n, r)
+        With n_entries words and rules.
+    features : Fired or array of shape (n_samples, n_entries)
         Which entry holds in which row, see `Prior.fires`.
-    P : array of shape (n, k)
-        Log-probabilities without lexicon and rules; rows of NaN teach nothing.
-    y : array of shape (n,)
-        Columns of the right labels; rows below 0 have none and teach nothing.
+    P : array of shape (n_samples, n_classes)
+        Log-probabilities without lexicon and rules; rows of NaN are not used.
+    y : array of int of shape (n_samples,)
+        Columns of the right labels; rows below 0 have none and are not used.
 
     Returns
     -------
-    array of shape (r,)
+    array of shape (n_entries,)
 
     Raises
     ------
     DataError
-        Where shapes differ, or a column of ``y`` does not exist.
+        If shapes differ, or a column of ``y`` does not exist.
 
     Examples
     --------
@@ -54,9 +54,10 @@ def fit_rule_weights(prior: Prior, features: Fired | ArrayLike, P: ArrayLike, y:
     array([0.])
     """
     from scipy.optimize import minimize  # takes a second to load; only learning needs it
+    from scipy.special import log_softmax
 
     fired = features if isinstance(features, Fired) else Fired.from_dense(features)
-    L, targets, rows, entries = _teaching_rows(prior, fired, P, y)
+    L, targets, rows, entries = _usable_rows(prior, fired, P, y)
     adds = prior.adds
     n, r = len(L), len(adds)
     if n == 0 or len(rows) == 0:
@@ -67,8 +68,7 @@ def fit_rule_weights(prior: Prior, features: Fired | ArrayLike, P: ArrayLike, y:
     def loss(weights: Array) -> tuple[float, Array]:
         values = A * weights[entries, None]
         Z = L + np.stack([np.bincount(rows, column, n) for column in values.T], axis=1)
-        Z = Z - Z.max(axis=1, keepdims=True)
-        log_q = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
+        log_q = log_softmax(Z, axis=1)
         G = np.exp(log_q)
         G[np.arange(n), targets] -= 1.0
         slope = np.bincount(entries, (G[rows] * A).sum(axis=1), r)
@@ -80,8 +80,8 @@ def fit_rule_weights(prior: Prior, features: Fired | ArrayLike, P: ArrayLike, y:
     return np.asarray(found.x)
 
 
-def _teaching_rows(prior: Prior, fired: Fired, P: ArrayLike, y: ArrayLike) -> tuple[Array, Columns, Columns, Columns]:
-    """Log-probabilities and labels of rows that teach, and the entries that hold there, with rows counted anew."""
+def _usable_rows(prior: Prior, fired: Fired, P: ArrayLike, y: ArrayLike) -> tuple[Array, Columns, Columns, Columns]:
+    """Log-probabilities and labels of rows to learn from, and the entries that hold there, rows renumbered."""
     L, targets = np.asarray(P, dtype=float), np.asarray(y).astype(np.intp)
     r, k = prior.adds.shape
     n = fired.shape[0]
@@ -100,23 +100,32 @@ def _teaching_rows(prior: Prior, fired: Fired, P: ArrayLike, y: ArrayLike) -> tu
 
 
 def weigh(prior: Prior, windows: Windows, P: ArrayLike, y: ArrayLike) -> Prior:
-    """``prior`` with its entries weighed by labelled windows.
+    """A prior whose entries are weighted by labelled windows.
 
     Parameters
     ----------
     prior : Prior
     windows : Windows
         What is known of n windows.
-    P : array of shape (n, k)
-        Class probabilities under the prior's frequencies, without lexicon and rules; of rows that whatever made them
-        did not learn from.
-    y : array of shape (n,)
+    P : array of shape (n_windows, n_classes)
+        Class probabilities under the prior's frequencies, without lexicon and rules, from models that did not learn
+        from these rows.
+    y : array of int of shape (n_windows,)
         Columns of the right labels, below 0 where there is none.
 
     Returns
     -------
     Prior
         With `fit_rule_weights` as its weights.
+
+    Examples
+    --------
+    A word that is never right loses its weight:
+
+    >>> prior = Prior(("sad", "glad"), [1, 1], "mine", lexicon={"hooray": {"glad": 2.0}})
+    >>> windows = Windows.of(["hooray"] * 200)
+    >>> round(weigh(prior, windows, np.full((200, 2), 0.5), np.zeros(200)).weights["hooray"], 2)
+    0.0
     """
     with np.errstate(divide="ignore"):
         L = np.log(np.asarray(P, dtype=float))
