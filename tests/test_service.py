@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 import affuse
+import samples
 from affuse.errors import ConfigError
 from affuse.report.schema import schema
 from samples import write_clip
@@ -30,6 +31,7 @@ pytest.importorskip("fastapi", reason="the service needs the extra serve")
 pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (extra dev)")
 
 from affuse.service.hume import to_hume
+from affuse.service.runner import JobSpec, _write
 from affuse.service.store import JobStore
 from affuse.service.worker import Runner, Worker, sweep
 from serving import LocalService, write_sound
@@ -782,6 +784,17 @@ def test_the_document_of_the_api_explains_every_operation(service: LocalService)
     }
     answer = service.http.post("/v1/fuse", json=fuse)
     assert answer.status_code == 200, answer.text
+
+
+def test_results_in_own_labels_bring_their_colours(tmp_path: Path) -> None:
+    spec = JobSpec("lesson.mp4", str(tmp_path / "results"), str(tmp_path / "upload.mp4"))
+    _write(samples.own_labels(), spec)
+    found = json.loads((tmp_path / "results" / "words.json").read_text(encoding="utf-8"))
+    assert found["palette"]["stack"] == ["engaged", "frustrated", "bored"]
+    assert found["zh"]["headlines"][0][0].startswith("主要为engaged")
+    nested = to_hume(json.loads((tmp_path / "results" / "analysis.json").read_text(encoding="utf-8")))
+    (group,) = nested[0]["results"]["predictions"][0]["models"]["fused"]["grouped_predictions"]
+    assert {e["name"] for e in group["predictions"][0]["emotions"]} == {"Engaged", "Frustrated", "Bored"}
 
 
 def test_the_service_recognises_words_where_that_is_asked_for(

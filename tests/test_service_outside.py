@@ -41,8 +41,9 @@ CROWD = 120
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One service for the tests of this module."""
-    with Server(tmp_path_factory.mktemp("outside") / "service", max_queue=1000, **QUICK) as server:
+    """One service for the tests of this module; its workers look for jobs only when the server wakes them."""
+    settings = QUICK | {"poll_seconds": 600, "max_queue": 1000}
+    with Server(tmp_path_factory.mktemp("outside") / "service", **settings) as server:
         yield server
 
 

@@ -27,10 +27,28 @@ _FEWEST = 10
 
 
 def write_comparison(facts: Mapping[str, Any], about: Mapping[str, Any], folder: str | Path) -> list[Path]:
-    """Write comparison.html, which holds everything, and a PNG of every picture into ``folder``, all or none.
+    """Write comparison.html, which needs no other file, and a PNG of every picture, all or none.
 
-    ``facts`` is what `evaluation.comparison.Comparison.to_dict` gives; ``about`` holds name, note, labels and alarms.
-    Returns the paths. Raises MissingExtraError without matplotlib, OutputError where the folder cannot be written.
+    Parameters
+    ----------
+    facts : mapping
+        What `affuse.evaluation.Comparison.to_dict` gives.
+    about : mapping
+        ``name``, ``note``, ``labels`` and ``alarms`` of its protocol.
+    folder : path
+        Is made where it does not exist.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib, which is the extra ``plot``.
+    OutputError
+        If the folder cannot be written.
     """
     figures = {name: draw(facts, about) for name, (draw, _) in PICTURES.items()}
     paths = [Path(folder) / "comparison.html", *(Path(folder) / f"{name}.png" for name in figures)]

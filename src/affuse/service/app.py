@@ -87,6 +87,7 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> from fastapi.testclient import TestClient
     >>> client = TestClient(create_app(Settings(Path("jobs"), allowed_hosts=("testserver",))))
     >>> client.get("/health").json()["jobs"]

@@ -240,12 +240,14 @@ class Worker:
         """The sentence with which the job failed, empty where it did not; None where it is ours no more."""
         began = time.monotonic()
         for _ in range(_TRIES):
+            if self._stopping.is_set():
+                return None
             try:
                 return self._attempt(job, began)
             except ChildProcessError:
                 self.runner.end()
-                if self._stopping.is_set():
-                    return None
+        if self._stopping.is_set():
+            return None
         return f"{job.name} could not be analysed: its process ended unexpectedly, {_TRIES} times"
 
     def _attempt(self, job: Job, began: float) -> str | None:
