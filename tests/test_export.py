@@ -541,7 +541,7 @@ def test_time_is_measured_in_milliseconds() -> None:
 
 
 def test_a_benchmark_measures_every_stage(system: Path) -> None:
-    figures = measure(Request(bundle=str(system), times=5, analyses=1))
+    figures = measure(Request(package=str(system), times=5, analyses=1))
     assert set(figures["stages"]) == {"decode", "detect", "face", "voice", "text (en)", "text (zh)", "fusion"}
     assert all(0 < row["p50"] <= row["p99"] for row in figures["stages"].values())
     assert figures["clip"] == {"name": "drawn.mp4", "seconds": pytest.approx(6, abs=0.3)}

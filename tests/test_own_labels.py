@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -286,3 +287,49 @@ def test_analyze_takes_labels_and_map() -> None:
 
     assert analyze(text="No!", experts={"text": Words()}).summary.label == "frustrated"
     assert analyze(text="No!", experts={"text": Words()}, label_map=MAP).summary.label == "anger"
+
+
+def test_what_train_learns_analyze_answers_and_the_report_shows(tmp_path: Path, run: Run) -> None:
+    pytest.importorskip("torch")
+    tomli_w = pytest.importorskip("tomli_w")
+    from affuse.training.run import train
+
+    for speaker in range(6):
+        for label, pitch in (("engaged", 260.0), ("frustrated", 100.0)):
+            for take in range(3):
+                samples = synthetic.speech(seconds=1.5, pitch=pitch * (1 + 0.02 * speaker + 0.01 * take))
+                write_wave(tmp_path / "data" / label / f"spk{speaker}_{take}.wav", samples)
+    config = {
+        "data": {"source": str(tmp_path / "data"), "modality": "voice", "seconds": 1.5, "held_out": 0.25},
+        "network": {"options": {"widths": [4, 8], "hidden": 8, "n_mels": 16}},
+        "training": {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "ema_decay": 0.5},
+    }
+    (tmp_path / "voice.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+    finished = train(tmp_path / "voice.toml", tmp_path / "run")
+    assert finished is not None
+
+    write_wave(tmp_path / "new.wav", synthetic.speech(seconds=4.0, pitch=270.0))
+    expert = f"voice={finished.package}"
+    alone = run(tmp_path / "new.wav", "--experts", expert, "--report", tmp_path / "new.html", "--json")
+    assert alone.code == 0, alone.err
+    document = json.loads(alone.out)
+    assert document["labels"] == ["engaged", "frustrated"]
+    assert document["summary"][0]["label"] == "engaged"
+    assert "engaged" in (tmp_path / "new.html").read_text("utf-8")
+
+    experts = {"voice": load_package(finished.package), "text": FakeExpert("text", {"neutral": 0.3})}
+    glad, angry = (
+        Analyzer(experts, label_map=onto).analyze(tmp_path / "new.wav").summary.fused
+        for onto in ({"engaged": "happiness", "frustrated": "anger"}, {"engaged": "anger", "frustrated": "happiness"})
+    )
+    happiness, anger = EKMAN.index("happiness"), EKMAN.index("anger")
+    assert glad[happiness] / glad[anger] > angry[happiness] / angry[anger]
+
+
+def write_wave(path: Path, samples: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())

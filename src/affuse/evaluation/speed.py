@@ -38,10 +38,10 @@ _RATE = 3.0  # pictures a second that the face expert looks at
 class Request:
     """What to measure: a clip (a drawn one where None) ``analyses`` times and every stage ``times`` times.
 
-    ``bundle`` is the folder of a system, or None for the shipped one.
+    ``package`` is the folder of a system, or None for the shipped one.
     """
 
-    bundle: str | None = None
+    package: str | None = None
     clip: str | None = None
     transcript: str | None = None
     times: int = 100
@@ -150,7 +150,7 @@ def _answer(request: Request, folder: Path) -> dict[str, Any]:
         Path(transcript).write_text(
             f"1\n00:00:00,500 --> 00:00:03,000\n{synthetic.SENTENCES['en'][0]}\n", encoding="utf-8"
         )
-    analyzer = Analyzer() if request.bundle is None else Analyzer.from_package(request.bundle)
+    analyzer = Analyzer() if request.package is None else Analyzer.from_package(request.package)
     duration = Recording.open(clip).duration
     whole = timed(lambda: analyzer.analyze(clip, transcript), request.analyses)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
