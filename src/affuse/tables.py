@@ -1,13 +1,15 @@
-"""Tables on disk: one reader and one writer of CSV, TSV and Parquet."""
+"""Tables on disk: one reader and one writer of CSV, TSV, Parquet and Excel."""
 
 from __future__ import annotations
 
 import csv
+import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affuse.errors import ConfigError, DataError
+from affuse.errors import ConfigError, DataError, MissingExtraError
 from affuse.files import replacing
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ __all__ = [
     "GAPS",
     "ID_COLUMNS",
     "LABEL_COLUMNS",
-    "PARQUET_SUFFIXES",
     "TABLE_SUFFIXES",
     "read_table",
     "write_table",
@@ -33,32 +34,39 @@ LABEL_COLUMNS = ("label", "target", "emotion", "sentiment")
 GAPS = ("", "nan", "NaN", "NA", "null", "None")
 """Cells that mean "no value" in a column of numbers."""
 
-_ROWS_AT_ONCE = 200
-
-PARQUET_SUFFIXES = (".parquet", ".pq")
-TABLE_SUFFIXES = (".csv", ".tsv", *PARQUET_SUFFIXES)
+_PARQUET = (".parquet", ".pq")
+_EXCEL = (".xlsx",)
+TABLE_SUFFIXES = (".csv", ".tsv", *_PARQUET, *_EXCEL)
 """Suffixes of the files that `read_table` and `write_table` know."""
+
+_LONGEST_EXCEL_TEXT = 32_767  # characters in a cell
+_LARGEST_WHOLE = 2**53  # up to which a float holds every whole number
+
+_ROWS_AT_ONCE = 200
 
 
 def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet file.
+    """Read a CSV, TSV, Parquet or Excel file.
 
     Parameters
     ----------
     path : Path
-        The file; its suffix says what it is.
+        The file; its suffix says what it is. Of an Excel file the first sheet is read.
     text_columns : sequence of str
         Columns whose cells stay as they are written, beside the first column and those named in `ID_COLUMNS` and
-        `LABEL_COLUMNS`: an id "007" stays so.
+        `LABEL_COLUMNS`: an id "007" stays so. Parquet files state the kind of a column themselves.
 
     Returns
     -------
     pandas.DataFrame
+        Columns of numbers, with NaN for gaps, and columns of text.
 
     Raises
     ------
     DataError
         If the file is missing, empty, not a table, or names a column twice.
+    MissingExtraError
+        If it is an Excel file and openpyxl is not installed.
 
     Examples
     --------
@@ -68,8 +76,14 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
     """
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"{path} {state}; a CSV, TSV or Parquet file is needed")
-    table = _read_parquet(path) if path.suffix.lower() in PARQUET_SUFFIXES else _read_text(path, text_columns)
+        raise DataError(f"{path} {state}; a CSV, TSV, Parquet or Excel file is needed")
+    suffix = path.suffix.lower()
+    if suffix in _PARQUET:
+        table = _read_parquet(path)
+    elif suffix in _EXCEL:
+        table = _read_excel(path, text_columns)
+    else:
+        table = _read_text(path, text_columns)
     if table.empty:
         raise DataError(f"{path} holds no rows")
     return table
@@ -89,6 +103,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     ------
     ConfigError
         If the suffix is none of these.
+    DataError
+        If an Excel file cannot hold a text.
+    MissingExtraError
+        If it is an Excel file and openpyxl is not installed.
     OutputError
         If the place cannot be written.
 
@@ -127,8 +145,10 @@ def write_table_part(table: pd.DataFrame, part: Path, suffix: str) -> None:
     >>> Path("rows.tsv").read_text()
     'id\\tanger\\na\\t0.25\\n'
     """
-    if suffix in PARQUET_SUFFIXES:
+    if suffix in _PARQUET:
         _write_parquet(table, part)
+    elif suffix in _EXCEL:
+        _write_excel(table, part)
     else:  # rows at a time, since the text of a long table at once would be megabytes
         table.to_csv(part, index=False, sep="\t" if suffix == ".tsv" else ",", chunksize=_ROWS_AT_ONCE)
 
@@ -173,33 +193,109 @@ def _column(column: Any) -> Any:
         return [value.as_py() for value in column]
 
 
-def _read_text(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
+def _write_excel(table: pd.DataFrame, path: Path) -> None:
+    library = _openpyxl()
+    columns = [[str(name), *table[name].astype(object).where(table[name].notna(), None)] for name in table]
+    rows = [[_excel_value(library, value) for value in row] for row in zip(*columns, strict=True)]
+    book = library.Workbook(write_only=True)
+    sheet = book.create_sheet("table")
+    for row in rows:
+        sheet.append([_text_cell(library, sheet, value) if isinstance(value, str) else value for value in row])
+    book.save(path)
 
+
+def _excel_value(library: Any, value: Any) -> Any:
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)  # Excel has no infinite numbers
+    if isinstance(value, str):
+        if len(value) > _LONGEST_EXCEL_TEXT:
+            raise DataError(
+                f"an Excel cell holds at most {_LONGEST_EXCEL_TEXT} characters; "
+                f"a text has {len(value)}; write .csv or .parquet instead"
+            )
+        if library.cell.cell.ILLEGAL_CHARACTERS_RE.search(value):
+            raise DataError(f"an Excel file cannot hold the control characters of {value!r}")
+    return value
+
+
+def _text_cell(library: Any, sheet: Any, text: str) -> Any:
+    cell = library.cell.WriteOnlyCell(sheet, text)
+    cell.data_type = "s"  # text stays text, also where it begins with "=" as a formula does
+    return cell
+
+
+def _read_excel(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
+    library = _openpyxl()
+    try:
+        book = library.load_workbook(path, read_only=True, data_only=True)
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # some programs write wrong ones
+        rows = [[_excel_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+        book.close()
+    except Exception as error:  # those of openpyxl, zip and XML share no base
+        raise DataError(f"{path} is not an Excel file (.xlsx), or not all of it is there") from error
+    rows = [row for row in rows if any(row)]
+    width = max((len(row) for row in rows), default=0)
+    lines = io.StringIO(newline="")
+    csv.writer(lines, lineterminator="\n").writerows([*row, *[""] * (width - len(row))] for row in rows)
+    lines.seek(0)
+    return _parsed(lines, path, ",", text_columns)
+
+
+def _excel_text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE:
+        value = int(value)  # a spreadsheet keeps the id 7 as 7.0
+    return "" if value is None else str(value)
+
+
+def _openpyxl() -> Any:
+    try:
+        import openpyxl
+        import openpyxl.cell.cell
+    except ImportError as error:
+        raise MissingExtraError("openpyxl", "excel") from error
+    return openpyxl
+
+
+def _read_text(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, delimiter=separator), [])
-        if not any(name.strip() for name in header):
-            raise DataError(f"{path} is empty; a table with a header is needed")
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise DataError(f"{path} names the column {twice[0]!r} twice")
+            return _parsed(file, path, separator, text_columns)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save the table as UTF-8 or Parquet") from error
+    except OSError as error:
+        raise DataError(f"{path} is not a table: {_first_line(error)}") from error
+
+
+def _parsed(lines: Any, path: Path, separator: str, text_columns: Sequence[str]) -> pd.DataFrame:
+    """The table in a stream of text that stands at its beginning."""
+    import pandas as pd
+
+    try:
+        header = next(csv.reader(lines, delimiter=separator), [])
+        lines.seek(0)
+        _refuse_bad_header(path, header)
         text = {*header[:1], *text_columns, *(c for c in header if c.lower() in (*ID_COLUMNS, *LABEL_COLUMNS))}
         return pd.read_csv(
-            path,
+            lines,
             sep=separator,
-            encoding="utf-8-sig",
             dtype={name: str for name in header if name in text},
             na_values={name: GAPS for name in header if name not in text},
             keep_default_na=False,
             index_col=False,
             low_memory=False,
         )
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save the table as UTF-8 or Parquet") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error, OSError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise DataError(f"{path} is not a table: {_first_line(error)}") from error
+
+
+def _refuse_bad_header(path: Path, header: Sequence[str]) -> None:
+    if not any(name.strip() for name in header):
+        raise DataError(f"{path} is empty; a table with a header is needed")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} names the column {twice[0]!r} twice")
 
 
 def _first_line(error: BaseException) -> str:

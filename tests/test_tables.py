@@ -1,0 +1,175 @@
+"""Tables on disk: what is written comes back, whatever the suffix, and what is no table says so in a sentence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from affuse.errors import ConfigError, DataError, MissingExtraError, OutputError
+from affuse.tables import TABLE_SUFFIXES, read_table, write_table
+
+# Everything but control characters, which Excel cannot hold, and the halves of surrogate pairs, which no file can.
+TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
+ODD_IDS = st.sampled_from(["007", "1e5", "NaN", "null", "=1+1", "+49", "-", " a", "a ", "a,b", 'say "hi"', "1.0"])
+NUMBERS = st.floats(-1e300, 1e300) | st.sampled_from([np.nan, np.inf, -np.inf])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pd.DataFrame:
+    """A table of ids, labels and two columns of numbers with gaps."""
+    n = draw(st.integers(1, 6))
+    ids = draw(st.lists(ODD_IDS | TEXT, min_size=n, max_size=n, unique=True))
+    labels = draw(st.lists(st.sampled_from(["anger", "高兴", "", "NA"]), min_size=n, max_size=n))
+    columns = {name: draw(st.lists(NUMBERS, min_size=n, max_size=n)) for name in ("voice", "ärger\tx")}
+    return pd.DataFrame({"id": ids, "label": labels, **columns})
+
+
+@pytest.mark.parametrize("suffix", TABLE_SUFFIXES)
+@given(table=tables())
+@settings(max_examples=25, deadline=None)
+def test_what_is_written_is_read_again(suffix: str, table: pd.DataFrame) -> None:
+    if suffix == ".xlsx":
+        pytest.importorskip("openpyxl")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"table{suffix}"
+        write_table(table, path)
+        again = read_table(path)
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert list(again.columns) == list(table.columns)
+    assert again["id"].tolist() == table["id"].tolist()
+    assert again["label"].tolist() == table["label"].tolist()
+    for name in ("voice", "ärger\tx"):
+        exact = suffix in (".parquet", ".pq")  # text and Excel hold numbers to within a unit in the last place or two
+        np.testing.assert_allclose(again[name].to_numpy(float), table[name], rtol=0 if exact else 2e-15, atol=0)
+
+
+def excel(path: Path, rows: list[list[object]], **more: list[list[object]]) -> Path:
+    """A workbook as a spreadsheet program leaves it."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.title = "first"
+    for row in rows:
+        book.active.append(row)
+    for name, others in more.items():
+        sheet = book.create_sheet(name)
+        for row in others:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_spreadsheet_keeps_ids_and_finds_numbers(tmp_path: Path) -> None:
+    rows: list[list[object]] = [
+        ["clip", "emotion", "happy", "count", "note", "ok"],
+        ["007", "joy", 0.25, 1, "fine", True],
+        [7, "NA", "0.5", 2.0, None, False],
+        [None, None, None, None, None, None],
+        [8.0, 3, None, 10, "", True],
+    ]
+    table = read_table(excel(tmp_path / "t.xlsx", rows, second=[["other"], ["sheet"]]))
+    assert table["clip"].tolist() == ["007", "7", "8"]
+    assert table["emotion"].tolist() == ["joy", "NA", "3"]
+    assert table["happy"].tolist()[:2] == [0.25, 0.5]
+    assert np.isnan(table["happy"].tolist()[2])
+    assert table["count"].tolist() == [1, 2, 10]
+    assert table["note"].tolist()[0] == "fine"
+    assert table["note"].isna().tolist() == [False, True, True]
+    assert table["ok"].tolist() == [True, False, True]
+    assert read_table(tmp_path / "t.xlsx", ["count"])["count"].tolist() == ["1", "2", "10"]
+
+
+def test_text_that_looks_like_a_formula_is_text_in_the_file_too(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    write_table(pd.DataFrame({"id": ["=HYPERLINK(1)"], "x": [np.inf]}), tmp_path / "t.xlsx")
+    cell = openpyxl.load_workbook(tmp_path / "t.xlsx").active["A2"]
+    assert (cell.value, cell.data_type) == ("=HYPERLINK(1)", "s")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "t.xlsx is empty; a table with a header is needed"),
+        ([["id", "x"]], "t.xlsx holds no rows"),
+        ([["id", "x", "x"], [1, 2, 3]], "t.xlsx names the column 'x' twice"),
+    ],
+)
+def test_a_spreadsheet_that_is_no_table_says_so(tmp_path: Path, rows: list[list[object]], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        read_table(excel(tmp_path / "t.xlsx", rows))
+
+
+@pytest.mark.parametrize("content", [b"id,x\n1,2\n", b"PK\x03\x04 cut off", b""])
+def test_what_is_no_spreadsheet_says_so(tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("openpyxl")
+    (tmp_path / "t.xlsx").write_bytes(content)
+    with pytest.raises(DataError, match=r"t\.xlsx is not an Excel file"):
+        read_table(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("bell \x07", "control characters"), ("a" * 40_000, "at most 32767 characters")]
+)
+def test_a_text_that_excel_cannot_hold_leaves_no_file(tmp_path: Path, text: str, sentence: str) -> None:
+    pytest.importorskip("openpyxl")
+    with pytest.raises(DataError, match=sentence):
+        write_table(pd.DataFrame({"id": [text]}), tmp_path / "t.xlsx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_openpyxl_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.xlsx").touch()
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    for use in (lambda: read_table(tmp_path / "t.xlsx"), lambda: write_table(pd.DataFrame(), tmp_path / "u.xlsx")):
+        with pytest.raises(MissingExtraError, match=r"pip install 'affuse\[excel\]'"):
+            use()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path, suffix: str) -> None:
+    separator = "\t" if suffix == ".tsv" else ","
+    (tmp_path / f"t{suffix}").write_bytes(f"\ufeffid{separator}x\r\n01{separator}2\r\n".encode())
+    assert read_table(tmp_path / f"t{suffix}").to_dict("records") == [{"id": "01", "x": 2}]
+
+
+def test_gaps_are_gaps_in_numbers_and_text_in_ids(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("name,x,label\nNA,NA,None\n,,\nnull,1,nan\n")
+    table = read_table(tmp_path / "t.csv")
+    assert table["name"].tolist() == ["NA", "", "null"]
+    assert table["label"].tolist() == ["None", "", "nan"]
+    assert table["x"].isna().tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.csv", b"", "t.csv is empty; a table with a header is needed"),
+        ("t.csv", b"id,x\n", "t.csv holds no rows"),
+        ("t.csv", b"id,x,x\n1,2,3\n", "t.csv names the column 'x' twice"),
+        ("t.csv", b"id,x\n\xff\xfe,2\n", r"t.csv is not UTF-8 text \(byte 5\)"),
+        ("t.parquet", b"PAR1", "t.parquet is a broken Parquet file"),
+        ("t.parquet", b"id,x\n1,2\n", "t.parquet is not a Parquet file"),
+    ],
+)
+def test_what_is_no_table_says_so(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=sentence):
+        read_table(tmp_path / name)
+
+
+def test_places_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.csv does not exist; a CSV, TSV, Parquet or Excel file is needed"):
+        read_table(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match="is a folder"):
+        read_table(tmp_path)
+    with pytest.raises(ConfigError, match=r"t\.txt must end in \.csv, \.tsv, \.parquet, \.pq, \.xlsx"):
+        write_table(pd.DataFrame({"id": ["a"]}), tmp_path / "t.txt")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_table(pd.DataFrame({"id": ["a"]}), tmp_path / "file" / "t.csv")
