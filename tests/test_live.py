@@ -205,12 +205,12 @@ def scene(seconds: float, **places: int) -> Frame:
 
 
 def where(watch: FaceWatch, end: float) -> list[list[float]]:
-    return watch.reading(Segment(end - 2.0, end)).boxes.round(3).tolist()
+    return watch.output(Segment(end - 2.0, end)).boxes.round(3).tolist()
 
 
 def test_who_is_watched_stays_watched_while_they_are_there() -> None:
     watch = FaceWatch(FaceExpert(Told()), Told(), window=2.0)
-    assert watch.reading(Segment(-1.0, 1.0)).reasons == ("no picture",)
+    assert watch.output(Segment(-1.0, 1.0)).reasons == ("no picture",)
     for i in range(6):
         watch.look(scene(i * 0.2, c160=200))
     assert where(watch, 1.1) == [[0.667, 0.3, 0.133, 0.4]]
@@ -223,7 +223,7 @@ def test_who_is_watched_stays_watched_while_they_are_there() -> None:
     for i in range(20, 28):
         watch.look(scene(i * 0.2, c80=10))
     assert where(watch, 5.5) == [[0.033, 0.3, 0.133, 0.4]]
-    assert watch.reading(Segment(7.6, 9.6)).reasons == ("no picture",)
+    assert watch.output(Segment(7.6, 9.6)).reasons == ("no picture",)
 
 
 def test_a_watch_keeps_no_more_than_its_window() -> None:
@@ -237,7 +237,7 @@ def test_a_watch_keeps_no_more_than_its_window() -> None:
     watch.look(scene(40.0))
     assert watch._tracker.tracks == []
     assert watch._rows == {}
-    assert watch.reading(Segment(39.5, 40.5)).reasons == ("no face",)
+    assert watch.output(Segment(39.5, 40.5)).reasons == ("no face",)
 
 
 # --- the same answers as an analysis ----------------------------------------------------------------------------------

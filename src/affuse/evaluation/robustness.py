@@ -49,10 +49,30 @@ def robustness_curves(
     groups: np.ndarray,
     damages: Sequence[Damage],
 ) -> list[Point]:
-    """A point for the clean rows and one for every damage: the network and the rows are always the same.
+    """Accuracy on clean rows and under every damage: the network and the rows are always the same.
 
-    ``classify`` gives probabilities (n, k); ``targets`` (n,) are columns, ``groups`` (n,) speakers or pictures. Raises
-    DataError where an answer or a damaged input does not fit the rows.
+    Parameters
+    ----------
+    classify : callable
+        From inputs to probabilities (n, k).
+    inputs : sequence of length n
+        What is classified.
+    targets : array of int, shape (n,)
+        Column of the right label.
+    groups : array of shape (n,)
+        Speakers or pictures, for the intervals.
+    damages : sequence of Damage
+        Conditions.
+
+    Returns
+    -------
+    list of Point
+        One for the clean rows, then one for each damage.
+
+    Raises
+    ------
+    DataError
+        If an answer or a damaged input does not fit the rows.
     """
     points = []
     for damage in (Damage(CLEAN, "", lambda rows: rows), *damages):
@@ -67,7 +87,25 @@ def robustness_curves(
 
 
 def largest_loss(points: Sequence[Point], kind: str) -> float:
-    """Accuracy of the clean rows less that of the worst point of ``kind``. Raises DataError where either is absent."""
+    """Accuracy of the clean rows less that of the worst point of one kind of damage.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        From `robustness_curves`.
+    kind : str
+        Kind of damage.
+
+    Returns
+    -------
+    float
+        0…1.
+
+    Raises
+    ------
+    DataError
+        If there are no clean rows, or none of that kind.
+    """
     clean = [p.accuracy for p in points if p.kind == CLEAN]
     damaged = [p.accuracy for p in points if p.kind == kind]
     if not clean or not damaged:

@@ -36,9 +36,18 @@ _RATE = 3.0  # pictures a second that the face expert looks at
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure: a clip (a drawn one where None) ``analyses`` times and every stage ``times`` times.
+    """What to measure.
 
-    ``package`` is the folder of a system, or None for the shipped one.
+    Parameters
+    ----------
+    package : str, optional
+        Folder of a system; the shipped one where None.
+    clip, transcript : str, optional
+        Recording and its words; a drawn one where None.
+    times : int
+        Repetitions of every stage.
+    analyses : int
+        Repetitions of a whole analysis.
     """
 
     package: str | None = None
@@ -49,10 +58,24 @@ class Request:
 
 
 def measure(request: Request, threads: int = 1) -> dict[str, Any]:
-    """Measure in a fresh process with so many ``threads``.
+    """Measure in a fresh process.
 
-    Returns "stages" and "analysis" (see `timed`; milliseconds), "clip" (name and seconds), "times_real_time" and
-    "peak_mb". Raises ConfigError where it cannot be measured, with the reason.
+    Parameters
+    ----------
+    request : Request
+        What to measure.
+    threads : int
+        How many threads the networks may use.
+
+    Returns
+    -------
+    dict
+        "stages" and "analysis" (see `timed`; milliseconds), "clip" (name and seconds), "times_real_time" and "peak_mb".
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be measured, with the reason.
     """
     variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "AFFUSE_THREADS")
     result = subprocess.run(
@@ -69,7 +92,22 @@ def measure(request: Request, threads: int = 1) -> dict[str, Any]:
 
 
 def timed(work: Callable[[], Any], times: int, share: float = 1.0) -> dict[str, float]:
-    """Milliseconds of ``work`` by the clock (p50, p95, p99) and of the processor (cpu, the median), times ``share``."""
+    """Milliseconds that something takes.
+
+    Parameters
+    ----------
+    work : callable
+        What is timed.
+    times : int
+        How often, after up to 3 runs to warm up.
+    share : float
+        What the figures are multiplied by, where one run does several things.
+
+    Returns
+    -------
+    dict of str to float
+        By the clock "p50", "p95" and "p99"; of the processor "cpu", the median.
+    """
     for _ in range(min(_WARM_UP, times)):
         work()
     clock, processor = np.empty(times), np.empty(times)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from affuse.experts.base import INPUTS, Abilities, Expert, ExpertOutput
     from affuse.experts.face.expert import FaceExpert
     from affuse.experts.text.expert import TextExpert
-    from affuse.experts.text.language import LANGUAGES
+    from affuse.experts.text.language import LANGUAGES, LanguageModel
+    from affuse.experts.transcribe import Transcriber
     from affuse.experts.voice import SoundExpert, VoiceExpert
     from affuse.experts.words import WordsExpert
 
@@ -28,8 +29,10 @@ __all__ = [
     "Expert",
     "ExpertOutput",
     "FaceExpert",
+    "LanguageModel",
     "SoundExpert",
     "TextExpert",
+    "Transcriber",
     "VoiceExpert",
     "WordsExpert",
     "expert_names",
@@ -58,8 +61,10 @@ _HOMES = {
     "Expert": "affuse.experts.base",
     "ExpertOutput": "affuse.experts.base",
     "FaceExpert": "affuse.experts.face.expert",
+    "LanguageModel": "affuse.experts.text.language",
     "SoundExpert": "affuse.experts.voice",
     "TextExpert": "affuse.experts.text.expert",
+    "Transcriber": "affuse.experts.transcribe",
     "VoiceExpert": "affuse.experts.voice",
     "WordsExpert": "affuse.experts.words",
 }

@@ -36,14 +36,28 @@ class Recogniser(Protocol):
 
 
 class Transcriber:
-    """Fills in the words of recordings without a transcript.
+    """Fills in the words of recordings without a transcript, by Whisper.
 
     Parameters
     ----------
-    model: folder of a Whisper model in CTranslate2's format; by default the one that ``AFFUSE_WHISPER`` names, or else
-        the multilingual base model of the hub, which is downloaded once unless ``AFFUSE_OFFLINE`` forbids it.
-    language: "en" or "zh", or None to recognise it.
-    recogniser: one that is loaded already.
+    model : str or Path, optional
+        Folder of a Whisper model in CTranslate2's format; by default the one that ``AFFUSE_WHISPER`` names, or else the
+        multilingual base model of the hub, which is downloaded once unless ``AFFUSE_OFFLINE`` forbids it.
+    language : str, optional
+        Code of the language; recognised where None.
+    recogniser : Recogniser, optional
+        One that is loaded already.
+
+    References
+    ----------
+    Radford et al. (2023), Robust speech recognition via large-scale weak supervision. arXiv:2212.04356
+
+    Examples
+    --------
+    >>> from affuse import Recording
+    >>> recording, why = Transcriber().fill(Recording.from_text("Hello."))  # it has words already
+    >>> [cue.text for cue in recording.cues], why
+    (['Hello.'], '')
     """
 
     def __init__(
@@ -54,9 +68,19 @@ class Transcriber:
         self._recogniser = recogniser
 
     def fill(self, recording: Recording) -> tuple[Recording, str]:
-        """The recording with recognised words, and an empty string; or as it was, and why it has no words.
+        """Add words to a recording that has sound and no words.
 
-        What has words already, or no sound, stays as it is without a reason of ours.
+        Parameters
+        ----------
+        recording : Recording
+            An open recording; one that has words already, or no sound, stays as it is.
+
+        Returns
+        -------
+        recording : Recording
+            With recognised words, or as it was.
+        why : str
+            Why no words could be recognised; empty otherwise.
         """
         if recording.cues or not recording.has_sound:
             return recording, ""
@@ -73,7 +97,21 @@ class Transcriber:
     def words(self, recording: Recording) -> Iterator[Words]:
         """What is said in a recording, sentence by sentence, decoded as a stream.
 
-        Raises MissingExtraError without the extra ``asr``, AssetError without weights.
+        Parameters
+        ----------
+        recording : Recording
+            An open recording.
+
+        Yields
+        ------
+        Words
+
+        Raises
+        ------
+        MissingExtraError
+            If the extra ``asr`` is not installed.
+        AssetError
+            If there are no weights.
         """
         starts = np.arange(0, recording.duration, _STRETCH).tolist()
         stretches = Timeline(tuple(Segment(t, min(t + _STRETCH, recording.duration)) for t in starts))
@@ -82,7 +120,19 @@ class Transcriber:
             yield from self.hear(samples, stretch)
 
     def hear(self, samples: np.ndarray, segment: Segment) -> Iterator[Words]:
-        """What is said in ``samples`` (n,) float32 at 16 kHz, heard during ``segment``. Raises as `words` does."""
+        """What is said in a piece of sound. Raises as `words` does.
+
+        Parameters
+        ----------
+        samples : array of shape (n,), float32
+            Mono, 16 kHz.
+        segment : Segment
+            When it was heard.
+
+        Yields
+        ------
+        Words
+        """
         if len(samples) == 0:
             return
         # No temperature above 0: the same recording gives the same words.
@@ -96,11 +146,26 @@ class Transcriber:
                 yield Words(Segment(start, end), piece.text.strip())
 
     def in_language(self, language: str | None) -> Transcriber:
-        """The same for words in another language, or (None) in whatever is recognised; weights are shared."""
+        """The same for words in another language; weights are shared.
+
+        Parameters
+        ----------
+        language : str or None
+            Code of the language; recognised where None.
+
+        Returns
+        -------
+        Transcriber
+        """
         return Transcriber(self.model, language, self._recogniser)
 
     def load(self) -> Recogniser:
-        """What recognises, loaded once. Raises as `words` does."""
+        """What recognises, loaded once. Raises as `words` does.
+
+        Returns
+        -------
+        Recogniser
+        """
         if self._recogniser is None:
             self._recogniser = _load(_weights(self.model))
         return self._recogniser

@@ -30,9 +30,12 @@ __all__ = ["PackagedExpert", "PackagedFace", "PackagedText", "PackagedVoice"]
 
 
 class PackagedExpert(Expert):
-    """What all experts from packages have in common: name, labels and calibration come from the description.
+    """What all experts from packages have in common: name, labels and prior come from the description.
 
-    ``prior`` (k,) are the label frequencies under which the answers are calibrated, for the fuser.
+    Parameters
+    ----------
+    package : Package
+        Whose network answers.
     """
 
     def __init__(self, package: Package) -> None:
@@ -64,7 +67,12 @@ class PackagedVoice(PackagedExpert, VoiceExpert):
 class PackagedFace(PackagedExpert, FaceExpert):
     """A network over pictures of faces; people are found, followed and cut out as by the shipped face expert.
 
-    ``detector`` and ``rate`` as in `FaceExpert`.
+    Parameters
+    ----------
+    package : Package
+        Whose network answers.
+    detector, rate
+        As in `FaceExpert`.
     """
 
     def __init__(self, package: Package, detector: FaceDetector | None = None, rate: float = 3.0) -> None:

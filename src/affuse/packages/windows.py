@@ -55,14 +55,24 @@ class Found(NamedTuple):
 
 
 class PackagedWindows(PackagedExpert):
-    """A network that is asked once a window and person, about one block or several.
+    """A network that runs once a window and person, on one block or several.
 
     A joint network answers where some blocks are missing, of which it is told by its input "present"; without any, the
-    window has no evidence. Where faces are read, there is a reading a person; what else is read holds for all of them.
+    window has no evidence. Where faces are read, there is an output a person; what else is read holds for all of them.
 
     Parameters
     ----------
-    features: table of the numbers that a block "columns" reads. detector: as in `FaceExpert`.
+    package : Package
+        What the network is in.
+    features : FeatureTable, optional
+        The numbers that a block "columns" reads.
+    detector : FaceDetector, optional
+        As in `FaceExpert`.
+
+    Raises
+    ------
+    ConfigError
+        If a table is given that the network does not read.
     """
 
     def __init__(
@@ -87,7 +97,7 @@ class PackagedWindows(PackagedExpert):
         return self._read_as(recording, timeline, "probabilities")
 
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
-        """Embeddings (n, d) of the first reading; NaN where there is no evidence."""
+        """Embeddings (n, d) of the first output; NaN where there is no evidence."""
         return self._read_as(recording, timeline, "embedding")[0].probabilities
 
     def _read_as(self, recording: Recording, timeline: Timeline, output: str) -> list[ExpertOutput]:
@@ -104,9 +114,9 @@ class PackagedWindows(PackagedExpert):
             rows[None][i] = self._run(scene, output)
             for track, found in self._people_in(view):
                 rows[track][i] = self._run(scene | found, output)
-        return self._readings(recording, stream, rows, reasons)
+        return self._outputs(recording, stream, rows, reasons)
 
-    def _readings(
+    def _outputs(
         self,
         recording: Recording,
         stream: FaceStream | None,
@@ -115,14 +125,14 @@ class PackagedWindows(PackagedExpert):
     ) -> list[ExpertOutput]:
         notes = self._notes(recording)
         people = stream.people() if stream else {}
-        readings = []
+        outputs = []
         for number, (index, track) in enumerate(people.items(), start=1):
             # Where a person is not seen, what else is there still speaks.
             own = np.where(np.isnan(rows[index]), rows[None], rows[index])
             times, boxes = stream.places(track) if stream else (np.empty(0), np.empty((0, 4)))
-            readings.append(ExpertOutput(own, (), person=f"person {number}", times=times, boxes=boxes, notes=notes))
-        readings = readings or [ExpertOutput(rows[None], (), notes=notes)]
-        return [replace(r, reasons=_told(r.probabilities, reasons)) for r in readings]
+            outputs.append(ExpertOutput(own, (), person=f"person {number}", times=times, boxes=boxes, notes=notes))
+        outputs = outputs or [ExpertOutput(rows[None], (), notes=notes)]
+        return [replace(r, reasons=_told(r.probabilities, reasons)) for r in outputs]
 
     def _notes(self, recording: Recording) -> tuple[str, ...]:
         if "columns" not in self.reads:

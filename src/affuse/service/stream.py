@@ -267,14 +267,14 @@ class Stream:
             self.look(moment.picture)
         timeline = Timeline((moment.segment,))
         scene = _Scene(moment)
-        readings = {"face": self._faces.reading(moment.segment)} | {
+        outputs = {"face": self._faces.output(moment.segment)} | {
             modality: self._analyzer.experts[modality].read(scene, timeline)[0] for modality in ("voice", "text")
         }
         if self._wordless and not moment.cues:
-            readings["text"] = replace(readings["text"], reasons=(self._wordless,))
+            outputs["text"] = replace(outputs["text"], reasons=(self._wordless,))
         words = " ".join(cue.text for cue in moment.cues)
-        (verdict,) = self._analyzer.fuse_outputs(readings, timeline, [words])
-        boxes = readings["face"].boxes
+        (verdict,) = self._analyzer.fuse_outputs(outputs, timeline, [words])
+        boxes = outputs["face"].boxes
         return Answer(verdict, boxes[0] if len(boxes) else None)
 
 

@@ -101,7 +101,7 @@ class FaceExpert(Expert):
         seen = self._observe(recording, timeline, "probabilities")
         if not seen.tracks:
             return [ExpertOutput.silent(len(timeline), len(self.labels), NO_FACE)]
-        return [_reading(f"person {i}", track, seen, timeline) for i, track in enumerate(seen.tracks, 1)]
+        return [_output(f"person {i}", track, seen, timeline) for i, track in enumerate(seen.tracks, 1)]
 
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         """Mean features of the crops of the person seen most.
@@ -248,7 +248,7 @@ def sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
     yield from np.union1d(grid, starts[following >= ends]).tolist()
 
 
-def _reading(person: str, track: Track, seen: _Seen, timeline: Timeline) -> ExpertOutput:
+def _output(person: str, track: Track, seen: _Seen, timeline: Timeline) -> ExpertOutput:
     probabilities = _window_means(track, seen.rows, timeline)
     reasons = tuple(NO_FACE if unseen else "" for unseen in np.isnan(probabilities).any(axis=1))
     times, boxes = places(track, seen.sizes)

@@ -45,7 +45,7 @@ class FaceWatch:
         self._samples.append((frame.time, np.array(frame.image.shape[1::-1])))
         self._forget(frame.time - self.window)
 
-    def reading(self, segment: Segment) -> ExpertOutput:
+    def output(self, segment: Segment) -> ExpertOutput:
         """One window, NaN with the reason where nobody is seen; ``boxes`` holds the face where the last picture does.
 
         ``segment`` must not begin earlier than ``window`` seconds before it is asked about, for the rest is forgotten.

@@ -45,6 +45,12 @@ class LanguageModel(ABC):
         Name of its shipped weights; another package writes `file` and `checksum` instead.
     script : str
         Its script, as `script_of` names it.
+
+    Examples
+    --------
+    >>> from affuse.experts import LANGUAGES
+    >>> LANGUAGES.find("zh").script
+    'han'
     """
 
     code: ClassVar[str]
@@ -57,22 +63,64 @@ class LanguageModel(ABC):
 
     @classmethod
     def file(cls) -> Path:
-        """Where its weights are. Raises AssetError where they are missing or not the right ones."""
+        """Where its weights are.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        AssetError
+            If they are missing or not the right ones.
+        """
         return weights.shipped(cls.asset)
 
     @classmethod
     def checksum(cls) -> str:
-        """SHA-256 (hex) of these weights."""
+        """SHA-256 of these weights.
+
+        Returns
+        -------
+        str
+            Hexadecimal.
+        """
         return weights.digest(cls.asset)
 
     @classmethod
     def claims(cls, text: str, network: Callable[[], Self]) -> bool:
-        """Whether a text in its script is in this language; ``network`` loads the network where that must be asked."""
+        """Whether a text in its script is in this language.
+
+        Parameters
+        ----------
+        text : str
+            One utterance.
+        network : callable
+            Loads the network, where its vocabulary must be asked.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     @abstractmethod
     def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Emotions (7,) over `affuse.EKMAN`, sentiment (3,) over `affuse.SENTIMENT` and an embedding (d,)."""
+        """What a text expresses.
+
+        Parameters
+        ----------
+        text : str
+            One utterance.
+
+        Returns
+        -------
+        emotions : array of shape (7,)
+            Over `affuse.EKMAN`.
+        sentiment : array of shape (3,)
+            Over `affuse.SENTIMENT`.
+        embedding : array of shape (d,)
+        """
 
 
 def languages_of_script(script: str | None) -> list[str]:
