@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from affuse.errors import ConfigError
 from affuse.timeline import Segment, Timeline
@@ -70,3 +72,67 @@ def test_overlaps_agree_with_segments_one_by_one() -> None:
 def test_unordered_segments_are_refused() -> None:
     with pytest.raises(ConfigError, match="ordered"):
         Timeline((Segment(2, 3), Segment(0, 1)))
+
+
+SECONDS = st.floats(0.05, 500.0)
+TIMES = st.floats(-1e4, 1e4)
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> Segment:
+    start = draw(TIMES)
+    return Segment(start, start + draw(st.floats(0.01, 1e3)))
+
+
+@given(duration=SECONDS, window=SECONDS, share=st.floats(0.02, 1.0))
+@settings(max_examples=60, deadline=None)
+def test_windows_cover_a_recording_without_gaps_and_never_leave_it(
+    duration: float, window: float, share: float
+) -> None:
+    hop = max(window * share, duration / 200)  # a few hundred windows at most
+    hop = min(hop, window)
+    assume(duration / hop < 2000)
+    timeline = Timeline.windows(duration, window, hop)
+    starts, ends = timeline.starts, timeline.ends
+    assert starts[0] == 0.0
+    assert ends[-1] == pytest.approx(duration, abs=1e-9)
+    assert (starts >= 0).all()
+    assert (ends <= duration + 1e-9).all()
+    assert (starts[1:] <= ends[:-1] + 2e-6).all(), "no gap between a window and the next one"
+    assert np.diff(starts).max(initial=0.0) <= hop + 2e-6
+    np.testing.assert_allclose(ends - starts, min(window, duration), atol=1e-6)
+    assert len(timeline) == 1 or (np.diff(starts) > 0).all(), "no window stands twice"
+
+
+@given(a=segments(), b=segments())
+@settings(max_examples=60, deadline=None)
+def test_overlap_is_symmetric_bounded_and_agrees_with_the_union(a: Segment, b: Segment) -> None:
+    shared = a.overlap(b)
+    assert shared == b.overlap(a)
+    assert 0.0 <= shared <= min(a.duration, b.duration) * (1 + 1e-12)
+    assert a.overlap(a) == a.duration
+    if shared > 0:  # what overlaps has no gap: the hull is as long as both together, less what they share
+        hull = Segment(min(a.start, b.start), max(a.end, b.end))
+        assert hull.duration == pytest.approx(a.duration + b.duration - shared, rel=1e-9, abs=1e-9)
+
+
+@given(a=segments(), time=TIMES)
+@settings(max_examples=60, deadline=None)
+def test_a_segment_holds_its_middle_and_not_its_end(a: Segment, time: float) -> None:
+    assert a.start in a
+    assert a.middle in a
+    assert a.end not in a
+    assert (time in a) == (a.start <= time < a.end)
+
+
+@given(bounds=segments(), windows=st.lists(segments(), max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_cropped_windows_lie_inside_and_keep_what_they_shared(bounds: Segment, windows: list[Segment]) -> None:
+    timeline = Timeline(tuple(sorted(windows)))
+    cropped = timeline.crop(bounds)
+    assert all(bounds.start <= s.start < s.end <= bounds.end for s in cropped)
+    shared = [s.overlap(bounds) for s in timeline]
+    kept = sum(s.duration for s in cropped)
+    assert kept == pytest.approx(sum(shared), abs=1e-5)
+    assert cropped.crop(bounds) == cropped
+    np.testing.assert_allclose(timeline.overlaps([bounds])[:, 0], shared)

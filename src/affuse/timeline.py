@@ -23,7 +23,24 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True, order=True, slots=True)
 class Segment:
-    """A half-open stretch of time ``[start, end)`` in seconds; ``end`` must exceed ``start``."""
+    """A half-open stretch of time ``[start, end)``.
+
+    Parameters
+    ----------
+    start, end : float
+        Seconds; ``end`` must be after ``start``.
+
+    Raises
+    ------
+    ConfigError
+        If a time is not finite, or the segment does not end after it starts.
+
+    Examples
+    --------
+    >>> segment = Segment(1.0, 3.0)
+    >>> segment.duration, segment.middle, 1.0 in segment, 3.0 in segment
+    (2.0, 2.0, True, False)
+    """
 
     start: float
     end: float
@@ -45,7 +62,18 @@ class Segment:
         return (self.start + self.end) / 2
 
     def overlap(self, other: Segment) -> float:
-        """Seconds that both segments share; 0 where they only touch."""
+        """Seconds that both segments share.
+
+        Parameters
+        ----------
+        other : Segment
+            Another stretch on the same clock.
+
+        Returns
+        -------
+        float
+            0 where they only touch.
+        """
         return max(0.0, min(self.end, other.end) - max(self.start, other.start))
 
     def __contains__(self, time: float) -> bool:
@@ -54,7 +82,24 @@ class Segment:
 
 @dataclass(frozen=True)
 class Timeline:
-    """An ordered row of segments, which are the windows of an analysis."""
+    """An ordered row of segments, such as the windows of an analysis.
+
+    Parameters
+    ----------
+    segments : tuple of Segment
+        In order of their starts; they may overlap.
+
+    Raises
+    ------
+    ConfigError
+        If the segments are not in order.
+
+    Examples
+    --------
+    >>> timeline = Timeline.windows(4.0, window=3.0, hop=1.0)
+    >>> len(timeline), timeline[1]
+    (2, Segment(start=1.0, end=4.0))
+    """
 
     segments: tuple[Segment, ...]
 
@@ -64,10 +109,27 @@ class Timeline:
 
     @classmethod
     def windows(cls, duration: float, window: float = DEFAULT_WINDOW, hop: float = DEFAULT_HOP) -> Timeline:
-        """Cover ``[0, duration)`` with windows of ``window`` seconds, one every ``hop`` seconds.
+        """Cover a recording with windows of equal length.
 
-        The last window ends at ``duration``; a recording shorter than one window gets a single shorter window.
-        Raises ConfigError where a length is not positive, or where ``hop`` exceeds ``window`` and so leaves gaps.
+        The last window ends with the recording; a recording shorter than one window gets a single shorter window.
+
+        Parameters
+        ----------
+        duration : float
+            Length of the recording in seconds.
+        window : float
+            Length of a window in seconds.
+        hop : float
+            Seconds from the start of one window to the start of the next, at most ``window``.
+
+        Returns
+        -------
+        Timeline
+
+        Raises
+        ------
+        ConfigError
+            If a length is not above 0, or ``hop`` exceeds ``window`` and so leaves gaps.
         """
         if not (duration > 0 and window > 0 and hop > 0):
             raise ConfigError(f"duration, window and hop must be above 0 s; got {duration:g}, {window:g} and {hop:g}")
@@ -101,7 +163,17 @@ class Timeline:
         return np.array([s.end for s in self.segments], dtype=float)
 
     def crop(self, bounds: Segment) -> Timeline:
-        """Keep the parts of the windows that lie inside ``bounds``."""
+        """Keep the parts of the windows that lie inside other bounds.
+
+        Parameters
+        ----------
+        bounds : Segment
+            What to keep.
+
+        Returns
+        -------
+        Timeline
+        """
         return Timeline(
             tuple(
                 Segment(max(s.start, bounds.start), min(s.end, bounds.end))
@@ -111,7 +183,17 @@ class Timeline:
         )
 
     def overlaps(self, others: Sequence[Segment]) -> np.ndarray:
-        """Seconds that every window shares with every one of ``others``, shape (n, len(others))."""
+        """Seconds that every window shares with every other segment.
+
+        Parameters
+        ----------
+        others : sequence of Segment, length m
+            In any order.
+
+        Returns
+        -------
+        array of shape (n, m)
+        """
         starts = np.array([o.start for o in others], dtype=float)
         ends = np.array([o.end for o in others], dtype=float)
         shared = np.minimum(self.ends[:, None], ends) - np.maximum(self.starts[:, None], starts)

@@ -24,17 +24,54 @@ _ESTIMATED = "times of the plain-text transcript are estimated from the length o
 
 @dataclass(frozen=True)
 class Frame:
-    """What is on screen at ``time`` (seconds): ``image`` is RGB uint8 (h, w, 3), upright, with square pixels."""
+    """What is on screen at a time.
+
+    Parameters
+    ----------
+    time : float
+        Seconds from the start of the recording.
+    image : array of uint8, shape (height, width, 3)
+        RGB, upright, with square pixels.
+
+    Examples
+    --------
+    >>> Frame(0.5, np.zeros((48, 64, 3), dtype=np.uint8)).image.shape
+    (48, 64, 3)
+    """
 
     time: float
     image: np.ndarray
 
 
 class Recording:
-    """A recording that is cheap to open and is decoded as a stream, in memory that does not grow with its length.
+    """A video, a sound file, a picture or a text; `Recording.open` and `Recording.from_text` make one.
 
-    ``kind`` is "video", "audio", "picture" or "text"; ``duration`` is in seconds, 0 for a picture or an untimed text.
-    ``cues`` are the words in order of time. All times count from the start of the earliest stream.
+    It is cheap to open and is decoded as a stream, in memory that does not grow with its length. All times count from
+    the start of the earliest stream.
+
+    Parameters
+    ----------
+    name : str
+        What messages and reports call it.
+    path : Path or None
+        The file, where there is one.
+    kind : {"video", "audio", "picture", "text"}
+        What it is.
+    parts : Probe
+        Streams and duration, as a look at the file found them.
+    cues : tuple of Words
+        The words in order of time.
+
+    Attributes
+    ----------
+    duration : float
+        Seconds; 0 for a picture or a text without times.
+
+    Examples
+    --------
+    >>> recording = Recording.from_text("What a day. I am so happy!")
+    >>> recording.kind, [cue.text for cue in recording.cues]
+    ('text', ['What a day.', 'I am so happy!'])
     """
 
     def __init__(self, name: str, path: Path | None, kind: str, parts: Probe, cues: tuple[Words, ...] = ()) -> None:
@@ -48,11 +85,29 @@ class Recording:
 
     @classmethod
     def open(cls, path: str | Path, transcript: str | Path | None = None, audio_stream: int | None = None) -> Recording:
-        """Open a video, a sound file, a picture, or a transcript alone (.srt, .vtt, .txt, .json).
+        """Open a video, a sound file, a picture, or a transcript alone.
 
-        ``audio_stream`` counts from 0 and is the best one by default. Raises MediaError where the file is missing,
-        empty, broken or holds nothing to analyse, TranscriptError where the transcript does not parse or outlasts
-        the recording by more than a second, and ConfigError where there is no such audio stream.
+        Parameters
+        ----------
+        path : str or Path
+            Any file that FFmpeg or Pillow reads, or a transcript (.srt, .vtt, .txt, .json).
+        transcript : str or Path, optional
+            The words of the recording.
+        audio_stream : int, optional
+            Which of several audio streams to hear, from 0; the best one by default.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        MediaError
+            If the file is missing, empty, broken or holds nothing to analyse.
+        TranscriptError
+            If the transcript does not parse, or outlasts the recording by more than a second.
+        ConfigError
+            If there is no such audio stream.
         """
         path = Path(path)
         _check_file(path)
@@ -71,7 +126,24 @@ class Recording:
 
     @classmethod
     def from_text(cls, text: str, name: str = "text") -> Recording:
-        """Take bare text; its sentences share the nominal second of `span` by their length."""
+        """Take a text; its sentences share the nominal second of `span` by their length.
+
+        Parameters
+        ----------
+        text : str
+            The words.
+        name : str
+            What messages and reports call it.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        MediaError
+            If the text is empty.
+        """
         if not text.strip():
             raise MediaError("the text is empty")
         return cls(name, None, "text", Probe(), spread(text, Segment(0.0, 1.0)))
@@ -89,7 +161,19 @@ class Recording:
         return cls(path.name, path, "text", Probe(duration=duration), cues)
 
     def with_words(self, cues: Iterable[Words], *notes: str) -> Recording:
-        """The same recording with other words, and more that the user should know."""
+        """The same recording with other words.
+
+        Parameters
+        ----------
+        cues : iterable of Words
+            The words in order of time.
+        *notes : str
+            Further sentences that the user should know.
+
+        Returns
+        -------
+        Recording
+        """
         parts = replace(self._parts, notes=(*self._parts.notes, *notes))
         return Recording(self.name, self.path, self.kind, parts, tuple(cues))
 
@@ -115,10 +199,26 @@ class Recording:
         return (*self._parts.notes, *damaged)
 
     def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
-        """Yield what is on screen at each of ``times`` (seconds, ascending): the latest frame that has started.
+        """Decode what is on screen at some times: the latest frame that has started.
 
-        Times before the first frame, after the last one and inside lost stretches yield nothing. ``max_side`` bounds
-        the longer side in pixels. Decodes once, forward. Raises ConfigError where times run backwards.
+        Times before the first frame, after the last one and inside lost stretches yield nothing. The file is decoded
+        once, forward.
+
+        Parameters
+        ----------
+        times : iterable of float
+            Seconds, ascending.
+        max_side : int, optional
+            Bound of the longer side in pixels.
+
+        Yields
+        ------
+        Frame
+
+        Raises
+        ------
+        ConfigError
+            If the times run backwards, or ``max_side`` is not above 0.
         """
         if max_side is not None and max_side < 1:
             raise ConfigError(f"max_side must be at least 1 pixel; got {max_side}")
@@ -156,10 +256,20 @@ class Recording:
                 time = next(times, None)
 
     def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
-        """Yield the sound of each window: mono float32 (n,) at `SAMPLE_RATE`, the mean of all channels, within -1…1.
+        """Decode the sound of each window.
 
         A window that begins before the sound or outlasts it gets a shorter array, possibly an empty one; a gap inside
-        the sound is filled with silence. Decodes once, forward, and keeps only what later windows need.
+        the sound is filled with silence. The file is decoded once, forward, and only what later windows need is kept.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            The windows.
+
+        Yields
+        ------
+        array of float32, shape (n,)
+            Mono samples at 16 kHz (`SAMPLE_RATE`), the mean of all channels, from -1 to 1.
         """
         if self.path is None or self._parts.audio is None:
             for _ in timeline:

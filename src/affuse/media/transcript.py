@@ -62,20 +62,55 @@ _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u3000-\u303f\uff00-
 
 @dataclass(frozen=True)
 class Words:
-    """One cue of a transcript: what is said in ``segment``, without markup."""
+    """One cue of a transcript.
+
+    Parameters
+    ----------
+    segment : Segment
+        When it is said, in seconds.
+    text : str
+        What is said, without markup.
+
+    Examples
+    --------
+    >>> Words(Segment(0.0, 1.5), "What a day.").segment.duration
+    1.5
+    """
 
     segment: Segment
     text: str
 
 
 def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Words, ...]:
-    """Read the cues of a transcript in order of time; overlapping cues are kept, empty ones dropped.
+    """Read the cues of a transcript.
 
-    The suffix tells the format: ``.srt`` (SubRip), ``.vtt`` (WebVTT), ``.txt`` (sentences share ``duration``
-    seconds, or one nominal second, by their characters) or ``.json`` (``{"segments": [...]}`` as Whisper writes,
-    ``{"words": [...]}``, or a list of ``{"start", "end", "word" or "text"}``, in seconds; bare words are grouped into
-    utterances). Raises TranscriptError, with file and line, where it does not parse or ends more than a second after
-    ``duration``.
+    The suffix tells the format: ``.srt`` (SubRip), ``.vtt`` (WebVTT), ``.txt`` (sentences share the duration, or one
+    nominal second, by their characters) or ``.json`` (``{"segments": [...]}`` as Whisper writes it,
+    ``{"words": [...]}``, or a list of objects with ``start``, ``end`` and ``word`` or ``text``, in seconds; single
+    words are grouped into utterances).
+
+    Parameters
+    ----------
+    path : str or Path
+        The transcript.
+    duration : float, optional
+        Length of the recording in seconds.
+
+    Returns
+    -------
+    tuple of Words
+        In order of time; overlapping cues are kept, empty ones dropped.
+
+    Raises
+    ------
+    TranscriptError
+        If it does not parse, with file and line, or ends more than a second after ``duration``.
+
+    Examples
+    --------
+    >>> _ = Path("talk.srt").write_text("1\\n00:00:01,000 --> 00:00:02,500\\nWhat a day.\\n")
+    >>> read_transcript("talk.srt")
+    (Words(segment=Segment(start=1.0, end=2.5), text='What a day.'),)
     """
     path = Path(path)
     text = _read_text(path)

@@ -25,7 +25,19 @@ class _View(Recording):
     """A recording that reads its frames and sound in a way of its own, and keeps it when it is given other words."""
 
     def with_words(self, cues: Iterable[Words], *notes: str) -> Self:
-        """The same recording with other words, and more that the user should know."""
+        """The same recording with other words.
+
+        Parameters
+        ----------
+        cues : iterable of Words
+            The words in order of time.
+        *notes : str
+            Further sentences that the user should know.
+
+        Returns
+        -------
+        Recording
+        """
         other = copy(self)
         other.cues = tuple(cues)
         other._parts = replace(self._parts, notes=(*self._parts.notes, *notes))
@@ -33,7 +45,7 @@ class _View(Recording):
 
 
 class Excerpt(_View):
-    """The stretch of another recording from ``start`` to ``end`` (seconds), on a clock of its own that begins at 0.
+    """A stretch of another recording, on a clock of its own that begins at 0.
 
     Words that lie in the stretch come with it. Nothing is written to disk; the recording is decoded from its beginning.
 
@@ -47,7 +59,15 @@ class Excerpt(_View):
     Raises
     ------
     MediaError
-        Where the recording has no duration, or ends before the stretch does (by more than half a second).
+        If the recording has no duration, or ends before the stretch does (by more than half a second).
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> _ = Path("talk.srt").write_text("1\\n00:00:04,000 --> 00:00:06,000\\nWhat a day.\\n")
+    >>> stretch = Excerpt(Recording.open("talk.srt"), start=3.0, end=5.0)
+    >>> stretch.duration, stretch.cues[0].segment
+    (2.0, Segment(start=1.0, end=2.0))
     """
 
     def __init__(self, whole: Recording, start: float | None = None, end: float | None = None) -> None:
@@ -69,13 +89,36 @@ class Excerpt(_View):
         return (*self._whole.notes, *self._parts.notes)
 
     def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
-        """As `Recording.frames`, with times from the beginning of the stretch."""
+        """As `Recording.frames`, with times from the beginning of the stretch.
+
+        Parameters
+        ----------
+        times : iterable of float
+            Seconds, ascending.
+        max_side : int, optional
+            Bound of the longer side in pixels.
+
+        Yields
+        ------
+        Frame
+        """
         inside = (time + self._start for time in times if 0 <= time < self.duration)
         for frame in self._whole.frames(inside, max_side):
             yield Frame(frame.time - self._start, frame.image)
 
     def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
-        """As `Recording.sound`, with windows from the beginning of the stretch."""
+        """As `Recording.sound`, with windows from the beginning of the stretch.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            The windows.
+
+        Yields
+        ------
+        array of float32, shape (n,)
+            Mono samples at 16 kHz.
+        """
         return self._whole.sound(Timeline(tuple(_moved(s, self._start) for s in timeline)))
 
 
@@ -93,11 +136,22 @@ def _moved(segment: Segment, seconds: float) -> Segment:
 
 
 class Picture(_View):
-    """A still picture that lies in memory: ``image`` is RGB uint8 (h, w, 3).
+    """A still picture that lies in memory.
+
+    Parameters
+    ----------
+    image : array of uint8, shape (height, width, 3)
+        RGB.
+    name : str
+        What messages and reports call it.
+
+    Raises
+    ------
+    MediaError
+        If the array has another shape or type.
 
     Examples
     --------
-    >>> from affuse.timeline import Timeline
     >>> picture = Picture(np.zeros((48, 64, 3), dtype=np.uint8), "black")
     >>> next(picture.frames([0.0])).image.shape
     (48, 64, 3)
@@ -111,7 +165,19 @@ class Picture(_View):
         self._image = image
 
     def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
-        """The picture at each of ``times`` (seconds) that lies in its nominal second, reduced to ``max_side``."""
+        """The picture at each time that lies in its nominal second.
+
+        Parameters
+        ----------
+        times : iterable of float
+            Seconds.
+        max_side : int, optional
+            Bound of the longer side in pixels.
+
+        Yields
+        ------
+        Frame
+        """
         from PIL import Image
 
         image = self._image
