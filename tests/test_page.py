@@ -315,7 +315,7 @@ def test_every_tab_is_accessible_and_fits(visit: Visit, width: int, scheme: str)
         page.locator(f"#tab-{name}").click()
         if name == "fuse":
             page.locator("#fuse-example").click()
-            expect(page.locator("#fuse-result")).to_be_visible()
+            expect(page.locator("#fuse-result")).to_be_visible(timeout=SLOW)
             page.locator("#panel-fuse summary").click()
         result = axe.Axe().run(page).response
         assert len(result["passes"]) > 20
@@ -342,7 +342,7 @@ def test_tables_are_fused_by_the_product(visit: Visit, watch: Watch) -> None:
     page.locator("#fuse-files").set_input_files([table("voice.csv", VOICE)])  # takes the place of that of this name
     expect(page.locator("#fuse-picked li")).to_have_count(2)
     start.click()
-    expect(page.locator("#fuse-result-title")).to_have_text("4 rows fused")
+    expect(page.locator("#fuse-result-title")).to_have_text("4 rows fused", timeout=SLOW)
     expect(page.locator("#fuse-result-title")).to_be_focused()
     assert "face 3, voice 4" in page.locator("#fuse-facts").inner_text()
     name, content = downloaded(page, "#fuse-download")
