@@ -6,109 +6,15 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-import affuse
-
-PACKAGE = Path(affuse.__file__).parent
-
-# Rooms from the ground up: each imports only from those above it in this list. Imports inside functions and for type
-# checkers count as well, so that there is no circle at all.
-ROOMS = (
-    "errors",
-    "timeline",
-    "labels",
-    "registry",
-    "progress",
-    "files",
-    "tables",
-    "weights",
-    "media",
-    "experts",
-    "packages",
-    "loop",
-    "fusion",
-    "features",
-    "data",
-    "results",
-    "analyzer",
-    "testing",
-    "evaluation",
-    "training",
-    "exporting",
-    "report",
-    "service",
-    "cli",
-)
-
-# (room, room): allowed inside functions only, where it is loaded for the one call that needs it.
-LAZY = {("cli", "training")}  # everything but training must work without torch
+from scripts.imports import LAZY, OWN_NAMES, PACKAGE, ROOMS, Import, house_imports, imports, modules, room_of, tree_of
 
 OUTSIDE = ("recipes", "research", "bench")
 """Beside the package, and never imported by it."""
 
-# Names that the package itself holds without importing a room.
-OWN_NAMES = {"__version__"}
-
 TORCH_ROOMS = ("training", "fusion/networks", "loop.py")
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import statement: the dotted module, where it stands and whether it runs when its file is loaded."""
-
-    module: str
-    file: Path
-    line: int
-    at_load: bool
-
-    @property
-    def room(self) -> str:
-        return room_of(self.file)
-
-    @property
-    def target(self) -> str:
-        return self.module.split(".")[1]
-
-    def __str__(self) -> str:
-        return f"{self.file.relative_to(PACKAGE)}:{self.line} imports {self.module}"
-
-
-def room_of(file: Path) -> str:
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
-
-
-def imports(file: Path, source: str | None = None) -> Iterator[Import]:
-    """Every import of ``file``; ``from affuse import x`` counts as ``affuse.x``, relative ones become absolute."""
-    tree = ast.parse(source if source is not None else file.read_text(encoding="utf-8"), str(file))
-    package = ("affuse", *file.relative_to(PACKAGE).parent.parts)
-    lazy = {id(inner) for outer in ast.walk(tree) if _runs_later(outer) for inner in ast.walk(outer)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = [*package[: len(package) - node.level + 1]] if node.level else []
-            origin = ".".join([*base, *([node.module] if node.module else [])])
-            names = [f"{origin}.{alias.name}" for alias in node.names] if origin == "affuse" else [origin]
-        else:
-            continue
-        for name in names:
-            yield Import(name, file, node.lineno, id(node) not in lazy)
-
-
-def _runs_later(node: ast.AST) -> bool:
-    """Whether what is in ``node`` does not run when its file is loaded: functions, and what type checkers read."""
-    if isinstance(node, ast.If):
-        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def is_allowed(statement: Import) -> bool:
@@ -119,10 +25,6 @@ def is_allowed(statement: Import) -> bool:
     if (statement.room, statement.target) in LAZY:
         return not statement.at_load
     return ROOMS.index(statement.target) < ROOMS.index(statement.room)
-
-
-def house_imports(file: Path, source: str | None = None) -> list[Import]:
-    return [i for i in imports(file, source) if i.module.startswith("affuse.")]
 
 
 def test_every_room_has_its_place() -> None:
@@ -184,7 +86,7 @@ def test_torch_stays_with_training_and_networks() -> None:
 def test_every_module_says_what_it_is_and_what_it_offers() -> None:
     wrong = []
     for file in modules():
-        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+        tree = tree_of(file)
         assigned = {
             target.id
             for node in tree.body
