@@ -74,7 +74,8 @@ def parameters(function: Any) -> set[str]:
     """Names of the parameters that a caller may give."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     found = inspect.signature(function).parameters.values()
-    return {p.name for p in found if p.name not in ("self", "cls") and p.kind not in kinds}
+    # "__dataclass_self__" is how pydantic calls self.
+    return {p.name for p in found if p.name.strip("_") not in ("self", "cls", "dataclass_self") and p.kind not in kinds}
 
 
 def documented(section: list[Any]) -> set[str]:

@@ -271,7 +271,7 @@ def test_without_a_whole_checkpoint_the_sentence_says_so(trained: run.Run, tmp_p
 def test_ctrl_c_says_how_to_go_on(
     tones: Path, tmp_path: Path, affuse: Run, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    from affuse.training.progress import Progress
+    from affuse.training.progress import TrainingProgress
 
     def stop(self: Any, trainer: Any, module: Any) -> None:
         if trainer.current_epoch == 1:
@@ -283,7 +283,7 @@ def test_ctrl_c_says_how_to_go_on(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_train_epoch_end", stop)
+        patch.setattr(TrainingProgress, "on_train_epoch_end", stop)
         result = affuse("train", path, "--out", tmp_path / "run")
     assert result.code == 130
     assert result.err.splitlines()[-1] == f"stopped; go on by: affuse train --resume --out {tmp_path / 'run'}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from affuse.data.own.samples import Sample
 from affuse.media import SAMPLE_RATE
+from affuse.progress import progress_bar
 from affuse.training.augment import PictureAugmentation, SoundAugmentation, WordAugmentation
 from affuse.training.config import build
 from affuse.training.networks import tokenizers
@@ -90,14 +90,13 @@ class Inputs(Protocol):
         """Inputs of a single sample in full length, as an expert reads it."""
 
 
-def tracked(items: Sequence[T], title: str) -> Iterable[T]:
+def tracked(items: Sequence[T], title: str) -> Iterator[T]:
     """``items``, with a bar on a terminal."""
-    if not sys.stderr.isatty():
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, title, console=Console(stderr=True), transient=True)
+    with progress_bar(title) as report:
+        for number, item in enumerate(items, start=1):
+            yield item
+            if report is not None:
+                report(title, number / len(items))
 
 
 class Store:

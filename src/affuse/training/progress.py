@@ -1,18 +1,19 @@
-"""What a run tells while it learns: a bar with the time left on a terminal, a line an epoch elsewhere, and curves."""
+"""What a run shows while it trains: a bar on a terminal, a line an epoch, and curves."""
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from affuse.files import replacing
+from affuse.progress import Progress, progress_bar
+from affuse.tables import write_table
 
-__all__ = ["Curves", "Progress", "duration"]
+__all__ = ["Curves", "TrainingProgress", "duration"]
 
 
 class Curves(Callback):
@@ -34,10 +35,9 @@ class Curves(Callback):
         """Write all rows."""
         if not self.rows:
             return
-        with replacing(self.path) as (part,), part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.rows[-1]))
-            writer.writeheader()
-            writer.writerows(self.rows)
+        import pandas as pd
+
+        write_table(pd.DataFrame(self.rows), self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -48,30 +48,29 @@ class Curves(Callback):
         self.rows = list(state_dict["rows"])
 
 
-class Progress(Callback):
-    """Where a run stands, on standard error."""
+class TrainingProgress(Callback):
+    """How far a run is, on standard error: a bar on a terminal, and a line an epoch."""
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._bar: Any = None
-        self._task: Any = None
+        self._shown = ExitStack()
+        self._report: Progress | None = None
         self._started = 0.0
         self._first = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and the bar where somebody looks."""
+        """Start the clock, and the bar."""
         self._started, self._first = time.monotonic(), trainer.current_epoch
-        if trainer.is_global_zero and sys.stderr.isatty():
-            self._bar, self._task = _bar(self.title, _total(trainer))
-            self._bar.update(self._task, completed=trainer.fit_loop.total_batch_idx + 1)
-            self._bar.start()
+        if trainer.is_global_zero:
+            self._report = self._shown.enter_context(progress_bar(self.title))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar."""
-        if self._bar is not None:
-            self._bar.advance(self._task)
+        if self._report is not None:
+            total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+            self._report(self.title, (trainer.fit_loop.total_batch_idx + 1) / total)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what the epoch brought."""
@@ -80,39 +79,17 @@ class Progress(Callback):
         figures = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
-        if self._bar is not None:
-            self._bar.console.print(f"epoch {epoch}/{epochs}: {told}", highlight=False)
-            return
         each = (time.monotonic() - self._started) / (epoch - self._first)
         left = f"{duration(each)} an epoch, at most {duration(each * (epochs - epoch))} left"
         print(f"epoch {epoch}/{epochs}: {told}; {left}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the terminal as it was."""
-        self._close()
+        self._shown.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
-def _bar(title: str, total: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    text = TextColumn("{task.description}")
-    columns = (text, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left at most"))
-    bar = Progress(*columns, console=Console(stderr=True))
-    return bar, bar.add_task(title, total=total)
-
-
-def _total(trainer: Trainer) -> int:
-    return int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+        self._shown.close()
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import platform
 import subprocess
@@ -18,6 +17,7 @@ import affuse
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.evaluation.metrics import classification_report
 from affuse.files import replacing
+from affuse.tables import write_table
 
 if TYPE_CHECKING:
     from affuse.data.own import Sample
@@ -84,10 +84,11 @@ def confused(confusion: np.ndarray, labels: Sequence[str]) -> list[str]:
 
 def write_confusion(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> None:
     """Counts by true label (row) and answered label (column) as CSV."""
-    with replacing(path) as (part,), part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["true label", *labels])
-        writer.writerows([label, *row] for label, row in zip(labels, confusion, strict=True))
+    import pandas as pd
+
+    table = pd.DataFrame(list(confusion), columns=list(labels))
+    table.insert(0, "true label", list(labels))
+    write_table(table, path)
 
 
 def write_predictions(
@@ -98,12 +99,13 @@ def write_predictions(
     Columns: id, a label each, ``label`` for the true one and ``group`` for the speaker. Ids are the same for every
     modality of a recording, see `ids_of`.
     """
-    truth = [labels[int(target)] for target in targets]
-    with replacing(path) as (part,), part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", *labels, "label", "group"])
-        for name, answer, label, group in zip(ids_of(samples), P.tolist(), truth, groups, strict=True):
-            writer.writerow([name, *answer, label, group])
+    import pandas as pd
+
+    table = pd.DataFrame(P, columns=list(labels))
+    table.insert(0, "id", ids_of(samples))
+    table["label"] = [labels[int(target)] for target in targets]
+    table["group"] = groups
+    write_table(table, path)
 
 
 def ids_of(samples: Sequence[Sample]) -> list[str]:

@@ -44,7 +44,7 @@ from affuse.training.inputs import Store, tracked
 from affuse.training.module import Classification, Data
 from affuse.training.networks.base import Network
 from affuse.training.networks.exporter import PARITY, export
-from affuse.training.progress import Curves, Progress
+from affuse.training.progress import Curves, TrainingProgress
 from affuse.training.seeds import threads
 from affuse.training.task import LabelledSplit, Task, fingerprint, prepare
 
@@ -187,7 +187,7 @@ def _go(config: TrainConfig, data: training_data.TrainingData, folder: Path) -> 
             _write_facts(folder, {"state": "started", "data": {"fingerprint": fingerprint(data)}})
         plan = dataclasses.replace(plan_of(config), checkpoints=folder / _CHECKPOINTS, log_folder=folder / "logs")
         title = f"{config.network.name} on {data.name}"
-        learned = learn(task, plan, folder / "curves.csv", [Progress(title)])
+        learned = learn(task, plan, folder / "curves.csv", [TrainingProgress(title)])
         if not _leads():
             return None
         return _finish(task, learned, folder, started)
@@ -223,7 +223,7 @@ def plan_of(config: TrainConfig) -> loop.LoopConfig:
         accumulate=training.accumulate,
         ema_decay=training.ema_decay or None,
         logger=device.logger,
-        progress=False,  # `Progress` shows the run as a whole
+        progress=False,  # `TrainingProgress` shows the run as a whole
         deterministic=training.deterministic,
     )
 

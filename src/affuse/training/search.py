@@ -21,7 +21,7 @@ from affuse.errors import ConfigError, DataError
 from affuse.evaluation.search import open_study, optuna_library
 from affuse.training.config import TrainConfig, as_table, build, resolve, with_values
 from affuse.training.inputs import Store
-from affuse.training.progress import Progress
+from affuse.training.progress import TrainingProgress
 from affuse.training.run import learn, plan_of
 from affuse.training.seeds import threads
 from affuse.training.task import fingerprint, prepare
@@ -128,7 +128,7 @@ class Search:
         config = with_drawn(self.config, {name: span.suggest(trial, name) for name, span in self.spans.items()})
         task = prepare(config, self.data, store)
         plan = dataclasses.replace(plan_of(config), log_folder=place / "logs", logger=None)
-        watch = [_Prune(trial, config.training.monitor), Progress(f"trial {trial.number}")]
+        watch = [_Prune(trial, config.training.monitor), TrainingProgress(f"trial {trial.number}")]
         return learn(task, plan, place / "curves.csv", watch).best
 
 

@@ -13,19 +13,78 @@ __all__ = ["cutmix", "mixup"]
 
 
 def mixup(x: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each sample of x (n, …) and targets (n, k) blended with another of the batch: λ a + (1 − λ) b, λ ~ Beta(α, α).
+    """Blend every sample of a batch, and its targets, with another one: λ a + (1 − λ) b with λ ~ Beta(α, α).
 
-    Source: Zhang et al. 2018 (arXiv:1710.09412). Targets are shares whose rows sum to 1, and so are the result's;
-    ``alpha`` 0 changes nothing. Raises ConfigError for a negative ``alpha``.
+    Parameters
+    ----------
+    x : Tensor of shape (n, …)
+        Samples.
+    targets : Tensor of shape (n, k)
+        Shares of the labels; rows sum to 1.
+    alpha : float
+        α of the Beta distribution; 0 changes nothing.
+    generator : torch.Generator
+        Source of the random choices.
+
+    Returns
+    -------
+    tuple of Tensor
+        New samples and new targets, in the shapes of the old ones.
+
+    Raises
+    ------
+    ConfigError
+        If ``alpha`` is negative.
+
+    References
+    ----------
+    Zhang et al. (2018), mixup: beyond empirical risk minimization. arXiv:1710.09412
+
+    Examples
+    --------
+    >>> x, targets = torch.tensor([[0.0], [1.0]]), torch.eye(2)
+    >>> mixed, shares = mixup(x, targets, 0.4, torch.Generator().manual_seed(0))
+    >>> torch.equal(mixed[:, 0], shares[:, 1]), shares.sum(dim=1)
+    (True, tensor([1., 1.]))
     """
     share, partner = _pairs(len(x), alpha, generator)
     return _blend(x, x[partner.to(x.device)], share), _blend(targets, targets[partner.to(targets.device)], share)
 
 
 def cutmix(images: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (n, c, h, w) with a rectangle of another's, targets (n, k) by the area each has; λ ~ Beta(α, α).
+    """Put a rectangle of another picture into every picture of a batch, and mix their targets by area.
 
-    Source: Yun et al. 2019 (arXiv:1905.04899). ``alpha`` 0 changes nothing. Raises ConfigError for a negative one.
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+        Pictures.
+    targets : Tensor of shape (n, k)
+        Shares of the labels; rows sum to 1.
+    alpha : float
+        α of the Beta distribution of the area that a picture keeps; 0 changes nothing.
+    generator : torch.Generator
+        Source of the random choices.
+
+    Returns
+    -------
+    tuple of Tensor
+        New pictures and new targets, in the shapes of the old ones.
+
+    Raises
+    ------
+    ConfigError
+        If ``alpha`` is negative.
+
+    References
+    ----------
+    Yun et al. (2019), CutMix: regularization strategy to train strong classifiers. arXiv:1905.04899
+
+    Examples
+    --------
+    >>> images = torch.stack([torch.zeros(1, 8, 8), torch.ones(1, 8, 8)])
+    >>> mixed, shares = cutmix(images, torch.eye(2), 1.0, torch.Generator().manual_seed(0))
+    >>> torch.allclose(mixed.mean(dim=(1, 2, 3)), shares[:, 1])
+    True
     """
     share, partner = _pairs(len(images), alpha, generator)
     inside = torch.ones(len(images), 1, 1, dtype=torch.bool)

@@ -39,18 +39,51 @@ _FULL_WELL = 1000.0  # photons at white: a small sensor at high sensitivity
 
 @dataclass(frozen=True)
 class PictureAugmentation:
-    """Another picture of the same face.
+    """Another picture of the same face: framing, light, what hides it, and what a poor camera leaves of it.
+
+    Calling it changes pictures (n, c, h, w), or clips (n, c, t, h, w) whose frames all change alike, with values 0…255;
+    every random choice comes from the generator given. 0 and None switch a change off.
 
     Parameters
     ----------
-    crop: largest share of the side that is cut away at random. flip: probability of a mirror image. rotation: largest
-    angle in degrees. scale: largest relative change of size. shift: largest shift. brightness: largest change of the
-    logarithm of gamma. occlusion: shares of the area behind a noisy rectangle. blur: standard deviations of a Gaussian.
-    darkness: stops of exposure too few. resolution: sides that the picture is brought down to. jpeg: qualities 1…100.
-    mask, glasses: probability of a surgical mask over nose and mouth and of sunglasses, as a crop of the pipeline
-    shows them. probability: of each of the changes given by a range.
+    crop : float
+        Largest share of the side that is cut away at random.
+    flip : float
+        Probability of a mirror image.
+    rotation : float
+        Largest angle in degrees.
+    scale : float
+        Largest relative change of size.
+    shift : float
+        Largest shift, as a share of the side.
+    brightness : float
+        Largest change of the logarithm of gamma.
+    occlusion : tuple of float, optional
+        Smallest and largest share of the area behind a noisy rectangle.
+    blur : tuple of float, optional
+        Standard deviations of a Gaussian, as shares of the side.
+    darkness : tuple of float, optional
+        Stops of exposure too few.
+    resolution : tuple of float, optional
+        Sides that the picture is brought down to, as shares of its own.
+    jpeg : tuple of float, optional
+        Qualities 1…100.
+    mask, glasses : float
+        Probability of a surgical mask over nose and mouth, and of sunglasses, on a crop as the face expert cuts it.
+    probability : float
+        Of each of the changes that a range gives.
 
-    0 and None switch a change off. Raises ConfigError for what is out of range.
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> images = torch.full((2, 1, 48, 48), 128.0)
+    >>> changed = PictureAugmentation(occlusion=(0.1, 0.2), probability=1)(images, torch.Generator().manual_seed(0))
+    >>> changed.shape, bool((changed != images).any())
+    (torch.Size([2, 1, 48, 48]), True)
     """
 
     crop: float = 0.0

@@ -16,10 +16,34 @@ def spec_augment(
     n_bands: int = 2,
     n_frames: int = 2,
 ) -> Tensor:
-    """Log spectrograms (n, bands, t) with masks: SpecAugment (Park et al. 2019, arXiv:1904.08779) without the warp.
+    """Hide bands and stretches of time of log spectrograms at random: SpecAugment without its time warp.
 
-    Every clip gets ``n_bands`` masks of 0…``bands`` bands and ``n_frames`` of 0…``frames`` frames, filled with its
-    mean. Returns a new tensor.
+    Parameters
+    ----------
+    S : Tensor of shape (n, bands, t)
+        Log spectrograms.
+    generator : torch.Generator
+        Source of the random choices.
+    bands, frames : int
+        Largest height of a mask over bands, and largest length of one over time.
+    n_bands, n_frames : int
+        How many masks of either kind every clip gets.
+
+    Returns
+    -------
+    Tensor of shape (n, bands, t)
+        A new tensor; masks are filled with the mean of the clip.
+
+    References
+    ----------
+    Park et al. (2019), SpecAugment. arXiv:1904.08779
+
+    Examples
+    --------
+    >>> S = torch.randn(2, 40, 100, generator=torch.Generator().manual_seed(0))
+    >>> masked = spec_augment(S, torch.Generator().manual_seed(1))
+    >>> 0 < (masked != S).float().mean() < 1
+    tensor(True)
     """
     masked = torch.zeros(S.shape, dtype=torch.bool, device=S.device)
     for axis, widest, times in ((1, bands, n_bands), (2, frames, n_frames)):

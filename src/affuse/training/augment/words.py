@@ -36,10 +36,24 @@ _NEIGHBOURS = {
 class WordAugmentation:
     """Texts as people type them in haste.
 
+    Calling it changes one text; every random choice comes from the generator given.
+
     Parameters
     ----------
-    drop: share of the words that are left out, in expectation. typos: share of the letters that are mistyped. 0 is
-    off. Raises ConfigError for what is no share.
+    drop : float
+        Share of the words that are left out, on average; a Chinese or Japanese character counts as a word.
+    typos : float
+        Share of the letters that are mistyped.
+
+    Raises
+    ------
+    ConfigError
+        If a value is no share.
+
+    Examples
+    --------
+    >>> WordAugmentation(drop=0.5)("how are you today", np.random.default_rng(0))
+    'how'
     """
 
     drop: float = 0.0
@@ -106,9 +120,33 @@ def drop_tokens(
     generator: torch.Generator,
     keep: Collection[int] = (),
 ) -> Tensor:
-    """Token ids (n, t) with each one under ``mask`` (n, t) replaced by ``unknown`` with probability ``share``.
+    """Token ids of which some are replaced at random, as a network is made to read without them.
 
-    Ids in ``keep`` (a tokenizer's marks of beginning and end) stay. Returns a new tensor.
+    Parameters
+    ----------
+    ids : Tensor of shape (n, t)
+        Token ids.
+    mask : Tensor of shape (n, t)
+        1 where a token counts, 0 where a row is padded.
+    share : float
+        Probability that a token is replaced.
+    unknown : int
+        Id that stands in its place.
+    generator : torch.Generator
+        Source of the random choices.
+    keep : collection of int
+        Ids that always stay, such as a tokenizer's marks of beginning and end.
+
+    Returns
+    -------
+    Tensor of shape (n, t)
+        A new tensor.
+
+    Examples
+    --------
+    >>> ids, mask = torch.tensor([[1, 5, 6, 2, 0]]), torch.tensor([[1, 1, 1, 1, 0]])
+    >>> drop_tokens(ids, mask, 1.0, 9, torch.Generator(), keep=[1, 2])
+    tensor([[1, 9, 9, 2, 0]])
     """
     hit = torch.rand(ids.shape, generator=generator, device=generator.device).to(ids.device) < share
     special = torch.isin(ids, torch.tensor(sorted(keep), dtype=ids.dtype, device=ids.device))

@@ -8,7 +8,6 @@ arXiv:1708.00489) were tried first and took outliers: with a few hundred labels 
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ import numpy as np
 
 from affuse.data.own import Sample
 from affuse.errors import ConfigError
-from affuse.files import replacing
 from affuse.packages import Package
-from affuse.training.low_resource.inference import ask
+from affuse.tables import write_table
+from affuse.training.low_resource.inference import predict
 
 __all__ = ["Choice", "Suggestion", "choose_next", "suggest", "write_suggestions"]
 
@@ -102,8 +101,8 @@ def suggest(package: Package, samples: Sequence[Sample], n: int, labelled: Seque
     """
     if n < 1:
         raise ConfigError(f"at least 1 clip can be suggested; got {n}")
-    answers = ask(package, samples)
-    known = ask(package, labelled).embeddings if labelled else np.empty((0, 0))
+    answers = predict(package, samples)
+    known = predict(package, labelled).embeddings if labelled else np.empty((0, 0))
     readable = np.flatnonzero(np.isfinite(answers.probabilities).all(axis=1))
     P, embeddings = answers.probabilities[readable], answers.embeddings[readable]
     known = known[np.isfinite(known).all(axis=1)]
@@ -174,17 +173,17 @@ def write_suggestions(suggestions: Sequence[Suggestion], path: Path) -> None:
     >>> print(Path("next.csv").read_text().splitlines()[1])
     ,,,hm,,,0.4000,probably anger (0.62),"texts.csv, row 3"
     """
-    with replacing(path) as (part,), part.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["path", "start", "end", "text", "speaker", "label", "score", "reason", "where"])
-        for suggestion in suggestions:
-            sample = suggestion.sample
-            place = "" if sample.path is None else os.path.relpath(sample.path.resolve(), path.parent.resolve())
-            times = ("" if time is None else f"{time:g}" for time in (sample.start, sample.end))
-            score = f"{suggestion.score:.4f}"
-            table.writerow(
-                [place, *times, sample.text or "", sample.speaker or "", "", score, suggestion.reason, sample.where]
-            )
+    import pandas as pd
+
+    columns = ["path", "start", "end", "text", "speaker", "label", "score", "reason", "where"]
+    rows = []
+    for suggestion in suggestions:
+        sample = suggestion.sample
+        place = "" if sample.path is None else os.path.relpath(sample.path.resolve(), path.parent.resolve())
+        times = ("" if time is None else f"{time:g}" for time in (sample.start, sample.end))
+        about = (f"{suggestion.score:.4f}", suggestion.reason, sample.where)
+        rows.append([place, *times, sample.text or "", sample.speaker or "", "", *about])
+    write_table(pd.DataFrame(rows, columns=columns), path)
 
 
 def _doubt(P: np.ndarray) -> np.ndarray:

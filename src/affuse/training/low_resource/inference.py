@@ -1,4 +1,4 @@
-"""What a package's network says to samples."""
+"""Inference: a package's network on samples, as they are."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from affuse.errors import ConfigError, DataError
 from affuse.packages import Package
 from affuse.packages.tokens import Tokens
 
-__all__ = ["Answers", "ask"]
+__all__ = ["Predictions", "predict"]
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Predictions:
     """Calibrated probabilities (n, k) and embeddings (n, d); a row of NaN where a sample gives the network nothing."""
 
     probabilities: np.ndarray
     embeddings: np.ndarray
 
 
-def ask(package: Package, samples: Sequence[Sample]) -> Answers:
-    """Answers of a package's network to samples as they are, one after the other.
+def predict(package: Package, samples: Sequence[Sample]) -> Predictions:
+    """Predictions of a package's network for samples, one after the other.
 
     Raises DataError without samples, ConfigError for a package that reads several things at once.
     """
     if not samples:
-        raise DataError("there are no samples to ask about")
+        raise DataError("there are no samples to predict")
     read = _reader(package)
     rows = [_answer(package, read(sample)) for sample in samples]
     width = next((len(embedding) for _, embedding in rows if embedding is not None), 0)
     unknown = np.full(len(package.description.labels), np.nan), np.full(width, np.nan)
     P, embeddings = zip(*(unknown if e is None else (p, e) for p, e in rows), strict=True)
-    return Answers(np.stack(P), np.stack(embeddings))
+    return Predictions(np.stack(P), np.stack(embeddings))
 
 
 _Parts = list[tuple[dict[str, np.ndarray], int]]
@@ -58,7 +58,7 @@ def _reader(package: Package) -> Callable[[Sample], _Parts]:
             ({"ids": part.ids, "mask": np.ones_like(part.ids)}, part.length) for part in tokens.parts(sample.text or "")
         ]
     raise ConfigError(
-        f"{package.folder} reads {', '.join(reads)} at once; ask a package that reads sound, faces or words alone"
+        f"{package.folder} reads {', '.join(reads)} at once; take a package that reads sound, faces or words alone"
     )
 
 

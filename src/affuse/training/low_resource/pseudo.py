@@ -10,7 +10,6 @@ arXiv:1810.07911). The manifest that is written says which rows were labelled by
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +19,10 @@ import numpy as np
 
 from affuse.data.own import DataOptions, Sample, read
 from affuse.errors import AffuseError, ConfigError, DataError
-from affuse.files import replacing
 from affuse.labels import LabelSpace
 from affuse.packages import Package, read_package
-from affuse.training.low_resource.inference import ask
+from affuse.tables import write_table
+from affuse.training.low_resource.inference import predict
 
 __all__ = ["PseudoLabel", "PseudoOptions", "confident_rows", "in_rounds", "main", "pseudo_label", "write_manifest"]
 
@@ -85,7 +84,7 @@ def pseudo_label(
     """
     own = package.description.labels
     columns = [(labels or own).index(label) for label in own.labels]
-    P = ask(package, samples).probabilities
+    P = predict(package, samples).probabilities
     return [
         PseudoLabel(
             replace(samples[row], label=columns[int(P[row].argmax())], distribution=None, split="train"),
@@ -124,18 +123,18 @@ def write_manifest(path: Path, given: Sequence[Sample], found: Sequence[PseudoLa
     rows += [(label.sample, "pseudo", f"{label.confidence:.4f}") for label in found]
     if not rows:
         raise DataError("no row is left for a manifest")
-    with replacing(path) as (part,), part.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["path", "start", "end", "text", "label", "speaker", "split", "origin", "confidence"])
-        for sample, origin, confidence in rows:
-            if sample.path is None and sample.text is None:
-                raise DataError(f"{sample.where} has neither a file nor a text that a table could name")
-            place = "" if sample.path is None else os.path.relpath(sample.path.resolve(), path.parent.resolve())
-            label = "" if sample.label is None else labels.labels[sample.label]
-            times = ("" if time is None else f"{time:g}" for time in (sample.start, sample.end))
-            table.writerow(
-                [place, *times, sample.text or "", label, sample.speaker or "", sample.split, origin, confidence]
-            )
+    columns = ["path", "start", "end", "text", "label", "speaker", "split", "origin", "confidence"]
+    told = []
+    for sample, origin, confidence in rows:
+        if sample.path is None and sample.text is None:
+            raise DataError(f"{sample.where} has neither a file nor a text that a table could name")
+        place = "" if sample.path is None else os.path.relpath(sample.path.resolve(), path.parent.resolve())
+        label = "" if sample.label is None else labels.labels[sample.label]
+        times = ("" if time is None else f"{time:g}" for time in (sample.start, sample.end))
+        told.append([place, *times, sample.text or "", label, sample.speaker or "", sample.split, origin, confidence])
+    import pandas as pd
+
+    write_table(pd.DataFrame(told, columns=columns), path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
