@@ -1,8 +1,8 @@
-"""The store of weights: where they lie, that they are the right ones, and how they are loaded.
+"""Weights of networks: where they are stored, how they are checked, downloaded and loaded.
 
-Shipped weights lie in `affuse/assets` and are listed in `manifest.json` there. Optional ones lie in the folder that
-``AFFUSE_MODELS`` names, in the user's cache (``AFFUSE_CACHE`` moves it) or in an installed package that carries them. A
-file whose SHA-256 is not the expected one is never used. Nothing is fetched from the network but by `download`.
+Shipped weights are files in ``affuse/assets``, listed in ``manifest.json`` there. Optional weights are searched in the
+folder that ``AFFUSE_MODELS`` names, in the user's cache (``AFFUSE_CACHE`` moves it) and in an installed package that
+contains them. A file whose SHA-256 is not the expected one is never used. Only `download` uses the network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from affuse.errors import AssetError, ConfigError
+from affuse.errors import AssetError, ConfigError, OutputError
+from affuse.files import replacing
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -51,7 +51,26 @@ _TIMEOUT = 30.0  # seconds without a byte from the server
 
 @dataclass(frozen=True)
 class Shipped:
-    """Weights that come with affuse: a file in `affuse/assets` with its SHA-256 (hex) and size in bytes."""
+    """Weights that come with affuse.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file in ``affuse/assets``.
+    sha256 : str
+        Checksum in hexadecimal.
+    bytes : int
+        Size.
+    version : str
+        Version of the weights.
+    licence : str
+        Licence in a few words.
+
+    Examples
+    --------
+    >>> manifest()["face"].file
+    'face.onnx'
+    """
 
     file: str
     sha256: str
@@ -62,9 +81,27 @@ class Shipped:
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the network, pinned by its SHA-256 (hex) and size in bytes.
+    """Weights on the network, pinned by checksum and size.
 
-    ``package`` is a Python package that carries the very file, where there is one.
+    Parameters
+    ----------
+    file : str
+        Name of the file.
+    sha256 : str
+        Checksum in hexadecimal.
+    bytes : int
+        Size.
+    url : str
+        Address.
+    licence : str
+        Licence in a few words.
+    package : str, optional
+        A Python package that contains the same file.
+
+    Examples
+    --------
+    >>> DOWNLOADS["yunet"][0].licence
+    'MIT'
     """
 
     file: str
@@ -110,7 +147,27 @@ Opener = Callable[[str], IO[bytes]]
 
 
 def manifest(assets: Path | None = None) -> dict[str, Shipped]:
-    """Shipped weights by name, from ``assets/manifest.json``. Raises AssetError where the list is missing or broken."""
+    """Shipped weights by name.
+
+    Parameters
+    ----------
+    assets : Path, optional
+        Folder with ``manifest.json``; that of affuse where None.
+
+    Returns
+    -------
+    dict of str to Shipped
+
+    Raises
+    ------
+    AssetError
+        If the list is missing or broken.
+
+    Examples
+    --------
+    >>> sorted(manifest())[:2]
+    ['face', 'fuser']
+    """
     path = (assets or _assets()) / "manifest.json"
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -122,9 +179,28 @@ def manifest(assets: Path | None = None) -> dict[str, Shipped]:
 
 
 def shipped(name: str, assets: Path | None = None) -> Path:
-    """Path of shipped weights, checked once a process.
+    """Path of shipped weights, whose checksum is verified once in a process.
 
-    Raises AssetError where they are missing or have another checksum.
+    Parameters
+    ----------
+    name : str
+        One of `manifest`.
+    assets : Path, optional
+        Folder with ``manifest.json``; that of affuse where None.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    AssetError
+        If there are no such weights, or the file is missing or has another checksum.
+
+    Examples
+    --------
+    >>> shipped("face").name
+    'face.onnx'
     """
     folder = assets or _assets()
     entries = manifest(folder)
@@ -138,15 +214,58 @@ def shipped(name: str, assets: Path | None = None) -> Path:
 
 
 def digest(name: str) -> str:
-    """SHA-256 of shipped weights, for the record of an analysis. Raises AssetError as `shipped` does."""
+    """Checksum of shipped weights, which an analysis records.
+
+    Parameters
+    ----------
+    name : str
+        One of `manifest`.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal.
+
+    Raises
+    ------
+    AssetError
+        If there are no such weights, or the file is missing or has another checksum.
+
+    Examples
+    --------
+    >>> digest("face") == manifest()["face"].sha256
+    True
+    """
     shipped(name)
     return manifest()[name].sha256
 
 
 def find(name: str) -> Path | None:
-    """Path of optional weights in ``$AFFUSE_MODELS``, else the cache, else a package that carries them.
+    """Path of optional weights, without downloading them.
 
-    None where they are in none of these. Raises AssetError where the file is there but is not the right one.
+    Searched in ``$AFFUSE_MODELS``, then in the cache, then in a package that contains them.
+
+    Parameters
+    ----------
+    name : str
+        One of `DOWNLOADS`.
+
+    Returns
+    -------
+    Path or None
+        None where they are in none of these places.
+
+    Raises
+    ------
+    AssetError
+        If a file is there and has another checksum.
+    ConfigError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> find("yunet").suffix
+    '.onnx'
     """
     for folder, remedy in _folders():
         for remote in _remotes(name):
@@ -164,7 +283,29 @@ def find(name: str) -> Path | None:
 def fetch(name: str, opener: Opener | None = None) -> Path | None:
     """Path of optional weights, downloaded where they are not here yet.
 
-    None where they are missing and ``AFFUSE_OFFLINE`` forbids it; raises AssetError as `find` and `download` do.
+    Parameters
+    ----------
+    name : str
+        One of `DOWNLOADS`.
+    opener : callable, optional
+        Opens an address as a binary stream; over HTTP by default.
+
+    Returns
+    -------
+    Path or None
+        None where they are missing and ``AFFUSE_OFFLINE`` forbids to download them.
+
+    Raises
+    ------
+    AssetError
+        If a file has another checksum, or no source gives the right one.
+    ConfigError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> fetch("yunet").suffix
+    '.onnx'
     """
     path = find(name)
     if path is not None or os.environ.get("AFFUSE_OFFLINE", "") not in ("", "0"):
@@ -173,10 +314,36 @@ def fetch(name: str, opener: Opener | None = None) -> Path | None:
 
 
 def download(name: str, opener: Opener | None = None) -> Path:
-    """Download optional weights into the cache, over whatever lies there; returns their path.
+    """Download optional weights into the cache, whole or not at all.
 
-    ``AFFUSE_MODELS_URL`` replaces the place of the pinned addresses by a mirror that holds the same file names. Raises
-    AssetError where no source gives a file with the right checksum; nothing is left behind then.
+    ``AFFUSE_MODELS_URL`` names a mirror that holds the same files.
+
+    Parameters
+    ----------
+    name : str
+        One of `DOWNLOADS`.
+    opener : callable, optional
+        Opens an address as a binary stream; over HTTP by default.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    AssetError
+        If no source gives a file with the right checksum.
+    ConfigError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> def offline(address):
+    ...     raise OSError("no network")
+    >>> download("yunet", offline)
+    Traceback (most recent call last):
+    ...
+    affuse.errors.AssetError: yunet could not be downloaded; ...: no network; ...: no network
     """
     remotes = _remotes(name)
     target = cache_folder()
@@ -184,13 +351,24 @@ def download(name: str, opener: Opener | None = None) -> Path:
     for remote in remotes:
         try:
             return _download_one(remote, target, opener or _open)
-        except (OSError, ValueError, AssetError) as error:
+        except (ValueError, AssetError, OutputError) as error:
             failures.append(f"{_address(remote)}: {error}")
     raise AssetError(f"{name} could not be downloaded; {'; '.join(failures)}")
 
 
 def cache_folder() -> Path:
-    """Folder of downloaded weights: ``$AFFUSE_CACHE``, or the place that the operating system has for caches."""
+    """Folder of what is downloaded or computed once.
+
+    Returns
+    -------
+    Path
+        ``$AFFUSE_CACHE``, or the place that the operating system has for caches.
+
+    Examples
+    --------
+    >>> (cache_folder() / "features").name
+    'features'
+    """
     chosen = os.environ.get("AFFUSE_CACHE")
     if chosen:
         return Path(chosen)
@@ -200,10 +378,30 @@ def cache_folder() -> Path:
 
 
 def session(path: Path) -> InferenceSession:
-    """Load ONNX weights for the best of `providers`; on the CPU with one thread or as many as ``AFFUSE_THREADS`` says.
+    """Load ONNX weights.
 
-    Raises AssetError where the file is not ONNX, ConfigError where ``AFFUSE_THREADS`` is not a number above 0 or
-    ``AFFUSE_PROVIDERS`` names what is not there.
+    They run on the first of `providers`; on the CPU with one thread, or as many as ``AFFUSE_THREADS`` says.
+
+    Parameters
+    ----------
+    path : Path
+        File of the network.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    AssetError
+        If the file is not ONNX.
+    ConfigError
+        If ``AFFUSE_THREADS`` is not a number above 0, or ``AFFUSE_PROVIDERS`` names what is not there.
+
+    Examples
+    --------
+    >>> [output.name for output in session(shipped("face")).get_outputs()][:1]
+    ['probabilities']
     """
     import onnxruntime  # takes a tenth of a second
 
@@ -220,11 +418,30 @@ def session(path: Path) -> InferenceSession:
 
 
 def providers(path: Path) -> list[str | tuple[str, dict[str, Any]]]:
-    """Providers of ONNX Runtime that shall run the network in ``path``, best first; the CPU is the last of them.
+    """Execution providers of ONNX Runtime for a network, best first; the CPU is the last of them.
 
     Of what the installed ONNX Runtime has: TensorRT where its engine of this network was built (``affuse export --to
     tensorrt``; building one takes minutes), else CUDA, else OpenVINO. ``AFFUSE_PROVIDERS`` names others, with commas:
-    tensorrt, cuda, openvino, cpu. Raises ConfigError where one of these is unknown or not there.
+    tensorrt, cuda, openvino, cpu.
+
+    Parameters
+    ----------
+    path : Path
+        File of the network.
+
+    Returns
+    -------
+    list of str, or of (str, dict) with options of the provider
+
+    Raises
+    ------
+    ConfigError
+        If ``AFFUSE_PROVIDERS`` names one that is unknown or not there.
+
+    Examples
+    --------
+    >>> providers(shipped("face"))[-1]
+    'CPUExecutionProvider'
     """
     import onnxruntime
 
@@ -245,7 +462,22 @@ def providers(path: Path) -> list[str | tuple[str, dict[str, Any]]]:
 
 
 def engines(path: Path) -> Path:
-    """Folder of the TensorRT engines of the network in ``path``: in the cache, since they suit this GPU alone."""
+    """Folder of the TensorRT engines of a network: in the cache, since they suit the GPU of this machine only.
+
+    Parameters
+    ----------
+    path : Path
+        File of the network.
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> engines(shipped("face")).parent.name
+    'engines'
+    """
     return cache_folder() / "engines" / sha256_of(path)
 
 
@@ -256,12 +488,45 @@ def _provider_options(name: str, path: Path) -> dict[str, Any]:
 
 
 def width(network: InferenceSession) -> int:
-    """Number of columns of a network's output "embedding" (n, d)."""
+    """Number of columns of a network's output "embedding".
+
+    Parameters
+    ----------
+    network : onnxruntime.InferenceSession
+        A network with an output "embedding" of shape (n, d).
+
+    Returns
+    -------
+    int
+        d.
+
+    Examples
+    --------
+    >>> width(session(shipped("face"))) > 0
+    True
+    """
     return int(next(output.shape[1] for output in network.get_outputs() if output.name == "embedding"))
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Checksum of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal.
+
+    Examples
+    --------
+    >>> _ = Path("empty").write_bytes(b"")
+    >>> sha256_of(Path("empty"))[:8]
+    'e3b0c442'
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -323,19 +588,18 @@ def _open(url: str) -> IO[bytes]:
 
 
 def _download_one(remote: Remote, folder: Path, opener: Opener) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{remote.file}.", suffix=".part", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as sink, opener(_address(remote)) as source:
-            found, size = _copy(source, sink, remote.bytes)
+    target = folder / remote.file
+    with replacing(target) as (part,):
+        try:
+            with opener(_address(remote)) as source, part.open("wb") as sink:
+                found, size = _copy(source, sink, remote.bytes)
+        except OSError as error:  # of the network as well, which is no fault of the target
+            raise AssetError(str(error)) from error
         if found != remote.sha256:
             raise AssetError(
                 f"wrong checksum: expected SHA-256 {remote.sha256} ({remote.bytes} bytes), found {found} ({size} bytes)"
             )
-        Path(part).replace(folder / remote.file)
-    finally:
-        Path(part).unlink(missing_ok=True)
-    return folder / remote.file
+    return target
 
 
 def _copy(source: IO[bytes], sink: IO[bytes], expected: int) -> tuple[str, int]:
@@ -349,7 +613,22 @@ def _copy(source: IO[bytes], sink: IO[bytes], expected: int) -> tuple[str, int]:
 
 
 def threads() -> int:
-    """Threads that a network may take: one, or as many as ``AFFUSE_THREADS`` says. Raises ConfigError as `session`."""
+    """Threads that a network may use: one, or as many as ``AFFUSE_THREADS`` says.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ConfigError
+        If ``AFFUSE_THREADS`` is not a number above 0.
+
+    Examples
+    --------
+    >>> threads() >= 1
+    True
+    """
     chosen = os.environ.get("AFFUSE_THREADS", "1")
     if not (chosen.isascii() and chosen.isdigit() and int(chosen) > 0):
         raise ConfigError(f"AFFUSE_THREADS must be a whole number above 0; got {chosen!r}")
