@@ -1,4 +1,4 @@
-"""The tutorials run as they are printed, commands and Python, and print what they say."""
+"""The tutorials, and the page on extending affuse, run as they are printed and print what they say."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def test_analyse_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 
 def test_fuse_your_models(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_page(TUTORIALS / "fuse-your-models.md", caller(monkeypatch, capfd)) > 5
+
+
+def test_extend(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without torch, the network is left out."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    ran = run_page(DOCS / "extend.md", caller(monkeypatch, capfd), lambda text: has_torch or "import torch" not in text)
+    assert ran > 4
 
 
 def test_train_and_evaluate(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
