@@ -86,7 +86,8 @@ def commands(page: Path) -> list[list[str]]:
 def run_page(page: Path, call: Run, wanted: Callable[[str], bool] = lambda command: True) -> int:
     """Run a page from the top: Python in one namespace, `affuse` commands of console blocks, outputs compared.
 
-    A text block after a Python block is what it prints. Blocks and commands that are not wanted are left out. Returns the number of blocks and commands that ran.
+    A text block after a Python block is what it prints. Blocks and commands that are not wanted are left out. Returns
+    the number of those that ran.
     """
     names: dict[str, Any] = {"__name__": "page"}
     printed, ran = "", 0
