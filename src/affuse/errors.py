@@ -1,19 +1,19 @@
-"""Everything affuse raises on purpose.
+"""The errors that affuse raises on purpose.
 
 ::
 
-    AffuseError                 one clear sentence for the user; the command line exits with code 2
-    ├── MediaError              a recording that is missing, empty, broken or holds nothing to analyse
-    ├── TranscriptError         a transcript that does not parse or does not fit its recording
-    ├── DataError               a table, data set or prediction that does not fit
-    ├── ConfigError             an option out of range or a name that nobody registered
-    ├── AssetError              weights that are missing, incomplete or fail their checksum
-    ├── OutputError             a place that cannot be written
-    └── MissingExtraError       an optional part that is not installed; the message holds the pip command
+    AffuseError                 base of all; the message is one sentence for the user, the command exits with code 2
+    ├── MediaError              a recording is missing, empty, broken or holds nothing to analyse
+    ├── TranscriptError         a transcript does not parse or does not fit its recording
+    ├── DataError               a table, a data set or an array does not fit
+    ├── ConfigError             an option is out of range, or a name is not registered
+    ├── AssetError              weights are missing, incomplete or have a wrong checksum
+    ├── OutputError             a file or folder cannot be written
+    └── MissingExtraError       a library of an extra is not installed; the message holds the pip command
 
-    LeakWarning                 a warning, not an error: outputs that are too good on the rows to learn from
+    LeakWarning                 a warning, no error: outputs are suspiciously good on the rows to learn from
 
-Inner functions raise short truths; the outer layer (`affuse.analyzer`) adds file, time and modality once.
+Inner functions raise short sentences; the outer layer (`affuse.analyzer`) adds file, time and modality once.
 """
 
 __all__ = [
@@ -30,40 +30,49 @@ __all__ = [
 
 
 class AffuseError(Exception):
-    """Base of all errors that affuse raises on purpose."""
+    """Base of all errors that affuse raises on purpose; catch it to catch them all."""
 
 
 class MediaError(AffuseError):
-    """A recording is missing, empty, broken or holds nothing to analyse."""
+    """Raised when a recording is missing, empty, broken or holds nothing to analyse."""
 
 
 class TranscriptError(AffuseError):
-    """A transcript does not parse or does not fit its recording."""
+    """Raised when a transcript does not parse or does not fit its recording."""
 
 
 class DataError(AffuseError, ValueError):
-    """A table, a data set or an array of predictions does not fit."""
+    """Raised when a table, a data set or an array does not fit: missing columns, wrong shapes, bad values."""
 
 
 class ConfigError(AffuseError, ValueError):
-    """An option is out of range, or a name is not registered."""
+    """Raised when an option is out of range, or a name is not registered."""
 
 
 class AssetError(AffuseError):
-    """Weights are missing, incomplete or fail their checksum."""
+    """Raised when weights are missing, incomplete or have a wrong checksum."""
 
 
 class OutputError(AffuseError):
-    """A place cannot be written."""
+    """Raised when a file or folder cannot be written."""
 
 
 class MissingExtraError(AffuseError, ImportError):
-    """An optional part of affuse is not installed.
+    """Raised when a library is not installed that belongs to an extra of affuse.
 
     Parameters
     ----------
-    what: the library that failed to import.
-    extra: the extra of affuse that brings it.
+    what : str
+        The library that failed to import.
+    extra : str
+        The extra that installs it.
+
+    Examples
+    --------
+    >>> raise MissingExtraError("librosa", "features")
+    Traceback (most recent call last):
+    ...
+    affuse.errors.MissingExtraError: librosa is not installed; run: pip install 'affuse[features]'
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -71,4 +80,4 @@ class MissingExtraError(AffuseError, ImportError):
 
 
 class LeakWarning(UserWarning):
-    """Outputs or features are so much better on the rows to learn from that they have probably learned from them."""
+    """Given when outputs or features are so good on the rows to learn from that they must have learned from them."""

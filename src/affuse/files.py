@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing files so that they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["replacing", "write_json", "write_text"]
 
 @contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Yield a temporary path beside every one of ``paths``; on success they replace them, on failure they vanish.
+    """Write files under temporary names; they are renamed on success and removed on failure.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     Yields
     ------
     list of Path
-        Temporary files, in the order of ``paths``.
+        Temporary files to write to, in the order of ``paths`` and in the same folders.
 
     Raises
     ------

@@ -18,7 +18,24 @@ _PATIENCE = 2.0  # seconds
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress | None]:
-    """Yield a function ``(modality, share)`` that moves the bar, or None where standard error is no terminal."""
+    """Show a progress bar on a terminal while something takes longer than two seconds.
+
+    Parameters
+    ----------
+    title : str
+        What is being done.
+
+    Yields
+    ------
+    callable or None
+        Call it with what is being done and its share from 0 to 1; None where standard error is no terminal.
+
+    Examples
+    --------
+    >>> with progress_bar("reading") as progress:
+    ...     if progress is not None:
+    ...         progress("voice", 0.5)
+    """
     if not sys.stderr.isatty():
         yield None
         return
