@@ -102,7 +102,7 @@ def _print_broken(name: str, broken: Mapping[str, Any], unit: str, console: Cons
 
 
 def _verdict(broken: Mapping[str, Any], unit: str) -> str:
-    how = f"values dealt anew {broken['dealt']}".replace("groups", f"{unit}s")
+    how = f"values permuted {broken['dealt']}".replace("groups", f"{unit}s")
     p = f"p = {broken['p_holm']:.4f}, {how}"
     if broken["too_few"]:
         return f"too few {unit}s to tell a difference from chance ({p})"

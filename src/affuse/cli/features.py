@@ -85,9 +85,9 @@ def extract(
         list[Path] | None, typer.Argument(help="Recordings, pictures or texts, or folders of them.")
     ] = None,
     features: FeatureNames = None,
-    out: Annotated[Path | None, typer.Option(help="Table to write: .csv, .tsv or .parquet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Table to write: .csv, .tsv, .parquet or .xlsx.")] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="Table with path, start, end, text, label, speaker, split (CSV, TSV, Parquet).")
+        Path | None, typer.Option(help="Table with path, start, end, text, label, speaker, split.")
     ] = None,
     settings: Settings = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Measure all anew and keep nothing.")] = False,
@@ -101,9 +101,7 @@ def extract(
     from affuse.features import FeatureStore
     from affuse.tables import write_table
 
-    if out is None:
-        raise ConfigError("give the table to write with --out; it must end in .csv, .tsv, .parquet")
-    check_table(out, "give the table to write with --out; it must end in")
+    out = check_table(out or Path(), "give the table to write with --out; it must end in")
     if (manifest is None) == (not sources):
         raise ConfigError("give either files and folders or --manifest; for example: affuse features extract x.wav …")
     refuse_inputs(out, [manifest, *(sources or [])])

@@ -11,10 +11,11 @@ from affuse.tables import TABLE_SUFFIXES
 __all__ = ["check_table", "refuse_inputs", "refuse_others"]
 
 
-def check_table(out: Path | None, sentence: str = "--out must end in") -> None:
-    """Raise ConfigError where ``out`` is no table that can be written."""
-    if out is not None and out.suffix.lower() not in TABLE_SUFFIXES:
+def check_table(out: Path, sentence: str = "--out must end in") -> Path:
+    """``out``, a table that can be written. Raises ConfigError where its suffix is none of a table."""
+    if out.suffix.lower() not in TABLE_SUFFIXES:
         raise ConfigError(f"{sentence} {', '.join(TABLE_SUFFIXES)}; got {out}")
+    return out
 
 
 def refuse_inputs(out: Path | None, inputs: Sequence[Path | None]) -> None:

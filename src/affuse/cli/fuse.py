@@ -22,10 +22,12 @@ __all__ = ["fuse"]
 
 
 def fuse(
-    files: Annotated[list[Path], typer.Argument(help="Predictions, one CSV, TSV or Parquet file a modality.")],
+    files: Annotated[list[Path], typer.Argument(help="Predictions, one table a modality: CSV, TSV, Parquet or Excel.")],
     labels: Annotated[Path | None, typer.Option(help="Table of true labels by id, to learn from.")] = None,
     group: Group = None,
-    out: Annotated[Path | None, typer.Option(help="Fused answers: .csv, .tsv or .parquet (default: printed).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Fused answers: .csv, .tsv, .parquet or .xlsx (default: printed).")
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +63,8 @@ def _check(
     fuser: Path | None,
     label_map: Path | None,
 ) -> None:
-    check_table(out)
+    if out is not None:
+        check_table(out)
     if fuser is not None and (labels is not None or method is not None or save is not None):
         raise ConfigError("--fuser brings a fuser that is fitted already; leave out --labels, --method and --save")
     if save is not None and labels is None:

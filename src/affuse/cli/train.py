@@ -56,7 +56,8 @@ def train(
 ) -> None:
     """Train an expert or a joint model on your own data; leaves a package for analyze, evaluate and fuse.
 
-    --set takes any option of the TOML file, such as training.learning_rate=0.001. --package is asked by --suggest.
+    --set takes any option of the TOML file, such as training.learning_rate=0.001. --suggest asks the expert of
+    --package.
     """
     if recipe is not None:
         raise ConfigError(f"--recipe has moved; in a checkout of affuse, run: python -m recipes.{recipe}")
@@ -70,14 +71,14 @@ def train(
         "device.strategy": strategy,
         "device.precision": precision,
     }
-    asked = {"manifest": manifest, "dataset": dataset, "data": data if dataset else None, "modality": modality}
+    source = {"manifest": manifest, "dataset": dataset, "data": data if dataset else None, "modality": modality}
     with training_extra():
         if resume and suggest is None:
-            _resume(out, [config, *asked.values(), *own.values(), *(changes or [])])
+            _resume(out, [config, *source.values(), *own.values(), *(changes or [])])
             return
         from affuse.training.options import make_config
 
-        full = make_config(config, **asked, options=own, changes=changes or [])  # type: ignore[arg-type]
+        full = make_config(config, **source, options=own, changes=changes or [])  # type: ignore[arg-type]
         if suggest is not None:
             _suggest(full, package, suggest, out or Path("suggestions.csv"))
         else:

@@ -24,7 +24,7 @@ _SHOWN = 10
 
 def tune(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Predictions, one CSV, TSV or Parquet file a modality.")
+        list[Path] | None, typer.Argument(help="Predictions, one table a modality: CSV, TSV, Parquet or Excel.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Table of true labels by id.")] = None,
     train: Annotated[

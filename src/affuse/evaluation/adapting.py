@@ -123,6 +123,7 @@ def adapt(
 
     manifest = rows if isinstance(rows, Manifest) else read_manifest(rows)
     analyzer = analyzer or make_analyzer()
+    analyzer.check_emotions()
     evidence, kept, failures = _evidence(manifest, analyzer, progress)
     found = transfer(
         analyzer.fuser.over_emotions(),

@@ -62,18 +62,18 @@ def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, see
     )
 
 
-def _alarms_of_train_files(data: Path, honest: dict[str, Predictions]) -> list[str]:
+def _alarms_of_train_files(data: Path, unseen_parts: dict[str, Predictions]) -> list[str]:
     from affuse.data.prediction_sets.ravdess_posteriors import read_ravdess_folds
 
     try:
-        fitted = read_ravdess_folds(data, "train", [int(name.removeprefix("fold")) for name in honest])
-    except ConfigError:  # a folder may hold the honest files alone
+        fitted = read_ravdess_folds(data, "train", [int(name.removeprefix("fold")) for name in unseen_parts])
+    except ConfigError:  # a folder may hold the test files alone
         return []
     seen, unseen = (
-        PredictionData.concatenate([rows_of(part) for part in parts.values()]) for parts in (fitted, honest)
+        PredictionData.concatenate([rows_of(part) for part in parts.values()]) for parts in (fitted, unseen_parts)
     )
     with _leaks_as_values() as leaks:
-        found = leaks.leak_alarm(seen.P, seen.y, unseen.P, unseen.y, next(iter(honest.values())).modalities)
+        found = leaks.leak_alarm(seen.P, seen.y, unseen.P, unseen.y, next(iter(unseen_parts.values())).modalities)
     return [f"leak alarm, train files, which are not used: {leak}" for leak in found]
 
 
@@ -92,19 +92,19 @@ def _mosi(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[i
     from affuse.evaluation.mosi import read_held_out
 
     _refuse_folds("mosi", folds)
-    asked = read_held_out(data, split)
-    rows = PredictionData(asked.P, asked.y, asked.groups)
+    found = read_held_out(data, split)
+    rows = PredictionData(found.P, found.y, found.groups)
     if split == "test":
         other = read_held_out(data, "dev")
         parts: tuple[Fold, ...] = (Fold("test", PredictionData(other.P, other.y, other.groups), rows),)
         how = "fused by what is learned on the hold-out videos"
     else:
-        # The fuser has few honest rows to learn on; leaving out one video at a time leaves it the most.
+        # The fuser has few held-out rows to learn on; leaving out one video at a time leaves it the most.
         parts = group_folds(rows, len(np.unique(rows.groups)))
         how = "each video is fused by what is learned on the other hold-out videos"
-    note = f"experts are fitted on train, {how}; transcripts are read by {asked.encoder}; groups are videos"
+    note = f"experts are fitted on train, {how}; transcripts are read by {found.encoder}; groups are videos"
     alarms = tuple(_alarms_of_features(data, split))
-    return Protocol(f"mosi, {split}", asked.modalities, asked.labels, parts, note, alarms)
+    return Protocol(f"mosi, {split}", found.modalities, found.labels, parts, note, alarms)
 
 
 def _alarms_of_features(data: Path, split: str) -> list[str]:
@@ -137,8 +137,8 @@ def _emotiontalk(data: Path, folds: Sequence[int] | None, split: str, seeds: Seq
 
     _refuse_folds("emotiontalk", folds)
     known = read_emotiontalk(data, "train")
-    asked = read_emotiontalk(data, split)
-    parts = (Fold(split, rows_of(known), rows_of(asked)),)
+    found = read_emotiontalk(data, split)
+    parts = (Fold(split, rows_of(known), rows_of(found)),)
     note = "verdicts of single people are fused by what is learned on the train dialogues; groups are pairs of speakers"
     return Protocol(f"emotiontalk, {split}", known.modalities, known.labels, parts, note)
 

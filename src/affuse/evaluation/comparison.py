@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from affuse.data.predictions import Predictions
 
 __all__ = [
+    "ADAPTATIONS",
     "AUTO",
     "NOISE_LEVELS",
     "Comparison",
@@ -47,6 +48,7 @@ _FLOOR = 1e-6
 _ALL_SUBSETS_UP_TO = 6
 
 ADAPTATIONS = ("none", "person")
+"""Ways to adapt fusers to persons, without their labels."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,17 @@ class Comparison:
 
     @property
     def y(self) -> np.ndarray:
-        """True columns (n,) of all rows asked about."""
+        """True columns (n,) of all test rows."""
         return np.concatenate([fold.test.y for fold in self.protocol.folds])
 
     @property
     def groups(self) -> np.ndarray:
-        """Groups (n,) of all rows asked about."""
+        """Groups (n,) of all test rows."""
         return np.concatenate([fold.test.groups for fold in self.protocol.folds])
 
     @property
     def folds(self) -> np.ndarray:
-        """Number of the part (n,), mostly a fold, of all rows asked about."""
+        """Number of the part (n,), mostly a fold, of all test rows."""
         parts = [fold.part or fold.name for fold in self.protocol.folds]
         numbers = {part: i for i, part in enumerate(dict.fromkeys(parts))}
         sizes = [len(fold.test) for fold in self.protocol.folds]
@@ -115,7 +117,7 @@ class Comparison:
 
     @property
     def best_single(self) -> str:
-        """The single modality with the highest accuracy on these very rows: a bar that no honest choice can see."""
+        """The single modality with the highest accuracy on these very rows: known only after the fact."""
         weights = fold_weights(self.folds)
         return max(self.single, key=lambda name: float(self.single[name].hits.mean(axis=0) @ weights))
 
@@ -430,12 +432,12 @@ def _run(protocol: Protocol, name: str, method: Any, conditions: bool) -> Outcom
             raise DataError(f"{name} cannot be fitted on {protocol.name}, {fold.name}: {error}") from error
         fitted = time.perf_counter()
         prior = _frequencies(fold)
-        answers.append(_filled(_asked(fuser, fold.test.P, fold.test.groups), prior))
+        answers.append(_filled(_answers_of(fuser, fold.test.P, fold.test.groups), prior))
         fit_seconds.append(fitted - started)
         predict_seconds.append((time.perf_counter() - fitted) / len(fold.test) * 1000)
         chosen.append(choice_of(fuser, protocol.modalities) or name)
         for key, P in _conditions(fold.test.P, protocol.modalities) if conditions else ():
-            disturbed.setdefault(key, []).append(_filled(_asked(fuser, P, fold.test.groups), prior))
+            disturbed.setdefault(key, []).append(_filled(_answers_of(fuser, P, fold.test.groups), prior))
     P = np.concatenate(answers)
     y = np.concatenate([fold.test.y for fold in protocol.folds])
     return Outcome(
@@ -454,7 +456,7 @@ def _adaptive(method: Any) -> Any:
     return AdaptiveFuser(method)
 
 
-def _asked(fuser: Any, P: np.ndarray, persons: np.ndarray) -> np.ndarray:
+def _answers_of(fuser: Any, P: np.ndarray, persons: np.ndarray) -> np.ndarray:
     from affuse.fusion.adaptive import AdaptiveFuser, adapt_rows
 
     return adapt_rows(fuser, P, persons) if isinstance(fuser, AdaptiveFuser) else fuser.predict_proba(P)

@@ -97,7 +97,7 @@ def _notes(data: TrainingData, samples: Sequence[Sample], found: Mapping[str, Se
     if len(samples) < len(data.samples):
         yield f"{len(data.samples) - len(samples)} rows of the split test were left out"
     if any(s.speaker is None for s in samples):
-        yield "without a column speaker, one speaker may be both learned on and asked about"
+        yield "without a column speaker, one speaker may be in both train and test"
     for name, rows in found.items():
         gaps = [m.reason for m in rows if m.value is None]
         if gaps:

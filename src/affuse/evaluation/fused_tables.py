@@ -69,7 +69,8 @@ class FusedPredictions:
     persons : sequence of (rows, fuser), optional
         The rows of every person with the fuser that is adapted to them (`adapted`).
     cross_validation : mapping
-        What the method reaches on rows that it did not learn from, as ``cross_validated``; empty where nobody asked.
+        What the method reaches on rows that it did not learn from, as ``cross_validated``; empty where that was not
+        measured.
 
     Examples
     --------

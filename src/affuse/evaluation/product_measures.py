@@ -314,7 +314,7 @@ def break_down(
     """Answers P (n, k) by the ``values`` (n,) of a column, and whether their accuracies differ by more than chance.
 
     ``values`` of the result holds n, groups, accuracy and uar with intervals by value; ``p`` is that of a permutation
-    test, in which the values are dealt anew: to whole groups where a group has one value (a person's sex), within the
+    test, in which the values are permuted over whole groups where a group has one value (a person's sex), within the
     groups where values change inside them (the sentence that is spoken), as ``dealt`` says. With up to eight values,
     ``pairs`` tests every two of them, adjusted by Holm's method (``p_holm``). ``too_few`` is true where the groups are
     so few that no difference could reach p = .05. Rows with an empty value, or without an answer, are left out.

@@ -159,8 +159,8 @@ class TuningResult:
 
     def _completed(self) -> list[Any]:
         done = [t for t in self.study.trials if t.state.name == "COMPLETE"]
-        ordered = sorted(done, key=lambda trial: trial.value)
-        return ordered[::-1] if self.search.metric == "accuracy" else ordered
+        sign = -1 if self.search.metric == "accuracy" else 1
+        return sorted(done, key=lambda trial: sign * trial.value)  # of equal ones the first, as Optuna has it
 
 
 def tune(
