@@ -11,6 +11,8 @@ import pytest
 
 from affuse import EKMAN, Analyzer, LabelSpace, Recording, analyze
 from affuse.errors import ConfigError
+from affuse.evaluation import Clip, Manifest, evaluate_product
+from affuse.evaluation.adapting import adapt
 from affuse.experts import Abilities, Expert, ExpertOutput
 from affuse.fusion import MeanRule, NamedFuser, ProductRule
 from affuse.packages import load_package, read_package, set_label_map
@@ -233,6 +235,16 @@ def test_an_expert_must_be_one() -> None:
         Analyzer({"voice": object()})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match="at least one expert"):
         Analyzer({})
+
+
+def test_where_emotions_are_compared_own_labels_are_refused() -> None:
+    rows = Manifest("mine", [Clip("row 1", "happiness", text="So glad!")])
+    analyzer = Analyzer({"text": own("text", engaged=0.7)})
+    for measure in (evaluate_product, adapt):
+        with pytest.raises(ConfigError, match=r"which are no emotions; .*set_label_map"):
+            measure(rows, analyzer)
+    mapped = Analyzer({"text": own("text", engaged=0.7)}, label_map=MAP)
+    assert evaluate_product(rows, mapped).report["as_answered"]["fused"]["accuracy"] == 1
 
 
 # --- from a package to the report ------------------------------------------------------------------------------------

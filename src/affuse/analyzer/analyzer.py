@@ -354,6 +354,20 @@ class Analyzer:
         """
         return self._evidence.fuse(P, S, about)
 
+    def check_emotions(self) -> None:
+        """Refuse to answer in own labels, where true emotions are compared with the answers.
+
+        Raises
+        ------
+        ConfigError
+            If the labels are not those of `affuse.EKMAN`; the message says how to map them.
+        """
+        if self.labels != EKMAN:
+            raise ConfigError(
+                f"the experts answer {', '.join(self.labels.labels)}, which are no emotions; store in their package what "
+                "they mean: affuse.packages.set_label_map(FOLDER, {...})"
+            )
+
     def _timeline(self, recording: Recording) -> Timeline:
         if recording.duration == 0:
             return Timeline((recording.span,))  # a picture or a bare text: one window of a nominal second

@@ -208,7 +208,7 @@ def evaluate_product(
     DataError
         Where no clip could be analysed, or a column in ``by`` is unknown or cannot be compared by.
     ConfigError
-        Where ``adapt`` is unknown, or the analyzer cannot adapt.
+        Where ``adapt`` is unknown, the analyzer cannot adapt, or it answers in labels that are no emotions.
 
     Examples
     --------
@@ -221,6 +221,7 @@ def evaluate_product(
     0.5
     """
     check_adaptation(adapt)
+    analyzer.check_emotions()
     columns = {name: manifest.column(name) for name in by}
     answers: dict[int, Answer] = {}
     failures: list[Failure] = []
