@@ -1,20 +1,24 @@
-"""What adapting to persons gains, and what it costs persons who do not show every emotion equally often.
+"""Accuracy gained by adapting to persons, and lost where persons do not show every emotion equally often.
 
 ``python bench/adaptation.py --data DIR [--voices runs/voice_folds/unseen.npz] [--method classwise]``
 
-Persons are simulated from those at hand, none of whom the fuser has met: as they are, with one emotion only, with 60 or
-80 % of one emotion, and with 3 clips. CREMA-D votes are fused by ``--method``, learned on other actors in five folds;
-``--voices`` is what ``python -m recipes.voice --folds-over-all`` left, read by a fuser of other speakers.
+Persons are simulated from those of the data, none of whom the fuser was trained on: as they are, with one emotion only,
+with 60 or 80 % of one emotion, and with 3 clips. CREMA-D votes are fused by ``--method``, trained on other actors in
+five folds; ``--voices`` is unseen.npz of ``python -m recipes.voice --folds-over-all``, fused by a fuser that was
+trained on other speakers.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for recipes, which are not installed
 
 FOLDS = 5
 SHARES = (0.6, 0.8, 1.0)
@@ -61,13 +65,15 @@ def votes(data: Path, method: str) -> dict[str, Any]:
 
 def voices(path: Path) -> dict[str, Any]:
     """RAVDESS through the shipped kind of fuser, by networks and a fuser that never heard the speaker."""
-    from recipes.fuser import Rows, learn, voice_rows
+    from recipes.fuser import LabelledOutputs, learn, voice_rows
 
     with np.load(path, allow_pickle=False) as arrays:
         own = arrays["corpus"] == "ravdess"
     rows = voice_rows(path)
     P, y, persons = rows.P[own, None], rows.y[own], rows.persons[own]
-    return measure(P, y, persons, lambda kept: learn({"voice": Rows(P[kept, 0], y[kept], persons[kept])}).fuser)
+    return measure(
+        P, y, persons, lambda kept: learn({"voice": LabelledOutputs(P[kept, 0], y[kept], persons[kept])}).fuser
+    )
 
 
 def show(name: str, found: dict[str, Any]) -> None:

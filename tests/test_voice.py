@@ -384,6 +384,40 @@ def test_a_share_of_what_is_drawn_went_through_a_channel(torch, share: float, co
     assert {"plain" if band < 20 else "channel" for band in loudest} == copies
 
 
+def test_a_killed_network_of_a_fold_resumes_and_ends_like_an_undisturbed_one(  # type: ignore[no-untyped-def]
+    torch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning.pytorch import Callback
+
+    from recipes import learning
+    from recipes.voice_data import Clips, Features
+    from recipes.voice_training import Fold, VoiceConfig, learn_network
+
+    class Interrupted(Callback):
+        def __init__(self, title: str) -> None:
+            """Stand in for the progress that the recipe shows."""
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                raise KeyboardInterrupt
+
+    waveforms = [vowels(0.8, pitch=90.0 + 10 * i) for i in range(12)]
+    groups = np.array([f"emodb/{i % 4:02d}" for i in range(12)])
+    targets = np.array([VOICE.index(EMODB.labels[i % 7]) for i in range(12)])
+    clips = Clips(waveforms, targets, groups, np.full(12, "emodb"), np.arange(12).astype(str))
+    features = Features(waveforms, [[waveform] for waveform in waveforms], (1.0, 0.9), 40, 0.3)
+    config = VoiceConfig(epochs=3, batch_size=4, n_mels=40, widths=(4, 4, 4, 4), frames=(30, 40))
+    fold = Fold(clips, np.arange(12), seed=5)
+    whole = learn_network(features, fold, config, tmp_path / "whole").state_dict()
+    with monkeypatch.context() as changed:
+        changed.setattr(learning, "TrainingProgress", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            learn_network(features, fold, config, tmp_path / "killed")
+    resumed = learn_network(features, fold, config, tmp_path / "killed").state_dict()
+    for name, value in whole.items():
+        assert value.equal(resumed[name]), name
+
+
 def test_folds_over_all_judge_every_speaker_by_networks_that_never_heard_them(  # type: ignore[no-untyped-def]
     torch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
