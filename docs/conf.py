@@ -43,10 +43,12 @@ html_static_path = ["_static"]
 html_css_files = ["affuse.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"index": [], "zh/index": [], "changelog": []}
+html_sidebars = {
+    page: [] for page in ("index", "start", "architecture", "faq", "contributing", "security", "changelog")
+}  # they have no pages below them
 html_theme_options = {
     "logo": {"text": "affuse"},
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 6,
     "show_nav_level": 1,
     "show_prev_next": True,
     "navbar_align": "left",
