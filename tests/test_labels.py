@@ -2,10 +2,23 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from affuse import labels
 from affuse.errors import ConfigError, DataError
-from affuse.labels import EKMAN, EMODB, FERPLUS, RAVDESS, SENTIMENT, SMP2020, VOICE, LabelSpace
+from affuse.labels import (
+    EKMAN,
+    EMODB,
+    FERPLUS,
+    RAVDESS,
+    SENTIMENT,
+    SMP2020,
+    VOICE,
+    LabelSpace,
+    merge_emotions,
+    to_emotions,
+)
 
 
 def test_unknown_label_names_the_valid_ones() -> None:
@@ -60,3 +73,41 @@ def test_of_merged_labels_the_most_probable_stands() -> None:
     np.testing.assert_allclose(labels.merge_emotions(same, EKMAN), same)
     with pytest.raises(DataError, match="has 9 labels, but the probabilities have 7 columns"):
         labels.merge_emotions(same, VOICE)
+
+
+def test_own_labels_go_where_their_space_says() -> None:
+    study = LabelSpace(
+        "study", ("engaged", "frustrated", "bored"), onto={"engaged": "happiness", "frustrated": "anger"}
+    )
+    with pytest.raises(DataError, match="unknown label 'bored'"):
+        to_emotions(np.array([0.5, 0.3, 0.2]), study)
+    whole = LabelSpace("study", study.labels, onto={**study.onto, "bored": "boredom"})  # a richer label, then neutral
+    found = to_emotions(np.array([[0.5, 0.3, 0.2], [np.nan] * 3]), whole)
+    assert found[0] == pytest.approx([0.3, 0, 0, 0.5, 0, 0, 0.2])
+    assert np.isnan(found[1]).all()
+    both = LabelSpace("study", study.labels, onto=dict.fromkeys(study.labels, "sadness"))
+    assert to_emotions(np.array([0.5, 0.3, 0.2]), both)[EKMAN.index("sadness")] == pytest.approx(1.0)
+    with pytest.raises(DataError, match="study has 3 labels, but the probabilities have 2 columns"):
+        to_emotions(np.array([0.5, 0.5]), both)
+
+
+def test_a_meaning_is_no_part_of_equality_and_must_name_labels() -> None:
+    plain, meant = LabelSpace("study", ("a", "b")), LabelSpace("study", ("a", "b"), onto={"a": "anger"})
+    assert plain == meant
+    assert hash(plain) == hash(meant)
+    with pytest.raises(ConfigError, match="the map of label space 'study' names c; its labels: a, b"):
+        LabelSpace("study", ("a", "b"), onto={"c": "anger"})
+
+
+@given(st.lists(st.sampled_from((*EKMAN.labels, "calm", "contempt")), min_size=2, max_size=9), st.data())
+def test_whatever_own_labels_mean_no_mass_is_lost(goals: list[str], data: st.DataObject) -> None:
+    labels = tuple(f"own {i}" for i in range(len(goals)))
+    space = LabelSpace("own", labels, onto=dict(zip(labels, goals, strict=True)))
+    raw = np.array(data.draw(st.lists(st.floats(0.01, 1.0), min_size=len(goals), max_size=len(goals))))
+    P = raw / raw.sum()
+    assert to_emotions(P, space).sum() == pytest.approx(1.0)
+    merged = merge_emotions(P, space)
+    assert merged.sum() == pytest.approx(1.0)
+    # The most probable own label is never outvoted by labels that are merged.
+    best = to_emotions(np.eye(len(goals)), space)[int(P.argmax())].argmax()
+    assert merged[best] == pytest.approx(merged.max())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
 import tomllib
 import types
 from pathlib import Path
 
 import pytest
 
-from affuse.experts import Expert
+from affuse.experts import LANGUAGES, Expert, LanguageModel, TextExpert
 
 PAGE = Path(__file__).parent.parent / "docs" / "wrap-your-expert.md"
 
@@ -36,9 +37,14 @@ def test_scikit_learn_and_onnx_run_and_print_what_the_page_says(
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("my_package")
     assert printed_by(blocks("python"), module) == "".join(blocks("text"))
-    group = tomllib.loads(blocks("toml")[0])["project"]["entry-points"]["affuse.experts"]
-    for place in group.values():
-        assert issubclass(getattr(module, place.removeprefix("my_package:")), Expert)
+    for block, (group, kind) in zip(
+        blocks("toml"), (("affuse.experts", Expert), ("affuse.languages", LanguageModel)), strict=True
+    ):
+        for place in tomllib.loads(block)["project"]["entry-points"][group].values():
+            assert issubclass(getattr(module, place.removeprefix("my_package:")), kind)
+    monkeypatch.setitem(LANGUAGES.built_in, "el", "my_package:Greek")  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "my_package", module)
+    assert TextExpert().language_of("καλημέρα") == "el"
 
 
 def test_transformers_run_and_print_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
