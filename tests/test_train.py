@@ -203,6 +203,18 @@ def test_a_finished_run_is_not_trained_again(trained: run.Run, monkeypatch: pyte
     assert again.facts == trained.facts
 
 
+def test_a_run_of_an_older_version_is_read(trained: run.Run, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(trained.folder, old)
+    (old / "package").rename(old / "bundle")
+    text = (old / "config.toml").read_text()
+    (old / "config.toml").write_text(text.replace("held_out = ", "choose = ").replace("dev = ", "valid = "))
+    assert read_config(old / "config.toml") == read_config(trained.folder / "config.toml")
+    again = run.resume(old)
+    assert again is not None
+    assert load_package(again.package).labels.labels == ("anger", "sadness")
+
+
 # --- interrupted ---
 
 
@@ -492,6 +504,32 @@ def test_weights_to_start_from_must_fit(tones: Path, tmp_path: Path) -> None:
 # --- the configuration ---
 
 
+def test_several_wrong_values_are_told_by_their_place(tones: Path) -> None:
+    for change, message in (
+        ({"training": {"warmup": 0.95}}, "training.warmup must be at most 0.9; got 0.95"),
+        ({"training": {"learning_rate": 0}}, "training.learning_rate must be above 0; got 0"),
+        ({"training": 3}, "training must be a table; got 3"),
+        ({"network": {"start": 3}}, "network.start must be a path; got 3"),
+        ({"data": {"source": str(tones)}}, r"\[data\] needs the option 'modality'"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{message}$"):
+            build(TrainConfig, table(tones) | change)
+
+
+def test_without_torch_the_command_is_named() -> None:
+    code = """
+import sys
+sys.modules["torch"] = None
+import affuse.training
+try:
+    affuse.training.train
+except ImportError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found.strip() == "torch is not installed; run: pip install 'affuse[train]'"
+
+
 def test_a_configuration_survives_being_written(tones: Path, tmp_path: Path) -> None:
     config = resolve(config_of(tones, licence="CC0"))
     configs.write_config(config, tmp_path / "c.toml")
@@ -681,8 +719,10 @@ def test_masks_on_the_spectrum_and_smooth_labels_change_what_is_learned(tones: P
     settings["augmentation"] = {"spectrum": {"bands": 4, "frames": 10}}
     finished = run.train(build(TrainConfig, settings), tmp_path / "masked")
     assert finished is not None
+    from affuse.training import networks
+
     with pytest.raises(ConfigError, match=r"augmentation.spectrum is for networks over log-mel"):
-        Classification(torch.nn.Linear(1, 1), TrainingConfig(), None, SpectrumAugmentation())
+        Classification(networks.make("bag", 2, vocab_size=9), TrainingConfig(), None, SpectrumAugmentation())
 
 
 # --- measuring and telling ---
