@@ -176,3 +176,9 @@ def test_every_built_in_corpus_carries_its_own_name(name: str, tmp_path: Path) -
     assert corpus.name == name
     assert corpus.modality in ("text", "voice", "face", "video")
     assert not corpus.lies_in(tmp_path)
+
+
+def test_licences_of_corpora_reach_the_models_that_learn_from_them() -> None:
+    assert corpora.find("ravdess").licence == "CC BY-NC-SA 4.0 (non-commercial)"
+    assert corpora.find("meld").licence == corpora.find("meld_sentiment").licence == "GPL-3.0"
+    assert corpora.find("cped").licence == ""

@@ -440,14 +440,26 @@ def test_copies_of_long_texts_leave_train_and_short_ones_stay(tmp_path: Path) ->
     assert "rows of train that stand in a held-out part as well were left out: 1 of 8" in data.notes
 
 
+def test_a_spreadsheet_is_a_table_like_others(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["text", "label", "speaker", "split"])
+    for i, text in enumerate(sentences(8)):
+        book.active.append([text, "sad" if i % 2 else "happy", i // 2, "train" if i < 6 else "validation"])
+    book.save(tmp_path / "d.xlsx")
+    data = read(tmp_path / "d.xlsx", "text")
+    assert counts(data) == {"train": 6, "dev": 2, "test": 0}
+    assert [s.speaker for s in data.samples] == ["0", "0", "1", "1", "2", "2", "3", "3"]
+
+
 def test_sources_that_are_nothing(tmp_path: Path) -> None:
     assert "did you mean 'ravdess'?" in refusal("ravdes", "voice")
     with pytest.raises(ConfigError, match="unknown modality 'smell'; known: voice, face, text, joint"):
         read(tmp_path, "smell")
     with pytest.raises(ConfigError, match="the folder that holds the corpora is needed"):
         read("ravdess", "voice")
-    (tmp_path / "d.xlsx").write_bytes(b"PK")
-    assert "it must end in .csv, .tsv, .parquet, .pq" in refusal(tmp_path / "d.xlsx", "voice")
+    (tmp_path / "d.ods").write_bytes(b"PK")
+    assert "it must end in .csv, .tsv, .parquet, .pq, .xlsx" in refusal(tmp_path / "d.ods", "voice")
     (tmp_path / "empty.csv").write_bytes(b"")
     assert refusal(tmp_path / "empty.csv", "voice").endswith("is empty; a table with a header is needed")
     (tmp_path / "head.csv").write_text("text,label\n")

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from affuse.data.own import Sample
 
 __all__ = [
-    "LICENCES",
     "card",
     "confused",
     "draw",
@@ -34,19 +33,6 @@ __all__ = [
     "write_confusion",
     "write_predictions",
 ]
-
-LICENCES = {
-    "ravdess": "CC BY-NC-SA 4.0 (non-commercial)",
-    "emodb": "free for research with citation",
-    "ferplus": "FER2013 pictures: research use; FER+ votes: MIT",
-    "goemotions": "Apache-2.0",
-    "meld": "GPL-3.0",
-    "mosi": "research use",
-    "sst2": "research use",
-    "smp2020_ewect": "research use",
-    "chnsenticorp": "research use",
-}
-"""Licences of the corpora that affuse knows by name."""
 
 _PAIRS = 5
 _LIBRARIES = ("torch", "lightning", "numpy", "onnx", "onnxruntime", "scikit-learn", "tokenizers", "transformers")

@@ -31,6 +31,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from scipy.special import softmax
 
 from affuse import loop, weights
+from affuse.data import corpora
 from affuse.data import own as training_data
 from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.files import write_json, write_text
@@ -316,7 +317,8 @@ def _name(task: Task) -> str:
 
 
 def _licence(task: Task) -> str:
-    return task.config.licence or record.LICENCES.get(task.data.name, "not stated")
+    name = task.data.name
+    return task.config.licence or (corpora.find(name).licence if name in corpora.names() else "") or "not stated"
 
 
 def _prior(task: Task) -> tuple[float, ...]:

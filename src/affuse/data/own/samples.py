@@ -128,8 +128,6 @@ class TrainingData:
         known = split_name(name)
         return [sample for sample in self.samples if sample.split == known]
 
-    part = split
-
 
 @dataclass(frozen=True)
 class DataOptions:
