@@ -75,7 +75,7 @@ def test_what_cannot_be_searched_is_one_sentence(run: Run, inputs: list[str | Pa
         (["--study", tmp_path / "y.csv"], "is one of the inputs"),
         (["--study", study, "--metric", "f1"], "unknown metric 'f1'; known: accuracy, log_loss"),
         (["--study", study, "--methods", "magic"], "unknown fuser 'magic'"),
-        (["--study", study, "--folds", "11"], "11 folds need as many groups; got 10"),
+        (["--study", study, "--n-folds", "11"], "11 folds need as many groups; got 10"),
     ]:
         code, out, err = run(*inputs, *arguments)
         assert (code, out) == (2, ""), arguments
