@@ -450,7 +450,7 @@ def test_the_provider_may_be_named(offered: Callable[..., list[str]], monkeypatc
     assert offered("tensorrt", "cuda", "cpu") == [cpu]
     monkeypatch.setenv("AFFUSE_PROVIDERS", "tensorrt")
     assert offered("tensorrt", "cuda", "cpu") == [tensorrt, cpu]
-    with pytest.raises(ConfigError, match="AFFUSE_PROVIDERS asks for tensorrt, which this ONNX Runtime has not"):
+    with pytest.raises(ConfigError, match="AFFUSE_PROVIDERS asks for tensorrt, which this ONNX Runtime does not have"):
         offered("cuda", "cpu")
     monkeypatch.setenv("AFFUSE_PROVIDERS", "gpu")
     with pytest.raises(ConfigError, match=r"asks for gpu, .*; it has cuda, cpu"):

@@ -94,7 +94,7 @@ def test_three_decimals_are_close_enough_and_rows_sum_to_one_afterwards(write: W
         ("x,a,b\n1,0.5,0.5\n", r"no column named id, clip, name; name it with --id; its columns: x, a, b"),
         ("id,a,a\n1,0.5,0.5\n", r"names the column 'a' twice"),
         ("id,a\n1,1\n", r"at least two labels; got a"),
-        ("id,a,b\n7,0.5,0.5\n8,0.5,0.5\n7,0.1,0.9\n", r"the id '7' stands in the rows 1, 3; ids must be unique"),
+        ("id,a,b\n7,0.5,0.5\n8,0.5,0.5\n7,0.1,0.9\n", r"the id '7' is in the rows 1, 3; ids must be unique"),
         ("id,a,b\n1,0.5,0.5\n2,0.5,0.3\n", r"row 2 \(id '2'\): the probabilities sum to 0\.8, not to 1"),
         ("id,a,b\n1,2.5,-1.5\n", r"row 1 \(id '1'\): -1\.5 is no probability; if these are logits, give --logits"),
         ("id,a,b\n1,2.5,1.5\n", r"2\.5 is no probability; if these are logits, give --logits"),

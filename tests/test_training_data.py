@@ -401,7 +401,7 @@ def test_a_speaker_in_two_splits_stops_even_where_bad_rows_are_skipped(tmp_path:
         for i, t in enumerate(sentences(8))
     ]
     table = write_table(tmp_path / "d.csv", "text label speaker split", rows)
-    assert refusal(table, "text", SKIP) == "d: the speaker 'p2' stands in train and dev; a speaker belongs to one split"
+    assert refusal(table, "text", SKIP) == "d: the speaker 'p2' is in train and dev; a speaker belongs to one split"
 
 
 def test_an_unknown_and_a_missing_split(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_the_same_sound_in_train_and_dev_is_a_leak(tmp_path: Path) -> None:
     (tmp_path / "copy.wav").write_bytes((tmp_path / "0.wav").read_bytes())
     rows = [[f"{i}.wav", "sad" if i % 2 else "happy", "train" if i < 6 else "dev"] for i in range(8)]
     table = write_table(tmp_path / "d.csv", "path label split", [*rows, ["copy.wav", "happy", "dev"]])
-    assert "d.csv, row 1: the same content stands in dev (d.csv, row 9)" in refusal(table, "voice")
+    assert "d.csv, row 1: the same content is in dev (d.csv, row 9)" in refusal(table, "voice")
     assert len(read(table, "voice", DataOptions(bad_rows="skip")).split("dev")) == 3
 
 
@@ -437,7 +437,7 @@ def test_copies_of_long_texts_leave_train_and_short_ones_stay(tmp_path: Path) ->
     rows = [[text, "sad" if i % 2 else "happy", split] for i, (text, split) in enumerate(parts)]
     data = read(write_table(tmp_path / "d.csv", "text label split", rows), "text")
     assert counts(data) == {"train": 7, "dev": 2, "test": 0}
-    assert "rows of train that stand in a held-out part as well were left out: 1 of 8" in data.notes
+    assert "rows of train that are in dev or test as well were left out: 1 of 8" in data.notes
 
 
 def test_a_spreadsheet_is_a_table_like_others(tmp_path: Path) -> None:

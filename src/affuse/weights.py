@@ -452,7 +452,7 @@ def providers(path: Path) -> list[str | tuple[str, dict[str, Any]]]:
     absent = [name for name in names if name not in present]
     if absent:
         raise ConfigError(
-            f"AFFUSE_PROVIDERS asks for {', '.join(absent)}, which this ONNX Runtime has not; "
+            f"AFFUSE_PROVIDERS asks for {', '.join(absent)}, which this ONNX Runtime does not have; "
             f"it has {', '.join(present)}"
         )
     if not names:

@@ -38,7 +38,7 @@ def ids_of(table: pd.DataFrame, path: Path, id_column: str | None = None) -> pd.
     twice = ids[ids.duplicated(keep=False)]
     if len(twice):
         rows = [str(i + 1) for i in np.flatnonzero(ids == twice.iloc[0])]
-        raise DataError(f"{path}: the id {twice.iloc[0]!r} stands in the rows {', '.join(rows)}; ids must be unique")
+        raise DataError(f"{path}: the id {twice.iloc[0]!r} is in the rows {', '.join(rows)}; ids must be unique")
     return ids
 
 

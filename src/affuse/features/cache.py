@@ -88,7 +88,7 @@ def _file_digest(path: Path, known: dict[tuple[Path, int, int], str]) -> str:
             known[key] = weights.sha256_of(path)
         return known[key]
     except OSError:
-        return f"unreadable {path}"  # whoever measures it says what is wrong
+        return f"unreadable {path}"  # measuring it will say what is wrong
 
 
 def _read(path: Path) -> Measured | None:

@@ -67,13 +67,13 @@ class _Vectorizer(Extractor):
 
 
 class BagOfWords(_Vectorizer):
-    """How often every word of the vocabulary stands in a text: counts (n, d).
+    """How often every word of the vocabulary occurs in a text: counts (n, d).
 
     Parameters
     ----------
     ngrams: least and greatest number of neighbouring words that count as one feature.
     max_features: size of the vocabulary, the most frequent first; no limit where None.
-    min_documents: number of texts that a word must stand in.
+    min_documents: number of texts in which a word must occur.
     """
 
     name: ClassVar[str] = "bag-of-words"

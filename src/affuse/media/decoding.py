@@ -66,7 +66,7 @@ _DEFAULT_FRAME_SECONDS = 0.04
 
 @dataclass(frozen=True)
 class Probe:
-    """What a look at the start and the end of a file told: stream indices (None = absent), clock and remarks.
+    """What was found at the start and the end of a file: stream indices (None = absent), clock and remarks.
 
     ``origin`` is the time in the file where the recording's clock starts; ``aspect`` is a stored pixel's width over its
     height.

@@ -70,10 +70,10 @@ def read_picture(path: Path, max_side: int | None = None) -> np.ndarray:
 
 
 def decode_picture(payload: bytes, max_side: int, max_pixels: int) -> np.ndarray:
-    """Decode a JPEG, PNG or WebP from a stranger as `read_picture` does.
+    """Decode a JPEG, PNG or WebP of unknown origin as `read_picture` does.
 
     Raises MediaError where it is something else or damaged; and before anything is decoded where it has more than
-    ``max_pixels``, or so many scans that it was made to keep us busy.
+    ``max_pixels``, or so many scans that it was made to take long.
     """
     try:
         with Image.open(BytesIO(payload), formats=_SENT) as image:

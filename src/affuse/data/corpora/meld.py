@@ -33,14 +33,14 @@ def _read(data: Path, split: str, column: str, labels: LabelSpace) -> Dataset:
         name="meld" if labels is EKMAN else "meld_sentiment",
         modality="text",
         labels=labels,
-        inputs=[_mend(text) for text in table["Utterance"].astype(str)],
+        inputs=[_repaired(text) for text in table["Utterance"].astype(str)],
         targets=np.array([labels.index(_NAMES.get(v, v)) for v in table[column].astype(str)], dtype=int),
         groups=table["Dialogue_ID"].to_numpy(),
         language="en",
     )
 
 
-def _mend(text: str) -> str:
+def _repaired(text: str) -> str:
     """Undo the corpus' broken characters: Windows-1252 punctuation that was read as Latin-1."""
     try:
         return text.encode("latin-1").decode("cp1252")

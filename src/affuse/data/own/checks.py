@@ -138,13 +138,13 @@ def _some(names: Sequence[str]) -> str:
 
 
 def shared_speakers(samples: Sequence[Sample]) -> list[RowProblem]:
-    """Speakers who stand in two splits."""
+    """Speakers who are in two splits."""
     splits: dict[str, set[str]] = defaultdict(set)
     for sample in samples:
         if sample.speaker is not None:
             splits[sample.speaker].add(sample.split)
     return [
-        RowProblem("", f"the speaker {speaker!r} stands in {_listed(parts)}; a speaker belongs to one split")
+        RowProblem("", f"the speaker {speaker!r} is in {_listed(parts)}; a speaker belongs to one split")
         for speaker, parts in splits.items()
         if len(parts) > 1
     ]
@@ -180,7 +180,7 @@ def _voted(sample: Sample, n_labels: int) -> np.ndarray:
 
 
 def copies_of_held_out(samples: Sequence[Sample]) -> Mapping[str, Sample]:
-    """Samples of train, by ``where``, whose content stands in dev or test as well, with the held-out one."""
+    """Samples of train, by ``where``, whose content is in dev or test as well, with the held-out one."""
     sizes = Counter(path.stat().st_size for path in {s.path for s in samples if s.path is not None})
     keys = [_content(sample, sizes) for sample in samples]
     held_out = {key: sample for key, sample in zip(keys, samples, strict=True) if sample.split != "train"}

@@ -1,4 +1,4 @@
-"""Folders of files whose labels stand in the names of folders or files."""
+"""Folders of files that are labelled by the names of folders or files."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def read(source: str | Path, modality: str, options: DataOptions = _DEFAULTS) ->
         raise ConfigError(f'columns are read by models of the modality "joint" only; got the modality "{modality}"')
     data = _unchecked(source, modality, options)
     if data.labels is not None and modality == "text":
-        options = replace(options, bad_rows="skip")  # some published texts are empty, and nobody can mend them
+        options = replace(options, bad_rows="skip")  # some published texts are empty
     _keep_recordings_whole(data)
     labels, samples = _labelled(data, modality, options)
     samples = _usable_samples(data, samples, modality, options)
@@ -205,14 +205,14 @@ def _wrong_splits(samples: Sequence[Sample], bad: set[str]) -> Iterator[RowProbl
     yield from shared_speakers(stated)
     files = [sample for sample in stated if sample.path is not None and sample.where not in bad]
     for where, other in copies_of_held_out(files).items():
-        yield RowProblem(where, f"the same content stands in {other.split} ({other.where})")
+        yield RowProblem(where, f"the same content is in {other.split} ({other.where})")
 
 
 def _without_copies(samples: list[Sample]) -> tuple[list[Sample], list[str]]:
-    """Leave out the rows of train that stand in a held-out part as well."""
+    """Leave out the rows of train that are in dev or test as well."""
     copies = copies_of_held_out(samples)
     kept = [sample for sample in samples if sample.where not in copies]
     if not copies:
         return kept, []
     n = sum(sample.split == "train" for sample in samples)
-    return kept, [f"rows of train that stand in a held-out part as well were left out: {len(copies)} of {n}"]
+    return kept, [f"rows of train that are in dev or test as well were left out: {len(copies)} of {n}"]
