@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from affuse.fusion import NamedFuser, RandomEffectsFusion
-from affuse.fusion.effects import coordinates
+from affuse.fusion.mixed_model import coordinates
 from affuse.labels import EKMAN, VOICE, LabelSpace, merge_emotions, to_emotions
 from recipes.command import data_parser, errors_as_sentences
 

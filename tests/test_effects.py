@@ -15,7 +15,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from affuse.errors import ConfigError, DataError
 from affuse.fusion import NamedFuser, RandomEffectsFusion
-from affuse.fusion.effects import coordinates, helmert, trust
+from affuse.fusion.effects import trust
+from affuse.fusion.mixed_model import coordinates, helmert
 from affuse.labels import EKMAN
 
 FLOOR = 1e-9  # so low that it changes nothing

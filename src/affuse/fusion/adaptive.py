@@ -128,17 +128,17 @@ class AdaptiveFuser(Fuser):
         """
         check_fitted(self)
         P = check_probabilities(P, self.n_modalities_, len(self.classes_))
-        spoken, counts = present(P).any(axis=1), counts_of(weights, len(P))
+        some, counts = present(P).any(axis=1), counts_of(weights, len(P))
         check_unit(of)
         other = copy(self)
         if of == "collection":  # what persons share is in the fuser already: it was learned from this source
-            other.adapted_ = {"n": int(spoken.sum()), "trust": 0.0, "known": 0.0}
+            other.adapted_ = {"n": int(some.sum()), "trust": 0.0, "known": 0.0}
             return other
-        answers = self.plain_.predict_proba(P[spoken])
-        other.trust_ = trust(answers, counts[spoken], self.prior_, of)
-        other.adapted_ = {"n": int(spoken.sum()), "trust": other.trust_, "known": 0.0}
+        answers = self.plain_.predict_proba(P[some])
+        other.trust_ = trust(answers, counts[some], self.prior_, of)
+        other.adapted_ = {"n": int(some.sum()), "trust": other.trust_, "known": 0.0}
         if other.trust_ > 0:
-            found = self.effects_.shifted(P[spoken], counts[spoken], 1.0)
+            found = self.effects_.shifted(P[some], counts[some], 1.0)
             other.shift_ = found.shift_
             other.adapted_["known"] = other.trust_ * found.adapted_["known"]
         return other

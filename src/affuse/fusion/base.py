@@ -17,6 +17,7 @@ __all__ = [
     "Mask",
     "check_probabilities",
     "checked_blocks",
+    "patterns_of",
     "present",
     "softmax",
     "stack",
@@ -30,6 +31,8 @@ Groups = NDArray[Any] | None  # what must not be split (n,): speakers, videos
 
 # How far a row's sum may be from 1: wide enough for files with three decimals and a dozen classes.
 SUM_TOLERANCE = 1e-2
+
+_BITS = 62  # modalities whose sets a whole number can stand for
 
 # Numbers of P that are worked on at a time: their temporaries stay in the cache, whatever the number of rows.
 BLOCK_SIZE = 1 << 16
@@ -68,7 +71,7 @@ def stack(predictions: Mapping[str, ArrayLike]) -> Array:
 
 
 def without_gaps(P: Array) -> Array:
-    """P with 0 where it is NaN: for sums and maxima over the modalities that speak."""
+    """P with 0 where it is NaN: for sums and maxima over the modalities that are present."""
     return np.asarray(np.fmax(P, 0.0))
 
 
@@ -96,6 +99,27 @@ def present(P: Array) -> Mask:
     array([[ True, False]])
     """
     return np.asarray(~np.isnan(P).any(axis=2))
+
+
+def patterns_of(here: Mask) -> Iterator[tuple[Mask, Columns]]:
+    """Each set (m,) of modalities that occurs in ``here`` (n, m), and the rows in which exactly it is present.
+
+    Examples
+    --------
+    >>> here = np.array([[True, False], [True, True], [True, False]])
+    >>> [(members.tolist(), rows.tolist()) for members, rows in patterns_of(here)]
+    [([True, False], [0, 2]), ([True, True], [1])]
+    """
+    m = here.shape[1]
+    if m > _BITS:
+        sets, index = np.unique(here, axis=0, return_inverse=True)
+        yield from ((members, np.flatnonzero(index.ravel() == i)) for i, members in enumerate(sets))
+        return
+    # Comparing numbers is many times faster than comparing rows.
+    codes = here @ (1 << np.arange(m))
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        yield here[rows[0]], rows
 
 
 def check_probabilities(P: ArrayLike, n_modalities: int | None = None, n_classes: int | None = None) -> Array:
@@ -155,7 +179,7 @@ def checked_blocks(
 
 
 def _check_block(block: Array, start: int) -> Mask:
-    """Which modality speaks in which row of a block whose first row is row ``start``; raises DataError as above."""
+    """Which modality is present in which row of a block whose first row is row ``start``; raises DataError as above."""
     b, m, k = block.shape
     sums = (block.reshape(b * m, k) @ np.ones(k)).reshape(b, m)  # several times quicker than block.sum(axis=2)
     here = sums == sums

@@ -1,6 +1,6 @@
 """Dynamic fusion: weights that depend on the row.
 
-How much a modality counts is decided row by row, from how sure it is and from how it fits the others.
+How much a modality counts is decided row by row, from how certain it is and how well it agrees with the others.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class EnergyWeighted(Fuser):
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn the temperature of the answer
-        spoken = present(P).any(axis=1)
-        fused = softmax(_energy_weighted(P[spoken]), axis=1)
-        self.temperature_ = fit_pulled(fused, y[spoken])
+        some = present(P).any(axis=1)
+        fused = softmax(_energy_weighted(P[some]), axis=1)
+        self.temperature_ = fit_pulled(fused, y[some])
 
     def combine(self, P: Array, here: Mask) -> Array:
         # Softmax of the weighted sum of logits of P (n, m, k)
@@ -141,11 +141,11 @@ class PredictiveDynamicFusion(Fuser):
         self.slopes_ = np.zeros((P.shape[1], features.shape[2]))
         self.offsets_ = np.zeros(P.shape[1])
         for j in range(P.shape[1]):
-            spoken = here[:, j]
-            if not spoken.any():
+            some = here[:, j]
+            if not some.any():
                 continue
-            truth = np.clip(P[spoken, j, y[spoken]], 0.01, 0.99)
-            found = Ridge(alpha=self.alpha).fit(features[spoken, j], np.log(truth / (1 - truth)))
+            truth = np.clip(P[some, j, y[some]], 0.01, 0.99)
+            found = Ridge(alpha=self.alpha).fit(features[some, j], np.log(truth / (1 - truth)))
             self.slopes_[j], self.offsets_[j] = found.coef_, found.intercept_
 
     def combine(self, P: Array, here: Mask) -> Array:
@@ -158,7 +158,7 @@ class PredictiveDynamicFusion(Fuser):
         return np.concatenate([centred_logits(P), confidence_features(P)], axis=2)
 
     def _weights(self, P: Array, here: Mask) -> Array:
-        """Weights (n, m) that sum to 1 over the modalities that speak."""
+        """Weights (n, m) that sum to 1 over the modalities that are present."""
         mono = expit(np.einsum("nmf,mf->nm", self._features(P), self.slopes_) + self.offsets_)
         mono = np.clip(mono, FLOOR, 1 - FLOOR)
         loss = np.where(here, -np.log(mono), 0.0)
@@ -255,7 +255,7 @@ class DiscountedBeliefFusion(Fuser):
         return found
 
     def _evidence(self, P: Array, here: Mask) -> Array:
-        """Average evidence (n, k) after discounting; 0 where nobody speaks."""
+        """Average evidence (n, k) after discounting; 0 without any modality."""
         k = P.shape[2]
         P = np.where(here[:, :, None], np.maximum(P, FLOOR), 1 / k)
         P = P / P.sum(axis=2, keepdims=True)

@@ -1,4 +1,4 @@
-"""Why a fused answer came out as it did: conflict between the modalities, and each one's exact share."""
+"""Explanation of a fused answer: conflict between the modalities, and the exact share of each."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def conflict(P: Array) -> Array:
     here = present(P)
     count = here.sum(axis=1)
     filled = np.where(here[:, :, None], P, 0.0)
-    speakers = np.maximum(count, 1)
-    mixture = filled.sum(axis=1) / speakers[:, None]
-    divergence = _entropy(mixture) - _entropy(filled).sum(axis=1) / speakers
+    n_present = np.maximum(count, 1)
+    mixture = filled.sum(axis=1) / n_present[:, None]
+    divergence = _entropy(mixture) - _entropy(filled).sum(axis=1) / n_present
     scaled = np.clip(divergence / np.log2(np.maximum(count, 2)), 0.0, 1.0)
     return np.where(count >= 2, scaled, np.nan)
 
@@ -63,7 +63,7 @@ def _entropy(P: Array) -> Array:
 
 
 SURE = 0.6
-"""Probability from which a modality is sure of its own emotion, so that it can contradict another.
+"""Least probability of a modality's own emotion with which it can contradict another.
 
 Where it cannot be a contradiction, few are called one: of moments that ten people who hear and see agree on (CREMA-D),
 calibrated judgements of people who only hear and only see contradict in 4.0 % (10.3 % at 0.4, 2.3 % at 0.7); of
@@ -136,7 +136,7 @@ def contradicting(P: Array, labels: Sequence[str], sure: float = SURE) -> Mask:
 
 
 def contradiction(P: Array, labels: Sequence[str], sure: float = SURE) -> Mask:
-    """Whether two modalities are each sure of emotions that contradict each other.
+    """Whether two modalities are each certain of emotions that contradict each other.
 
     Parameters
     ----------
@@ -188,12 +188,12 @@ def conflict_in_words(P: Array, modalities: Sequence[str], labels: Sequence[str]
     >>> conflict_in_words(P, ("face", "voice", "text"), ("happiness", "anger"))
     'face says happiness, voice and text say anger'
     """
-    speakers: dict[str, list[str]] = {}
+    by_label: dict[str, list[str]] = {}
     for modality, row, contradicts in zip(modalities, P, contradicting(P[None], labels, sure)[0], strict=True):
         if contradicts:
-            speakers.setdefault(labels[int(row.argmax())], []).append(modality)
+            by_label.setdefault(labels[int(row.argmax())], []).append(modality)
     return ", ".join(
-        f"{' and '.join(names)} {'says' if len(names) == 1 else 'say'} {label}" for label, names in speakers.items()
+        f"{' and '.join(names)} {'says' if len(names) == 1 else 'say'} {label}" for label, names in by_label.items()
     )
 
 
@@ -249,9 +249,9 @@ def shapley_shares(P: Array, fuse: Callable[[Array], Array] | Fuser, prior: Arra
 
 
 def shares_of(partial: Callable[[Mask], Array], here: Mask, prior: Array, labels: Columns) -> Array:
-    """`shapley_shares` of whatever answers (n, k) when only the modalities ``keep`` (m,) speak: ``partial(keep)``.
+    """`shapley_shares` of whatever answers (n, k) from only the modalities ``keep`` (m,): ``partial(keep)``.
 
-    ``here`` (n, m) tells who speaks at all.
+    ``here`` (n, m) says which modality is present in which row.
     """
     n, m = here.shape
     rows = np.arange(n)

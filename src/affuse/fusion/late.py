@@ -73,11 +73,11 @@ class LateFusion(BlockClassifier):
             The estimator itself.
         """
         X, columns, groups = self._start(X, y, groups)
-        honest = np.full((len(X), len(self.blocks), len(self.classes_)), np.nan)
+        held_out = np.full((len(X), len(self.blocks), len(self.classes_)), np.nan)
         for fit, test in inner_splits(columns, groups):
-            honest[test] = self._answers_of(self._experts(X[fit], columns[fit], _of(groups, fit)), X[test])
+            held_out[test] = self._answers_of(self._experts(X[fit], columns[fit], _of(groups, fit)), X[test])
         self.experts_ = self._experts(X, columns, groups)
-        self.fuser_ = registry.make(self.rule).fit(honest, columns, groups=groups)
+        self.fuser_ = registry.make(self.rule).fit(held_out, columns, groups=groups)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:

@@ -66,13 +66,13 @@ class Stacking(Fuser):
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.linear_model import LogisticRegression
 
-        spoken = present(P).any(axis=1)
-        if len(np.unique(y[spoken])) < 2:
+        some = present(P).any(axis=1)
+        if len(np.unique(y[some])) < 2:
             raise DataError("stacking needs rows with evidence of at least two labels; got one or none")
         model = LogisticRegression(C=0.1, max_iter=1000) if self.classifier is None else clone(self.classifier)
         if not hasattr(model, "predict_proba"):
             model = CalibratedClassifierCV(model, ensemble=False)
-        self.classifier_ = model.fit(_stacked_features(P[spoken]), y[spoken])
+        self.classifier_ = model.fit(_stacked_features(P[some]), y[some])
         if type(model) is LogisticRegression:
             # Two arrays say all; with them, nothing of scikit-learn is needed to predict or to be written to disk.
             self.classifier_ = None
@@ -159,11 +159,11 @@ class GatedFusion(Fuser):
         self.centre_ = features.sum(axis=0) / count
         spread = np.sqrt((np.where(here[:, :, None], features - self.centre_, 0.0) ** 2).sum(axis=0) / count)
         self.scale_ = np.where(spread > 0, spread, 1.0)
-        spoken = here.any(axis=1)
-        X = self._gate_inputs(P[spoken], here[spoken])
-        calibrated = temperature_scale(P[spoken], self.temperatures_)
-        likelihood = np.where(here[spoken], calibrated[np.arange(len(X)), :, y[spoken]], 0.0)
-        self.gate_ = _fit_gate(X, likelihood, here[spoken], self.penalty)
+        some = here.any(axis=1)
+        X = self._gate_inputs(P[some], here[some])
+        calibrated = temperature_scale(P[some], self.temperatures_)
+        likelihood = np.where(here[some], calibrated[np.arange(len(X)), :, y[some]], 0.0)
+        self.gate_ = _fit_gate(X, likelihood, here[some], self.penalty)
 
     def combine(self, P: Array, here: Mask) -> Array:
         # Mixture (n, k) of P (n, m, k) by the gate's weights
@@ -259,9 +259,9 @@ class OptimizedWeights(Fuser):
         if not self.penalty > 0:
             raise ConfigError(f"penalty must be above 0; got {self.penalty}")
         here = present(P)
-        spoken = here.any(axis=1)
-        likelihood = np.where(here[spoken], P[spoken][np.arange(spoken.sum()), :, y[spoken]], 0.0)
-        gate = _fit_gate(np.ones((len(likelihood), 1)), likelihood, here[spoken], self.penalty)
+        some = here.any(axis=1)
+        likelihood = np.where(here[some], P[some][np.arange(some.sum()), :, y[some]], 0.0)
+        gate = _fit_gate(np.ones((len(likelihood), 1)), likelihood, here[some], self.penalty)
         self.weights_ = softmax(gate[:, 0])
 
     def combine(self, P: Array, here: Mask) -> Array:

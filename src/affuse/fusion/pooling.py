@@ -8,7 +8,7 @@ from affuse.fusion.base import Array, Mask, present, softmax
 
 __all__ = ["FLOOR", "common_cause_pool", "log_pool", "separation"]
 
-# No expert is ever surer than this: a single probability of zero would otherwise veto a label for good.
+# Least probability of an expert: a single probability of zero would otherwise exclude a label.
 FLOOR = 1e-6
 
 
@@ -114,7 +114,7 @@ def _blend(alone: Array, common: Array, here: Mask, share: Array) -> Array:
 
 
 def _log_joints(P: Array, weights: Array, priors: Array, prior: Array) -> tuple[Array, Array, Mask]:
-    """Log of prior times evidence, for every modality alone (n, m, k) and for all together (n, k), and who speaks."""
+    """Log of prior times evidence, of every modality alone (n, m, k) and of all (n, k), and which are present."""
     here = present(P)
     evidence = np.asarray(weights)[:, None] * (np.log(np.maximum(P, FLOOR)) - np.log(priors))
     evidence = np.where(here[:, :, None], evidence, 0.0)

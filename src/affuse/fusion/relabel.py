@@ -1,4 +1,4 @@
-"""Fitted fusers seen through other labels, or with one more modality: they learn nothing of their own."""
+"""Fitted fusers over other labels, or with one more modality; they learn nothing themselves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Relabelled(Fuser):
         T = np.asarray(transfer, dtype=float)
         own = np.asarray(prior, dtype=float)
         self.classes_ = np.arange(T.shape[1])
-        self.adapts = getattr(fuser, "adapts", False)
+        self.adapts = isinstance(fuser, Fuser) and fuser.adapts
         self.n_modalities_ = m
         self.prior_ = own @ T
         self.spread_ = T.T * own / np.maximum(self.prior_, np.finfo(float).tiny)[:, None]  # (k, q), rows of sum 1
@@ -103,7 +103,7 @@ class Widened(Fuser):
         self.prior_ = np.asarray(prior, dtype=float)
         self.classes_ = np.arange(len(self.prior_))
         self.n_modalities_ = m + 1
-        self.adapts = getattr(fuser, "adapts", False)
+        self.adapts = isinstance(fuser, Fuser) and fuser.adapts
 
     def combine(self, P: Array, here: Mask) -> Array:
         # Product of the fuser's answer and the last modality of P (n, m + 1, k) over the prior
@@ -126,8 +126,8 @@ class Widened(Fuser):
         return getattr(self.fuser, "adapted_", {})
 
     def _joined(self, fused: Array, further: Array) -> Array:
-        silent, mute = np.isnan(fused[:, :1]), np.isnan(further[:, :1])
+        no_fused, no_further = np.isnan(fused[:, :1]), np.isnan(further[:, :1])
         prior = np.maximum(self.prior_, FLOOR)
-        Q = np.where(silent, prior, fused) * np.where(mute, 1.0, np.maximum(further, FLOOR) / prior)
+        Q = np.where(no_fused, prior, fused) * np.where(no_further, 1.0, np.maximum(further, FLOOR) / prior)
         Q = Q / Q.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(silent & mute, np.nan, Q))
+        return np.asarray(np.where(no_fused & no_further, np.nan, Q))

@@ -1,8 +1,8 @@
-"""Reliability by class: a pool of log-probabilities and probabilities that learns whom to believe about what."""
+"""Reliability by class: a pool of log-probabilities and probabilities with a weight for every modality and label."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -10,11 +10,11 @@ import numpy as np
 from scipy.special import log_softmax
 
 from affuse.errors import ConfigError
-from affuse.fusion.base import Array, Columns, Groups, Mask, present
+from affuse.fusion.base import Array, Columns, Groups, Mask, patterns_of, present
 from affuse.fusion.estimator import Fuser
 from affuse.fusion.folds import clustered_error, clusters_of, group_folds
 
-__all__ = ["ClasswisePool", "patterns_of", "sets_of"]
+__all__ = ["ClasswisePool", "sets_of"]
 
 Loss = Callable[[Array], tuple[float, Array]]
 
@@ -23,7 +23,6 @@ ALL_SETS_UP_TO = 4
 MOST_SETS = 32  # of those that occur, the most frequent
 # Every product costs time in every prediction.
 MOST_PRODUCTS = 50
-_BITS = 62  # modalities whose sets a whole number can stand for
 
 # What cross-validation chooses from: from an expert's zeros being next to certain to their being worth little, and
 # from one weight for all classes to a map of its own for each.
@@ -136,7 +135,7 @@ class ClasswisePool(Fuser):
         self.folds = folds
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
-        # Choose floor and strengths on the rows where most modalities speak, then learn a map for every set
+        # Choose floor and strengths on the rows with the most modalities present, then learn a map for every set
         self._check_parameters()
         here = present(P)
         settings = self._choose(P, y, clusters_of(groups, len(y)), here)
@@ -197,27 +196,6 @@ class ClasswisePool(Fuser):
         return _answers(P, known, self.floor_)
 
 
-def patterns_of(here: Mask) -> Iterator[tuple[Mask, Columns]]:
-    """Each set (m,) of modalities that occurs in ``here`` (n, m), and the rows in which exactly it is present.
-
-    Examples
-    --------
-    >>> here = np.array([[True, False], [True, True], [True, False]])
-    >>> [(members.tolist(), rows.tolist()) for members, rows in patterns_of(here)]
-    [([True, False], [0, 2]), ([True, True], [1])]
-    """
-    m = here.shape[1]
-    if m > _BITS:
-        sets, index = np.unique(here, axis=0, return_inverse=True)
-        yield from ((members, np.flatnonzero(index.ravel() == i)) for i, members in enumerate(sets))
-        return
-    # Numbers are told apart many times faster than rows.
-    codes = here @ (1 << np.arange(m))
-    for code in np.unique(codes):
-        rows = np.flatnonzero(codes == code)
-        yield here[rows[0]], rows
-
-
 def sets_of(here: Mask) -> Mask:
     """Sets (s, m) of modalities that get a map of their own, from which modality is present where (n, m)."""
     m = here.shape[1]
@@ -255,7 +233,7 @@ class _Rows:
 
 @dataclass
 class _Search:
-    """Cross-validation of settings on P (n, s, k), in which all s modalities speak."""
+    """Cross-validation of settings on P (n, s, k), in which all s modalities are present."""
 
     P: Array
     y: Columns
@@ -389,7 +367,7 @@ def _products(P: Array) -> Array:
 
 
 def _fit_map(rows: _Rows, settings: _Settings, log_prior: Array, rough: bool = False) -> _Map:
-    """The map of one set of modalities, all of which speak in ``rows``; ``rough`` for comparing settings."""
+    """The map of one set of modalities, all of which are present in ``rows``; ``rough`` for comparing settings."""
     _, s, k = rows.P.shape
     log_prior = _centred(log_prior)
     weights = _fit_pool(rows, settings.floor, log_prior)

@@ -87,22 +87,22 @@ def agree(
     """
     emotions, judged = np.asarray(emotions, dtype=float), np.asarray(judged, dtype=float)
     n, k = emotions.shape
-    told, judging = present(emotions[:, None])[:, 0], present(judged)
+    has_emotions, judging = present(emotions[:, None])[:, 0], present(judged)
     start = np.broadcast_to(np.full(k, 1 / k) if prior is None else prior, (n, k))
     by_themselves = np.broadcast_to(emotions[:, None], (n, judged.shape[1], k)) if alone is None else np.asarray(alone)
     own = np.where(np.isnan(by_themselves), start[:, None], by_themselves)
-    # A judge whose emotions nobody heard replaces nothing: all that it says counts.
-    trusts = np.where(told[:, None] & present(by_themselves), np.broadcast_to(trust, n)[:, None], 1.0)
+    # The judgement of an expert without emotions replaces nothing, so it counts fully.
+    trusts = np.where(has_emotions[:, None] & present(by_themselves), np.broadcast_to(trust, n)[:, None], 1.0)
     ratios = np.log(np.maximum(judged, _FLOOR)) - np.log(np.maximum(own @ COMPATIBILITY, _FLOOR))
     L = np.where(judging[:, :, None], ratios * trusts[:, :, None], 0.0).sum(axis=1)
-    base = np.where(told[:, None], emotions, start)
+    base = np.where(has_emotions[:, None], emotions, start)
     # J is never laid out: its sums are products with C, before and after the ratios.
     tilt = np.exp(L - L.max(axis=1, keepdims=True))
     sentiment = (base @ COMPATIBILITY) * tilt
     total = sentiment.sum(axis=1, keepdims=True)
     moved = base * (tilt @ COMPATIBILITY.T) / total
-    heard = told | judging.any(axis=1)
-    return np.where(told[:, None], moved, np.nan), np.where(heard[:, None], sentiment / total, np.nan)
+    has_answer = has_emotions | judging.any(axis=1)
+    return np.where(has_emotions[:, None], moved, np.nan), np.where(has_answer[:, None], sentiment / total, np.nan)
 
 
 def contradicts(emotions: Array, sentiment: Array) -> Array:
@@ -116,17 +116,17 @@ def contradicts(emotions: Array, sentiment: Array) -> Array:
     >>> contradicts(happy, np.array([[0.6, 0.2, 0.2]])), contradicts(happy, np.array([[0.2, 0.2, 0.6]]))
     (array([ True]), array([False]))
     """
-    told = ~np.isnan(emotions).any(axis=1)
-    signs = np.where(told, _SIGNS[np.nan_to_num(emotions).argmax(axis=1)], 0)
+    has_emotions = ~np.isnan(emotions).any(axis=1)
+    signs = np.where(has_emotions, _SIGNS[np.nan_to_num(emotions).argmax(axis=1)], 0)
     return np.asarray((signs != 0) & (signs * sentiment_score(sentiment) <= 0))
 
 
 def trust_that_agrees(emotions: Array, judged: Array, alone: Array, prior: Array) -> Array:
     """How far judged sentiments are trusted in each row (n,), so that label and sentiment do not contradict each other.
 
-    Several emotions of one sign may outweigh the likeliest one of the other sign; together with a judge who is sure of
-    the wrong thing, an answer "happiness, sentiment -0.3" comes out. In such rows the judge counts half, or else not at
-    all. Arguments as of `agree`.
+    Several emotions of one sign may outweigh the likeliest one of the other sign; together with a judge who is certain
+    of the wrong thing, an answer "happiness, sentiment -0.3" comes out. In such rows the judge counts half, or else not
+    at all. Arguments as of `agree`.
     """
     trusts = np.full(len(emotions), TRUST)
     for less in (TRUST / 2, 0.0):

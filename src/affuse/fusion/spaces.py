@@ -10,7 +10,7 @@ from affuse.labels import EKMAN, SENTIMENT, LabelSpace, map_probabilities, merge
 
 __all__ = ["check_emotions", "common_emotions", "common_sentiment", "judges_sentiment", "under_common_prior"]
 
-# A label that an expert has hardly ever seen is no reason to believe it a thousand times over where it is named once.
+# Least label frequency of an expert: dividing by a rarer one would make a single answer count a thousand times over.
 _RAREST = 1e-3
 
 

@@ -1,4 +1,4 @@
-"""A fitted fuser learns from a few labelled rows of somebody's own, and stays as it was where they do not help."""
+"""A fitted fuser learns from a few labelled rows of a user, and stays as it was where they do not help."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["FEWEST", "ExtendedFuser", "Recalibrated", "Transfer", "transfer"]
 FEWEST = 5
 """Labelled rows of each label below which what is learned of it is hardly more than chance."""
 
-_FLOOR = 0.003  # of probabilities where labels correct an expert that is sure of the wrong thing
+_FLOOR = 0.003  # least probability; larger than elsewhere, since labels correct experts that are certain and wrong
 _FOLDS = 5
 _KEPT_LOSS = 0.02  # nats by which the log loss must fall for the fuser to be changed at all
 
@@ -69,9 +69,9 @@ class ExtendedFuser(Fuser):
         # Fit a clone of the head to the modalities and the answer of the base
         from sklearn.base import clone
 
-        spoken = present(P).any(axis=1)
-        own = None if groups is None else groups[spoken]
-        self.head_ = clone(self.head).fit(self._extended(P[spoken]), y[spoken], own)
+        some = present(P).any(axis=1)
+        own = None if groups is None else groups[some]
+        self.head_ = clone(self.head).fit(self._extended(P[some]), y[some], own)
         self.prior_ = self.head_.prior_
 
     def combine(self, P: Array, here: Mask) -> Array:
@@ -131,9 +131,9 @@ class Recalibrated(Fuser):
         # Fit slopes and offsets to the base's answers
         from affuse.fusion.trust.calibration import VectorScaling
 
-        spoken = present(P).any(axis=1)
-        answers = np.asarray(self.base.predict_proba(P[spoken]))[:, None]
-        self.scaling_ = VectorScaling(self.penalty).fit(answers, y[spoken])
+        some = present(P).any(axis=1)
+        answers = np.asarray(self.base.predict_proba(P[some]))[:, None]
+        self.scaling_ = VectorScaling(self.penalty).fit(answers, y[some])
 
     def combine(self, P: Array, here: Mask) -> Array:
         # The base's answer (n, k), scaled
@@ -297,8 +297,8 @@ def _check(counts: Columns, labels: Sequence[str]) -> None:
     if (counts > 0).sum() < 2:
         raise DataError("adapting needs labelled rows of at least two emotions")
     if counts.max() < FEWEST:
-        told = ", ".join(f"{label} {n}" for label, n in zip(labels, counts.tolist(), strict=True) if n)
-        raise DataError(f"adapting needs at least {FEWEST} rows of an emotion; got {told}")
+        listed = ", ".join(f"{label} {n}" for label, n in zip(labels, counts.tolist(), strict=True) if n)
+        raise DataError(f"adapting needs at least {FEWEST} rows of an emotion; got {listed}")
 
 
 def _columns(y: ArrayLike, n: int, k: int) -> Columns:
@@ -382,7 +382,7 @@ def _choose(outcomes: Mapping[str, _Outcome], chance: float) -> str:
     """The one of least log loss that is right at least as often as the fuser as it was; else that one.
 
     Those that can adapt to the persons of the rows are compared as they answer when they do. One that knows no more
-    than how frequent the labels are has only learned to be unsure.
+    than how frequent the labels are has learned nothing but to be uncertain.
     """
     base = outcomes["unchanged"]
     bound = min(base.log_loss, chance) - _KEPT_LOSS

@@ -64,8 +64,8 @@ class BlockClassifier(ClassifierMixin, BaseEstimator):
 
     def _answers(self, P: Array) -> NDArray[Any]:
         """Labels (n,) of the most probable columns of P (n, k), the most frequent label where a row is NaN."""
-        silent: Mask = np.isnan(P[:, 0])
-        columns = np.where(silent, self.prior_.argmax(), np.where(silent[:, None], 0.0, P).argmax(axis=1))
+        empty: Mask = np.isnan(P[:, 0])
+        columns = np.where(empty, self.prior_.argmax(), np.where(empty[:, None], 0.0, P).argmax(axis=1))
         return np.asarray(self.classes_[columns])
 
     def __sklearn_tags__(self) -> Any:

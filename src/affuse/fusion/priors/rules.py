@@ -1,4 +1,4 @@
-"""Soft rules: conditions on what is seen, heard and said, and the log-odds that they add where they hold."""
+"""Soft rules: conditions on evidence, words, persons and times, and the log-odds that they add where they hold."""
 
 from __future__ import annotations
 

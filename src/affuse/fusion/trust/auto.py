@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from affuse.errors import ConfigError
-from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks, present
+from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks, patterns_of, present
 from affuse.fusion.calibrated import CalibratedLogPool
 from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.folds import clustered_error, clusters_of, group_folds
 from affuse.fusion.learned import GatedFusion, Stacking
-from affuse.fusion.reliability import ClasswisePool, patterns_of, sets_of
+from affuse.fusion.reliability import ClasswisePool, sets_of
 from affuse.fusion.temperature import fit_temperatures, temperature_scale
 from affuse.fusion.trust.safe import better_by_more_than_chance
 from affuse.fusion.weighting import hits
@@ -29,7 +29,7 @@ _KNOWN = ("pool", "log_pool", "classwise", "gated", "stacking", "trees", "mix")
 # They have a model for every set of modalities; the others learn one set at a time.
 _EVERY_SET = ("pool", "classwise")
 _LEAST = 1e-9  # probability, so that logarithms stay finite
-# Families whose losses differ by less than this, in nats, answer alike for all that anybody can notice.
+# Families whose losses differ by less than this, in nats, do not differ noticeably.
 _IMMATERIAL = 0.003
 # A mix asks every member for every row; a member with less weight than this is not worth its time.
 _LEAST_SHARE = 0.05
@@ -157,8 +157,8 @@ class AutoFusion(Fuser):
         return self._combine(P, here, here)
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        # What the model that answers each whole row says (n, k) when only the modalities ``keep`` (m,) speak. Where one
-        # modality answers for all, the others change nothing, and without it there is no answer: rows of NaN.
+        # By the model that answers each whole row. Where one modality answers for all, the others change nothing, and
+        # without it there is no answer: rows of NaN.
         check_fitted(self)
         P = np.asarray(P)
         kept = np.asarray(keep, dtype=bool)
@@ -169,12 +169,12 @@ class AutoFusion(Fuser):
 
     @property
     def falls_back(self) -> bool:
-        """Whether a row in which all modalities speak is answered by the best of them alone."""
+        """Whether a row in which all modalities are present is answered by the best of them alone."""
         return self.choice is None
 
     @property
     def choice(self) -> str | None:
-        """Family that answers a row in which all modalities speak; None where the best of them does."""
+        """Family that answers a row in which all modalities are present; None where the best of them does."""
         number = self._number_of(np.ones(self.n_modalities_, dtype=bool))
         return None if number is None else self.chosen_[number] or None
 
@@ -213,7 +213,7 @@ class AutoFusion(Fuser):
         return answers
 
     def _alone(self, P: Array, kept: Mask, modality: int) -> Array:
-        """What ``modality`` answers (n, k) for P (n, m, k), whoever else speaks; NaN where it is not ``kept``."""
+        """Answer (n, k) of ``modality`` alone to P (n, m, k); NaN where it is not ``kept``."""
         single = np.arange(P.shape[1]) == modality
         number = self._number_of(single)
         if number is not None and self.fusers_[number]:

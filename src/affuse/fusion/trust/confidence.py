@@ -1,4 +1,4 @@
-"""Does taking a modality away make the answer surer? It should not: less was seen."""
+"""Check that removing a modality does not make an answer more certain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of labels that hold the right one as often as promised (split conformal prediction)."""
+"""Prediction sets with guaranteed coverage (split conformal prediction)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ConformalSets(BaseEstimator):
     They do so whatever the fuser is worth. Some of the rows of `fit` are kept from the fuser; on them the scores of the
     right labels are ranked. ``"lac"`` scores a label by one minus its probability, which gives the smallest sets on
     average. ``"aps"`` scores it by the sum of the probabilities down to it, which gives larger sets in difficult rows
-    (without the random part of the paper, so sets cover a little more than promised). The guarantee holds on average
+    (without the random part of the paper, so sets cover a little more than guaranteed). The guarantee holds on average
     over new rows that are exchangeable with those kept; with groups, over rows of new groups as far as groups are
     alike. Rows without any evidence get all labels.
 

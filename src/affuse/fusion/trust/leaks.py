@@ -1,6 +1,6 @@
 """The leak alarm.
 
-It warns of outputs that are too good on the rows a fuser is to learn from, because their expert learned from them too.
+It warns of experts that were trained on the rows from which a fuser is to learn.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def leak_alarm(
     --------
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(2, size=400)
-    >>> memorised, honest = np.eye(2)[y], np.eye(2)[np.where(rng.random(400) < 0.7, y, 1 - y)]
-    >>> P = np.stack([honest, honest], axis=1)
-    >>> leaky = np.stack([memorised, honest], axis=1)
+    >>> memorised, unseen = np.eye(2)[y], np.eye(2)[np.where(rng.random(400) < 0.7, y, 1 - y)]
+    >>> P = np.stack([unseen, unseen], axis=1)
+    >>> leaky = np.stack([memorised, unseen], axis=1)
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")
     ...     found = leak_alarm(leaky, y, P, y, ["face", "voice"])
@@ -187,7 +187,7 @@ def leak_alarm_features(
 
 
 def _hits(P: Array, y: Columns) -> list[Array]:
-    """For every modality, whether its first label is right in each row where it speaks."""
+    """For every modality, whether its first label is right in each row where it is present."""
     here = ~np.isnan(P[:, :, 0])
     return [P[here[:, j], j].argmax(axis=1) == y[here[:, j]] for j in range(P.shape[1])]
 

@@ -1,4 +1,4 @@
-"""Fusion that has to prove itself: held-out rows decide whether it speaks, or the best single modality."""
+"""Fusion with a fallback: held-out rows decide whether fusion answers, or the best single modality."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from affuse.errors import ConfigError
-from affuse.fusion.base import Array, Columns, Groups, Mask, present
+from affuse.fusion.base import Array, Columns, Groups, Mask, patterns_of, present
 from affuse.fusion.calibrated import CalibratedLogPool
 from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.registry import name_of
@@ -93,8 +93,7 @@ class SafeFusion(Fuser):
         # Answers (n, k) of the fuser or of the modality that each row's set of modalities calls for
         answers = np.full((len(P), P.shape[2]), np.nan)
         calibrated = temperature_scale(P, self.temperatures_)
-        for members in np.unique(here, axis=0):
-            rows = (here == members).all(axis=1)
+        for members, rows in patterns_of(here):
             if members.any():
                 fuser = self._fuser_for(members)
                 answers[rows] = (
@@ -103,15 +102,14 @@ class SafeFusion(Fuser):
         return answers
 
     def partial_proba(self, P: ArrayLike, keep: ArrayLike) -> Array:
-        # Answers (n, k) when of P (n, m, k) only ``keep`` (m,) speak, by the fuser or modality of each whole row. Where
-        # a single modality answers the row, the others change nothing: without it there is no answer.
+        # By the fuser or modality that answers each whole row. Where a single modality does, the others change nothing:
+        # without it there is no answer.
         check_fitted(self)
         P, kept = np.asarray(P, dtype=float), np.asarray(keep, dtype=bool)
         here = present(P)
         answers = np.full((len(P), P.shape[2]), np.nan)
         calibrated = temperature_scale(P, self.temperatures_)
-        for members in np.unique(here, axis=0):
-            rows = (here == members).all(axis=1)
+        for members, rows in patterns_of(here):
             fuser = self._fuser_for(members)
             if fuser is not None:
                 answers[rows] = partial_answer(fuser, P[rows], kept)
@@ -121,7 +119,7 @@ class SafeFusion(Fuser):
 
     @property
     def falls_back(self) -> bool:
-        """Whether a row in which all modalities speak is answered by the best of them alone."""
+        """Whether a row in which all modalities are present is answered by the best of them alone."""
         return self._fuser_for(np.ones(self.n_modalities_, dtype=bool)) is None
 
     def describe_choice(self, modalities: Sequence[str]) -> str | None:
@@ -155,8 +153,8 @@ class SafeFusion(Fuser):
                 answers = clone(model).fit(P[usable], y[usable], clusters[usable]).predict(P[asked])
                 gain[asked] = (answers == y[asked]) * 1.0 - single[asked]
         shown = better_by_more_than_chance(gain[judged], clusters[judged], self.level)
-        spoken = here.any(axis=1)
-        fuser = clone(model).fit(P[spoken], y[spoken], clusters[spoken]) if shown else None
+        some = here.any(axis=1)
+        fuser = clone(model).fit(P[some], y[some], clusters[some]) if shown else None
         return fuser, float(gain[judged].mean())
 
 
