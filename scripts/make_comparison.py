@@ -23,18 +23,18 @@ PAGE = """\
 Every table on this page is what the command above it printed (`scripts/make_comparison.py` writes the page).
 `AFFUSE_DATA` names the folder that holds the data sets; `--data` does as well.
 
-How it is measured: every method learns on the same rows and is asked about the same other rows, and no actor or video
-is on both sides. What a method chooses (weights, temperatures, whether to fuse at all), it chooses on the rows it
-learns from. Accuracy is the mean over folds. The 95 % interval is a bootstrap that draws whole actors or videos, p
+How it is measured: every method is trained on the same rows and tested on the same other rows, and no actor or video
+is on both sides. What a method chooses (weights, temperatures, whether to fuse at all), it chooses on the training
+rows. Accuracy is the mean over folds. The 95 % interval is a bootstrap that draws whole actors or videos, p
 comes from a test that swaps the method with the best single modality for whole actors or videos, and p (Holm) allows
-for the number of methods. The best single modality is the best *on the very rows reported*, a bar that no honest
-choice can see. "Half" removes each modality from each row with a chance of one half; a row that is left without any
+for the number of methods. The best single modality is the best *on the very rows reported*, which favours it: no method can know it
+beforehand. "Half" removes each modality from each row with a chance of one half; a row that is left without any
 evidence is answered by the most frequent label. Noise is normal, added to the log-probabilities of every modality.
 Times are medians of a fold on one core of a busy machine.
 
 ## RAVDESS: published outputs of three experts
 
-A fine-tuned speech transformer and two networks over facial action units, each trained on some actors and asked about
+A fine-tuned speech transformer and two networks over facial action units, each trained on some actors and tested on
 others (Luna-Jiménez et al. 2021, doi:10.3390/s21227665). Each fold is fused by what is learned on the *test* files of
 the other folds; the train files are outputs on rows that the experts were fitted on, and the leak alarm says so.
 
@@ -51,9 +51,9 @@ say much the same outvote it.
 ## CMU-MOSI: sentiment of video reviews
 
 Binary sentiment of utterances, from the transcript and from the published features of text, audio and video. Experts
-are fitted on the train videos. The fuser learns on held-out videos other than those it is asked about, because the
-train text and video features were made by networks that had seen the train labels: what cross-validation on train
-promises for them, they do not keep.
+are fitted on the train videos. The fuser learns on held-out videos other than those it is tested on, because the
+train text and video features were made by networks that had seen the train labels: cross-validation on train is too
+optimistic about them.
 
 ```console
 $ affuse compare --dataset mosi
