@@ -28,9 +28,9 @@ is on both sides. What a method chooses (weights, temperatures, whether to fuse 
 rows. Accuracy is the mean over folds. The 95 % interval is a bootstrap that draws whole actors or videos, p
 comes from a test that swaps the method with the best single modality for whole actors or videos, and p (Holm) allows
 for the number of methods. The best single modality is the best *on the very rows reported*, which favours it: no
-method can know it beforehand. "Half" removes each modality from each row with a chance of one half; a row that is left without any
-evidence is answered by the most frequent label. Noise is normal, added to the log-probabilities of every modality.
-Times are medians of a fold on one core of a busy machine.
+method can know it beforehand. "Half" removes each modality from each row with a chance of one half; a row that is left
+without any evidence is answered by the most frequent label. Noise is normal, added to the log-probabilities of every
+modality. Times are medians of a fold on one core of a busy machine.
 
 ## RAVDESS: published outputs of three experts
 
