@@ -88,16 +88,11 @@ def suggest(package: Package, samples: Sequence[Sample], n: int, labelled: Seque
     >>> from affuse.training import TrainConfig, train
     >>> rows = "".join(f"{word} {i},{word}\\n" for i in range(20) for word in ("happy", "sad"))
     >>> _ = Path("texts.csv").write_text("text,label\\n" + rows)
-    >>> config = TrainConfig(
-    ...     data={"source": "texts.csv", "modality": "text"},
-    ...     network={"name": "bag", "options": {"buckets": 64}},
-    ...     training={"epochs": 1},
-    ... )
+    >>> data, training = {"source": "texts.csv", "modality": "text"}, {"epochs": 1}
+    >>> config = TrainConfig(data=data, network={"name": "bag"}, training=training)
     >>> package = read_package(train(config, "run").package)
-    >>> texts = ["happy and sad", "so happy", "a rainy day"]
-    >>> found = suggest(package, [Sample(text, text=text) for text in texts], 2)
-    >>> len(found)
-    2
+    >>> len(suggest(package, [Sample(text, text=text) for text in ("so happy", "a rainy day")], 1))
+    1
     """
     if n < 1:
         raise ConfigError(f"at least 1 clip can be suggested; got {n}")
