@@ -36,7 +36,7 @@ from serving import QUICK, Server, write_sound
 pytestmark = pytest.mark.slow
 
 FINAL = ("done", "failed")
-CROWD = 120
+CROWD = 72
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +52,17 @@ def server(shared: Server) -> Server:
     """The service of this module, which is there whatever the test before did to it, and has nothing to do."""
     if not shared.answers():
         shared.restart()
-    _all_ended(shared)
+    for job in _jobs(shared).values():
+        if job["state"] not in FINAL:
+            httpx.delete(f"{shared.url}/v1/analyses/{job['id']}", timeout=60)
     return shared
 
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Minutes of noise: takes long enough to be killed at."""
+    """A minute of noise: takes long enough to be killed at."""
     samples = np.random.default_rng(0).integers(-9000, 9000, 60 * 16_000)
-    return write_sound(tmp_path_factory.mktemp("media") / "noise.wav", samples, 2)
+    return write_sound(tmp_path_factory.mktemp("media") / "noise.wav", samples)
 
 
 def _wait(condition: Callable[[], Any], seconds: float = 240) -> Any:
@@ -306,7 +308,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_workers_join_the_folder_of_a_service(folder: Path, crowd: list[tuple[Path, str]]) -> None:
     with Server(folder, "--workers", "0") as server:
-        expected = {_send(server, path): end for path, end in crowd}
+        expected = {_send(server, path): end for path, end in (crowd[0], crowd[-1])}
         command = [sys.executable, "-m", "affuse.cli", "serve", "--worker", "--folder", str(folder)]
         worker = subprocess.Popen(command)
         try:
