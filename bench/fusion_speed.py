@@ -202,6 +202,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()
+    if options.rows < 10 * FIT_ROWS:  # a tenth of the rows is fitted on as well
+        parser.error(f"--rows takes at least {10 * FIT_ROWS}; got {options.rows}")
     figures = measure(options.rows)
     if options.json:
         print(json.dumps(figures, indent=2))
