@@ -509,7 +509,7 @@ def test_several_wrong_values_are_told_by_their_place(tones: Path) -> None:
         ({"training": {"warmup": 0.95}}, "training.warmup must be at most 0.9; got 0.95"),
         ({"training": {"learning_rate": 0}}, "training.learning_rate must be above 0; got 0"),
         ({"training": 3}, "training must be a table; got 3"),
-        ({"network": {"start": 3}}, "network.start must be a path; got 3"),
+        ({"network": {"start": 3}}, "network.start must be a text; got 3"),
         ({"data": {"source": str(tones)}}, r"\[data\] needs the option 'modality'"),
     ):
         with pytest.raises(ConfigError, match=f"^{message}$"):

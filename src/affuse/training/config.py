@@ -231,7 +231,7 @@ class TrainConfig:
         Tables ``[augmentation.sound]``, ``.spectrum``, ``.picture`` and ``.words``; a mild default where None.
     device : DeviceConfig
         Where it learns.
-    search : mapping of mappings
+    search : mapping
         Table ``[search]`` of ``affuse tune``: options by dotted name, each with low and high, or choices.
 
     Examples
@@ -248,7 +248,7 @@ class TrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     augmentation: Mapping[str, Mapping[str, Any]] | None = None
     device: DeviceConfig = field(default_factory=DeviceConfig)
-    search: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 # What a network from scratch needs on some thousand rows, by modality.
