@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def faults(arguments: list[str]) -> str:
 def test_commands_know_their_options(page: Path) -> None:
     wrong = {" ".join(arguments): fault for arguments in commands(page) if (fault := faults(arguments))}
     assert not wrong, "\n".join(f"affuse {command}: {fault}" for command, fault in wrong.items())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_modules_and_scripts_that_are_run_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    modules = set(re.findall(r"python -m ((?:affuse|recipes|research|bench)[\w.]*)", text))
+    scripts = set(re.findall(r"python ((?:scripts|bench)/\w+\.py)", text))
+    places = [ROOT / "src" / Path(*name.split(".")) for name in modules if name.startswith("affuse")]
+    places += [ROOT / Path(*name.split(".")) for name in modules if not name.startswith("affuse")]
+    missing = [place for place in places if not place.is_dir() and not place.with_suffix(".py").is_file()]
+    assert not missing + [ROOT / script for script in scripts if not (ROOT / script).is_file()]
 
 
 @pytest.mark.parametrize(
