@@ -38,7 +38,7 @@ def groups() -> set[str]:
     """Groups of entry points, which are written like modules."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         own = tomllib.load(file)["project"]["entry-points"]
-    return {*own, "affuse.fusers", "affuse.corpora", "affuse.features", "affuse.networks"}
+    return {*own, "affuse.fusers", "affuse.corpora", "affuse.features", "affuse.languages", "affuse.networks"}
 
 
 def is_there(name: str) -> bool:
