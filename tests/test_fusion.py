@@ -13,6 +13,7 @@ from affuse.errors import ConfigError, DataError
 from affuse.fusion import (
     CalibratedLogPool,
     CommonCausePool,
+    MeanRule,
     check_probabilities,
     common_cause_pool,
     conflict,
@@ -23,6 +24,9 @@ from affuse.fusion import (
     stack,
     temperature_scale,
 )
+from affuse.fusion.base import patterns_of, softmax
+from affuse.fusion.explain import log_odds
+from affuse.fusion.pooling import separation
 from affuse.fusion.temperature import fit_temperatures
 from affuse.testing import check_fuser
 
@@ -46,6 +50,50 @@ def test_stack_orders_modalities_and_names_both_shapes() -> None:
     assert P.tolist() == [[[0.8, 0.2], [0.3, 0.7]]]
     with pytest.raises(DataError, match=r"face \(1, 2\), voice \(2, 2\)"):
         stack({"face": [[0.8, 0.2]], "voice": [[0.3, 0.7], [0.5, 0.5]]})
+
+
+def test_stack_takes_whole_numbers_and_refuses_nothing_and_rows_alone() -> None:
+    assert stack({"face": [[1, 0]], "voice": [[0, 1]]}).dtype == float
+    with pytest.raises(DataError, match="at least one modality"):
+        stack({})
+    with pytest.raises(DataError, match=r"n rows, k classes.*face \(2,\)"):
+        stack({"face": [0.8, 0.2]})
+
+
+def test_probabilities_may_be_off_by_a_hundredth() -> None:
+    for total, fits in ((0.9901, True), (1.0099, True), (0.9899, False), (1.0101, False)):
+        P = [[[total - 0.5, 0.5]]]
+        if fits:
+            assert check_probabilities(P).shape == (1, 1, 2)
+        else:
+            with pytest.raises(DataError, match=f"row 0, modality 0.* sum of {total:.4g}"):
+                check_probabilities(P)
+    with pytest.raises(DataError, match=r"row 0, modality 1: .* a sum of 1 and a least value of -0\.2"):
+        check_probabilities([[[0.0, 1.0], [1.2, -0.2]]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"), [((2, 2), "got 2 dimensions"), ((3, 0, 2), "at least one"), ((3, 2, 0), "at least one")]
+)
+def test_arrays_of_another_shape_are_refused(shape: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        check_probabilities(np.full(shape, 0.5))
+    with pytest.raises(DataError, match="expected 3 classes as in fit; got 2"):
+        check_probabilities(np.full((1, 2, 2), 0.5), n_classes=3)
+
+
+@pytest.mark.parametrize("m", [3, 62, 63, 70])
+def test_sets_of_modalities_and_their_rows(m: int) -> None:
+    here = np.zeros((5, m), dtype=bool)
+    here[[0, 3], m - 1] = True
+    here[1, 0] = True
+    found = {tuple(np.flatnonzero(members).tolist()): rows.tolist() for members, rows in patterns_of(here)}
+    assert found == {(): [2, 4], (0,): [1], (m - 1,): [0, 3]}
+
+
+def test_softmax_of_great_numbers() -> None:
+    L = np.array([[1000.0, 1000.0 + math.log(3)], [-1000.0, -1000.0]])
+    np.testing.assert_allclose(softmax(L), [[0.25, 0.75], [0.5, 0.5]])
 
 
 def test_checks_name_row_modality_and_sum() -> None:
@@ -94,6 +142,27 @@ def test_common_cause_by_hand() -> None:
     # Second row: product 0.54 to 0.04, evidence (0.54 + 0.04) / 0.5 = 1.16; mean 0.75.
     share = 1 / (1 + 1.16)
     assert fused[1, 0] == pytest.approx((1 - share) * 0.54 / 0.58 + share * 0.75)
+
+
+def test_the_probability_of_separate_causes_by_hand() -> None:
+    # Evidence for a common cause is 0.36 and 1.16 as above; one modality by itself tells nothing of causes.
+    P = np.array([[[0.9, 0.1], [0.1, 0.9]], [[0.9, 0.1], [0.6, 0.4]], [[0.9, 0.1], [np.nan, np.nan]]])
+    found = separation(P, np.ones(2), UNIFORM, np.array([0.5, 0.5]), 0.2)
+    np.testing.assert_allclose(found, [0.25 / (0.25 + 0.36), 0.25 / (0.25 + 1.16), 0.2])
+
+
+def test_common_cause_by_hand_with_weights_and_priors() -> None:
+    # Evidence is (p / prior of the expert) ^ weight: 4 and 1/4 squared of the first, 3 and 1/3 of the second.
+    P, priors = np.array([[[0.8, 0.2], [0.75, 0.25]]]), np.array([[0.2, 0.8], [0.25, 0.75]])
+    prior = np.array([0.6, 0.4])
+    one, two = np.array([4.0, 0.25]) ** 2, np.array([3.0, 1 / 3])
+    product = prior * one * two
+    apart = 0.3 * (prior @ one) * (prior @ two)
+    share = apart / (apart + 0.7 * product.sum())
+    mean = (prior * one / (prior @ one) + prior * two / (prior @ two)) / 2
+    found = common_cause_pool(P, np.array([2.0, 1.0]), priors, prior, 0.3)
+    np.testing.assert_allclose(found, [(1 - share) * product / product.sum() + share * mean])
+    np.testing.assert_allclose(log_pool(P, np.array([2.0, 1.0]), priors, prior), [product / product.sum()])
 
 
 def test_common_cause_is_the_product_where_nothing_is_separate_and_one_voice_is_itself() -> None:
@@ -188,6 +257,18 @@ def test_conflict_agrees_with_scipy_and_has_its_bounds() -> None:
     assert np.allclose(conflict(np.array([[[0.3, 0.7], [0.3, 0.7]]])), [0.0])
 
 
+def test_conflict_of_three_by_hand() -> None:
+    # Two say 1, 0 and one says 0, 1: the entropy of the mixture 2/3, 1/3 over its bound log 3. A gap does not count.
+    P = np.array([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [np.nan, np.nan], [0.0, 1.0]]])
+    mixture = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3))
+    np.testing.assert_allclose(conflict(P), [mixture / math.log(3), 1.0])
+
+
+def test_log_odds_stay_finite() -> None:
+    edge = math.log(1e-9) - math.log1p(-1e-9)
+    np.testing.assert_allclose(log_odds(np.array([0.0, 0.5, 0.8, 1.0])), [edge, 0.0, math.log(4), -edge], rtol=1e-6)
+
+
 def test_conflict_needs_two_voices() -> None:
     P = np.array([[[0.5, 0.5], [np.nan, np.nan]]])
     assert np.isnan(conflict(P)).all()
@@ -214,6 +295,18 @@ def test_shares_add_up_and_treat_equals_alike() -> None:
     fused = fuse(P)[np.arange(2), answers]
     assert np.allclose(np.nansum(shares, axis=1), np.log(fused / (1 - fused)))
     assert np.isnan(shares[1, 1])
+
+
+def test_shares_of_a_fitted_fuser_over_priors_by_row() -> None:
+    """With one modality the share is the log-odds of the answer over those of the row's prior, whatever its label."""
+    fuser = MeanRule().fit(np.full((2, 2, 2), 0.5), [0, 1])
+    P = np.array([[[0.8, 0.2], [np.nan] * 2], [[np.nan] * 2, [0.4, 0.6]], [[np.nan] * 2, [np.nan] * 2]])
+    priors = np.array([[0.5, 0.5], [0.75, 0.25], [0.5, 0.5]])
+    shares = shapley_shares(P, fuser, priors, np.array([0, 1, 0]))
+    expected = [[math.log(4), np.nan], [np.nan, math.log(1.5) - math.log(1 / 3)], [np.nan, np.nan]]
+    np.testing.assert_allclose(shares, expected)
+    assert np.isnan(P[0, 1]).all()
+    assert P[0, 0, 0] == 0.8, "the predictions stay as they are"
 
 
 def test_shares_of_a_mean_by_hand() -> None:
@@ -288,6 +381,23 @@ def test_a_temperature_of_four_rows_that_happen_to_be_right_stays_moderate() -> 
     assert 0.5 < few < 1
     assert many < few / 2
     assert fit_temperature(np.log(P[:, 0]), [0, 1, 2, 0]) < 0.1, "maximum likelihood believes the four rows"
+
+
+def test_temperatures_stay_within_their_bounds() -> None:
+    sure = np.log([[0.9, 0.1]] * 10)
+    assert fit_temperature(sure, [0] * 10) == pytest.approx(math.exp(-2.5), rel=1e-3)
+    assert fit_temperature(sure, [1] * 10) == pytest.approx(math.exp(2.5), rel=1e-3)
+
+
+def test_the_pull_on_a_temperature_by_hand() -> None:
+    """The slope of the summed loss 4 · (log(1 + e^-z) + z/4), z = log 9 / T, plus that of pull · (log T)², is 0."""
+    for pull in (1.0, 2.0):
+        t = math.log(fit_temperature(np.log([[0.9, 0.1]] * 4), [0, 0, 0, 1], pull))
+        z = math.log(9) / math.exp(t)
+        assert 4 * (1 / (1 + math.exp(z)) - 1 / 4) * z + 2 * pull * t == pytest.approx(0, abs=1e-4)
+    pulled = fit_temperature(np.log([[0.9, 0.1]] * 4), [0, 0, 0, 1], 2.0)
+    P = np.tile([[[0.9, 0.1], [np.nan, np.nan]]], (4, 1, 1))
+    assert fit_temperatures(P, np.array([0, 0, 0, 1])).tolist() == [pulled, 1.0]
 
 
 def test_a_temperature_is_that_of_the_least_log_loss() -> None:

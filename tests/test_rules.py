@@ -33,6 +33,7 @@ from affuse.fusion import (
 )
 from affuse.fusion.base import BLOCK_SIZE
 from affuse.fusion.dynamic import centred_logits, relative_calibration
+from affuse.fusion.weighting import accuracy_log_odds, hits, smoothed_accuracies
 
 NAN = np.nan
 LABELS = ["angry", "happy"]
@@ -134,6 +135,15 @@ def test_product_with_gaps_is_the_product_of_the_rest() -> None:
     np.testing.assert_allclose(answer(ProductRule(prior=prior), P), expected, atol=1e-4)
 
 
+def test_product_of_many_modalities_counts_a_prior_once() -> None:
+    prior = np.array([0.1, 0.2, 0.3, 0.4])
+    few = random_experts(m=3, gaps=0.3)
+    many = np.full((len(few), 60, 4), NAN)
+    many[:, [5, 30, 59]] = few
+    expected = answer(ProductRule(prior=prior), few)
+    np.testing.assert_allclose(answer(ProductRule(prior=prior), many), expected, rtol=1e-9)
+
+
 def test_product_of_many_modalities_does_not_vanish() -> None:
     P = np.tile([[[0.0, 1.0]]], (1, 100, 1))
     P[:, :60] = [[0.0, 1.0]]
@@ -210,6 +220,11 @@ def test_entropy_weights_agree_with_scipy() -> None:
     weights = 1 - entropy(P, axis=2) / np.log(4)
     expected = (weights[:, :, None] * P).sum(axis=1) / weights.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(answer(EntropyWeighted(), P), expected)
+    # A label that is excluded adds nothing to the entropy: log 2 of (0.5, 0.5, 0), so the weight is 1 - log 2 / log 3.
+    halves = np.array([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]])
+    weight = 1 - math.log(2) / math.log(3)
+    first = (0.5 * weight + 1) / (weight + 1)
+    np.testing.assert_allclose(answer(EntropyWeighted(), halves), [[first, 1 - first, 0]])
     # A uniform expert knows nothing and changes nothing.
     np.testing.assert_allclose(answer(EntropyWeighted(), np.array([[[0.9, 0.1], [0.5, 0.5]]])), [[0.9, 0.1]], atol=1e-6)
 
@@ -224,6 +239,30 @@ def test_performance_weights_by_hand() -> None:
     np.testing.assert_allclose(rule.weights_, weights / weights.sum())
     vote = WeightedVote().fit(P, y)
     np.testing.assert_allclose(vote.predict_proba(P[5:6])[0, 0], weights[0] / weights.sum(), atol=1e-6)
+
+
+def test_performance_weights_of_three_labels_by_hand() -> None:
+    """Chance is 1/3 there, so 8/10 and 6/10 right are log(4 · 2) and log(1.5 · 2) above it, and 3/10 below it."""
+    y = np.zeros(8, dtype=int)
+    right, wrong = [0.8, 0.1, 0.1], [0.1, 0.7, 0.2]
+    columns = [[right] * n + [wrong] * (8 - n) for n in (7, 5, 2)]
+    rule = PerformanceWeighted().fit(np.stack(columns, axis=1), y)
+    weights = np.array([math.log(8), math.log(3), 1e-9])
+    np.testing.assert_allclose(rule.weights_, weights / weights.sum())
+    rows = np.array([[right, wrong, wrong], [[NAN] * 3, wrong, right], [[NAN] * 3, [NAN] * 3, right]])
+    share = math.log(8) / math.log(24)
+    expected = [share * np.array(right) + (1 - share) * np.array(wrong), wrong, right]
+    np.testing.assert_allclose(rule.predict_proba(rows), expected, atol=1e-8)
+
+
+def test_accuracies_count_only_rows_with_the_modality() -> None:
+    y = np.array([0, 0, 1, 1])
+    right, gap = np.eye(2)[y] * 0.8 + 0.1, np.full(2, NAN)
+    P = np.stack([right, np.where([[True], [True], [False], [False]], right[:, ::-1], gap)], axis=1)
+    assert hits(P, y).tolist() == [[1, 0], [1, 0], [1, 0], [1, 0]]
+    np.testing.assert_allclose(smoothed_accuracies(P, y), [5 / 6, 1 / 4])
+    # A single label leaves no chance to be wrong by: its log(k - 1) is taken as 0.
+    np.testing.assert_allclose(accuracy_log_odds(np.ones((2, 1, 1)), np.zeros(2, dtype=int)), [math.log(3)])
 
 
 def test_a_modality_at_chance_has_next_to_no_weight() -> None:
@@ -243,6 +282,38 @@ def test_dempsters_rule_by_hand() -> None:
     np.testing.assert_allclose(rule.conflict_mass(FACE_AND_VOICE), [conflict])
     expected = np.array([angry + anything / 2, happy + anything / 2]) / (1 - conflict)
     np.testing.assert_allclose(rule.predict_proba(FACE_AND_VOICE), [expected])
+
+
+def test_dempsters_rule_leaves_gaps_out_row_by_row() -> None:
+    rule = DempsterShafer([0.9, 0.8]).fit(np.full((2, 2, 2), 0.5), [0, 1])
+    gap = [NAN, NAN]
+    P = np.array([[[0.2, 0.8], gap], [gap, [0.7, 0.3]], [gap, gap], [[0.2, 0.8], [0.7, 0.3]]])
+    # Alone, a modality of reliability r answers r p + (1 - r) / 2.
+    found = rule.predict_proba(P)
+    np.testing.assert_allclose(found[:2], [[0.23, 0.77], [0.66, 0.34]])
+    assert np.isnan(found[2]).all()
+    clash = 0.18 * 0.24 + 0.72 * 0.56
+    np.testing.assert_allclose(rule.conflict_mass(P), [0, 0, NAN, clash], atol=1e-12)
+    with pytest.raises(DataError, match="expected 2 modalities as in fit; got 3"):
+        rule.conflict_mass(np.full((1, 3, 2), 0.5))
+    with pytest.raises(DataError, match="expected 2 classes as in fit; got 4"):
+        rule.conflict_mass(np.full((1, 2, 4), 0.25))
+
+
+def test_reliabilities_are_accuracies_or_given_from_0_to_1() -> None:
+    P = np.array([[[0.9, 0.1], [0.1, 0.9]]] * 8)
+    np.testing.assert_allclose(DempsterShafer().fit(P, [0] * 8).reliabilities_, [0.9, 0.1])
+    np.testing.assert_allclose(fitted(DempsterShafer([0, 1])).reliabilities_, [0, 1 - 1e-6], rtol=0)
+    np.testing.assert_allclose(fitted(DempsterShafer(0.7)).reliabilities_, [0.7, 0.7])
+    for wrong in ([-0.1, 0.5], [0.5, 1.1], [0.5], [0.5, 0.5, 0.5]):
+        with pytest.raises(DataError, match="from 0 to 1, one for each of 2 modalities"):
+            fitted(DempsterShafer(wrong))
+
+
+def test_weights_are_equal_or_scaled_to_one() -> None:
+    np.testing.assert_allclose(fitted(WeightedMeanRule(), 3, 2).weights_, [1 / 3] * 3)
+    np.testing.assert_allclose(fitted(WeightedMeanRule([6, 2])).weights_, [0.75, 0.25])
+    np.testing.assert_allclose(fitted(WeightedVote([6, 2])).weights_, [0.75, 0.25])
 
 
 def test_dempsters_rule_of_reliable_sources_is_the_product_and_zadehs_paradox_is_mostly_conflict() -> None:
