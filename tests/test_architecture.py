@@ -6,6 +6,9 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +73,48 @@ def test_rooms_import_only_from_those_above_them() -> None:
 def test_the_check_tells_right_from_wrong(room: str, source: str, allowed: bool) -> None:
     file = PACKAGE / "results.py" if room == "results" else PACKAGE / room / "invented.py"
     assert all(is_allowed(i) for i in house_imports(file, source)) is allowed
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # Imports inside functions and for type checkers count. A package's __init__ only gathers the names of its modules.
+    files = {".".join(("affuse", *file.relative_to(PACKAGE).with_suffix("").parts)): file for file in modules()}
+    graph = {
+        name: {target for target in module_imports(file) if target in files and target != name}
+        for name, file in files.items()
+        if file.name not in {"__init__.py", "__main__.py"}
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def module_imports(file: Path) -> Iterator[str]:
+    """Dotted names that a file imports, each with and without its last part: ``a.b.c`` may be a name in ``a.b``."""
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+MOST_LINES = 60
+
+
+def test_functions_are_short() -> None:
+    long = [
+        f"{file}:{node.lineno} {node.name} has {n} lines"
+        for folder in ("src", *OUTSIDE, "scripts")
+        for file in (PACKAGE.parent.parent / folder).rglob("*.py")
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (n := lines_of_code(node)) > MOST_LINES
+    ]
+    assert not long, "\n".join(long)
+
+
+def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring, which should be as long as readers need."""
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
 
 
 def test_torch_stays_with_training_and_networks() -> None:
