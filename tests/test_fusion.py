@@ -25,6 +25,7 @@ from affuse.fusion import (
     temperature_scale,
 )
 from affuse.fusion.base import patterns_of, softmax
+from affuse.fusion.calibrated import fit_weights
 from affuse.fusion.explain import log_odds
 from affuse.fusion.pooling import separation
 from affuse.fusion.temperature import fit_temperatures
@@ -217,6 +218,35 @@ def test_weights_of_noise_go_to_zero_and_shrink_to_one_without_data() -> None:
     )
     shrunk = CalibratedLogPool(shrinkage=1e9).fit(P, y)
     assert np.allclose(shrunk.weights_, 1.0, atol=1e-3)
+
+
+def test_weights_are_where_their_loss_is_flat() -> None:
+    """Mean loss plus shrinkage / n · |w - 1|² / 2: its slope is 0 at the weights, which lie inside their bounds."""
+    P, y = simulated(300)
+    P[::4, 1] = np.nan
+    P[::10] = np.nan
+    priors, prior = np.array([[0.1, 0.2, 0.3, 0.4], [0.25] * 4, [0.4, 0.2, 0.2, 0.2]]), np.array([0.4, 0.3, 0.2, 0.1])
+    weights = fit_weights(P, y, priors, prior, 50.0)
+    assert ((weights > 0) & (weights < 5)).all()
+    seen = ~np.isnan(P).all(axis=(1, 2))
+    ratio = np.nan_to_num(np.log(P) - np.log(priors))[seen]
+    error = (log_pool(P, weights, priors, prior) - np.eye(4)[y])[seen]
+    slope = np.einsum("nk,nmk->m", error, ratio) + 50.0 * (weights - 1)
+    np.testing.assert_allclose(slope / seen.sum(), 0, atol=1e-4)
+    assert fit_weights(np.full((2, 3, 4), np.nan), y[:2], priors, prior, 50.0).tolist() == [1, 1, 1]
+
+
+def test_a_given_prior_replaces_that_of_the_labels() -> None:
+    P, y = simulated(100)
+    P[:, 0][y == 0] = np.nan
+    given = CalibratedLogPool(prior=[2, 1, 1, 0]).fit(P, y)
+    np.testing.assert_allclose(given.prior_, np.array([2, 1, 1, 1e-6]) / (4 + 1e-6))
+    counts = np.bincount(y, minlength=4) + 1.0
+    np.testing.assert_allclose(CalibratedLogPool().fit(P, y).prior_, counts / counts.sum())
+    counts[0] = 1
+    np.testing.assert_allclose(given.priors_[0], counts / counts.sum())
+    assert CalibratedLogPool().shrinkage == 50.0
+    assert (CommonCausePool().shrinkage, CommonCausePool().separate) == (50.0, 0.1)
 
 
 def test_batch_equals_one_by_one_and_gaps_are_answered() -> None:

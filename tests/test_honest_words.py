@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from affuse.fusion.explain import SURE, conflict_in_words, contradicting, contradiction, contradictory
-from affuse.fusion.sentiment import COMPATIBILITY, agree, sentiment_score
+from affuse.fusion.sentiment import COMPATIBILITY, agree, contradicts, sentiment_score, trust_that_agrees
 from affuse.labels import EKMAN, SENTIMENT
 
 NOTHING = np.full(7, np.nan)
@@ -173,3 +173,50 @@ def test_rows_are_answered_by_themselves() -> None:
     for i in range(6):
         for whole, row in zip(together, agree(q[i : i + 1], judged[i : i + 1]), strict=True):
             np.testing.assert_allclose(whole[i], row[0])
+
+
+@pytest.mark.parametrize(
+    ("label", "negative", "even", "positive"),
+    [
+        ("anger", False, True, True),
+        ("disgust", False, True, True),
+        ("fear", False, True, True),
+        ("sadness", False, True, True),
+        ("happiness", True, True, False),
+        ("surprise", False, False, False),
+        ("neutral", False, False, False),
+    ],
+)
+def test_which_sentiment_contradicts_which_emotion(label: str, negative: bool, even: bool, positive: bool) -> None:
+    sentiment = np.array([[0.5, 0.2, 0.3], [0.3, 0.4, 0.3], [0.3, 0.2, 0.5]])
+    emotions = np.tile(_sure_of(label, 0.5), (3, 1))
+    assert contradicts(emotions, sentiment).tolist() == [negative, even, positive]
+    assert not contradicts(np.full((3, 7), np.nan), sentiment).any()
+
+
+def test_a_judge_is_trusted_as_far_as_label_and_sentiment_agree() -> None:
+    rng = np.random.default_rng(5)
+    q, judged = rng.dirichlet(np.ones(7), size=300), rng.dirichlet(np.full(3, 0.3), size=(300, 1))
+    alone, prior = rng.dirichlet(np.ones(7), size=(300, 1)), rng.dirichlet(np.ones(7))
+    alone[::5] = np.nan
+    q[7], judged[8] = np.nan, np.nan
+    trusts = trust_that_agrees(q, judged, alone, prior)
+    for i, trust in enumerate(trusts):
+        row = slice(i, i + 1)
+        fits = [
+            t for t in (0.9, 0.45) if not contradicts(*agree(q[row], judged[row], alone[row], prior, trust=t)).any()
+        ]
+        assert trust == (fits or [0.0])[0]
+    assert set(trusts) == {0.9, 0.45, 0.0}
+
+
+def test_compatibilities_by_hand() -> None:
+    """A fifth of the mass lies elsewhere, four fifths of that at neutral; neutral goes both ways alike."""
+    expected = {
+        "anger": (0.8, 0.16, 0.04),
+        "happiness": (0.04, 0.16, 0.8),
+        "surprise": (0.3, 0.4, 0.3),
+        "neutral": (0.1, 0.8, 0.1),
+    }
+    for label, row in expected.items():
+        np.testing.assert_allclose(COMPATIBILITY[EKMAN.index(label)], row)

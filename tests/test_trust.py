@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
 
 from affuse.errors import ConfigError, DataError, LeakWarning
 from affuse.evaluation import expected_calibration_error
@@ -101,6 +103,41 @@ def test_calibrators_keep_gaps_and_work_in_pipelines(scaling: object) -> None:
     assert set(pipeline.predict(P)) <= {"a", "b", "c"}
     with pytest.raises(DataError, match="expected 3 modalities as in fit; got 2"):
         clone(scaling).fit(P, y).transform(P[:, :2])
+
+
+@pytest.mark.parametrize("scaling", [TemperatureScaling(), VectorScaling(), IsotonicScaling()])
+def test_a_modality_without_rows_keeps_its_probabilities(scaling: object) -> None:
+    P, y = simulated(200)
+    silent = P.copy()
+    silent[:, 1] = np.nan
+    fitted = clone(scaling).fit(silent, y)
+    np.testing.assert_allclose(fitted.transform(P)[:, 1], P[:, 1], rtol=1e-6)
+    np.testing.assert_array_equal(fitted.transform(P)[:, 2], fitted.transform(silent)[:, 2])
+    assert fitted.transform(P[:0]).shape == (0, 3, 3)
+    tags = get_tags(fitted)
+    assert (tags.input_tags.three_d_array, tags.input_tags.two_d_array, tags.input_tags.allow_nan) == (1, 0, 1)
+    assert tags.target_tags.required
+    with pytest.raises(NotFittedError):
+        clone(scaling).transform(P)
+    with pytest.raises(DataError, match="expected 3 classes as in fit; got 2"):
+        fitted.transform(np.full((1, 3, 2), 0.5))
+
+
+@pytest.mark.parametrize("penalty", [0.5, 20.0])
+def test_vector_scaling_is_where_its_loss_is_flat(penalty: float) -> None:
+    P, y = simulated(300, skill=(2.0, 0.5))
+    P[::4, 1] = np.nan
+    fitted = VectorScaling(penalty).fit(P, y)
+    for j, (slopes, offsets) in enumerate(fitted.maps_):
+        here = ~np.isnan(P[:, j, 0])
+        L = np.log(P[here, j])
+        L -= L.mean(axis=1, keepdims=True)
+        Q = np.exp(slopes * L + offsets)
+        Q /= Q.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(fitted.transform(P)[here, j], Q)
+        error = Q - np.eye(3)[y[here]]
+        np.testing.assert_allclose((error * L).sum(axis=0) + penalty * (slopes - 1), 0, atol=0.05)
+        np.testing.assert_allclose(error.sum(axis=0) + penalty * offsets, 0, atol=0.05)
 
 
 def test_grid_search_over_calibration() -> None:
