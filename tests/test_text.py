@@ -102,6 +102,31 @@ def test_a_batch_equals_its_rows(expert: TextExpert) -> None:
     assert np.array_equal(whole, single, equal_nan=True)
 
 
+@pytest.mark.parametrize("text", ["I am so happy!", "Leave me alone. " * 60, "", "wonderful", "好", "\x00", "🙂"])
+def test_english_answers_are_distributions(english: EnglishText, text: str) -> None:
+    emotions, sentiment, embedding = english.read(text)
+    assert np.isfinite(embedding).all()
+    for answer, labels in ((emotions, EKMAN), (sentiment, SENTIMENT)):
+        assert answer.shape == (len(labels),)
+        assert (answer >= 0).all()
+        assert answer.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_an_empty_text_in_a_forced_language_has_an_answer() -> None:
+    for language in ("en", "zh"):
+        answers = TextExpert(language).classify(["", " "])
+        np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
+
+
+def test_every_language_answers_distributions_and_nothing_is_nan(expert: TextExpert) -> None:
+    texts = ["I am so happy today!", "我今天很开心！", "Мне очень грустно", "气死我了，什么垃圾服务"]
+    for answers in expert.judge(texts):
+        np.testing.assert_allclose(answers[[0, 1, 3]].sum(axis=1), 1, atol=1e-5)
+        assert np.isnan(answers[2]).all()
+    np.testing.assert_array_equal(expert.classify(texts), expert.judge(texts)[0])
+    np.testing.assert_array_equal(expert.sentiment(texts), expert.judge(texts)[1])
+
+
 def test_long_texts_are_read_to_the_end(english: EnglishText) -> None:
     start = "The train leaves at three and arrives at five. " * 12
     sad = english.read(start + "I am so sad, I cried all night and miss her terribly. " * 12)[0]

@@ -203,8 +203,12 @@ def test_a_batch_is_its_rows_in_any_order(network: ChineseText) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\x00", "龘" * 5, "\ud800", "hello", "😀" * 9, "好" * 100_000])
 def test_odd_texts_get_finite_answers(network: ChineseText, text: str) -> None:
-    for answer in network.read(text):
-        assert np.isfinite(answer).all()
+    emotions, sentiment, embedding = network.read(text)
+    assert np.isfinite(embedding).all()
+    for answer, labels in ((emotions, EKMAN), (sentiment, SENTIMENT)):
+        assert answer.shape == (len(labels),)
+        assert (answer >= 0).all()
+        assert answer.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_no_texts_give_no_rows(network: ChineseText) -> None:

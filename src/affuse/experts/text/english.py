@@ -66,7 +66,7 @@ class EnglishText(LanguageModel):
         """Emotions (7,), sentiment (3,) and embedding (d,) of one text; parts of a long one count by their tokens."""
         parts = list(self._parts(text))
         outputs = [self._run(ids) for ids in parts]
-        lengths = [len(ids) - _SPECIAL_TOKENS for ids in parts]
+        lengths = [max(1, len(ids) - _SPECIAL_TOKENS) for ids in parts]  # a text without any wordpiece is one part
         emotions, sentiment, embedding = (
             np.average([output[i] for output in outputs], axis=0, weights=lengths) for i in range(3)
         )
