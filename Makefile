@@ -20,7 +20,7 @@ DEVELOPING = $(shell { test -n "$$PIP_FIND_LINKS" || $(PYTHON) -m pip config lis
 PINNED = --constraint recipes/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-train demo test lint lint-js types format bench docs figures clean
+.PHONY: help setup setup-dev setup-train demo test mutants lint lint-js types format bench docs figures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,12 @@ demo: $(VENV)/.core  ## analyse the bundled clip and write demo/report.html
 
 test: $(VENV)/.dev  ## run the tests, a file at a time on every core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+# The folder is there before Python starts, since Python remembers of a folder on its path that it is missing.
+mutants: $(VENV)/.mutants  ## change the core in small ways, each of which some test must notice (half an hour)
+	mkdir -p mutants/src
+	PYTHONPATH=$(CURDIR)/mutants/src OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
 
 lint: $(VENV)/.dev  ## check style
 	$(BIN)/ruff check .
@@ -61,8 +67,8 @@ bench: $(VENV)/.dev  ## measure speed and memory of whole processes
 figures: $(VENV)/.dev  ## measure the shipped experts and refresh every table (AFFUSE_DATA names the data, AFFUSE_MODELS the folder of YuNet)
 	$(BIN)/python scripts/make_figures.py $(ARGS)
 
-clean:  ## remove the environment and everything made by demo, bench and docs
-	rm -rf $(VENV) demo/out demo/report.html bench-out docs/_build docs/reference/generated
+clean:  ## remove the environment and everything made by demo, bench, mutants and docs
+	rm -rf $(VENV) demo/out demo/report.html bench-out mutants docs/_build docs/reference/generated
 
 # Stamps: an environment is made once, and brought up to date only when pyproject.toml changes.
 $(VENV)/.made:
@@ -86,6 +92,10 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml recipes/constraints.txt
 
 $(VENV)/.docs: $(VENV)/.dev pyproject.toml
 	$(INSTALL) '.[dev,docs]'
+	@touch $@
+
+$(VENV)/.mutants: $(VENV)/.dev pyproject.toml
+	$(INSTALL) '.[dev,mutants]'
 	@touch $@
 
 $(VENV)/.train: $(VENV)/.dev pyproject.toml recipes/constraints.txt
