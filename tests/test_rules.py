@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import tracemalloc
 from itertools import permutations
@@ -427,6 +428,14 @@ def test_labels_may_be_names_or_columns() -> None:
         MeanRule().fit(P[:0], [])
     with pytest.raises(DataError, match=r"P has 2 rows, but groups has the shape \(3,\)"):
         MeanRule().fit(P, [0, 1], groups=[1, 2, 3])
+
+
+def test_rules_are_loaded_by_name() -> None:
+    rules = importlib.import_module("affuse.fusion.rules")
+    assert rules.__getattr__("MeanRule") is MeanRule
+    assert {"MeanRule", "BordaCount", "__all__"} <= set(dir(rules))
+    with pytest.raises(AttributeError, match=r"module 'affuse\.fusion\.rules' has no attribute 'Nothing'"):
+        _ = rules.Nothing
 
 
 def test_a_rule_that_does_not_say_how_is_refused() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affuse.errors import ConfigError, DataError, MissingExtraError, OutputError
-from affuse.tables import TABLE_SUFFIXES, read_table, write_table
+from affuse.tables import TABLE_SUFFIXES, _excel_text, _first_line, read_table, write_table
 
 # Everything but control characters, which Excel cannot hold, and the halves of surrogate pairs, which no file can.
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
@@ -155,6 +155,11 @@ def test_gaps_are_gaps_in_numbers_and_text_in_ids(tmp_path: Path) -> None:
         ("t.csv", b"id,x\n\xff\xfe,2\n", r"t.csv is not UTF-8 text \(byte 5\)"),
         ("t.parquet", b"PAR1", "t.parquet is a broken Parquet file"),
         ("t.parquet", b"id,x\n1,2\n", "t.parquet is not a Parquet file"),
+        ("t.parquet", b"PA", "t.parquet is not a Parquet file"),
+        ("t.parquet", b"PAR1 and not its end", "t.parquet is not a Parquet file"),
+        ("t.csv", b" , \n1,2\n", "t.csv is empty; a table with a header is needed"),
+        ("t.csv", b"id,y,x,y,x\n1,2,3,4,5\n", "t.csv names the column 'x' twice"),
+        ("t.csv", b'id,x\n1,"2\n', "t.csv is not a table: "),
     ],
 )
 def test_what_is_no_table_says_so(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
@@ -173,3 +178,62 @@ def test_places_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         write_table(pd.DataFrame({"id": ["a"]}), tmp_path / "file" / "t.csv")
+
+
+@pytest.mark.parametrize("suffix", [".CSV", ".Tsv", ".PARQUET", ".PQ", ".XLSX"])
+def test_the_case_of_a_suffix_does_not_matter(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".XLSX":
+        pytest.importorskip("openpyxl")
+    table = pd.DataFrame({"id": ["a", "b"], "x": [0.5, np.nan], "y": [1, 2]})
+    write_table(table, tmp_path / f"t{suffix}")
+    again = read_table(tmp_path / f"t{suffix}")
+    assert again["id"].tolist() == ["a", "b"]
+    np.testing.assert_array_equal(again[["x", "y"]].to_numpy(float), table[["x", "y"]])
+    if suffix == ".Tsv":
+        assert (tmp_path / "t.Tsv").read_text() == "id\tx\ty\na\t0.5\t1\nb\t\t2\n"
+
+
+def test_which_columns_are_text(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("row,Clip,EMOTION,x,code,note\n01,02,03,04,05,n/a\n")
+    table = read_table(tmp_path / "t.csv", ["code"])
+    assert table.to_dict("records") == [
+        {"row": "01", "Clip": "02", "EMOTION": "03", "x": 4, "code": "05", "note": "n/a"}
+    ]
+
+
+def test_line_ends_within_cells_stay(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b'id,x\r\n"a\r\nb",1\r\n')
+    assert read_table(tmp_path / "t.csv").to_dict("records") == [{"id": "a\r\nb", "x": 1}]
+
+
+def test_the_longest_text_of_excel_fits(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    text = "é" * 32_767
+    write_table(pd.DataFrame({"id": [text], "x": [-np.inf]}), tmp_path / "t.xlsx")
+    assert read_table(tmp_path / "t.xlsx").to_dict("records") == [{"id": text, "x": -np.inf}]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (7.0, "7"), (-7.0, "-7"), (0.5, "0.5"), (7, "7"), (True, "True"), (2.0**53, "9007199254740992.0"),
+     (-(2.0**53), "-9007199254740992.0"), (2.0**53 - 1, "9007199254740991")],
+)  # fmt: skip
+def test_cells_of_excel_as_text(value: object, text: str) -> None:
+    assert _excel_text(value) == text
+
+
+def test_errors_are_told_in_one_line() -> None:
+    assert _first_line(ValueError(" what is wrong\nand more")) == "what is wrong"
+    assert _first_line(ValueError()) == "ValueError"
+
+
+def test_an_interrupted_reading_is_no_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import arro3.io
+
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    write_table(pd.DataFrame({"id": ["a"]}), tmp_path / "t.parquet")
+    monkeypatch.setattr(arro3.io, "read_parquet", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read_table(tmp_path / "t.parquet")

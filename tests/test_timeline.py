@@ -16,6 +16,12 @@ def test_segment_refuses_to_end_before_it_starts() -> None:
         Segment(0.0, float("nan"))
 
 
+@pytest.mark.parametrize(("start", "end"), [(1.0, 1.0), (float("-inf"), 0.0), (float("nan"), 1.0), (0.0, float("inf"))])
+def test_segment_needs_two_finite_times_apart(start: float, end: float) -> None:
+    with pytest.raises(ConfigError, match=f"got {start} to {end}"):
+        Segment(start, end)
+
+
 def test_segment_is_half_open_ordered_and_measures() -> None:
     segment = Segment(1.0, 3.0)
     assert 1.0 in segment
@@ -54,6 +60,30 @@ def test_windows_refuse_gaps_and_nonsense() -> None:
         Timeline.windows(10, window=1.0, hop=2.0)
     with pytest.raises(ConfigError, match="above 0 s"):
         Timeline.windows(10, window=-1.0)
+
+
+@pytest.mark.parametrize("lengths", [(0.0, 3.0, 1.0), (10.0, 0.0, 1.0), (10.0, 3.0, 0.0), (-1.0, 3.0, 1.0)])
+def test_no_length_may_be_zero(lengths: tuple[float, float, float]) -> None:
+    with pytest.raises(ConfigError, match="must be above 0 s"):
+        Timeline.windows(*lengths)
+
+
+def test_windows_are_three_seconds_every_second_unless_said_otherwise() -> None:
+    assert Timeline.windows(6.0).segments == tuple(Segment(s, s + 3.0) for s in (0.0, 1.0, 2.0, 3.0))
+
+
+def test_times_are_floats_whatever_the_segments_hold() -> None:
+    timeline = Timeline((Segment(0, 1), Segment(0, 2), Segment(1, 3)))
+    assert (timeline[1], len(timeline), list(timeline)[2]) == (Segment(0, 2), 3, Segment(1, 3))
+    for one in (timeline, Timeline(())):
+        assert one.starts.dtype == one.ends.dtype == one.overlaps([Segment(0, 1)]).dtype == float
+    assert timeline.overlaps([Segment(1, 2), Segment(5, 6)]).tolist() == [[0, 0], [1, 0], [1, 0]]
+
+
+def test_crop_drops_what_is_shorter_than_a_sample() -> None:
+    timeline = Timeline.windows(4.0, 2.0, 2.0)
+    assert timeline.crop(Segment(0.0, 2.0 + 5e-7)).segments == (Segment(0.0, 2.0),)
+    assert timeline.crop(Segment(0.0, 2.0 + 5e-6)).segments == (Segment(0.0, 2.0), Segment(2.0, 2.0 + 5e-6))
 
 
 def test_crop_keeps_the_inside() -> None:
