@@ -295,6 +295,8 @@ def test_dempsters_rule_leaves_gaps_out_row_by_row() -> None:
     assert np.isnan(found[2]).all()
     clash = 0.18 * 0.24 + 0.72 * 0.56
     np.testing.assert_allclose(rule.conflict_mass(P), [0, 0, NAN, clash], atol=1e-12)
+    three = DempsterShafer([0.9, 0.8, 0.7]).fit(np.full((2, 3, 2), 0.5), [0, 1])
+    np.testing.assert_allclose(three.conflict_mass([[[0.2, 0.8], [0.7, 0.3], gap]]), [clash])
     with pytest.raises(DataError, match="expected 2 modalities as in fit; got 3"):
         rule.conflict_mass(np.full((1, 3, 2), 0.5))
     with pytest.raises(DataError, match="expected 2 classes as in fit; got 4"):
