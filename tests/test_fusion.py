@@ -166,6 +166,22 @@ def test_common_cause_by_hand_with_weights_and_priors() -> None:
     np.testing.assert_allclose(log_pool(P, np.array([2.0, 1.0]), priors, prior), [product / product.sum()])
 
 
+def test_causes_are_weighed_row_by_row() -> None:
+    P, _ = simulated(20)
+    P[::3, 1] = np.nan
+    priors, prior, weights = np.full((3, 4), 0.25), np.array([0.4, 0.3, 0.2, 0.1]), np.array([1.5, 0.8, 0.5])
+    together = separation(P, weights, priors, prior, 0.3)
+    alone = [separation(P[i : i + 1], weights, priors, prior, 0.3)[0] for i in range(20)]
+    np.testing.assert_allclose(together, alone)
+
+
+def test_a_hundred_certain_contradictions_do_not_overflow() -> None:
+    P, even = np.tile([[[1.0, 0.0], [0.0, 1.0]]], (1, 60, 1)), np.array([0.5, 0.5])
+    many = np.full((120, 2), 0.5)
+    np.testing.assert_allclose(separation(P, np.ones(120), many, even, 0.1), [1.0])
+    np.testing.assert_allclose(common_cause_pool(P, np.ones(120), many, even, 0.1), [even])
+
+
 def test_common_cause_is_the_product_where_nothing_is_separate_and_one_voice_is_itself() -> None:
     P, _ = simulated(50)
     P[::4, 1] = np.nan

@@ -109,6 +109,14 @@ def test_many_votes_are_counted_as_few_are() -> None:
     np.testing.assert_allclose(answer(MajorityVote(), few), equal, atol=1e-5)
 
 
+def test_more_votes_than_a_byte_counts() -> None:
+    for m in (255, 256, 300):
+        P = np.tile([0.1, 0.9], (1, m, 1))
+        P[0, :270] = [0.8, 0.2]
+        first = min(m, 270) / m
+        np.testing.assert_allclose(answer(MajorityVote(), P), [[first, 1 - first]], atol=1e-5)
+
+
 def test_borda_counts_points_as_ranks_do() -> None:
     P = np.array([[[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]])
     # Points 2, 1, 0 and 0, 2, 1.
@@ -123,6 +131,7 @@ def test_product_counts_a_prior_once() -> None:
     prior = np.array([0.9, 0.1])
     repeated = np.array([[prior, prior]])
     np.testing.assert_allclose(answer(ProductRule(prior=prior), repeated), [prior])
+    np.testing.assert_allclose(fitted(ProductRule(prior=[9, 1])).prior_, prior)
     learned = ProductRule().fit(np.repeat(repeated, 98, axis=0), np.r_[np.zeros(89), np.ones(9)].astype(int))
     np.testing.assert_allclose(learned.predict_proba(repeated), [prior])
 
