@@ -81,6 +81,9 @@ def test_arrays_of_another_shape_are_refused(shape: tuple[int, ...], sentence: s
         check_probabilities(np.full(shape, 0.5))
     with pytest.raises(DataError, match="expected 3 classes as in fit; got 2"):
         check_probabilities(np.full((1, 2, 2), 0.5), n_classes=3)
+    with pytest.raises(DataError, match="expected 3 modalities as in fit; got 2"):
+        check_probabilities(np.full((1, 2, 2), 0.5), n_modalities=3)
+    assert check_probabilities([[[1, 0]]]).dtype == float
 
 
 @pytest.mark.parametrize("m", [3, 62, 63, 70])
