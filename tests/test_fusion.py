@@ -381,6 +381,7 @@ def test_pool_of_given_numbers_is_the_fitted_one_and_refuses_half_of_one() -> No
     numbers = [fitted.temperatures_, fitted.weights_, fitted.priors_, fitted.prior_]
     again = CommonCausePool.of(*numbers, separate=0.2)
     assert np.array_equal(again.predict_proba(P), fitted.predict_proba(P))
+    assert CommonCausePool.of(*numbers).separate == 0.1
     with pytest.raises(DataError, match="do not fit each other"):
         CommonCausePool.of(*numbers[:3], [1.0])
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from affuse.fusion.explain import SURE, conflict_in_words, contradicting, contradiction, contradictory
-from affuse.fusion.sentiment import COMPATIBILITY, agree, contradicts, sentiment_score, trust_that_agrees
+from affuse.fusion.sentiment import (
+    COMPATIBILITY,
+    _compatibility,
+    agree,
+    contradicts,
+    sentiment_score,
+    trust_that_agrees,
+)
 from affuse.labels import EKMAN, SENTIMENT
 
 NOTHING = np.full(7, np.nan)
@@ -218,5 +225,7 @@ def test_compatibilities_by_hand() -> None:
         "surprise": (0.3, 0.4, 0.3),
         "neutral": (0.1, 0.8, 0.1),
     }
+    np.testing.assert_array_equal(_compatibility(0.2), COMPATIBILITY)
+    expected |= dict.fromkeys(("disgust", "fear", "sadness"), expected["anger"])
     for label, row in expected.items():
-        np.testing.assert_allclose(COMPATIBILITY[EKMAN.index(label)], row)
+        np.testing.assert_allclose(_compatibility(0.2)[EKMAN.index(label)], row)
