@@ -264,6 +264,7 @@ def test_a_given_prior_replaces_that_of_the_labels() -> None:
     np.testing.assert_allclose(CalibratedLogPool().fit(P, y).prior_, counts / counts.sum())
     counts[0] = 1
     np.testing.assert_allclose(given.priors_[0], counts / counts.sum())
+    np.testing.assert_allclose(CommonCausePool(prior=[2, 1, 1, 0]).fit(P, y).prior_, given.prior_)
     assert CalibratedLogPool().shrinkage == 50.0
     assert (CommonCausePool().shrinkage, CommonCausePool().separate) == (50.0, 0.1)
 

@@ -162,6 +162,16 @@ def test_a_judge_without_emotions_counts_from_the_prior() -> None:
     np.testing.assert_allclose(sentiment[0], joint.sum(axis=0))
 
 
+def test_a_judge_without_emotions_starts_from_an_uneven_prior() -> None:
+    judged, prior = np.array([[[0.1, 0.2, 0.7], [0.3, 0.3, 0.4]]] * 2), np.array([0.3, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1])
+    judged[1] = np.nan
+    start = prior @ COMPATIBILITY
+    product = judged[0, 0] * judged[0, 1] / start
+    emotions, sentiment = agree(np.full((2, 7), np.nan), judged, prior=prior)
+    np.testing.assert_allclose(sentiment, [product / product.sum(), [np.nan] * 3])
+    assert np.isnan(emotions).all()
+
+
 @pytest.mark.parametrize("judgement", [(1.0, 0.0, 0.0), (0.0, 0.0, 1.0)])
 def test_certainties_stay_finite(judgement: tuple[float, ...]) -> None:
     emotions, sentiment = agree(np.eye(7), np.broadcast_to(judgement, (7, 1, 3)))

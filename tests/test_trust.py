@@ -123,10 +123,17 @@ def test_a_modality_without_rows_keeps_its_probabilities(scaling: object) -> Non
         fitted.transform(np.full((1, 3, 2), 0.5))
 
 
+def test_isotonic_scaling_keeps_its_ends_beyond_what_it_has_seen() -> None:
+    P = np.array([[[0.4, 0.6]], [[0.4, 0.6]], [[0.6, 0.4]], [[0.6, 0.4]]])
+    scaled = IsotonicScaling().fit(P, [1, 0, 0, 0]).transform(np.array([[[0.1, 0.9]], [[0.9, 0.1]]]))
+    np.testing.assert_allclose(scaled[:, 0], [[0.5, 0.5], [1.0, 0.0]], atol=1e-5)
+
+
 @pytest.mark.parametrize("penalty", [0.5, 20.0])
 def test_vector_scaling_is_where_its_loss_is_flat(penalty: float) -> None:
     P, y = simulated(300, skill=(2.0, 0.5))
     P[::4, 1] = np.nan
+    assert VectorScaling().penalty == 1.0
     fitted = VectorScaling(penalty).fit(P, y)
     for j, (slopes, offsets) in enumerate(fitted.maps_):
         here = ~np.isnan(P[:, j, 0])
