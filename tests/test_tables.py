@@ -237,3 +237,13 @@ def test_an_interrupted_reading_is_no_broken_file(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(arro3.io, "read_parquet", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read_table(tmp_path / "t.parquet")
+
+
+def test_missing_numbers_are_nulls_and_empty_cells(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "x": [0.5, np.nan]})
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_table(table, tmp_path / "t.parquet")
+    assert parquet.read_table(tmp_path / "t.parquet").column("x").to_pylist() == [0.5, None]
+    openpyxl = pytest.importorskip("openpyxl")
+    write_table(table, tmp_path / "t.xlsx")
+    assert openpyxl.load_workbook(tmp_path / "t.xlsx").active["B3"].value is None
