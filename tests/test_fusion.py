@@ -252,6 +252,9 @@ def test_weights_are_where_their_loss_is_flat() -> None:
     error = (log_pool(P, weights, priors, prior) - np.eye(4)[y])[seen]
     slope = np.einsum("nk,nmk->m", error, ratio) + 50.0 * (weights - 1)
     np.testing.assert_allclose(slope / seen.sum(), 0, atol=1e-4)
+    hesitant, half = np.tile([[[0.6, 0.4]]], (9, 1, 1)), np.array([0.5, 0.5])
+    assert fit_weights(hesitant, np.zeros(9, dtype=int), half[None], half, 0.0).tolist() == [5.0]
+    assert fit_weights(hesitant, np.ones(9, dtype=int), half[None], half, 0.0).tolist() == [0.0]
     assert fit_weights(np.full((2, 3, 4), np.nan), y[:2], priors, prior, 50.0).tolist() == [1, 1, 1]
 
 
