@@ -389,7 +389,7 @@ def test_a_table_shows_means_and_the_range_of_seeds() -> None:
     assert table.markdown().splitlines() == [
         "### Faces",
         "",
-        "| | clean | dark |",
+        "|  | clean | dark |",
         "| --- | --- | --- |",
         "| without | 55.0 (50.0…60.0) | 30.0 (20.0…40.0) |",
     ]
