@@ -141,7 +141,7 @@ def _view(
     options: Mapping[str, int],
 ) -> dict[str, Any]:
     alone = {name: answers_report(P[:, i], targets, groups, **options) for i, name in enumerate(modalities)}
-    best = max(modalities, key=lambda name: alone[name]["accuracy_all_rows"])
+    best = max(modalities, key=lambda name: (alone[name]["accuracy_all_rows"], alone[name]["n"] > 0))
     single = P[:, list(modalities).index(best)]
     both = _speaks(single) & _speaks(fused)
     hits, single_hits = _hits(fused, targets), _hits(single, targets)
