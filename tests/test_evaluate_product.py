@@ -170,6 +170,13 @@ def test_both_views_are_in_the_report() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_a_modality_that_never_speaks_is_not_the_best_single_one() -> None:
+    wrong = np.array([[0.9, 0.1], [0.8, 0.2]])
+    answers = np.stack([np.full((2, 2), np.nan), wrong], axis=1)
+    found = product_report(answers, wrong, np.array([1, 1]), np.array(["a", "b"]), ["face", "voice"], ["x", "y"])
+    assert found["as_answered"]["best_single"] == "voice"
+
+
 def test_shapes_that_do_not_fit_are_told() -> None:
     with pytest.raises(DataError, match=r"P of shape \(6, 1, 2\)"):
         product_report(P, np.array(FUSED), TARGETS, GROUPS, ["face"], ["x", "y"])
@@ -404,6 +411,14 @@ def test_a_folder_of_folders_is_a_manifest(tmp_path: Path) -> None:
     assert found.clips[1].transcript == tmp_path / "joy" / "a.srt"
     with pytest.raises(DataError, match="without folders named by emotions"):
         read_manifest(tmp_path / "joy")
+
+
+def test_recordings_in_a_folder_that_is_no_emotion_are_not_passed_over(tmp_path: Path) -> None:
+    for name in ("joy", "engaged"):
+        (tmp_path / name).mkdir()
+        write_sound(tmp_path / name / "a.wav", np.zeros(16_000))
+    with pytest.raises(DataError, match="engaged holds recordings too, but the name is no emotion"):
+        read_manifest(tmp_path)
 
 
 # --- the product ------------------------------------------------------------------------------------------------------

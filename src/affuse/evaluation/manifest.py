@@ -315,6 +315,14 @@ def _read_folder(folder: Path) -> Manifest:
     ]
     if not clips:
         raise DataError(f"{folder} is a folder without folders named by emotions (such as {folder.name}/anger)")
+    kinds = {clip.path.suffix.lower() for clip in clips if clip.path is not None}
+    other = [own.name for own, label in labels.items() if label is None and not own.name.startswith(".")]
+    strange = [name for name in other if any(path.suffix.lower() in kinds for path in (folder / name).iterdir())]
+    if strange:
+        raise DataError(
+            f"{folder}: {', '.join(strange)} hold{'s' * (len(strange) == 1)} recordings too, but the name is no "
+            f"emotion that affuse can answer; rename or move such folders (the answers are {', '.join(EKMAN.labels)})"
+        )
     return Manifest(folder.name, clips)
 
 
