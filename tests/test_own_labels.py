@@ -219,7 +219,7 @@ def test_without_a_map_one_sentence_says_who_disagrees_and_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("label_map", "sentence"),
     [
-        ({"excited": "happiness"}, "the label map names excited; no expert has such a label"),
+        ({"excited": "happiness"}, "names excited; no expert has such a label; theirs are engaged, "),
         ({"engaged": "bliss"}, "the label map sends engaged to 'bliss'; known: anger, disgust"),
         ({"face": MAP}, "the label map is for face; the experts are for voice"),
         ({"voice": {"excited": "happiness"}}, "names excited; its labels: engaged, frustrated, bored"),

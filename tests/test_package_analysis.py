@@ -339,8 +339,10 @@ def test_analyze_says_what_is_wrong_with_experts(tmp_path: Path, run: Run) -> No
     bundle = write_package(tmp_path / "v", description(), {"model.onnx": loudness()})
     joint(tmp_path / "j")
     (tmp_path / "empty").mkdir()
+    write_package(tmp_path / "run" / "package", description(), {"model.onnx": loudness()})
     (tmp_path / "au.csv").write_text("name,AU12\na,1\n", encoding="utf-8")
     for options, sentence in {
+        ("--experts", f"voice={tmp_path / 'run'}"): f"give {tmp_path / 'run' / 'package'}, which is one",
         ("--experts", "joint"): "unknown modality 'joint' in --experts; known: face, voice, text, or name its expert",
         ("--experts", f"face={bundle}"): "the expert mine reads voice, not face",
         ("--experts", f"voice={bundle},voice"): "--experts names voice twice",
@@ -362,7 +364,7 @@ def test_evaluate_measures_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     clips = [sound(tmp_path / f"{i}.wav", level, level) for i, level in enumerate((0.02, 0.9))]
     rows = Dataset("own", "voice", TWO, clips, np.array([0, 1]), np.array(["a", "b"]))
     bundle = write_package(tmp_path / "v", description(), {"model.onnx": loudness()})
-    assert evaluate_expert(load_package(bundle), rows)["accuracy"] == 0.5  # a mean level is above 0, so always happiness
+    assert evaluate_expert(load_package(bundle), rows)["accuracy"] == 0.5  # a mean level is above 0, so happiness
     call = caller(monkeypatch, capfd, "evaluate")
     result = call("--expert", bundle, "--dataset", "ferplus", "--data", tmp_path)
     assert result.code == 2

@@ -39,10 +39,12 @@ def expert_spaces(
         onto = {**meaning, **own, **stated.get(modality, {})}
         goals = {label: _goal(label, goal, target) for label, goal in onto.items()}
         spaces[modality] = LabelSpace(expert.labels.name, expert.labels.labels, goals)
-    known = {label for expert in experts.values() for label in expert.labels.labels}
+    known = dict.fromkeys(label for expert in experts.values() for label in expert.labels.labels)
     unknown = [label for label in everywhere if label not in known]
     if unknown:
-        raise ConfigError(f"the label map names {', '.join(unknown)}; no expert has such a label")
+        raise ConfigError(
+            f"the label map names {', '.join(unknown)}; no expert has such a label; theirs are {', '.join(known)}"
+        )
     return spaces
 
 

@@ -51,7 +51,8 @@ class ResultTable:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, title=self.title or None, title_justify="left")
         for number, name in enumerate(self.header):
             words = number < self.left
-            table.add_column(name, no_wrap=not words or self.left == 1, justify="left" if words else "right")
+            whole = number == 0 or not words or self.left == 1  # a name that was cut could not be typed
+            table.add_column(name, no_wrap=whole, justify="left" if words else "right")
         for row in self.rows:
             table.add_row(*row) if row else table.add_section()
         return table

@@ -155,7 +155,9 @@ def read_description(folder: Path, kind: type[D], writer: str) -> D:
     """
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise AssetError(f"{folder} is no package: it holds no {DESCRIPTION}; give the folder that {writer} wrote")
+        inner = folder / "package"  # of the folder of a training
+        right = f"{inner}, which is one" if is_package(inner) else f"the folder that {writer} wrote"
+        raise AssetError(f"{folder} is no package: it holds no {DESCRIPTION}; give {right}")
     try:
         description: D = kind.from_json(path.read_text(encoding="utf-8"))
     except (AssetError, ConfigError, OSError, UnicodeDecodeError) as error:
