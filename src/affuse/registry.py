@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from affuse.errors import ConfigError, MissingExtraError
 
-__all__ = ["Registry", "suggestion"]
+__all__ = ["Registry", "one_or_more", "suggestion"]
 
 
 class Registry:
@@ -170,6 +171,11 @@ class Registry:
     def _known(self, name: str) -> str | None:
         every = {self.normalise(known): known for known in self.names()}
         return every.get(self.normalise(name))
+
+
+def one_or_more(given: str | Path | Iterable[Any]) -> list[Any]:
+    """A list of what may also be given alone: a name or path, or several of them."""
+    return [given] if isinstance(given, str | Path) else list(given)
 
 
 def suggestion(word: str, known: list[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from affuse.errors import ConfigError, DataError
 from affuse.progress import Progress
+from affuse.registry import one_or_more
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +32,13 @@ __all__ = [
 _TEXTS = (".txt", ".srt", ".vtt", ".json")
 
 
-def chosen(names: Sequence[str], options: Mapping[str, Any] | None = None) -> list[Extractor]:
+def chosen(names: str | Sequence[str], options: Mapping[str, Any] | None = None) -> list[Extractor]:
     """Extractors by names, with options by dotted name such as {"mfcc.coefficients": 20}. Raises ConfigError."""
     from affuse.features import make, registry
 
     if not names:
         raise ConfigError(f"name the features, with commas; known: {', '.join(registry.names())}")
-    known = list(dict.fromkeys(registry.canonical(name) for name in names))
+    known = list(dict.fromkeys(registry.canonical(name) for name in one_or_more(names)))
     settings: dict[str, dict[str, Any]] = {name: {} for name in known}
     for target, value in (options or {}).items():
         owner, _, key = target.partition(".")
@@ -91,7 +92,7 @@ class ExtractedFeatures:
 
 def extract_features(
     sources: str | Path | Sequence[str | Path],
-    features: Sequence[str],
+    features: str | Sequence[str],
     *,
     options: Mapping[str, Any] | None = None,
     store: FeatureStore | None = None,
@@ -104,8 +105,9 @@ def extract_features(
     Parameters
     ----------
     sources : str or Path, or sequence of str or Path
-        One path is a table with path, start, end, text, label, speaker and split; a sequence holds files and folders.
-    features : sequence of str
+        One path is a folder, or a table with path, start, end, text, label, speaker and split; a sequence holds files
+        and folders.
+    features : str or sequence of str
         Names of features (`affuse.features.names`).
     options : mapping, optional
         Options by dotted name, such as ``{"mfcc.coefficients": 20}``.
@@ -117,6 +119,7 @@ def extract_features(
     Returns
     -------
     ExtractedFeatures
+        Its ``to_frame`` has a row an item.
 
     Raises
     ------
@@ -133,10 +136,10 @@ def extract_features(
     ['bag-of-words__day', 'bag-of-words__good']
     """
     extractors = chosen(features, options)
-    if isinstance(sources, str | Path):
+    if isinstance(sources, str | Path) and not Path(sources).is_dir():
         rows = rows_of_table(Path(sources), extractors)
     else:
-        rows = rows_of_files([Path(source) for source in sources], extractors)
+        rows = rows_of_files([Path(source) for source in one_or_more(sources)], extractors)
     table = feature_table(rows, extractors, store, progress)
     return ExtractedFeatures(table, {e.name: int((table[f"{e.name} reason"] != "").sum()) for e in extractors})
 

@@ -18,6 +18,7 @@ from affuse.evaluation.protocol import Fold, Protocol
 from affuse.evaluation.significance import holm, mcnemar, paired_permutation
 from affuse.fusion.base import present
 from affuse.progress import Progress
+from affuse.registry import one_or_more
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +98,12 @@ class Comparison:
     methods: Mapping[str, Outcome]
     auto: str
 
+    def __repr__(self) -> str:
+        told = {name: self._accuracy(outcome) for name, outcome in self.methods.items()}
+        figures = ", ".join(f"{name} {told[name]:.4f}" for name in sorted(told, key=lambda name: -told[name]))
+        only = f"only {self.best_single} {self._accuracy(self.single[self.best_single]):.4f}"
+        return f"<Comparison of {self.protocol.name}, accuracy: {figures}; {only}>"
+
     @property
     def y(self) -> np.ndarray:
         """True columns (n,) of all test rows."""
@@ -118,8 +125,11 @@ class Comparison:
     @property
     def best_single(self) -> str:
         """The single modality with the highest accuracy on these very rows: known only after the fact."""
-        weights = fold_weights(self.folds)
-        return max(self.single, key=lambda name: float(self.single[name].hits.mean(axis=0) @ weights))
+        return max(self.single, key=lambda name: self._accuracy(self.single[name]))
+
+    def _accuracy(self, outcome: Outcome) -> float:
+        """Mean over folds and seeds."""
+        return float(outcome.hits.mean(axis=0) @ fold_weights(self.folds))
 
     def to_dict(self) -> dict[str, Any]:
         """All measures as JSON can hold them.
@@ -254,7 +264,7 @@ def compare(
     data: str | Path | None = None,
     split: str = "dev",
     folds: Sequence[int] | None = None,
-    methods: Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
     group: str | None = None,
     id_column: str | None = None,
     seeds: int | Sequence[int] = 3,
@@ -275,7 +285,7 @@ def compare(
         What to report on, where a known dataset has splits.
     folds : sequence of int, optional
         Folds of a known dataset that has some; all by default.
-    methods : sequence of str, optional
+    methods : str or sequence of str, optional
         Names of fusers (`affuse.fusion`); all by default. The automatic choice is always among them.
     group : str, optional
         Column of the true labels of a manifest that must not be split, such as the speaker.
@@ -291,6 +301,7 @@ def compare(
     Returns
     -------
     Comparison
+        Its ``to_frame`` has a row a method, its ``to_dict`` all measures.
 
     Raises
     ------
@@ -312,7 +323,7 @@ def compare(
 
     if adapt not in ADAPTATIONS:
         raise ConfigError(f"unknown adaptation {adapt!r}; known: {', '.join(ADAPTATIONS)}")
-    names = registry.names() if methods is None else list(methods)
+    names = registry.names() if methods is None else one_or_more(methods)
     fusers = {name: registry.make(name) for name in dict.fromkeys([*names, AUTO])}
     chosen = range(seeds) if isinstance(seeds, int) else seeds
     protocol = _protocol(rows, data, split, folds, group, id_column, chosen)

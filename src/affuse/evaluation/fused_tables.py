@@ -14,6 +14,7 @@ from affuse.evaluation.comparison import ADAPTATIONS, AUTO, choice_of, compare_f
 from affuse.evaluation.prediction_files import read_tables
 from affuse.evaluation.protocol import Protocol, group_folds, rows_of
 from affuse.fusion import registry
+from affuse.registry import one_or_more
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +90,10 @@ class FusedPredictions:
     prior: Prior | None = None
     persons: Sequence[tuple[np.ndarray, Any]] | None = None
     cross_validation: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.predictions.modalities)
+        return f"<FusedPredictions: {len(self.predictions)} rows of {names} fused by {self.method}>"
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -255,7 +260,7 @@ def _reweighted(P: np.ndarray, fuser: Any, prior: Prior) -> np.ndarray:
 
 
 def fuse_tables(
-    predictions: Predictions | Sequence[str | Path],
+    predictions: Predictions | str | Path | Sequence[str | Path],
     labels: str | Path | None = None,
     *,
     method: str | None = None,
@@ -317,9 +322,9 @@ def fuse_tables(
     if fuser is not None and (labels is not None or method is not None):
         raise ConfigError("a fitted fuser brings what it has learned; leave out the labels and the method")
     _check_adaptation(adapt, group, predictions)
-    if isinstance(predictions, Sequence):
+    if isinstance(predictions, Sequence | Path):
         how: dict[str, Any] = {"group": group, "id_column": id_column, "logits": logits, "label_map": label_map}
-        predictions = read_tables(predictions, labels, **how)
+        predictions = read_tables(one_or_more(predictions), labels, **how)
     if fuser is None:
         fused = fuse_predictions(predictions, method, adapt == "person")
     else:
@@ -335,7 +340,7 @@ def fuse_tables(
 def _check_adaptation(adapt: str, group: str | None, predictions: Any) -> None:
     if adapt not in ADAPTATIONS:
         raise ConfigError(f"unknown --adapt {adapt!r}; known: {', '.join(ADAPTATIONS)}")
-    if adapt == "person" and group is None and isinstance(predictions, Sequence):
+    if adapt == "person" and group is None and isinstance(predictions, Sequence | Path):
         raise ConfigError("--adapt person needs to know who each row is about; name the column by --group")
 
 

@@ -13,6 +13,7 @@ from affuse.analyzer.adaptation import adapted_analyzers, check_adaptation
 from affuse.errors import AffuseError, ConfigError, DataError
 from affuse.labels import EKMAN
 from affuse.progress import Progress
+from affuse.registry import one_or_more
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +92,11 @@ class ProductEvaluation:
     failures: Sequence[Failure]
     report: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        accuracy = self.report["as_answered"]["fused"]["accuracy"]
+        told = "none with evidence" if accuracy is None else f"accuracy {accuracy:.4f}"
+        return f"<ProductEvaluation of {self.name}: {len(self.answers)} clips, {told}, {len(self.failures)} failed>"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain dicts and numbers.
@@ -442,6 +448,7 @@ def evaluate(
         return _evaluate_expert(rows, data, split, expert)
     from affuse.analyzer.analyzer import make_analyzer
 
+    by = one_or_more(by)
     manifest = evaluation_rows(rows, data, split, by)
     return evaluate_product(manifest, analyzer or make_analyzer(), by, adapt, draws, progress)
 

@@ -17,6 +17,7 @@ from affuse.evaluation.protocol import group_folds, rows_of
 from affuse.evaluation.search_spaces import METRICS, SPACES
 from affuse.fusion import registry
 from affuse.progress import Progress
+from affuse.registry import one_or_more
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +98,10 @@ class TuningResult:
     study: Any
     predictions: Predictions
 
+    def __repr__(self) -> str:
+        best = "".join(f"; best: {_method_of(trial)} {trial.value:.4f}" for trial in self._completed()[:1])
+        return f"<TuningResult of {len(self.study.trials)} trials by {self.search.metric}{best}>"
+
     def to_dict(self) -> dict[str, Any]:
         """The best trials, how many there were, and what every method reaches untuned on the same folds.
 
@@ -164,14 +169,14 @@ class TuningResult:
 
 
 def tune(
-    predictions: Predictions | Sequence[str | Path],
+    predictions: Predictions | str | Path | Sequence[str | Path],
     labels: str | Path | None = None,
     *,
     study: str | Path | None = None,
     trials: int = 50,
     folds: int = 5,
     metric: str = "accuracy",
-    methods: Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
     seed: int = 0,
     group: str | None = None,
     id_column: str | None = None,
@@ -195,7 +200,7 @@ def tune(
         Number of folds.
     metric : {"accuracy", "log_loss"}
         What is searched for.
-    methods : sequence of str, optional
+    methods : str or sequence of str, optional
         Names of fusers; by default all but the automatic choice.
     seed : int
         Seed of the search and of what methods draw at random.
@@ -207,6 +212,7 @@ def tune(
     Returns
     -------
     TuningResult
+        Its ``to_frame`` has a row a trial; its ``fit`` learns the best one from all rows.
 
     Raises
     ------
@@ -225,14 +231,15 @@ def tune(
     ('face', 'voice')
     """
     optuna = optuna_library()
-    names = tuple(n for n in registry.names() if n != AUTO) if methods is None else tuple(dict.fromkeys(methods))
+    every = (name for name in registry.names() if name != AUTO)
+    names = tuple(dict.fromkeys(every if methods is None else one_or_more(methods)))
     for name in names:
         registry.make(name)
     if metric not in METRICS:
         raise ConfigError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
-    if isinstance(predictions, Sequence):
+    if isinstance(predictions, Sequence | Path):
         how: dict[str, Any] = {"group": group, "id_column": id_column, "logits": logits, "label_map": label_map}
-        predictions = read_tables(predictions, labels, **how)
+        predictions = read_tables(one_or_more(predictions), labels, **how)
     parts = group_folds(rows_of(predictions), folds)
     search = Search(parts, metric, names, seed, len(predictions.modalities))
     found = _run(optuna, search, None if study is None else Path(study), trials, progress)
