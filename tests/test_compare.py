@@ -273,7 +273,10 @@ def test_what_cannot_be_compared_is_one_sentence(run: Run, manifest: Path, tmp_p
         (["--dataset", "mosi", "--data", tmp_path / "gone"], "is not a folder"),
         (["--dataset", "ravdess_posteriors", "--data", tmp_path], "does not hold fold0/test_*.csv"),
         (["--dataset", "mosi", "--data", tmp_path, "--split", "train"], "known: dev, test"),
-        (["--manifest", manifest, "--methods", "meen"], "unknown fuser 'meen' (did you mean 'mean' or 'median'?); known: "),
+        (
+            ["--manifest", manifest, "--methods", "meen"],
+            "unknown fuser 'meen' (did you mean 'mean' or 'median'?)",
+        ),
         (["--manifest", manifest, "--group", "actor"], "no column 'actor' as --group says"),
         (["--manifest", tmp_path / "gone.csv"], "does not exist"),
         (["--manifest", tmp_path / "face.csv"], "has no column 'modality'"),

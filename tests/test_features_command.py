@@ -94,7 +94,9 @@ def test_a_vocabulary_knows_the_words_of_train_alone(run: Run, tmp_path: Path) -
 def test_files_and_folders_are_read_as_they_lie(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.csv"
     assert (
-        run("features", "extract", "--features", "hog", table.parent / "1.png", table.parent / "2.png", "--out", out).code
+        run(
+            "features", "extract", "--features", "hog", table.parent / "1.png", table.parent / "2.png", "--out", out
+        ).code
         == 0
     )
     assert pd.read_csv(out)["path"].tolist() == [str(table.parent / "1.png"), str(table.parent / "2.png")]

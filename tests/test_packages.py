@@ -17,7 +17,7 @@ from affuse.experts.face import FaceExpert
 from affuse.experts.voice import VoiceExpert
 from affuse.labels import EKMAN, FERPLUS, VOICE, LabelSpace
 from affuse.media import Recording
-from affuse.packages import PackageDescription, load_package, load_expert, read_package, write_package
+from affuse.packages import PackageDescription, load_expert, load_package, read_package, write_package
 from affuse.packages.tokens import Tokens
 from affuse.testing import check_expert
 from affuse.timeline import Segment, Timeline

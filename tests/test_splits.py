@@ -33,7 +33,9 @@ def test_other_names_of_splits_are_understood(text: str, split: str) -> None:
 
 def test_an_unknown_split_names_what_is_near_and_what_there_is() -> None:
     assert find_split("practice") is None
-    with pytest.raises(ConfigError, match=r"unknown split 'vaild' \(did you mean 'valid'.*\?\); known: train, dev, test"):
+    with pytest.raises(
+        ConfigError, match=r"unknown split 'vaild' \(did you mean 'valid'.*\?\); known: train, dev, test"
+    ):
         split_name("vaild")
 
 

@@ -247,3 +247,9 @@ def test_missing_numbers_are_nulls_and_empty_cells(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     write_table(table, tmp_path / "t.xlsx")
     assert openpyxl.load_workbook(tmp_path / "t.xlsx").active["B3"].value is None
+
+
+def test_a_row_with_more_cells_than_the_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,anger\na,0.5,0.7\n")
+    with pytest.raises(DataError, match=r"t\.csv: a row has more cells than the header has names \(2\)"):
+        read_table(tmp_path / "t.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,15 +278,19 @@ def _parsed(lines: Any, path: Path, separator: str, text_columns: Sequence[str])
         lines.seek(0)
         _refuse_bad_header(path, header)
         text = {*header[:1], *text_columns, *(c for c in header if c.lower() in (*ID_COLUMNS, *LABEL_COLUMNS))}
-        return pd.read_csv(
-            lines,
-            sep=separator,
-            dtype={name: str for name in header if name in text},
-            na_values={name: GAPS for name in header if name not in text},
-            keep_default_na=False,
-            index_col=False,
-            low_memory=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # raised where cells would be dropped
+            return pd.read_csv(
+                lines,
+                sep=separator,
+                dtype={name: str for name in header if name in text},
+                na_values={name: GAPS for name in header if name not in text},
+                keep_default_na=False,
+                index_col=False,
+                low_memory=False,
+            )
+    except pd.errors.ParserWarning as error:
+        raise DataError(f"{path}: a row has more cells than the header has names ({len(header)})") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise DataError(f"{path} is not a table: {_first_line(error)}") from error
 

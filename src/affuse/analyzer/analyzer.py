@@ -364,8 +364,8 @@ class Analyzer:
         """
         if self.labels != EKMAN:
             raise ConfigError(
-                f"the experts answer {', '.join(self.labels.labels)}, which are no emotions; store in their package what "
-                "they mean: affuse.packages.set_label_map(FOLDER, {...})"
+                f"the experts answer {', '.join(self.labels.labels)}, which are no emotions; store in their package "
+                "what they mean: affuse.packages.set_label_map(FOLDER, {...})"
             )
 
     def _timeline(self, recording: Recording) -> Timeline:
