@@ -10,7 +10,6 @@ from sklearn.base import clone
 
 from affuse.data.prediction_sets.cremad_votes import read_cremad_votes
 from affuse.data.prediction_sets.emotiontalk import read_emotiontalk
-from affuse.data.prediction_sets.ravdess_posteriors import read_ravdess_folds
 from affuse.errors import ConfigError
 from affuse.evaluation.comparison import choice_of, noisy
 from affuse.evaluation.protocol import rows_of
@@ -266,17 +265,3 @@ def test_verdicts_on_words_voice_and_face(data: Path) -> None:
     learned, asked = (rows_of(read_emotiontalk(data, part)) for part in ("train", "valid"))
     fuser = AutoFusion().fit(learned.P, learned.y, learned.groups)
     assert fuser.score(asked.P, asked.y) >= 0.735
-
-
-@pytest.mark.data
-def test_published_outputs_of_ravdess(data: Path) -> None:
-    parts = {name: rows_of(part) for name, part in read_ravdess_folds(data, "test", [0, 1, 2, 3]).items()}
-    scores, alone = [], []
-    for name, asked in parts.items():
-        others = [part for key, part in parts.items() if key != name]
-        P, y, groups = (np.concatenate([getattr(part, a) for part in others]) for a in ("P", "y", "groups"))
-        fuser = AutoFusion().fit(P, y, groups)
-        scores.append(fuser.score(asked.P, asked.y))
-        alone.append([(asked.P[:, j].argmax(axis=1) == asked.y).mean() for j in range(3)])
-    assert np.mean(scores) >= 0.88
-    assert np.mean(scores) > np.mean(alone, axis=0).max() + 0.04

@@ -299,10 +299,11 @@ def test_folds_are_read_as_people_write_them() -> None:
 
 @pytest.mark.data
 def test_the_automatic_choice_beats_the_voice_on_published_outputs(run: Run, data: Path) -> None:
-    done = run("--dataset", "ravdess_posteriors", "--data", data, "--folds", "0-3", "--methods", "log_pool", "--json")
+    asked = ("--dataset", "ravdess_posteriors", "--data", data, "--folds", "0-3", "--methods", "log_pool")
+    done = run(*asked, "--seeds", "1", "--json")
     assert done.code == 0, done.err
     facts = json.loads(done.out)
-    assert facts["auto"]["accuracy"] >= 0.872
+    assert facts["auto"]["accuracy"] >= 0.88
     assert facts["methods"]["auto"]["p_holm"] < 0.01
     assert facts["single"]["voice_wav2vec2"]["accuracy"] == pytest.approx(0.8258, abs=1e-4)
     assert done.err.count("leak alarm") == 3

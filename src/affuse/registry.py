@@ -174,7 +174,24 @@ class Registry:
 
 
 def one_or_more(given: str | Path | Iterable[Any]) -> list[Any]:
-    """A list of what may also be given alone: a name or path, or several of them."""
+    """A list of what may also be given alone: a name or path, or several of them.
+
+    Parameters
+    ----------
+    given : str or Path, or iterable
+        One name or path, or several.
+
+    Returns
+    -------
+    list
+
+    Examples
+    --------
+    >>> one_or_more("mean")
+    ['mean']
+    >>> one_or_more(("mean", "product"))
+    ['mean', 'product']
+    """
     return [given] if isinstance(given, str | Path) else list(given)
 
 
