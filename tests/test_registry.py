@@ -74,3 +74,13 @@ def test_a_missing_library_names_its_extra_and_a_mistake_of_ours_does_not() -> N
 def test_suggestions_are_at_most_two() -> None:
     assert suggestion("mean", ["mean1", "mean2", "mean3"]).count("'") == 4
     assert suggestion("xyz", ["mean"]) == ""
+
+
+def test_installed_packages_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = []
+    monkeypatch.setattr("affuse.registry.entry_points", lambda group: searches.append(group) or [])
+    registry = Registry("codec", {"json": "json:loads"}, group="my.codecs")
+    assert registry.find("json")("[1]") == [1]
+    assert registry.names() == ["json"]
+    assert "yaml" not in registry
+    assert searches == ["my.codecs"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
@@ -83,7 +85,7 @@ class Registry:
         -------
         dict of str to importlib.metadata.EntryPoint
         """
-        return {} if self.group is None else {point.name: point for point in entry_points(group=self.group)}
+        return {} if self.group is None else dict(_entry_points(self.group, tuple(sys.path), entry_points))
 
     def canonical(self, name: str) -> str:
         """The registered form of a name.
@@ -169,8 +171,20 @@ class Registry:
         return component(**options)
 
     def _known(self, name: str) -> str | None:
-        every = {self.normalise(known): known for known in self.names()}
-        return every.get(self.normalise(name))
+        form = self.normalise(name)
+        for names in (self.built_in, self.third_party()):
+            for known in names:
+                if self.normalise(known) == form:
+                    return known
+        return None
+
+
+@lru_cache
+def _entry_points(
+    group: str, path: tuple[str, ...], read: Callable[..., Iterable[EntryPoint]]
+) -> dict[str, EntryPoint]:
+    """Entry points by name, searched once for each ``path``: the search reads a file of every installed package."""
+    return {point.name: point for point in read(group=group)}
 
 
 def one_or_more(given: str | Path | Iterable[Any]) -> list[Any]:
