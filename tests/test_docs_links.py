@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,8 +14,29 @@ pytestmark = pytest.mark.skipif(not (ROOT / "CONTRIBUTING.md").is_file(), reason
 
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
-# Not a path of the machine that wrote the page, nor how the project is worked on.
-PRIVATE = re.compile(r"/work/|/root/|/home/|pypi\.org|conda\.anaconda|\bsub-?agents?\b", re.IGNORECASE)
+# What a page may name: sources and formats that it cites, a reader's own machine, and hosts reserved for examples.
+HOSTS = {"127.0.0.1", "arxiv.org", "doi.org", "keepachangelog.com", "localhost", "mutmut.readthedocs.io", "semver.org"}
+EXAMPLES = (".example", ".example.com", ".example.org")
+# Paths from the root: those that the service answers, and where a server keeps software, settings and data.
+SERVED = ("/health", "/metrics", "/openapi.json", "/v1/")
+OF_SERVERS = ("/dev/null", "/etc/", "/opt/", "/srv/", "/var/lib/")
+
+URL = re.compile(r"\b[a-z][a-z+.-]*://[^\s)>\"'`]*", re.IGNORECASE)
+HOST = re.compile(r"(?<![\w.-])(?:[\w-]+\.)+(?:ai|cn|com|dev|edu|gov|io|net|org)\b", re.IGNORECASE)
+ROOTED = re.compile(r"(?<![\w.<*)}\]/])/\w[\w./-]*|\b[A-Z]:\\\w[\w.\\-]*")
+# Who does something is called user, person, expert, worker or client; an "Agent" is the speaker of one example.
+OTHER_ACTOR = re.compile(r"[\w-]*agents?\b", re.IGNORECASE)
+SPEAKER = 'person = "Agent"'
+
+
+def hosts(text: str) -> set[str]:
+    """Hosts that a page names, in addresses (one without a host counts as "") or by themselves."""
+    return {urlsplit(url).hostname or "" for url in URL.findall(text)} | {host.lower() for host in HOST.findall(text)}
+
+
+def rooted_paths(text: str) -> set[str]:
+    """Paths of a page that begin at the root of a file system, or at a home folder."""
+    return set(ROOTED.findall(URL.sub(" ", text)))
 
 
 def headings(page: Path) -> set[str]:
@@ -43,7 +65,35 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_pages_name_no_place_of_a_machine(page: Path) -> None:
-    assert not PRIVATE.findall(page.read_text(encoding="utf-8"))
+    allowed = SERVED + OF_SERVERS if page.name == "deploying.md" else SERVED
+    assert not [path for path in rooted_paths(page.read_text(encoding="utf-8")) if not path.startswith(allowed)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_name_no_host_but_their_sources(page: Path) -> None:
+    assert not [host for host in hosts(page.read_text(encoding="utf-8")) - HOSTS if not host.endswith(EXAMPLES)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_call_those_who_act_by_one_name(page: Path) -> None:
+    assert not OTHER_ACTOR.findall(page.read_text(encoding="utf-8").replace(SPEAKER, ""))
+
+
+@pytest.mark.parametrize("text", ["in /folder/x", "](/folder/x.md)", "A=/folder/", "~/folder", "D:\\folder"])
+def test_a_path_from_the_root_is_seen(text: str) -> None:
+    assert rooted_paths(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["and/or", "docs/start.md", "../docs", "./x/y", "https://doi.org/10.1/x", "1 / 2", "</p>"]
+)
+def test_other_slashes_are_no_paths_from_the_root(text: str) -> None:
+    assert not rooted_paths(text)
+
+
+def test_hosts_are_seen_in_addresses_and_alone() -> None:
+    text = "see https://a.example.org/x, index.example.com:80, file:///x, http://machine/x and affuse.media"
+    assert hosts(text) == {"a.example.org", "index.example.com", "", "machine"}
 
 
 def test_the_readmes_show_the_same_figures() -> None:
