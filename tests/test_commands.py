@@ -175,6 +175,20 @@ def test_the_shell_is_told_how_to_complete() -> None:
     assert offered.stdout.split() == ["log_pool"]
 
 
+HEAVY = {"torch", "sklearn", "pandas", "cv2", "av", "onnxruntime", "scipy", "matplotlib"}
+
+
+def test_help_loads_nothing_heavy_and_no_numpy() -> None:
+    code = (
+        "import json, sys; from affuse.cli.main import app\n"
+        "app(['analyze', '--help'], standalone_mode=False)\n"
+        "print(json.dumps(list(sys.modules)))"
+    )
+    loaded = set(json.loads(fresh("-c", code).stdout.splitlines()[-1]))
+    assert "affuse.cli.analyze" in loaded
+    assert not {*HEAVY, "numpy", "rich"} & loaded
+
+
 def test_help_and_completion_load_nothing_heavy() -> None:
     code = (
         "import json, sys; from affuse.cli import completion, main\n"
@@ -183,4 +197,4 @@ def test_help_and_completion_load_nothing_heavy() -> None:
         "print(json.dumps(list(sys.modules)))"
     )
     loaded = set(json.loads(fresh("-c", code).stdout))
-    assert not {"torch", "sklearn", "pandas", "cv2", "av", "onnxruntime", "scipy", "matplotlib"} & loaded
+    assert not HEAVY & loaded

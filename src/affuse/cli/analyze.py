@@ -30,7 +30,6 @@ from affuse.cli.options import (
 )
 from affuse.errors import AffuseError, ConfigError, MediaError
 from affuse.progress import progress_bar
-from affuse.timeline import DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from affuse.analyzer import Analyzer, Observation
@@ -117,6 +116,8 @@ def _check_lengths(window: float | None, hop: float | None) -> None:
     for name, value in (("--window", window), ("--hop", hop)):
         if value is not None and not 0.1 <= value <= 3600:
             raise ConfigError(f"{name} must lie between 0.1 and 3600 seconds; got {value:g}")
+    from affuse.timeline import DEFAULT_WINDOW  # brings NumPy, which --help does without
+
     length = window or DEFAULT_WINDOW
     if hop is not None and hop > length:
         raise ConfigError(f"--hop {hop:g} would leave gaps between windows of {length:g} s; use at most that")
