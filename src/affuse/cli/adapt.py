@@ -60,7 +60,10 @@ def adapt(
 
     _check_place(out)
     rows = read_manifest(manifest)
-    analyzer = analyzer_of(None, experts, window, hop, language, transcribe, asr_model, fuser=fuser)
+    analyzer = analyzer_of(
+        experts=experts, window=window, hop=hop, language=language, transcribe=transcribe, asr_model=asr_model,
+        fuser=fuser,
+    )  # fmt: skip
     with progress_bar(manifest.name) as progress:
         found = run(rows, analyzer, progress=progress)
     found.fuser.write(out)

@@ -96,8 +96,9 @@ def evaluate(
     if package is not None and (experts is not None or fuser is not None):
         raise ConfigError("give either --package, or --experts and --fuser; a package has experts and a fuser")
     analyzer = analyzer_of(
-        package, experts, window, hop, language, transcribe, asr_model, fuser=fuser, prior=prior, context=context
-    )
+        package=package, experts=experts, window=window, hop=hop, language=language, transcribe=transcribe,
+        asr_model=asr_model, fuser=fuser, prior=prior, context=context,
+    )  # fmt: skip
     with progress_bar(rows.name) as progress:
         found = run(rows, analyzer=analyzer, by=by or [], adapt=adapt, progress=progress)
     _deliver(found, "restricted" if restrict else "as_answered", report, as_json)

@@ -197,23 +197,25 @@ def parse_experts(option: str | None) -> dict[str, str] | None:
 
 
 def analyzer_of(
-    package: Path | None,
+    *,
     experts: str | None,
     window: float | None,
     hop: float | None,
     language: str | None,
     transcribe: bool,
     asr_model: Path | None,
+    package: Path | None = None,
     feature_table: Path | None = None,
     fuser: Path | None = None,
     prior: str | None = None,
     context: str | None = None,
     label_map: Path | None = None,
 ) -> Analyzer:
-    """The analyzer that these options ask for."""
+    """The analyzer that these options ask for. Raises ConfigError where they do not fit."""
+    _check_lengths(window, hop)
+    chosen = parse_experts(experts)
     from affuse.analyzer.analyzer import make_analyzer  # brings the decoders and networks, which --help does without
 
-    chosen = parse_experts(experts)
     analyzer = make_analyzer(
         package,
         chosen,
@@ -231,3 +233,14 @@ def analyzer_of(
 
         analyzer.transcriber = Transcriber(asr_model, language)
     return analyzer
+
+
+def _check_lengths(window: float | None, hop: float | None) -> None:
+    from affuse.timeline import DEFAULT_WINDOW  # brings NumPy, which --help does without
+
+    for name, value in (("--window", window), ("--hop", hop)):
+        if value is not None and not 0.1 <= value <= 3600:
+            raise ConfigError(f"{name} must lie between 0.1 and 3600 seconds; got {value:g}")
+    length = window or DEFAULT_WINDOW
+    if hop is not None and hop > length:
+        raise ConfigError(f"--hop {hop:g} would leave gaps between windows of {length:g} s; use at most that")
