@@ -209,6 +209,14 @@ def test_bad_options_get_one_sentence(run: Run, tone: Path, options: list[str], 
     assert_one_sentence(run("analyze", tone, *options), says)
 
 
+@pytest.mark.parametrize("command", [["evaluate"], ["adapt", "--out", "my.fuser"]])
+def test_windows_are_checked_by_every_command(run: Run, tone: Path, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "clips.csv").write_text(f"path,label\n{tone},anger\n", encoding="utf-8")
+    asked = [*command, "--manifest", tmp_path / "clips.csv", "--experts", "voice"]
+    assert_one_sentence(run(*asked, "--window", "0"), "--window must lie between 0.1 and 3600")
+    assert_one_sentence(run(*asked, "--hop", "9"), "--hop 9 would leave gaps")
+
+
 def test_neither_and_both_sources(run: Run, tone: Path) -> None:
     assert_one_sentence(run("analyze"), "either recordings or --text")
     assert_one_sentence(run("analyze", tone, "--text", "x"), "either recordings or --text")
@@ -245,11 +253,17 @@ def test_models_are_listed_verified_and_licensed(run: Run) -> None:
     assert "voice: " in run("models", "licences").out
 
 
-def test_broken_pipe_is_silent() -> None:
-    command = f"{sys.executable} -m affuse.cli schema | head -c 10"
+@pytest.mark.parametrize("arguments", ["schema", "--help", "models list"])
+def test_broken_pipe_is_silent(arguments: str) -> None:
+    command = f"{sys.executable} -m affuse.cli {arguments} | head -c 10"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert len(done.stdout) == 10
+
+
+def test_a_reader_that_is_gone_stops_a_command_silently() -> None:
+    command = f"{{ {sys.executable} -m affuse.cli models licences; echo $? >&2; }} | true"
+    assert subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False).stderr == "1\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["analyze", "--help"], ["evaluate", "--help"], ["--version"]])

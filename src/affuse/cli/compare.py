@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,7 +96,6 @@ def _deliver(found: Comparison, report: Path | None, as_json: bool) -> None:
     print_comparison(facts, found.protocol)
     if report is not None:
         typer.echo(f"written: {report / 'comparison.html'} and its pictures")
-    sys.stdout.flush()
 
 
 def _compare_features(manifest: Path, names: str, columns: str | None, seeds: int, as_json: bool) -> None:
@@ -114,7 +112,6 @@ def _compare_features(manifest: Path, names: str, columns: str | None, seeds: in
         typer.echo(json.dumps(found.to_dict()))
     else:
         print_features(found.to_dict())
-    sys.stdout.flush()
 
 
 def parse_folds(option: str | None) -> list[int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,7 +114,6 @@ def extract(
     facts = found.to_dict()
     gaps = ", ".join(f"{name} {n}" for name, n in facts["missing"].items())
     typer.echo(f"written: {out}, {facts['rows']} rows, {facts['columns']} columns; rows without values: {gaps}")
-    sys.stdout.flush()
 
 
 def _options(settings: Sequence[str]) -> dict[str, Any]:

@@ -106,7 +106,6 @@ def _print(facts: dict[str, Any], to_error: bool) -> None:
         measured = facts["cross_validated"]
         console.print(_accuracy_table(facts["method"], measured).rich())
         console.print(f"to {measured['best_single']}: {measured['difference']:+.4f} (p = {measured['p']:.4f})")
-    sys.stdout.flush()
 
 
 def _sentences(facts: dict[str, Any]) -> list[str]:
