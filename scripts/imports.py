@@ -28,6 +28,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "affuse"
 
 ROOMS = (
     "errors",
+    "lazy",
     "timeline",
     "labels",
     "registry",

@@ -8,8 +8,9 @@ measures features, `export` and `serve` deploy. Each is what the command of the 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from affuse.lazy import lazy_names
 
 if TYPE_CHECKING:
     from affuse.analyzer import Analyzer, analyze
@@ -82,14 +83,4 @@ _HOMES = {
     "write_report": "affuse.report",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # the next access finds it without asking here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

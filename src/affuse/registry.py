@@ -12,7 +12,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from affuse.errors import ConfigError, MissingExtraError
+from affuse.errors import ConfigError
+from affuse.lazy import needs_extra
 
 __all__ = ["Registry", "one_or_more", "suggestion"]
 
@@ -133,12 +134,8 @@ class Registry:
         if known not in self.built_in:
             return self.third_party()[known].load()
         module, _, attribute = self.built_in[known].partition(":")
-        try:
+        with needs_extra(self.extra):
             return getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if self.extra is None or (error.name or "").startswith("affuse"):
-                raise
-            raise MissingExtraError(str(error.name), self.extra) from error
 
     def make(self, name: str, **options: Any) -> Any:
         """A new component with the given options.

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from affuse.cli.options import Corpus, Data, Package, Settings
-from affuse.errors import ConfigError, MissingExtraError
+from affuse.errors import ConfigError
+from affuse.lazy import needs_extra
 
 if TYPE_CHECKING:
     from affuse.training.config import TrainConfig
     from affuse.training.run import Run
 
-__all__ = ["train", "training_extra"]
+__all__ = ["train"]
 
 _SHOWN = 10  # suggestions
 
@@ -72,7 +73,7 @@ def train(
         "device.precision": precision,
     }
     source = {"manifest": manifest, "dataset": dataset, "data": data if dataset else None, "modality": modality}
-    with training_extra():
+    with needs_extra("train"):
         if resume and suggest is None:
             _resume(out, [config, *source.values(), *own.values(), *(changes or [])])
             return
@@ -83,17 +84,6 @@ def train(
             _suggest(full, package, suggest, out or Path("suggestions.csv"))
         else:
             _train(full, out)
-
-
-@contextmanager
-def training_extra() -> Iterator[None]:
-    """Turn a missing library of the extra ``train`` into the sentence that names it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if isinstance(error, MissingExtraError) or (error.name or "").startswith("affuse"):
-            raise
-        raise MissingExtraError(str(error.name), "train") from error
 
 
 def _train(config: TrainConfig, out: Path | None) -> None:

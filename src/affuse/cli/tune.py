@@ -12,6 +12,7 @@ import typer
 from affuse.cli.files import refuse_inputs, refuse_others
 from affuse.cli.options import Group, IdColumn, Json, LabelMap, Logits, Methods, Seed, Settings, names_of
 from affuse.errors import ConfigError
+from affuse.lazy import needs_extra
 from affuse.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def tune(
 
 def _tune_training(path: Path, changes: list[str], place: Path, trials: int, seed: int, out: Path) -> None:
     """Search trainings, and write the configuration of the best one."""
-    from affuse.cli.train import training_extra
-
-    with training_extra():
+    with needs_extra("train"):
         from affuse.training.config import read_config, write_config
         from affuse.training.search import tune_training
 

@@ -6,8 +6,7 @@ fuses predictions of other models. What they stand on are measures as pure funct
 intervals and paired tests.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from affuse.evaluation.metrics import (
     classification_report,
@@ -17,6 +16,7 @@ from affuse.evaluation.metrics import (
     recalls,
     reliability,
 )
+from affuse.lazy import lazy_names
 
 if TYPE_CHECKING:
     from affuse.evaluation.adapting import AdaptedFuser, adapt
@@ -90,10 +90,5 @@ _HOMES = {
     "search": ["TuningResult", "tune"],
     "significance": ["holm", "mcnemar", "paired_permutation"],
 }
-_LAZY = {name: f"affuse.evaluation.{home}" for home, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, {name: f".{home}" for home, names in _HOMES.items() for name in names})

@@ -6,9 +6,9 @@ entry point group ``affuse.experts``.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from affuse.lazy import lazy_names
 from affuse.registry import Registry
 
 if TYPE_CHECKING:
@@ -69,11 +69,7 @@ _HOMES = {
     "WordsExpert": "affuse.experts.words",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def expert_names() -> list[str]:

@@ -1,10 +1,11 @@
 """Classical and deep features by name: a recording, a picture or a text in, one row of numbers out."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from affuse.features.cache import FeatureStore
 from affuse.features.items import Clip, Features, Measured, NoEvidenceError
 from affuse.features.registry import canonical, find, make, names
+from affuse.lazy import lazy_names
 
 if TYPE_CHECKING:
     from affuse.features.base import Extractor
@@ -22,11 +23,5 @@ __all__ = [
     "names",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """The base class, loaded when it is first asked for: it is scikit-learn's, which takes seconds (PEP 562)."""
-    if name == "Extractor":
-        from affuse.features.base import Extractor
-
-        return Extractor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The base class is one of scikit-learn, which takes seconds to import.
+__getattr__, __dir__ = lazy_names(__name__, {"Extractor": "affuse.features.base"})

@@ -6,14 +6,14 @@ NaN. The fused answer has the shape (n_samples, n_classes). A new rule is one cl
 """
 
 # ruff: noqa: F403 - the stars are for type checkers and editors only; `__all__` is made of the tables below
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from affuse.fusion.base import check_probabilities, present, stack
 from affuse.fusion.explain import conflict, conflict_in_words, shapley_shares
 from affuse.fusion.pooling import common_cause_pool, log_pool
 from affuse.fusion.registry import class_homes, find, make, names
 from affuse.fusion.temperature import fit_temperature, temperature_scale
+from affuse.lazy import lazy_names
 
 if TYPE_CHECKING:  # names by module, so that type checkers and editors know what the registry lists
     from affuse.fusion.adaptive import *
@@ -84,12 +84,4 @@ __all__ = [
 ]
 __all__ += sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -6,8 +6,9 @@ of your own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from affuse.lazy import lazy_names
 from affuse.service.settings import Settings
 from affuse.service.store import Job, JobStore
 
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "JobStore", "Settings", "Worker", "create_app", "serve"]
 
-
-def __getattr__(name: str) -> Any:
-    """What needs the extra ``serve``, loaded when it is first asked for (PEP 562)."""
-    from importlib import import_module
-
-    from affuse.errors import MissingExtraError
-
-    homes = {"Worker": "worker", "create_app": "app", "serve": "server"}
-    if name not in homes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(f"affuse.service.{homes[name]}"), name)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "fastapi", "serve") from error
+__getattr__, __dir__ = lazy_names(
+    __name__, {"Worker": ".worker", "create_app": ".app", "serve": ".server"}, extra="serve"
+)

@@ -5,10 +5,9 @@ with an interrupted run, and `suggest` names what to label next. Nothing here im
 is missing, MissingExtraError names the pip command.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from affuse.errors import MissingExtraError
+from affuse.lazy import lazy_names
 
 if TYPE_CHECKING:
     from affuse.training.config import (
@@ -52,17 +51,7 @@ _HOMES = {
     "low_resource.active": ["Suggestion", "suggest", "write_suggestions"],
     "run": ["Run", "resume", "train"],
 }
-_LAZY = {name: home for home, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("affuse"):
-            raise
-        raise MissingExtraError(str(error.name), "train") from error
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(
+    __name__, {name: f".{home}" for home, names in _HOMES.items() for name in names}, extra="train"
+)

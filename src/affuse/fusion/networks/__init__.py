@@ -5,12 +5,11 @@ networks there are follows from `affuse.fusion.networks.catalogue`.
 """
 
 # ruff: noqa: F403 - the stars are for type checkers and editors only; `__all__` is made of the tables
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from affuse.errors import MissingExtraError
 from affuse.fusion.networks.catalogue import NETWORKS, class_homes, names, reads
 from affuse.fusion.networks.fuser import NetworkFuser
+from affuse.lazy import lazy_names
 
 if TYPE_CHECKING:
     from affuse.fusion.networks.files import *
@@ -28,15 +27,4 @@ _HOMES = {
 __all__ = ["NETWORKS", "NetworkFuser", "names", "reads"]
 __all__ += sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(_HOMES[name]), name)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(str(error.name), "train") from error
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, extra="train")

@@ -15,13 +15,14 @@ from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedS
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from affuse.errors import ConfigError, DataError, MissingExtraError
+from affuse.errors import ConfigError, DataError
 from affuse.files import write_json
 from affuse.fusion.base import Array, Columns, Groups
 from affuse.fusion.early.base import BlockClassifier
 from affuse.fusion.early.blocks import Blocks, check_features
 from affuse.fusion.networks.catalogue import Reads, find, reads
 from affuse.fusion.networks.inputs import Scaling, Table, contexts_of, cut, step_counts
+from affuse.lazy import needs_extra
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -380,10 +381,8 @@ _NOT_DECISIVE = ("checkpoints", "encoders", "log_folder", "logger", "max_epochs"
 
 def _training() -> ModuleType:
     """The training loop, which loads torch and Lightning."""
-    try:
+    with needs_extra("train"):
         from affuse.fusion.networks import training
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(str(error.name), "train") from error
     return training
 
 

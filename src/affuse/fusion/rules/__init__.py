@@ -5,10 +5,10 @@ modalities and with ties.
 """
 
 # ruff: noqa: F403 - the stars are for type checkers and editors only; `__all__` is made of the tables below
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from affuse.fusion.registry import class_homes
+from affuse.lazy import lazy_names
 
 if TYPE_CHECKING:
     from affuse.fusion.rules.averaging import *
@@ -20,12 +20,4 @@ _HOMES = class_homes(__name__)
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -4,8 +4,9 @@ Calibration, a fallback to the best modality, prediction sets with a guarantee, 
 """
 
 # ruff: noqa: F403 - the stars are for type checkers and editors only; `__all__` is made of the tables below
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from affuse.lazy import lazy_names
 
 if TYPE_CHECKING:
     from affuse.fusion.trust.auto import *
@@ -17,27 +18,19 @@ if TYPE_CHECKING:
 
 # Most of these need scikit-learn, which takes seconds to import; fitted, `AutoFusion` and `SafeFusion` predict without.
 _HOMES = {
-    "AutoFusion": "auto",
-    "ConfidenceRise": "confidence",
-    "ConformalSets": "conformal",
-    "IsotonicScaling": "calibration",
-    "Leak": "leaks",
-    "SafeFusion": "safe",
-    "TemperatureScaling": "calibration",
-    "VectorScaling": "calibration",
-    "confidence_rise": "confidence",
-    "leak_alarm": "leaks",
-    "leak_alarm_features": "leaks",
+    "AutoFusion": ".auto",
+    "ConfidenceRise": ".confidence",
+    "ConformalSets": ".conformal",
+    "IsotonicScaling": ".calibration",
+    "Leak": ".leaks",
+    "SafeFusion": ".safe",
+    "TemperatureScaling": ".calibration",
+    "VectorScaling": ".calibration",
+    "confidence_rise": ".confidence",
+    "leak_alarm": ".leaks",
+    "leak_alarm_features": ".leaks",
 }
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,10 +5,9 @@ network of one's own is a subclass of `Network`; it is found by name after one l
 "affuse.networks".
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from affuse.errors import MissingExtraError
+from affuse.lazy import lazy_names
 from affuse.training.networks.catalogue import NETWORKS, Entry, describe, find, make, names, options
 
 if TYPE_CHECKING:
@@ -17,15 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "Entry", "Network", "Output", "describe", "export", "find", "make", "names", "options"]
 
-_LAZY = {"Network": "base", "Output": "base", "export": "exporter"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("affuse"):
-            raise
-        raise MissingExtraError(str(error.name), "train") from error
+__getattr__, __dir__ = lazy_names(
+    __name__, {"Network": ".base", "Output": ".base", "export": ".exporter"}, extra="train"
+)

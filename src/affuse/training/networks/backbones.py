@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from affuse.errors import AssetError, ConfigError, MissingExtraError
+from affuse.errors import AssetError, ConfigError
+from affuse.lazy import needs_extra
 from affuse.weights import sha256_of
 
 __all__ = ["MINILM", "architecture", "load", "minilm_folder", "resolve"]
@@ -125,10 +126,8 @@ def _from_hub(name: str, revision: str | None, sha256: str | None) -> Path:
             f"{name} must be pinned: give revision, the 40 hexadecimal digits of a commit on the hub, and sha256 of "
             f"its {_WEIGHTS}; or give a local folder"
         )
-    try:
+    with needs_extra("train"):
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(str(error.name), "train") from error
     config = _fetch(name, revision, _CONFIG)
     _fetch(name, revision, _WEIGHTS)
     for file in _BESIDE:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affuse.errors import ConfigError, MissingExtraError
+from affuse.errors import ConfigError
+from affuse.lazy import needs_extra
 from affuse.training.networks import backbones
 from affuse.training.networks.base import Network, Output, check_at_least, check_share
 
@@ -190,10 +191,8 @@ class Transformer(_TextNetwork):
 
 
 def _with_lora(encoder: nn.Module, rank: int, scale: float) -> Any:
-    try:
+    with needs_extra("train"):
         from peft import LoraConfig, LoraModel
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(str(error.name), "train") from error
     try:
         return LoraModel(encoder, LoraConfig(r=rank, lora_alpha=scale, lora_dropout=0.05), "default")
     except ValueError as error:
