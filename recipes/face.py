@@ -36,7 +36,7 @@ from affuse.data.corpora import Dataset, load
 from affuse.errors import DataError
 from affuse.fusion.temperature import fit_temperature
 from affuse.labels import FERPLUS
-from affuse.loop import LoopConfig, fit
+from affuse.loop import fit
 from affuse.training.augment import PictureAugmentation
 from affuse.training.cards import write_card, write_held_out
 from affuse.training.config import TrainingConfig
@@ -45,10 +45,10 @@ from affuse.training.module import Classification, Data, Split
 from affuse.training.networks.base import Network, Output
 from affuse.training.networks.exporter import export
 from affuse.training.networks.face import residual_stages, standardise
-from affuse.training.progress import Curves, TrainingProgress
 from affuse.training.seeds import seed_everything
 from affuse.weights import session
 from recipes.command import errors_as_sentences, network_weights, recipe_parser, start_run
+from recipes.learning import loop_config
 
 __all__ = ["AUGMENTATIONS", "FaceConfig", "FaceEnsemble", "FaceNetwork", "join", "main", "train"]
 
@@ -234,17 +234,7 @@ def _learn(images: np.ndarray, targets: np.ndarray, out: Path, config: FaceConfi
     )
     module = Classification(network, training)
     faces = Faces(images[:, None], lambda: _side(module.current_epoch, config))
-    loop = LoopConfig(
-        max_epochs=config.epochs,
-        seed=config.seed,
-        precision="bf16-mixed" if config.bfloat16 else "32-true",
-        accelerator="cpu",
-        gradient_clip=None,
-        ema_decay=config.ema_decay,
-        checkpoints=out / "checkpoints",
-        progress=False,
-        trainer={"callbacks": [TrainingProgress("face"), Curves(out / "curves.csv")]},
-    )
+    loop = loop_config(config, "face", out, ema_decay=config.ema_decay)
     fit(module, Data(Split(faces, targets), None, training), loop, monitor=None)
     return network
 

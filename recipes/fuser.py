@@ -12,7 +12,7 @@ voices from RAVDESS and EMO-DB by networks that never heard the speaker (``pytho
 How far persons differ is learned from the speakers of voices, and assumed for words. FER+ does not say who is who;
 there the spread between the persons of the ORL faces is used, without any label of an emotion. How far collections
 differ cannot be learned from so few of them, so `DOMAIN` was chosen by hand from a grid, with the accuracies on FER+
-valid, RAVDESS, Urdu and the open Javanese clips in sight. Their order, faces far more than voices, is also that of the
+dev, RAVDESS, Urdu and the open Javanese clips in sight. Their order, faces far more than voices, is also that of the
 squared shifts measured without labels (faces of ORL and of the Javanese clips 1.3 and 1.2, voices of the Urdu and
 Javanese recordings 0.1 and 0.3). With 1.0 for every modality the Javanese clips read 41.7 % in place of 49.3. So the
 figure on these clips is not that of a fuser that never met their labels.

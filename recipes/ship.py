@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="file that a recipe made, or the folder of a fuser")
     parser.add_argument("--name", required=True, help="name of the weights, for example face")
-    parser.add_argument("--version", required=True)
+    parser.add_argument("--version", required=True, help="version of the weights")
     parser.add_argument("--licence", required=True, help="licence of the data, in short")
     options = parser.parse_args(arguments)
     with errors_as_sentences(parser):

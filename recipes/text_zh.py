@@ -10,23 +10,23 @@ test rows do as well. Both corpora also repeat themselves: of the dev rows, 10 %
 stand word for word in train. Copies therefore share a fold here, and the card also scores the dev rows without one.
 Traditional characters are read as their simplified forms.
 
-What others know of words joins in: vectors learned from Wikipedia, which the package synonyms carries
-(`text_zh_words`).
+Vectors of words, learned from Wikipedia, come with the package synonyms (`text_zh_words`).
 
-Two linear models look at n-grams of one to four characters, at words, and at the clusters of vectors that the words
-belong to: a support vector machine over TF-IDF and one over naive Bayes ratios (Wang & Manning 2012, "Baselines and
-Bigrams"). They alone judge polarity, to which networks added nothing out of fold. The
-networks read emotions: their characters start from vectors that the plain texts of all corpora give
-(`text_zh_vectors`), what is known of words stays as it came. They are those of several folds, so that every training
-row has an answer from models that never saw it; how the parts are weighed (stacking: Wolpert 1992,
-doi:10.1016/S0893-6080(05)80023-1) and the lift of rare emotions are learned from these answers.
+Two linear models read n-grams of one to four characters, words, and the clusters of vectors that the words belong to:
+a support vector machine over TF-IDF and one over naive Bayes ratios (Wang & Manning 2012, "Baselines and Bigrams").
+They alone judge polarity, where networks gained nothing out of fold. Emotions are judged by networks as well. The
+vectors of their characters start from the plain texts of all corpora (`text_zh_vectors`), those of the words stay
+fixed. There is one network a fold, so that every training row has an answer from models that were not trained on it.
+The weights of the parts (stacking: Wolpert 1992, doi:10.1016/S0893-6080(05)80023-1) and the offsets of rare emotions
+are learned from these answers.
 
-All that tells what microblogs feel in the days of an epidemic, which know no disgust. The evidence of a second head,
-that learned from dialogues and posts of all kinds (`text_zh_everyday`), is added to that of the stack.
+All of this is trained on microblogs of an epidemic, which have no label for disgust. The evidence of a second head,
+trained on dialogues and posts of all kinds (`text_zh_everyday`), is added to that of the stack.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,10 @@ from recipes.text_zh_linear import Stack, cross_stacked, fit_stack, linear_model
 from recipes.text_zh_network import NetworkInputs, ZhNetwork, fit_network, inputs_of, logits_of
 from recipes.text_zh_words import read_sources, table_of, word_vectors
 
-__all__ = ["alphabet_of", "cross_fit", "measure", "stack_held_out", "train", "vocabularies_of"]
+__all__ = ["alphabet_of", "cross_fit", "main", "measure", "stack_held_out", "train", "vocabularies_of"]
 
 _LEAVE_NOTHING_OUT = -2
-_LIFTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # powers of the priors that rare emotions may be lifted by
+_POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the priors, from which the offsets of rare emotions are chosen
 
 
 def cross_fit(
@@ -86,7 +86,8 @@ def train(data: Path, vectors_file: Path, out: Path, config: ZhConfig, resume: b
 
     ``vectors_file`` is that of the package synonyms (`word_vectors`).
     """
-    sources = read_sources(vectors_file, str.maketrans(*traditional_characters()))
+    simplified = str.maketrans(*traditional_characters())
+    sources = read_sources(vectors_file, simplified)
     start_run(out, config, resume)
     rows = gather(data, config)
     table = table_of(rows.texts, sources, config.n_words)
@@ -98,7 +99,6 @@ def train(data: Path, vectors_file: Path, out: Path, config: ZhConfig, resume: b
     alphabet = alphabet_of(rows.texts)
     inputs = inputs_of(rows.texts, cuts, alphabet, table, config)
     talk, targets = read_everyday(data)
-    simplified = str.maketrans(*traditional_characters())
     others = Grams.of([normalise(text).translate(simplified) for text in talk], table.words)
     everyday = everyday_of(rows, grams, others, targets)
     networks, places, parts = cross_fit(rows, matrices, inputs, everyday, config, out)
@@ -157,7 +157,7 @@ def stack_held_out(
     }
     logits = stacks["emotion"].logits(parts["emotion"])
     logits[blogs] = cross_stacked(emotion, emotions[blogs], folds[blogs], strength)
-    offsets = class_offsets(logits[blogs], emotions[blogs], _LIFTS)
+    offsets = class_offsets(logits[blogs], emotions[blogs], _POWERS)
     polarities = stacks["sentiment"].logits(parts["sentiment"])
     polarities[reviews] = cross_stacked(sentiment, polarity[reviews], folds[reviews], strength)
     everyday = parts["everyday"]["evidence"]
@@ -206,14 +206,15 @@ def measure(model: ChineseText, data: Path) -> dict[str, dict[str, float]]:
     return scores
 
 
-def _main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exits with 2 and a sentence where something is missing."""
     parser = recipe_parser(__doc__, ZhConfig)
     parser.add_argument("--word-vectors", type=Path, help="in place of those of the package synonyms")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     config = ZhConfig(epochs=options.epochs, seed=options.seed, threads=options.threads)
     with errors_as_sentences(parser):
         train(options.data, options.word_vectors or word_vectors(), options.out, config, options.resume)
 
 
 if __name__ == "__main__":
-    _main()
+    main()

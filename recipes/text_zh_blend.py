@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 _GOODS = ("reviews", "delivery")
-# How frequent disgust is held to be, which the microblogs' labels do not know: its share among English training rows.
+# Assumed frequency of disgust, which the microblogs have no label for: its share among English training rows.
 _DISGUST_SHARE = 0.016
 _DISGUST = EKMAN.index("disgust")
 ONTO = [EKMAN.index(label) for label in SMP2020.labels]
 """Columns of `EKMAN` that the labels of the microblogs are."""
 SHARED = 0.5
-"""Weight of the everyday head's evidence for a glad text: half, since the polarity model reads the same words."""
+"""Weight of the everyday head's evidence for happiness: half, since the polarity model reads the same words."""
 LEAST = -9.0
 """Log-probability: the stack's certainties are worth no more than e^9."""
 HAPPINESS = EKMAN.index("happiness")
@@ -66,7 +66,7 @@ class Everyday:
 
 
 def everyday_of(rows: ZhRows, grams: Grams, others: Grams, targets: np.ndarray) -> Everyday:
-    """ZhRows of the everyday head: those of `ZhRows` with ``grams``, and ``others`` with ``targets`` over `EKMAN`."""
+    """Rows of the everyday head: those of `ZhRows` with ``grams``, and ``others`` with ``targets`` over `EKMAN`."""
     own = np.full(len(rows.emotions), NO_LABEL)
     told = rows.emotions >= 0
     own[told] = np.array(ONTO)[rows.emotions[told]]
@@ -99,14 +99,14 @@ class Blend:
     weight: float
 
     def emotions(self, logits: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-        """Emotions (n, 7) from the stack's logits (n, 6), lifts included, and evidence (n, 8)."""
-        told = np.full((len(logits), len(EKMAN)), 0.0)  # of disgust the stack says nothing, for or against
+        """Emotions (n, 7) from the stack's logits (n, 6), offsets included, and evidence (n, 8)."""
+        told = np.full((len(logits), len(EKMAN)), 0.0)  # no evidence for or against disgust
         told[:, ONTO] = np.maximum(log_softmax(logits, axis=1), LEAST) - np.log(self.shares)
         return np.asarray(softmax(self.weight * told + evidence[:, :-1] + np.log(self.prior), axis=1))
 
 
 def blend_of(emotions: np.ndarray, offsets: np.ndarray, weight: float) -> Blend:
-    """The blend for a stack that was fitted on labels ``emotions`` (n,) and lifted by ``offsets`` (6,)."""
+    """The blend for a stack that was fitted on labels ``emotions`` (n,) and has ``offsets`` (6,) for rare ones."""
     shares = np.bincount(emotions, minlength=len(SMP2020)) / len(emotions) * np.exp(offsets)
     shares /= shares.sum()
     prior = np.empty(len(EKMAN))

@@ -1,10 +1,10 @@
-"""Words of everyday talk for the Chinese recipe: a linear head over seven emotions that people in dialogue show.
+"""Everyday language for the Chinese recipe: a linear head over the seven emotions that people show in dialogue.
 
-Microblogs about an epidemic know no disgust and few everyday words. Three more corpora do: EmotionTalk, of whose labels
-only those count that were given to the words alone; CPED, dialogues of TV series; and BRIGHTER, posts of all kinds.
-Their labels are noisy, so the head is a plain one: multinomial logistic regression over TF-IDF of n-grams, words and
-clusters of words, every emotion weighing the same. It speaks in evidence, the log-odds that a text adds to whatever
-frequencies emotions have. A last column tells reviews of goods from people who talk about themselves.
+Microblogs about an epidemic have no label for disgust and few everyday words. Three more corpora have both:
+EmotionTalk, of which only the labels are used that were given to the words alone; CPED, dialogues of TV series; and
+BRIGHTER, posts of all kinds. Their labels are noisy, so the head is a simple one: multinomial logistic regression over
+TF-IDF of n-grams, words and clusters of words, in which every emotion has the same weight. It answers with evidence,
+the log-odds that a text adds to any prior. A last column tells reviews of goods from people who talk about themselves.
 """
 
 from __future__ import annotations

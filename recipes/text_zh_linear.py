@@ -39,14 +39,14 @@ def inverse_document_frequency(X: sparse.csr_matrix) -> np.ndarray:
 
 
 def tfidf(X: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
-    """ZhRows of (1 + ln count) · idf, of length 1."""
+    """Rows of (1 + ln count) · idf, of length 1."""
     weighted = sparse.csr_matrix((1 + np.log(X.data), X.indices, X.indptr), X.shape) @ sparse.diags(idf)
     norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
     return (sparse.diags(1 / np.maximum(norms, 1e-12)) @ weighted).tocsr()
 
 
 def presence(X: sparse.csr_matrix) -> sparse.csr_matrix:
-    """ZhRows of ones where a count is, of length 1."""
+    """Rows of ones where a count is, of length 1."""
     ones = sparse.csr_matrix((np.ones_like(X.data), X.indices, X.indptr), X.shape)
     return (sparse.diags(1 / np.sqrt(np.maximum(1, np.diff(X.indptr)))) @ ones).tocsr()
 

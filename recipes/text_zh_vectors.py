@@ -1,8 +1,8 @@
 """Vectors of Chinese characters from plain text: where the networks of the Chinese recipe start.
 
-What stands near a character tells what it means: 怒 is found near the company of 愤, 恼 and 恨. Counts of neighbours
-become positive pointwise mutual information, of which a singular value decomposition keeps the largest directions
-(Levy & Goldberg 2014, "Neural Word Embedding as Implicit Matrix Factorization"; Levy et al. 2015,
+Characters of like meaning have like neighbours: 怒 stands near the same characters as 愤, 恼 and 恨. Counts of
+neighbours become positive pointwise mutual information, of which a singular value decomposition keeps the largest
+directions (Levy & Goldberg 2014, "Neural Word Embedding as Implicit Matrix Factorization"; Levy et al. 2015,
 doi:10.1162/tacl_a_00134).
 """
 
@@ -16,7 +16,7 @@ from scipy import sparse
 __all__ = ["co_occurrence", "neighbour_vectors"]
 
 _UNKNOWN = 1  # id of characters outside the alphabet; 0 is padding
-_SMOOTHING = 0.75  # power of the contexts' frequencies, so that rare ones do not look too telling
+_SMOOTHING = 0.75  # power of the contexts' frequencies, so that rare ones do not count too much
 _CHUNK = 8000  # texts that are counted at once, which bounds memory
 
 

@@ -31,6 +31,7 @@ from affuse.labels import RAVDESS, VOICE, restrict
 from affuse.media import SAMPLE_RATE
 from affuse.training.cards import write_card, write_held_out
 from affuse.training.networks.exporter import export_module
+from affuse.training.networks.kinds import AXES
 from affuse.training.networks.voice_layers import FunctionalsNetwork, VoiceEnsemble, VoiceNetwork
 from affuse.training.seeds import seed_everything
 from affuse.weights import session
@@ -233,8 +234,8 @@ def export(ensemble: VoiceEnsemble, path: Path) -> None:
     floor of the log-mel bands.
     """
     noise = torch.randn(1, 3 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)) * 0.1
-    axes = {"waveform": {0: "n", 1: "samples"}}
-    export_module(ensemble, path, {"waveform": noise}, ["probabilities", "embedding"], axes, storage="int16")
+    outputs = ["probabilities", "embedding"]
+    export_module(ensemble, path, {"waveform": noise}, outputs, AXES["waveform"], storage="int16")
 
 
 def _classifier(weights: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -33,9 +33,11 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stop_in_the_second_epoch(monkeypatch: pytest.MonkeyPatch, recipe: Any) -> None:
+def stop_in_the_second_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a recipe's run be interrupted as by Ctrl-C, in the middle of its second epoch."""
     from lightning.pytorch import Callback
+
+    from recipes import learning
 
     class Interrupted(Callback):
         def __init__(self, title: str) -> None:
@@ -45,7 +47,7 @@ def stop_in_the_second_epoch(monkeypatch: pytest.MonkeyPatch, recipe: Any) -> No
             if trainer.current_epoch == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe, "TrainingProgress", Interrupted)
+    monkeypatch.setattr(learning, "TrainingProgress", Interrupted)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_a_killed_and_resumed_face_run_ends_like_an_undisturbed_one(
 
     face.train(corpus, tmp_path / "whole", quick(3), resume=False)
     with monkeypatch.context() as changed:
-        stop_in_the_second_epoch(changed, face)
+        stop_in_the_second_epoch(changed)
         with pytest.raises(KeyboardInterrupt):
             face.train(corpus, tmp_path / "killed", quick(3), resume=False)
     face.train(corpus, tmp_path / "killed", quick(3), resume=True)
