@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affuse.errors import AffuseError, DataError
+from affuse.evaluation.manifest import Clip, Manifest, observe_clips, read_manifest
 from affuse.labels import EKMAN
 from affuse.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from affuse.analyzer.analyzer import Analyzer
-    from affuse.evaluation.manifest import Clip, Manifest
+    from affuse.analyzer import Analyzer, Observation
     from affuse.fusion.named import NamedFuser
     from affuse.fusion.transfer import Transfer
 
@@ -118,7 +118,6 @@ def adapt(
     ('anger', 'disgust')
     """
     from affuse.analyzer.analyzer import make_analyzer
-    from affuse.evaluation.manifest import Manifest, read_manifest
     from affuse.fusion.transfer import transfer
 
     manifest = rows if isinstance(rows, Manifest) else read_manifest(rows)
@@ -143,29 +142,27 @@ def _evidence(
     rows: list[np.ndarray] = []
     kept: list[Clip] = []
     failures: list[tuple[Clip, str]] = []
-    for number, clip in enumerate(manifest.clips, start=1):
-        try:
-            P = _row(analyzer, clip)
-        except AffuseError as error:
-            failures.append((clip, str(error)))
+    for row, found in observe_clips(manifest, analyzer, progress):
+        clip = manifest.clips[row]
+        if isinstance(found, AffuseError):
+            failures.append((clip, str(found)))
+            continue
+        P = _row(analyzer, found)
+        if np.isnan(P).all():
+            failures.append((clip, "no modality has any evidence"))
         else:
-            if np.isnan(P).all():
-                failures.append((clip, "no modality has any evidence"))
-            else:
-                rows.append(P)
-                kept.append(clip)
-        if progress is not None:
-            progress("clips", number / len(manifest.clips))
+            rows.append(P)
+            kept.append(clip)
     if not rows:
         raise DataError(f"{manifest.name}: no row could be analysed; {failures[0][0].where}: {failures[0][1]}")
     return np.concatenate(rows), kept, failures
 
 
-def _row(analyzer: Analyzer, clip: Clip) -> np.ndarray:
-    """What the experts say about the whole clip, (1, m, 7), as the summary of an analysis fuses it."""
+def _row(analyzer: Analyzer, observation: Observation) -> np.ndarray:
+    """What the experts say about the whole recording, (1, m, 7), as the summary of an analysis fuses it."""
     from affuse.analyzer.observation import mean_of_windows
 
-    P, _ = analyzer.probabilities(analyzer.observe(clip.open()).people()[0])
+    P, _ = analyzer.probabilities(observation.people()[0])
     return mean_of_windows(P)
 
 

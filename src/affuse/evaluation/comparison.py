@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affuse.errors import ConfigError, DataError
+from affuse.evaluation.formatting import measures_frame
 from affuse.evaluation.intervals import cluster_bootstrap, fold_weights
-from affuse.evaluation.metrics import confusion_matrix, expected_calibration_error, f1_scores, reliability
+from affuse.evaluation.metrics import confusion_matrix, expected_calibration_error, f1_of_true_labels, reliability
 from affuse.evaluation.protocol import Fold, Protocol
 from affuse.evaluation.significance import holm, mcnemar, paired_permutation
 from affuse.fusion.base import present
@@ -31,6 +32,7 @@ __all__ = [
     "NOISE_LEVELS",
     "Comparison",
     "Outcome",
+    "check_adaptation",
     "choice_of",
     "compare",
     "compare_fusers",
@@ -165,17 +167,9 @@ class Comparison:
             One row a method and single modality ("only face"): accuracy with interval, difference to the best single
             modality, p-values, macro F1 and calibration error.
         """
-        import pandas as pd
-
         facts = self.to_dict()
         rows = {**facts["methods"], **{f"only {name}": own for name, own in facts["single"].items()}}
-        keys = ("accuracy", "difference", "p", "p_holm", "macro_f1", "ece")
-        table = [
-            {"method": name, "low": own["ci95"][0], "high": own["ci95"][1], **{key: own.get(key) for key in keys}}
-            for name, own in rows.items()
-        ]
-        order = ["method", "accuracy", "low", "high", *keys[1:]]
-        return pd.DataFrame(table)[order].sort_values("accuracy", ascending=False, ignore_index=True)
+        return measures_frame(rows, ["accuracy", "low", "high", "difference", "p", "p_holm", "macro_f1", "ece"])
 
     def _measures(self, outcome: Outcome) -> dict[str, Any]:
         y, folds, groups = self.y, self.folds, self.groups
@@ -187,7 +181,7 @@ class Comparison:
             "accuracy": float(hits @ weights),
             "ci95": list(cluster_bootstrap(hits, groups, weights)),
             "folds": [float(hits[folds == i].mean()) for i in range(folds.max() + 1)],
-            "macro_f1": float(f1_scores(confusion)[confusion.sum(axis=1) > 0].mean()),
+            "macro_f1": f1_of_true_labels(confusion),
             "ece": float(np.mean([expected_calibration_error(P, y) for P in outcome.P])),
             "fit_seconds": outcome.fit_seconds,
             "predict_seconds_per_1000": outcome.predict_seconds,
@@ -321,13 +315,18 @@ def compare(
     """
     from affuse.fusion import registry
 
-    if adapt not in ADAPTATIONS:
-        raise ConfigError(f"unknown adaptation {adapt!r}; known: {', '.join(ADAPTATIONS)}")
+    check_adaptation(adapt)
     names = registry.names() if methods is None else one_or_more(methods)
     fusers = {name: registry.make(name) for name in dict.fromkeys([*names, AUTO])}
     chosen = range(seeds) if isinstance(seeds, int) else seeds
     protocol = _protocol(rows, data, split, folds, group, id_column, chosen)
     return compare_fusers(protocol, fusers, AUTO, chosen, progress, adapt == "person")
+
+
+def check_adaptation(adapt: str) -> None:
+    """Raise ConfigError for an adaptation that is none of `ADAPTATIONS`."""
+    if adapt not in ADAPTATIONS:
+        raise ConfigError(f"unknown adaptation {adapt!r}; known: {', '.join(ADAPTATIONS)}")
 
 
 def _protocol(
@@ -397,12 +396,16 @@ def compare_fusers(
     """
     if auto not in methods:
         raise DataError(f"the automatic choice {auto!r} is not among the methods {', '.join(methods)}")
+    if adapt:
+        from affuse.fusion.adaptive import AdaptiveFuser
+
+        methods = {name: AdaptiveFuser(method) for name, method in methods.items()}
     single = {name: _single(protocol, j) for j, name in enumerate(protocol.modalities)}
     outcomes = {}
     for number, (name, method) in enumerate(methods.items()):
         if progress is not None:
             progress("methods", number / len(methods))
-        outcomes[name] = _outcome(protocol, name, _adaptive(method) if adapt else method, seeds)
+        outcomes[name] = _outcome(protocol, name, method, seeds)
     return Comparison(protocol, single, outcomes, auto)
 
 
@@ -459,12 +462,6 @@ def _run(protocol: Protocol, name: str, method: Any, conditions: bool) -> Outcom
         predict_seconds=float(np.median(predict_seconds)),
         chosen=tuple(chosen),
     )
-
-
-def _adaptive(method: Any) -> Any:
-    from affuse.fusion.adaptive import AdaptiveFuser
-
-    return AdaptiveFuser(method)
 
 
 def _answers_of(fuser: Any, P: np.ndarray, persons: np.ndarray) -> np.ndarray:

@@ -12,8 +12,9 @@ import numpy as np
 
 from affuse.data.feature_tables import chosen, item_of
 from affuse.errors import DataError
+from affuse.evaluation.formatting import measures_frame
 from affuse.evaluation.intervals import cluster_bootstrap, fold_weights
-from affuse.evaluation.metrics import confusion_matrix, f1_scores
+from affuse.evaluation.metrics import confusion_matrix, f1_of_true_labels
 from affuse.evaluation.significance import paired_permutation
 from affuse.progress import Progress
 
@@ -162,15 +163,8 @@ class FeatureComparison:
         pandas.DataFrame
             One row a method: kind, accuracy with interval, difference to the best single block, p and macro F1.
         """
-        import pandas as pd
-
-        keys = ("kind", "accuracy", "difference", "p", "macro_f1", "fit_seconds")
-        table = [
-            {"method": name, "low": own["ci95"][0], "high": own["ci95"][1], **{key: own[key] for key in keys}}
-            for name, own in self.methods.items()
-        ]
-        order = ["method", "kind", "accuracy", "low", "high", *keys[2:]]
-        return pd.DataFrame(table)[order].sort_values("accuracy", ascending=False, ignore_index=True)
+        columns = ["kind", "accuracy", "low", "high", "difference", "p", "macro_f1", "fit_seconds"]
+        return measures_frame(self.methods, columns)
 
 
 def compare_features(
@@ -247,7 +241,7 @@ def compare_blocks(data: FeatureData, seeds: Sequence[int], progress: Progress |
             "ci95": list(cluster_bootstrap(hits[name], groups, weights)),
             "difference": float(difference @ weights),
             "p": paired_permutation(difference * weights, groups),
-            "macro_f1": float(f1_scores(confusion)[confusion.sum(axis=1) > 0].mean()),
+            "macro_f1": f1_of_true_labels(confusion),
             "fit_seconds": float(np.median(found["seconds"])),
         }
     return FeatureComparison(data, methods, best)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
-__all__ = ["ResultTable", "fraction", "interval", "percent", "points", "with_interval"]
+__all__ = ["ResultTable", "fraction", "interval", "measures_frame", "percent", "points", "with_interval"]
 
 
 @dataclass
@@ -56,6 +57,15 @@ class ResultTable:
         for row in self.rows:
             table.add_row(*row) if row else table.add_section()
         return table
+
+
+def measures_frame(measures: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Measures by method as a table, the best accuracy first; "low" and "high" are the ends of "ci95"."""
+    import pandas as pd
+
+    rows = [{"method": name, "low": own["ci95"][0], "high": own["ci95"][1], **own} for name, own in measures.items()]
+    table = pd.DataFrame(rows, columns=["method", *columns])
+    return table.sort_values("accuracy", ascending=False, ignore_index=True)
 
 
 def percent(value: float) -> str:

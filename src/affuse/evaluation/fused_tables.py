@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affuse.errors import ConfigError, DataError
-from affuse.evaluation.comparison import ADAPTATIONS, AUTO, choice_of, compare_fusers
+from affuse.evaluation.comparison import AUTO, check_adaptation, choice_of, compare_fusers
 from affuse.evaluation.prediction_files import read_tables
 from affuse.evaluation.protocol import Protocol, group_folds, rows_of
 from affuse.fusion import registry
@@ -321,8 +321,10 @@ def fuse_tables(
     """
     if fuser is not None and (labels is not None or method is not None):
         raise ConfigError("a fitted fuser brings what it has learned; leave out the labels and the method")
-    _check_adaptation(adapt, group, predictions)
+    check_adaptation(adapt)
     if isinstance(predictions, Sequence | Path):
+        if adapt == "person" and group is None:
+            raise ConfigError("--adapt person needs to know who each row is about; name the column by --group")
         how: dict[str, Any] = {"group": group, "id_column": id_column, "logits": logits, "label_map": label_map}
         predictions = read_tables(one_or_more(predictions), labels, **how)
     if fuser is None:
@@ -335,13 +337,6 @@ def fuse_tables(
     if fuser is None and len(predictions.labelled):
         fused = replace(fused, cross_validation=_cross_validated(fused))
     return fused
-
-
-def _check_adaptation(adapt: str, group: str | None, predictions: Any) -> None:
-    if adapt not in ADAPTATIONS:
-        raise ConfigError(f"unknown --adapt {adapt!r}; known: {', '.join(ADAPTATIONS)}")
-    if adapt == "person" and group is None and isinstance(predictions, Sequence | Path):
-        raise ConfigError("--adapt person needs to know who each row is about; name the column by --group")
 
 
 def fuse_predictions(predictions: Predictions, method: str | None = None, adapt: bool = False) -> FusedPredictions:
@@ -358,16 +353,14 @@ def fuse_predictions(predictions: Predictions, method: str | None = None, adapt:
         fuser = _fitted_without_labels(name, len(predictions.modalities), len(predictions.labels))
     else:
         name = method or AUTO
-        fuser = _adaptive(registry.make(name)) if adapt else registry.make(name)
+        fuser = registry.make(name)
+        if adapt:
+            from affuse.fusion.adaptive import AdaptiveFuser
+
+            fuser = AdaptiveFuser(fuser)
         fuser.fit(labelled.P, labelled.targets, groups=labelled.groups)
     fused = FusedPredictions(fuser, name, predictions, fuser.predict_proba(predictions.P))
     return fused.adapted() if adapt else fused
-
-
-def _adaptive(fuser: Any) -> Any:
-    from affuse.fusion.adaptive import AdaptiveFuser
-
-    return AdaptiveFuser(fuser)
 
 
 def _by_fitted(folder: Path, predictions: Predictions) -> FusedPredictions:

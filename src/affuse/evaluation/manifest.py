@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from affuse.data.cells import cell_text, find_columns, time_span
-from affuse.errors import DataError
+from affuse.errors import AffuseError, DataError
 from affuse.labels import EKMAN, SYNONYMS, LabelSpace, recognise, to_emotions
 from affuse.media import Excerpt, Picture, Recording
 from affuse.media.transcript import TRANSCRIPT_SUFFIXES, spread
+from affuse.progress import Progress
 from affuse.tables import LABEL_COLUMNS, read_table
 
-__all__ = ["Clip", "Manifest", "common_label", "read_manifest"]
+if TYPE_CHECKING:
+    from affuse.analyzer import Analyzer, Observation
+
+__all__ = ["Clip", "Manifest", "common_label", "observe_clips", "read_manifest"]
 
 # What a column may be called, in any case; the first name is the one that sentences use.
 _NAMES = {
@@ -160,6 +164,24 @@ class Manifest:
             listed = ", ".join(self.columns) or "none"
             raise DataError(f"{self.name} has no column {name!r} to break down by; its columns: {listed}")
         return [clip.columns.get(name, "") for clip in self.clips]
+
+
+def observe_clips(
+    manifest: Manifest, analyzer: Analyzer, progress: Progress | None = None
+) -> Iterator[tuple[int, Observation | AffuseError]]:
+    """Row of every clip with what the experts find in it, or with what kept it from being read.
+
+    One recording is open at a time. ``progress`` is called with "clips" and the share that is done.
+    """
+    for row, clip in enumerate(manifest.clips):
+        found: Observation | AffuseError
+        try:
+            found = analyzer.observe(clip.open())
+        except AffuseError as error:
+            found = error
+        if progress is not None:
+            progress("clips", (row + 1) / len(manifest))
+        yield row, found
 
 
 def common_label(word: str) -> str | None:

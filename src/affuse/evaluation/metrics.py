@@ -13,6 +13,7 @@ __all__ = [
     "classification_report",
     "confusion_matrix",
     "expected_calibration_error",
+    "f1_of_true_labels",
     "f1_scores",
     "recalls",
     "reliability",
@@ -89,6 +90,17 @@ def f1_scores(confusion: np.ndarray) -> np.ndarray:
     hits = np.diag(confusion)
     total = confusion.sum(axis=0) + confusion.sum(axis=1)
     return np.divide(2.0 * hits, total, out=np.zeros(len(hits)), where=total > 0)
+
+
+def f1_of_true_labels(confusion: np.ndarray) -> float:
+    """Macro F1 over the labels that occur; one that is answered without occurring does not count by itself.
+
+    Examples
+    --------
+    >>> round(f1_of_true_labels(np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]])), 3)
+    0.833
+    """
+    return float(f1_scores(confusion)[confusion.sum(axis=1) > 0].mean())
 
 
 def expected_calibration_error(P: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from affuse.analyzer.adaptation import adapted_analyzers, check_adaptation
 from affuse.errors import AffuseError, ConfigError, DataError
+from affuse.evaluation.manifest import Clip, Manifest, observe_clips, read_manifest
 from affuse.labels import EKMAN
 from affuse.progress import Progress
 from affuse.registry import one_or_more
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from affuse.analyzer import Analyzer, Observation
     from affuse.data.corpora import Dataset
-    from affuse.evaluation.manifest import Clip, Manifest
     from affuse.results import Analysis, Verdict
 
 __all__ = [
@@ -233,7 +233,7 @@ def evaluate_product(
     failures: list[Failure] = []
     settings: Mapping[str, Any] = {}
     modalities = tuple(analyzer.experts)
-    for row, found in _analyses(analyzer, manifest.clips, adapt, progress or (lambda name, share: None)):
+    for row, found in _analyses(analyzer, manifest, adapt, progress):
         clip = manifest.clips[row]
         if isinstance(found, AffuseError):
             failures.append(Failure(clip, str(found)))
@@ -251,13 +251,11 @@ def evaluate_product(
 
 
 def _analyses(
-    analyzer: Analyzer, clips: Sequence[Clip], adapt: str, progress: Progress
+    analyzer: Analyzer, manifest: Manifest, adapt: str, progress: Progress | None
 ) -> Iterator[tuple[int, Analysis | AffuseError]]:
-    """Row and analysis of every clip, or what kept it from being analysed; one recording is open at a time."""
+    """Row and analysis of every clip, or what kept it from being analysed."""
     heard: dict[int, Observation] = {}
-    for row, clip in enumerate(clips):
-        found = _observed(analyzer, clip)
-        progress("clips", (row + 1) / len(clips))
+    for row, found in observe_clips(manifest, analyzer, progress):
         if isinstance(found, AffuseError):
             yield row, found
         elif adapt == "none":
@@ -266,16 +264,9 @@ def _analyses(
             heard[row] = found
     if not heard:
         return
-    persons = [clips[row].person for row in heard]
+    persons = [manifest.clips[row].person for row in heard]
     for row, own in zip(heard, adapted_analyzers(analyzer, list(heard.values()), persons, adapt), strict=True):
         yield row, own.answer(heard[row])
-
-
-def _observed(analyzer: Analyzer, clip: Clip) -> Observation | AffuseError:
-    try:
-        return analyzer.observe(clip.open())
-    except AffuseError as error:
-        return error
 
 
 def _numbers(clip: Clip, summary: Verdict, modalities: Sequence[str]) -> Answer:
@@ -457,7 +448,6 @@ def evaluation_rows(rows: Any, data: str | Path | None = None, split: str = "dev
     """Labelled recordings from what `evaluate` takes, checked before anything heavy is loaded."""
     from affuse.evaluation.corpora import corpus_manifest
     from affuse.evaluation.folders import data_folder
-    from affuse.evaluation.manifest import Manifest, read_manifest
 
     if isinstance(rows, Manifest):
         return rows
