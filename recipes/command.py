@@ -81,4 +81,6 @@ def errors_as_sentences(parser: argparse.ArgumentParser) -> Iterator[None]:
     except AffuseError as error:
         parser.exit(2, f"affuse: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "stopped; the same command with --resume goes on after the last whole epoch\n")
+        resumable = parser.get_default("resume") is not None  # studies have no --resume
+        hint = "; the same command with --resume goes on after the last whole epoch" if resumable else ""
+        parser.exit(130, f"stopped{hint}\n")

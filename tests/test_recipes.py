@@ -97,7 +97,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path: 
         start_run(tmp_path / "new", Config(epochs=4), resume=True)
 
 
-@pytest.mark.parametrize("name", ["face", "voice"])
+@pytest.mark.parametrize("name", ["face", "text_en", "text_zh", "voice"])
 def test_recipes_share_their_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     import importlib
 
@@ -107,6 +107,21 @@ def test_recipes_share_their_flags(name: str, capsys: pytest.CaptureFixture[str]
         recipe.main(["--help"])
     told = capsys.readouterr().out
     assert all(flag in told for flag in ("--data", "--out", "--epochs", "--seed", "--threads", "--resume"))
+
+
+def test_only_what_can_be_resumed_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    from recipes.command import data_parser, errors_as_sentences, recipe_parser
+
+    class Config:
+        epochs, seed, threads = 1, 0, 1
+
+    for parser, told in (
+        (recipe_parser("recipe", Config), "stopped; the same command with --resume goes on after the last whole epoch"),
+        (data_parser("study"), "stopped"),
+    ):
+        with pytest.raises(SystemExit) as ended, errors_as_sentences(parser):
+            raise KeyboardInterrupt
+        assert (ended.value.code, capsys.readouterr().err) == (130, f"{told}\n")
 
 
 def test_a_recipe_says_in_a_sentence_what_is_missing(
