@@ -86,7 +86,7 @@ def show(name: str, found: dict[str, Any]) -> None:
 def main() -> None:
     """Print what each case gains or loses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the datasets")
     parser.add_argument("--voices", type=Path, help="unseen.npz of a run of recipes.voice")
     parser.add_argument("--method", default="classwise", help="how the votes are fused")
     options = parser.parse_args()

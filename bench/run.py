@@ -2,7 +2,7 @@
 
 Every figure is taken from outside, by the operating system's own account of a finished process: wall-clock seconds,
 processor seconds and peak resident memory. What goes on inside, stage by stage, is asked of ``affuse bench`` on the
-demo clip. ``--data`` names the folder of the data sets, whose clips are measured; without it, the demo clip is.
+demo clip. ``--data`` names the folder of the datasets, whose clips are measured; without it, the demo clip is.
 ``--memory`` also loops a clip to 1, 3, 10 and 30 minutes and draws the peak memory against the length.
 """
 
@@ -148,7 +148,7 @@ def draw_memory(figures: dict[str, dict[str, float]], path: Path) -> None:
 def main() -> None:
     """Measure, print, and write the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("AFFUSE_DATA"), help="folder of the data sets")
+    parser.add_argument("--data", type=Path, default=os.environ.get("AFFUSE_DATA"), help="folder of the datasets")
     parser.add_argument("--memory", action="store_true", help="measure memory against length too (minutes)")
     parser.add_argument("--times", type=int, default=3, help="runs to take the median of")
     parser.add_argument("--out", type=Path, default=ROOT / "bench-out", help="folder for bench.json and memory.png")

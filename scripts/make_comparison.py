@@ -15,13 +15,14 @@ import numpy as np
 
 from affuse.evaluation.benchmarks import dataset_protocol
 from affuse.evaluation.comparison import compare_fusers
+from affuse.files import write_text
 from affuse.fusion import registry
 
 PAGE = """\
 # Ways to fuse, compared
 
 Every table on this page is what the command above it printed (`scripts/make_comparison.py` writes the page).
-`AFFUSE_DATA` names the folder that holds the data sets; `--data` does as well.
+`AFFUSE_DATA` names the folder that holds the datasets; `--data` does as well.
 
 How it is measured: every method is trained on the same rows and tested on the same other rows, and no actor or video
 is on both sides. What a method chooses (weights, temperatures, whether to fuse at all), it chooses on the training
@@ -139,7 +140,7 @@ def main() -> None:
         emotiontalk=printed("--dataset", "emotiontalk"),
         plain=plain_product(Path(os.environ["AFFUSE_DATA"])),
     )
-    out.write_text(page, encoding="utf-8")
+    write_text(out, page)
 
 
 if __name__ == "__main__":

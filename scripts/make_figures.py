@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from affuse.evaluation.formatting import ResultTable, fraction, percent, points, with_interval
-from affuse.files import replacing
+from affuse.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "src" / "affuse" / "assets"
@@ -227,8 +227,7 @@ def replace_block(path: Path, name: str, text: str) -> None:
     pattern = re.compile(rf"(<!-- figures: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     if not pattern.search(page):
         raise SystemExit(f"{path.relative_to(ROOT)} has no block of figures named {name}")
-    with replacing(path) as (part,):
-        part.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page), encoding="utf-8")
+    write_text(path, pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page))
 
 
 def write(figures: Mapping[str, Any]) -> None:
@@ -269,14 +268,13 @@ def write(figures: Mapping[str, Any]) -> None:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("AFFUSE_DATA"), help="folder of the data sets")
+    parser.add_argument("--data", type=Path, default=os.environ.get("AFFUSE_DATA"), help="folder of the datasets")
     options = parser.parse_args()
     if options.data is None:
-        raise SystemExit("name the folder of the data sets: --data DIR or AFFUSE_DATA=DIR")
+        raise SystemExit("name the folder of the datasets: --data DIR or AFFUSE_DATA=DIR")
     figures = measure(options.data)
     write(figures)
-    with replacing(ROOT / "docs" / "figures.json") as (part,):
-        part.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_json(ROOT / "docs" / "figures.json", figures, indent=1)
 
 
 if __name__ == "__main__":
