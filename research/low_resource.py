@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from affuse.data.corpora import load
+from affuse.evaluation.experts import waveform
 from affuse.evaluation.formatting import ResultTable
 from affuse.files import write_text
 from affuse.loop import LoopConfig, fit
-from affuse.media import SAMPLE_RATE, Recording
-from affuse.timeline import Timeline
+from affuse.media import SAMPLE_RATE
 from affuse.training import networks
 from affuse.training.augment import PictureAugmentation, SoundAugmentation, WordAugmentation, picture, sound, words
 from affuse.training.config import TrainingConfig
-from affuse.training.inputs import Draw, Inputs, Pictures, Texts, Waveforms
+from affuse.training.inputs import Draw, Inputs, Pictures, Texts, Waveforms, to_int16
 from affuse.training.low_resource.active import choose_next
 from affuse.training.low_resource.pretrain import PretrainOptions, pretrain
 from affuse.training.low_resource.pseudo import PseudoOptions, confident_rows
@@ -222,16 +222,17 @@ def _voice(data: Path) -> Benchmark:
         noise_snr=(0, 25), speed=(0.9, 1.1), reverberation=(0.1, 0.8), codec=("telephone",), probability=0.35
     )
     quiet = SoundAugmentation(noise_snr=(5, 30), gain=(-12, 6), probability=0.7)
-    held = [_held(clip) for clip in clips]
+    stored = [to_int16(clip) for clip in clips]
     return Benchmark(
         name="RAVDESS, 8 emotions, unseen actors",
         network=lambda: networks.make("crnn", len(train.labels), n_mels=32, widths=(12, 24, 48), hidden=32),
-        plain=Waveforms(held, seconds, None),
-        augmented=Waveforms(held, seconds, augmentation),
-        views=Waveforms(held, seconds / 2, quiet),
+        plain=Waveforms(stored, seconds, None),
+        augmented=Waveforms(stored, seconds, augmentation),
+        views=Waveforms(stored, seconds / 2, quiet),
         targets=np.eye(len(train.labels))[train.targets],
         conditions={
-            name: Waveforms([_held(change(clip)) for clip in asked], seconds, None) for name, change in changes.items()
+            name: Waveforms([to_int16(change(clip)) for clip in asked], seconds, None)
+            for name, change in changes.items()
         },
         truth=dev.targets,
         training=TrainingConfig(epochs=10, batch_size=32, learning_rate=3e-3, ema_decay=0.98),
@@ -239,14 +240,9 @@ def _voice(data: Path) -> Benchmark:
     )
 
 
-def _held(clip: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(clip, -1, 1) * 32767).astype(np.int16)
-
-
 def _decoded(path: Path) -> np.ndarray:
-    recording = Recording.open(path)
-    (clip,) = recording.sound(Timeline((recording.span,)))
-    return clip[: round(4 * SAMPLE_RATE)]
+    """The first four seconds of a clip."""
+    return waveform(path)[: 4 * SAMPLE_RATE]
 
 
 def _face(data: Path) -> Benchmark:
@@ -334,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = data_parser(__doc__)
     parser.add_argument("--out", type=Path, help="file to write the tables to")
     parser.add_argument("--only", choices=sorted(BENCHMARKS), action="append", help="one dataset; may be repeated")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (%(default)s)")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds takes at least 1; got {options.seeds}")

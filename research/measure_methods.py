@@ -28,7 +28,7 @@ from affuse.features.landmarks import locate
 from affuse.training import networks
 from affuse.training.augment.picture import transform
 from affuse.training.config import TrainConfig, resolve
-from affuse.training.inputs import Augmentation, Clips, Draw, Inputs, Pictures, Store, Texts, Waveforms
+from affuse.training.inputs import Augmentation, Clips, Draw, Inputs, Store, inputs_of
 from affuse.training.module import Classification, Data, Split
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
@@ -350,20 +350,16 @@ def _shares(samples: Samples) -> np.ndarray:
 def _inputs(
     network: Network, samples: Sequence[Sample], tokenizer: Any, augmentation: Augmentation, store: Store
 ) -> Inputs:
-    if network.reads == "tokens":
-        return Texts([sample.text or "" for sample in samples], tokenizer, augmentation.words)
-    if network.reads == "waveform":
-        return Waveforms(store.waveforms(samples), _SECONDS, augmentation.sound)
     if network.reads == "frames":
         return _log_mel(samples)
     if network.reads == "landmarks":
         return _landmarks(samples)
-    assert network.picture is not None
-    size, channels = network.picture
     if network.reads == "clips":
+        assert network.picture is not None
         frames = network.example()["clips"].shape[2]
-        return Clips(moving(store.pictures(samples, size, 1), frames, len(samples)), augmentation.picture)
-    return Pictures(store.pictures(samples, size, channels), augmentation.picture)
+        films = moving(store.pictures(samples, network.picture[0], 1), frames, len(samples))
+        return Clips(films, augmentation.picture)
+    return inputs_of(network, samples, store, _SECONDS, tokenizer, augmentation)
 
 
 def _answers(network: Network, inputs: Inputs, n: int) -> tuple[np.ndarray, float]:

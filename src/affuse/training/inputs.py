@@ -16,8 +16,9 @@ from affuse.data.own.samples import Sample
 from affuse.media import SAMPLE_RATE
 from affuse.progress import progress_bar
 from affuse.training.augment import PictureAugmentation, SoundAugmentation, WordAugmentation
-from affuse.training.config import build
 from affuse.training.networks import tokenizers
+from affuse.training.networks.base import Network
+from affuse.training.settings import build
 
 __all__ = [
     "Augmentation",
@@ -30,6 +31,8 @@ __all__ = [
     "Store",
     "Texts",
     "Waveforms",
+    "inputs_of",
+    "to_int16",
     "tracked",
 ]
 
@@ -118,7 +121,7 @@ class Store:
             lengths, path = [], self._path()
             with path.open("wb") as file:
                 for sample in tracked(samples, "decoding sound"):
-                    clip = np.rint(np.clip(waveform(sample), -1, 1) * _FULL_SCALE).astype(np.int16)
+                    clip = to_int16(waveform(sample))
                     lengths.append(len(clip))
                     file.write(clip.tobytes())
             return np.split(np.memmap(path, np.int16, "r"), np.cumsum(lengths)[:-1])
@@ -165,6 +168,11 @@ class Store:
 
 def _identity(samples: Sequence[Sample]) -> tuple[int, ...]:
     return tuple(map(id, samples))
+
+
+def to_int16(clip: np.ndarray) -> np.ndarray:
+    """A clip (n,) within -1…1 as 16-bit integers, as `Waveforms` takes it."""
+    return np.rint(np.clip(clip, -1, 1) * _FULL_SCALE).astype(np.int16)
 
 
 class Waveforms:
@@ -214,47 +222,33 @@ def _waveform(pieces: Sequence[np.ndarray]) -> dict[str, Tensor]:
 
 
 class Pictures:
-    """Faces (n, c, s, s) float32 with values 0…255."""
+    """Faces as "images" (n, c, s, s) float32 with values 0…255."""
 
-    def __init__(self, images: np.ndarray, augmentation: PictureAugmentation | None) -> None:
-        self.images, self.augmentation = images, augmentation
+    name = "images"
+
+    def __init__(self, pixels: np.ndarray, augmentation: PictureAugmentation | None) -> None:
+        self.pixels, self.augmentation = pixels, augmentation
 
     def learning(self, rows: np.ndarray, draw: Draw) -> dict[str, Tensor]:
-        """Faces, augmented."""
+        """Augmented."""
         inputs = self.plain(rows)
         if self.augmentation is not None:
-            inputs["images"] = self.augmentation(inputs["images"], draw.generator)
+            inputs[self.name] = self.augmentation(inputs[self.name], draw.generator)
         return inputs
 
     def plain(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Faces as they are."""
-        return {"images": torch.from_numpy(self.images[rows].astype(np.float32))}
+        """As they are."""
+        return {self.name: torch.from_numpy(self.pixels[rows].astype(np.float32))}
 
     def whole(self, row: int) -> dict[str, Tensor]:
-        """One face."""
+        """A single one."""
         return self.plain(np.array([row]))
 
 
-class Clips:
-    """Short films of faces (n, 3, t, s, s) float32 with values 0…255; the frames of one are augmented alike."""
+class Clips(Pictures):
+    """Short films of faces as "clips" (n, 3, t, s, s) float32; the frames of one are augmented alike."""
 
-    def __init__(self, clips: np.ndarray, augmentation: PictureAugmentation | None) -> None:
-        self.clips, self.augmentation = clips, augmentation
-
-    def learning(self, rows: np.ndarray, draw: Draw) -> dict[str, Tensor]:
-        """Films, augmented."""
-        inputs = self.plain(rows)
-        if self.augmentation is not None:
-            inputs["clips"] = self.augmentation(inputs["clips"], draw.generator)
-        return inputs
-
-    def plain(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Films as they are."""
-        return {"clips": torch.from_numpy(self.clips[rows].astype(np.float32))}
-
-    def whole(self, row: int) -> dict[str, Tensor]:
-        """One film."""
-        return self.plain(np.array([row]))
+    name = "clips"
 
 
 class Texts:
@@ -281,6 +275,31 @@ class Texts:
     def _encoded(self, texts: Sequence[str]) -> dict[str, Tensor]:
         ids, mask = tokenizers.encode(self.tokenizer, texts)
         return {"ids": torch.from_numpy(ids), "mask": torch.from_numpy(mask)}
+
+
+def inputs_of(
+    network: Network,
+    samples: Sequence[Sample],
+    store: Store,
+    seconds: float,
+    tokenizer: Tokenizer | None,
+    augmentation: Augmentation,
+) -> Inputs:
+    """Inputs of samples for a network that reads one kind of input: "waveform", "tokens", "images" or "clips".
+
+    ``seconds`` is the length of the pieces of sound, ``tokenizer`` that of a network over tokens.
+    """
+    if network.reads == "waveform":
+        return Waveforms(store.waveforms(samples), seconds, augmentation.sound)
+    if network.reads == "tokens":
+        assert tokenizer is not None
+        return Texts([sample.text or "" for sample in samples], tokenizer, augmentation.words)
+    assert network.picture is not None
+    size, channels = network.picture
+    if network.reads == "images":
+        return Pictures(store.pictures(samples, size, channels), augmentation.picture)
+    assert network.frames is not None
+    return Clips(store.clips(samples, network.frames, size), augmentation.picture)
 
 
 class Blocks:

@@ -20,7 +20,7 @@ from affuse.loop import epoch_seed
 from affuse.media import Recording
 from affuse.training import networks
 from affuse.training.config import TrainConfig
-from affuse.training.inputs import Augmentation, Blocks, Clips, Inputs, Pictures, Store, Texts, Waveforms
+from affuse.training.inputs import Augmentation, Blocks, Inputs, Store, inputs_of
 from affuse.training.module import MIXABLE, Split
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
@@ -273,17 +273,7 @@ class _Maker:
     def _inputs(self, network: Network, samples: Sequence[Sample], augmentation: Augmentation) -> Inputs:
         if network.reads == "blocks":
             return self._blocks(network, samples, augmentation)
-        if network.reads == "waveform":
-            return Waveforms(self.store.waveforms(samples), self.config.data.seconds, augmentation.sound)
-        if network.reads == "tokens":
-            assert self.tokenizer is not None
-            return Texts([s.text or "" for s in samples], self.tokenizer, augmentation.words)
-        assert network.picture is not None
-        size, channels = network.picture
-        if network.reads == "images":
-            return Pictures(self.store.pictures(samples, size, channels), augmentation.picture)
-        assert network.frames is not None
-        return Clips(self.store.clips(samples, network.frames, size), augmentation.picture)
+        return inputs_of(network, samples, self.store, self.config.data.seconds, self.tokenizer, augmentation)
 
     def _blocks(self, network: Network, samples: Sequence[Sample], augmentation: Augmentation) -> Inputs:
         held = [_held(sample) for sample in samples]

@@ -2,7 +2,7 @@
 
 ``python -m affuse.training.low_resource.pretrain config.toml --out start.safetensors [--epochs 50]``
 
-The configuration is the one of ``affuse train``; labels are ignored and valid and test rows left out. What is written
+The configuration is the one of ``affuse train``; labels are ignored, dev and test rows left out. What is written
 is loaded by ``[network] start = "start.safetensors"``, for text together with ``tokenizer = "start.tokenizer.json"``.
 
 Sound and pictures: two views of one clip should have embeddings more alike than those of other clips (SimCLR, Chen et
@@ -33,7 +33,7 @@ from affuse.loop import LoopConfig, fit
 from affuse.training import networks
 from affuse.training.augment import PictureAugmentation, SoundAugmentation
 from affuse.training.config import TrainConfig, read_config, resolve
-from affuse.training.inputs import Clips, Draw, Inputs, Pictures, Store, Texts, Waveforms
+from affuse.training.inputs import Augmentation, Draw, Inputs, Store, inputs_of
 from affuse.training.networks import tokenizers
 from affuse.training.networks.base import Network
 
@@ -48,6 +48,14 @@ __all__ = [
     "save_start",
     "views_of",
 ]
+
+
+_VIEWS = Augmentation(
+    sound=SoundAugmentation(noise_snr=(5, 30), reverberation=(0.1, 0.5), gain=(-12, 6), probability=0.7),
+    picture=PictureAugmentation(
+        crop=0.25, flip=0.5, rotation=20, scale=0.15, shift=0.05, brightness=0.7, occlusion=(0.02, 0.15), blur=(0, 0.03)
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -106,23 +114,9 @@ def views_of(
     what carries emotion must not become what the network learns to ignore. Raises ConfigError for networks that read
     something else.
     """
-    if network.reads == "waveform":
-        noisy = SoundAugmentation(noise_snr=(5, 30), reverberation=(0.1, 0.5), gain=(-12, 6), probability=0.7)
-        return Waveforms(store.waveforms(samples), seconds / 2, noisy)
-    if network.reads == "tokens":
-        assert tokenizer is not None
-        return Texts([sample.text or "" for sample in samples], tokenizer, None)
-    framed = PictureAugmentation(
-        crop=0.25, flip=0.5, rotation=20, scale=0.15, shift=0.05, brightness=0.7, occlusion=(0.02, 0.15), blur=(0, 0.03)
-    )
-    if network.reads in ("images", "clips"):
-        assert network.picture is not None
-        size, channels = network.picture
-        if network.reads == "images":
-            return Pictures(store.pictures(samples, size, channels), framed)
-        assert network.frames is not None
-        return Clips(store.clips(samples, network.frames, size), framed)
-    raise ConfigError(f"networks over {network.reads} are not pre-trained; pre-train what they are made of")
+    if network.reads not in ("waveform", "tokens", "images", "clips"):
+        raise ConfigError(f"networks over {network.reads} are not pre-trained; pre-train what they are made of")
+    return inputs_of(network, samples, store, seconds / 2, tokenizer, _VIEWS)
 
 
 def save_start(network: Network, path: Path) -> None:
@@ -288,9 +282,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="configuration of affuse train")
     parser.add_argument("--out", type=Path, required=True, help="weights to write (safetensors)")
-    parser.add_argument("--epochs", type=int, default=PretrainOptions.epochs)
-    parser.add_argument("--batch-size", type=int, default=PretrainOptions.batch_size)
-    parser.add_argument("--seed", type=int, default=PretrainOptions.seed)
+    parser.add_argument("--epochs", type=int, default=PretrainOptions.epochs, help="passes over the data (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=PretrainOptions.batch_size, help="rows a batch (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=PretrainOptions.seed, help="seed of all that is random (%(default)s)"
+    )
     chosen = parser.parse_args(arguments)
     try:
         options = PretrainOptions(chosen.epochs, chosen.batch_size, seed=chosen.seed)

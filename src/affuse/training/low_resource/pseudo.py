@@ -144,7 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="folder or manifest; its rows without a label are asked about")
     parser.add_argument("--modality", required=True, choices=("voice", "face", "text"))
     parser.add_argument("--out", type=Path, required=True, help="manifest to write")
-    parser.add_argument("--threshold", type=float, default=PseudoOptions.threshold)
+    parser.add_argument(
+        "--threshold", type=float, default=PseudoOptions.threshold, help="least probability of a label (%(default)s)"
+    )
     parser.add_argument("--quota", type=int, help="rows of one label at most")
     options = parser.parse_args(arguments)
     try:
