@@ -537,6 +537,15 @@ def test_a_configuration_survives_being_written(tones: Path, tmp_path: Path) -> 
     assert read_config(tmp_path / "c.toml", ["training.seed=7"]).training.seed == 7
 
 
+def test_a_path_beside_a_file_may_hold_any_characters(tmp_path: Path) -> None:
+    from affuse.training.options import make_config
+
+    (tmp_path / "c.toml").write_text('data = { source = "clips.csv", modality = "voice" }', encoding="utf-8")
+    table = tmp_path / "录音 😀.csv"
+    table.touch()
+    assert make_config(tmp_path / "c.toml", manifest=table).data.source == str(table)
+
+
 def test_paths_are_taken_from_where_the_file_lies(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     text = (

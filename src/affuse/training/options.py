@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from affuse.errors import ConfigError
-from affuse.training.config import TrainConfig, build, read_config, with_values
+from affuse.training.config import TrainConfig, read_config
+from affuse.training.settings import as_overrides, build, with_values
 
 __all__ = ["make_config"]
 
@@ -60,9 +60,9 @@ def make_config(
     ('voice', 3)
     """
     table = _data_table(manifest, dataset, data, modality)
-    own = [*changes, *_changes(options or {})]
+    own = [*changes, *as_overrides(options or {})]
     if path is not None:
-        return read_config(Path(path), [*_changes({f"data.{key}": value for key, value in _flat(table)}), *own])
+        return read_config(Path(path), [*as_overrides({f"data.{key}": value for key, value in _flat(table)}), *own])
     if "source" not in table:
         raise ConfigError(
             "what is learned from? Give a TOML file, --manifest PATH, or --dataset NAME --data DIR; "
@@ -96,8 +96,3 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _changes(options: Mapping[str, Any]) -> list[str]:
-    """Options as changes of a table: JSON's texts and numbers are TOML's."""
-    return [f"{name}={json.dumps(value)}" for name, value in options.items() if value is not None]

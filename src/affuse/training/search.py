@@ -1,6 +1,6 @@
 """A search over trainings, for ``affuse tune --train``: values are drawn, trained, compared on what was set aside.
 
-The rows that report (valid, test) are not looked at, so that they can still say how good the best one is.
+The rows that report (dev, test) are not looked at, so that they can still say how good the best one is.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from affuse.data import own as training_data
 from affuse.errors import ConfigError, DataError
 from affuse.evaluation.search import open_study, optuna_library
-from affuse.training.config import TrainConfig, as_table, build, resolve, with_values
+from affuse.training.config import TrainConfig, resolve
 from affuse.training.inputs import Store
 from affuse.training.progress import TrainingProgress
 from affuse.training.run import learn, plan_of
 from affuse.training.seeds import threads
+from affuse.training.settings import as_overrides, as_table, build, with_values
 from affuse.training.task import fingerprint, prepare
 
 __all__ = ["Search", "Span", "TunedTraining", "tune_training", "with_drawn"]
@@ -134,8 +135,7 @@ class Search:
 
 def with_drawn(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     """``config`` with values by dotted name. Raises ConfigError where a name or value does not fit."""
-    changes = [f"{name}={json.dumps(value)}" for name, value in values.items()]  # JSON's numbers and lists are TOML's
-    return build(TrainConfig, with_values(as_table(config), changes))
+    return build(TrainConfig, with_values(as_table(config), as_overrides(values)))
 
 
 class _Prune(Callback):

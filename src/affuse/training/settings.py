@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from affuse.errors import ConfigError
 
-__all__ = ["as_table", "build", "with_values"]
+__all__ = ["as_overrides", "as_table", "build", "with_values"]
 
 T = TypeVar("T")
 
@@ -121,6 +121,12 @@ def with_values(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str,
                 raise ConfigError(f"--set {override}: {key} is no table")
         place[keys[-1]] = _value(text.strip())
     return changed
+
+
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
+    """Values by dotted name in the form that `with_values` takes; those that are None are left out."""
+    # JSON writes texts, numbers and lists as TOML does, but for escaped pairs of surrogates.
+    return [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None]
 
 
 def as_table(value: Any) -> Any:
