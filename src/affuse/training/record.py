@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import affuse
+from affuse.evaluation.formatting import ResultTable, percent
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.evaluation.metrics import classification_report
 from affuse.files import replacing
@@ -194,11 +195,11 @@ def _card_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Data"
     yield ""
-    yield "| split | rows | speakers or groups | " + " | ".join(facts["labels"]) + " |"
-    yield "|---" * (3 + len(facts["labels"])) + "|"
+    splits = ResultTable(("split", "rows", "speakers or groups", *facts["labels"]))
     for name, split in data["splits"].items():
-        counts = " | ".join(str(split["labels"][label]) for label in facts["labels"])
-        yield f"| {name} | {split['rows']} | {split['groups']} | {counts} |"
+        counts = (split["labels"][label] for label in facts["labels"])
+        splits.add(name, *map(str, (split["rows"], split["groups"], *counts)))
+    yield splits.markdown()
     yield ""
     yield (
         "*train* is learned from; *held_out*, set aside from it, stops training and sets the temperature; the others "
@@ -232,9 +233,10 @@ def _figures(part: str, report: Mapping[str, Any]) -> Iterator[str]:
         f"calibration error {report['ece']:.3f}."
     )
     yield ""
-    yield "| label | recall |"
-    yield "|---|---|"
-    yield from (f"| {label} | {100 * recall:.1f} % |" for label, recall in report["recalls"].items())
+    recalls = ResultTable(("label", "recall"))
+    for label, recall in report["recalls"].items():
+        recalls.add(label, percent(recall))
+    yield recalls.markdown()
     yield ""
     yield from (f"- {pair}" for pair in report["most_confused"])
 

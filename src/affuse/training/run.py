@@ -33,7 +33,7 @@ from scipy.special import softmax
 from affuse import loop, weights
 from affuse.data import corpora
 from affuse.data import own as training_data
-from affuse.errors import AssetError, ConfigError, OutputError
+from affuse.errors import ConfigError, OutputError
 from affuse.files import write_json, write_text
 from affuse.fusion.temperature import fit_temperature
 from affuse.packages import PackageDescription, write_package
@@ -44,7 +44,7 @@ from affuse.training.config import TrainConfig, read_config, resolve, write_conf
 from affuse.training.inputs import Store, tracked
 from affuse.training.module import Classification, Data
 from affuse.training.networks.base import Network
-from affuse.training.networks.exporter import PARITY, export
+from affuse.training.networks.exporter import export, within_parity
 from affuse.training.progress import Curves, TrainingProgress
 from affuse.training.seeds import threads
 from affuse.training.task import LabelledSplit, Task, fingerprint, prepare
@@ -272,7 +272,7 @@ def _finish(task: Task, learned: TrainedNetwork, folder: Path, started: float) -
     package = write_package(folder / _PACKAGE, _description(task, {}), _files(task, model, ""))
     model.unlink()
     P = measured(package, task.held_out, "checking the export")
-    difference = _check_parity(P, softmax(logits / temperature, axis=1))
+    difference = within_parity(float(np.abs(P - softmax(logits / temperature, axis=1)).max()), "probabilities")
     write_held_out(folder / "held_out.npz", probabilities=P, targets=task.held_out.targets, groups=task.held_out.groups)
     answers = {split: measured(package, part, f"measuring {split}") for split, part in task.reports.items()}
     for split, part, own in (("held_out", task.held_out, P), *((s, task.reports[s], a) for s, a in answers.items())):
@@ -300,16 +300,6 @@ def _logits(network: Network, section: LabelledSplit) -> np.ndarray:
     network.eval()
     rows = [network(**section.split.inputs.whole(row)).logits[0] for row in range(len(section))]
     return torch.stack(rows).double().numpy()
-
-
-def _check_parity(exported: np.ndarray, trained: np.ndarray) -> float:
-    difference = float(np.abs(exported - trained).max())
-    if not difference <= PARITY:
-        raise AssetError(
-            f"the exported network does not answer as the trained one: probabilities differ by up to {difference:.2g}, "
-            f"where {PARITY:g} is allowed"
-        )
-    return difference
 
 
 def _name(task: Task) -> str:

@@ -17,7 +17,7 @@ from affuse.files import replacing
 from affuse.training.networks.base import Network
 from affuse.training.networks.compact import Storage, compact
 
-__all__ = ["PARITY", "Calibrated", "check_parity", "export", "export_module"]
+__all__ = ["PARITY", "Calibrated", "check_parity", "export", "export_module", "within_parity"]
 
 PARITY = 1e-4
 """Largest difference that is allowed between the answers of a network and those of its ONNX file."""
@@ -160,9 +160,14 @@ def check_parity(model: nn.Module, path: Path, inputs: Mapping[str, Tensor], out
     known = {entry.name for entry in session.get_inputs()}  # the exporter leaves out what no answer depends on
     found = session.run(list(outputs), {name: value.numpy() for name, value in inputs.items() if name in known})
     difference = max(_difference(a, b.numpy()) for a, b in zip(found, expected, strict=True))
+    return within_parity(difference, "answers")
+
+
+def within_parity(difference: float, what: str) -> float:
+    """The largest ``difference`` of ``what`` before and after the export; raises AssetError above `PARITY`."""
     if not difference <= PARITY:
         raise AssetError(
-            f"the exported network does not answer as the trained one: answers differ by up to {difference:.2g}, "
+            f"the exported network does not answer as the trained one: {what} differ by up to {difference:.2g}, "
             f"where {PARITY:g} is allowed"
         )
     return difference
