@@ -30,16 +30,17 @@ from sklearn.svm import SVC
 
 from affuse.data.corpora import load
 from affuse.data.corpora.base import find_folder
-from affuse.errors import AssetError, DataError
+from affuse.errors import AssetError
+from affuse.evaluation.experts import waveform
 from affuse.evaluation.formatting import ResultTable
 from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.fusion.early import CCAFusion, Concatenation, ProductFusion, SumFusion, WeightedConcatenation
 from affuse.fusion.late import LateFusion
 from affuse.fusion.networks import NetworkFuser
-from affuse.media import SAMPLE_RATE, Recording
-from affuse.timeline import Timeline
+from affuse.media import SAMPLE_RATE
 from affuse.training.networks.voice_layers import HOP, MelBands, Spectrum, normalise
 from recipes.command import data_parser, errors_as_sentences
+from research.ravdess_fusion import action_units
 
 __all__ = ["Outcome", "Setting", "Task", "compare", "main"]
 
@@ -218,21 +219,13 @@ def _embeddings(texts: Sequence[str]) -> np.ndarray:
 
 def ravdess(data: Path) -> Setting:
     """RAVDESS: log-mel of the voice (statistics, and 0.25 s steps) and action units, in five folds over actors."""
-    import pandas as pd
-
-    parts = [load("ravdess", data, split) for split in ("train", "valid")]
+    parts = [load("ravdess", data, split) for split in ("train", "dev")]
     paths = [path for part in parts for path in part.inputs]
-    table = pd.read_csv(find_folder(data, "ravdess", "face_action_units.csv") / "face_action_units.csv")
-    units = table.set_index("name").filter(regex="^AU")
-    names = ["01" + path.stem[2:] for path in paths]
-    missing = [name for name in names if name not in units.index]
-    if missing:
-        raise DataError(f"face_action_units.csv has no row {missing[0]}")
     voice = [_voice(path) for path in paths]
     X, places = _side_by_side(
         {
             "voice": np.array([statistics for statistics, _ in voice]),
-            "face": units.loc[names].to_numpy(float),
+            "face": action_units(data, [path.stem for path in paths]),
             "steps": np.array([steps for _, steps in voice]),
         }
     )
@@ -249,10 +242,8 @@ def ravdess(data: Path) -> Setting:
 
 def _voice(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Mean, deviation and deciles of the log-mel bands (160,), and their means over steps of 0.25 s (840,)."""
-    recording = Recording.open(path)
-    (samples,) = recording.sound(Timeline((recording.span,)))
     with torch.no_grad():
-        power = MelBands(_N_MELS)(Spectrum()(torch.from_numpy(samples)[None]))
+        power = MelBands(_N_MELS)(Spectrum()(torch.from_numpy(waveform(path))[None]))
         frames = normalise(power)[0].double().numpy()
     statistics = [frames.mean(axis=0), frames.std(axis=0), *np.quantile(frames, [0.1, 0.9], axis=0)]
     width = round(_STEP * SAMPLE_RATE / HOP)
@@ -296,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the comparison and print a table a setting, or with ``--json`` one object a line."""
     parser = data_parser(__doc__)
     parser.add_argument("--only", choices=sorted(SETTINGS), action="append", help="a table (default: all)")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object a method and share")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

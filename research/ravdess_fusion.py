@@ -29,7 +29,7 @@ from affuse.fusion import registry
 from affuse.labels import RAVDESS, VOICE, restrict
 from recipes.command import data_parser, errors_as_sentences
 
-__all__ = ["METHODS", "Clips", "action_unit_classifier", "main", "page", "protocol", "read_clips"]
+__all__ = ["METHODS", "Clips", "action_unit_classifier", "action_units", "main", "page", "protocol", "read_clips"]
 
 METHODS = ("auto", "log_pool", "product", "stacking", "mean", "weighted", "vote")
 
@@ -59,22 +59,31 @@ def read_clips(data: Path, voice: Path) -> Clips:
     with np.load(voice, allow_pickle=False) as arrays:
         own = arrays["corpus"] == "ravdess"
         held = {name: arrays[name][own] for name in ("probabilities", "groups", "folds", "clips")}
+    names = held["clips"].astype(str).tolist()
+    return Clips(
+        voice=restrict(held["probabilities"], VOICE, RAVDESS.labels),
+        units=action_units(data, names),
+        y=np.array([int(name.split("-")[2]) - 1 for name in names]),
+        actors=held["groups"],
+        folds=held["folds"],
+    )
+
+
+def action_units(data: Path, clips: Sequence[str]) -> np.ndarray:
+    """Action units (n, d) of clips, given by the names of their files, averaged over the video by OpenFace.
+
+    Raises DataError where face_action_units.csv is missing or has no row for a clip.
+    """
     path = find_folder(data, "ravdess", "face_action_units.csv") / "face_action_units.csv"
     table = pd.read_csv(path)
     # Modality, vocal channel, emotion, intensity, sentence, repetition, actor: the first tells video from sound.
     table.index = pd.Index(table["name"].str.slice(3))
-    names = [str(clip)[3:] for clip in held["clips"]]
+    names = [clip[3:] for clip in clips]
     missing = sorted(set(names) - set(table.index))
     if missing:
         raise DataError(f"{path} has no row for {len(missing)} clips, the first of them 01-{missing[0]}")
     units = table.loc[names, [column for column in table.columns if column.startswith("AU")]]
-    return Clips(
-        voice=restrict(held["probabilities"], VOICE, RAVDESS.labels),
-        units=units.to_numpy(dtype=float),
-        y=np.array([int(name.split("-")[1]) - 1 for name in names]),
-        actors=held["groups"],
-        folds=held["folds"],
-    )
+    return units.to_numpy(dtype=float)
 
 
 def action_unit_classifier(seed: int = 0) -> Any:

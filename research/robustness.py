@@ -235,7 +235,7 @@ def _expert(name: str, weights: Path | None) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure an expert, and write the figures, the page and the picture."""
     parser = data_parser(__doc__)
-    parser.add_argument("--expert", required=True, choices=sorted(CORPORA))
+    parser.add_argument("--expert", required=True, choices=sorted(CORPORA), help="expert to measure")
     parser.add_argument("--name", default="shipped", help="column of the table, such as before or after")
     parser.add_argument("--weights", type=Path, help="other weights than the shipped ones")
     parser.add_argument("--out", type=Path, required=True, help="folder of robustness.json, .md and .png")

@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the reports."""
     parser = data_parser(__doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder of the run with --folds-over-all")
-    parser.add_argument("--adapt", default="none", choices=("none", "person", "collection"))
+    parser.add_argument(
+        "--adapt", default="none", choices=("none", "person", "collection"), help="as in affuse evaluate"
+    )
     options = parser.parse_args(arguments)
     with errors_as_sentences(parser):
         print(json.dumps(measure(options.data, options.runs, options.adapt), indent=2))
