@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, checked_blocks
 
-__all__ = ["Fuser", "check_fitted", "check_vector", "columns_of", "label_frequencies", "prior_of"]
+__all__ = ["Fuser", "check_fitted", "check_groups", "check_vector", "columns_of", "label_frequencies", "prior_of"]
 
 _LONGEST_REPR = 700  # characters, as in scikit-learn
 
@@ -207,7 +207,7 @@ class Fuser(Parameters):
         self.classes_, columns = columns_of(y, len(P), P.shape[2])
         self.n_modalities_ = P.shape[1]
         self.prior_ = label_frequencies(columns, P.shape[2])
-        self.learn(P, columns, None if groups is None else _check_groups(groups, len(P)))
+        self.learn(P, columns, check_groups(groups, len(P), "P"))
         return self
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
@@ -425,8 +425,11 @@ def check_vector(values: ArrayLike, length: int, name: str, what: str) -> Array:
     return vector
 
 
-def _check_groups(groups: ArrayLike, n: int) -> NDArray[Any]:
+def check_groups(groups: ArrayLike | None, n: int, table: str) -> Groups:
+    """Groups (n,) as an array, or None. Raises DataError where they do not fit the n rows of what ``table`` names."""
+    if groups is None:
+        return None
     groups = np.asarray(groups)
     if groups.shape != (n,):
-        raise DataError(f"P has {n} rows, but groups has the shape {groups.shape}")
+        raise DataError(f"{table} has {n} rows, but groups has the shape {groups.shape}")
     return groups

@@ -41,8 +41,8 @@ def group_folds(clusters: Columns, folds: int) -> Iterator[tuple[Mask, Mask]]:
     >>> [np.flatnonzero(held_out).tolist() for _, held_out in group_folds(np.array([0, 0, 1, 1, 1, 2]), 2)]
     [[2, 3, 4], [0, 1, 5]]
     """
-    sizes = np.bincount(np.unique(clusters, return_inverse=True)[1])
-    index = np.unique(clusters, return_inverse=True)[1]
+    _, index = np.unique(clusters, return_inverse=True)
+    sizes = np.bincount(index)
     folds = min(folds, len(sizes))
     shuffled = np.random.default_rng(0).permutation(len(sizes))
     filled = np.zeros(folds, dtype=np.intp)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from affuse.fusion.base import Array, Columns, present, softmax
 from affuse.fusion.pooling import FLOOR
 
-__all__ = ["fit_temperature", "fit_temperatures", "temperature_scale"]
+__all__ = ["fit_pulled", "fit_temperature", "fit_temperatures", "temperature_scale"]
 
 _BOUND = 2.5
 """Largest size of the logarithm of a temperature: temperatures lie between 0.08 and 12.2."""

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask
 from affuse.fusion.early.blocks import Blocks, Layout, check_features, present_blocks, resolve_blocks
-from affuse.fusion.estimator import label_frequencies
+from affuse.fusion.estimator import check_groups, label_frequencies
 
 __all__ = ["BlockClassifier", "EarlyFuser", "check_labels", "inner_splits"]
 
@@ -56,11 +56,7 @@ class BlockClassifier(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = X.shape[1]
         self.classes_, columns = check_labels(y, len(X))
         self.prior_ = label_frequencies(columns, len(self.classes_))
-        if groups is not None:
-            groups = np.asarray(groups)
-            if groups.shape != (len(X),):
-                raise DataError(f"X has {len(X)} rows, but groups has the shape {groups.shape}")
-        return X, columns, groups
+        return X, columns, check_groups(groups, len(X), "X")
 
     def _answers(self, P: Array) -> NDArray[Any]:
         """Labels (n,) of the most probable columns of P (n, k), the most frequent label where a row is NaN."""

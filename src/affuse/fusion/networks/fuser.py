@@ -20,6 +20,7 @@ from affuse.files import write_json
 from affuse.fusion.base import Array, Columns, Groups
 from affuse.fusion.early.base import BlockClassifier
 from affuse.fusion.early.blocks import Blocks, check_features
+from affuse.fusion.estimator import check_groups
 from affuse.fusion.networks.catalogue import Reads, find, reads
 from affuse.fusion.networks.inputs import Scaling, Table, contexts_of, cut, step_counts
 from affuse.lazy import needs_extra
@@ -225,7 +226,7 @@ class NetworkFuser(BlockClassifier):
         if len(X) == 0:
             return P
         table = self.scaling_.apply(self._cut(X))
-        contexts = contexts_of(_checked(groups, len(X)), len(X)) if self._reads == "context" else None
+        contexts = contexts_of(check_groups(groups, len(X), "X"), len(X)) if self._reads == "context" else None
         logits = _training().predict(self.network_, table, _BATCH[self._reads], contexts)
         some = table.available().any(axis=1)
         P[some] = softmax(logits[some], axis=1)
@@ -384,15 +385,6 @@ def _training() -> ModuleType:
     with needs_extra("train"):
         from affuse.fusion.networks import training
     return training
-
-
-def _checked(groups: ArrayLike | None, n: int) -> Groups:
-    if groups is None:
-        return None
-    groups = np.asarray(groups)
-    if groups.shape != (n,):
-        raise DataError(f"X has {n} rows, but groups has the shape {groups.shape}")
-    return groups
 
 
 def _split(y: Columns, groups: Groups, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp] | None]:

@@ -18,8 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from affuse.errors import DataError, LeakWarning
-from affuse.fusion.base import Array, Columns, check_probabilities
+from affuse.fusion.base import Array, Columns, check_probabilities, present
 from affuse.fusion.estimator import columns_of
+from affuse.fusion.weighting import hits
 
 __all__ = ["Leak", "leak_alarm", "leak_alarm_features"]
 
@@ -188,8 +189,7 @@ def leak_alarm_features(
 
 def _hits(P: Array, y: Columns) -> list[Array]:
     """For every modality, whether its first label is right in each row where it is present."""
-    here = ~np.isnan(P[:, :, 0])
-    return [P[here[:, j], j].argmax(axis=1) == y[here[:, j]] for j in range(P.shape[1])]
+    return [right[here] for right, here in zip(hits(P, y).T, present(P).T, strict=True)]
 
 
 def _judge(name: str, fit: Array, held_out: Array) -> Leak:
@@ -197,7 +197,7 @@ def _judge(name: str, fit: Array, held_out: Array) -> Leak:
     if len(fit) == 0 or len(held_out) == 0:
         return Leak(name, float("nan"), float("nan"), 1.0)
     # One row right and one wrong more, so that 100 % of few rows proves little (Agresti & Caffo 2000).
-    a, b = ((hits.sum() + 1) / (len(hits) + 2) for hits in (fit, held_out))
+    a, b = ((right.sum() + 1) / (len(right) + 2) for right in (fit, held_out))
     error = np.sqrt(a * (1 - a) / (len(fit) + 2) + b * (1 - b) / (len(held_out) + 2))
     return Leak(name, float(fit.mean()), float(held_out.mean()), float(norm.sf((a - b - TOLERANCE) / error)))
 

@@ -13,10 +13,11 @@ from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, patterns_of, present
 from affuse.fusion.calibrated import CalibratedLogPool
 from affuse.fusion.estimator import Fuser, check_fitted
+from affuse.fusion.folds import clustered_error, clusters_of
 from affuse.fusion.registry import name_of
 from affuse.fusion.relabel import partial_answer
 from affuse.fusion.temperature import fit_temperatures, temperature_scale
-from affuse.fusion.weighting import hits
+from affuse.fusion.weighting import hits, smoothed_accuracies
 
 __all__ = ["SafeFusion", "better_by_more_than_chance"]
 
@@ -81,9 +82,8 @@ class SafeFusion(Fuser):
             raise ConfigError(f"level must be between 0 and 1 and folds at least 2; got {self.level} and {self.folds}")
         here = present(P)
         self.temperatures_ = fit_temperatures(P, y)
-        right = hits(P, y)
-        self.accuracies_ = (right.sum(axis=0) + 1) / (here.sum(axis=0) + 2)
-        clusters = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        self.accuracies_ = smoothed_accuracies(P, y)
+        clusters = clusters_of(groups, len(y))
         self.sets_ = _sets_to_try(here)
         tried = [self._try(members, P, y, clusters) for members in self.sets_]
         self.fusers_ = [fuser for fuser, _ in tried]
@@ -178,13 +178,10 @@ def better_by_more_than_chance(gain: Array, clusters: Columns, level: float) -> 
     """
     from scipy.stats import t as student_t
 
-    _, index = np.unique(clusters, return_inverse=True)
-    count = index.max() + 1
+    count = len(np.unique(clusters))
     if count < 2:
         return False
-    deviations = np.bincount(index, weights=gain - gain.mean())
-    error = np.sqrt(count / (count - 1) * (deviations**2).sum()) / len(gain)
-    return bool(gain.mean() - student_t.ppf(1 - level, count - 1) * error > 0)
+    return bool(gain.mean() - student_t.ppf(1 - level, count - 1) * clustered_error(gain, clusters) > 0)
 
 
 def _sets_to_try(here: Mask) -> Mask:
