@@ -198,14 +198,8 @@ def map_probabilities(
     >>> map_probabilities(np.array([0.2, 0.3, 0.5]), three, two, {"calm": "neutral"})
     array([0.5, 0.5])
     """
-    P = np.asarray(P, dtype=float)
-    if P.shape[-1] != len(source):
-        raise DataError(f"{source.name} has {len(source)} labels, but the probabilities have {P.shape[-1]} columns")
-    transfer = np.zeros((len(source), len(target)))
-    for row, label in enumerate(source.labels):
-        goal = label if label in target.labels else (onto or {}).get(label, label)
-        transfer[row, target.index(goal)] = 1.0
-    return P @ transfer
+    goals = [label if label in target.labels else (onto or {}).get(label, label) for label in source.labels]
+    return _moved(P, source, target, goals)
 
 
 def to_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
@@ -234,17 +228,8 @@ def to_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
     >>> to_emotions(np.array([0.25, 0.75]), LabelSpace("two", ("calm", "anger")))[[0, 6]]
     array([0.75, 0.25])
     """
-    goals = tuple(source.onto.get(label, label) for label in source.labels)
-    if goals == source.labels:
-        return map_probabilities(P, source, EKMAN, _ONTO_EKMAN)
-    # Several labels may go to one goal, which a label space cannot name twice: first to the goals, then to the seven.
-    middle = LabelSpace(source.name, tuple(dict.fromkeys(goals)))
-    P = np.asarray(P, dtype=float)
-    if P.shape[-1] != len(source):
-        raise DataError(f"{source.name} has {len(source)} labels, but the probabilities have {P.shape[-1]} columns")
-    return map_probabilities(
-        P @ np.array([np.eye(len(middle))[middle.index(g)] for g in goals]), middle, EKMAN, _ONTO_EKMAN
-    )
+    goals = [source.onto.get(label, label) for label in source.labels]
+    return _moved(P, source, EKMAN, [_ONTO_EKMAN.get(goal, goal) for goal in goals])
 
 
 def merge_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
@@ -275,10 +260,8 @@ def merge_emotions(P: np.ndarray, source: LabelSpace) -> np.ndarray:
     >>> merge_emotions(np.array([0.3, 0.3, 0.4]), space).round(2)  # sadness stays ahead of 0.6 for neutral
     array([0.  , 0.  , 0.  , 0.  , 0.57, 0.  , 0.43])
     """
-    P = np.asarray(P, dtype=float)
     goals = to_emotions(np.eye(len(source)), source).argmax(axis=1)
-    if P.shape[-1] != len(source):
-        raise DataError(f"{source.name} has {len(source)} labels, but the probabilities have {P.shape[-1]} columns")
+    P = _columns_of(P, source)
     merged = np.zeros((*P.shape[:-1], len(EKMAN)))
     for column, goal in enumerate(goals):
         merged[..., goal] = np.maximum(merged[..., goal], P[..., column])
@@ -337,3 +320,19 @@ def restrict(P: np.ndarray, source: LabelSpace, labels: Sequence[str]) -> np.nda
     columns = [source.index(label) for label in labels]
     P = np.asarray(P, dtype=float)[..., columns]
     return np.asarray(P / P.sum(axis=-1, keepdims=True))
+
+
+def _moved(P: np.ndarray, source: LabelSpace, target: LabelSpace, goals: Sequence[str]) -> np.ndarray:
+    """Probabilities over ``target``, where the mass of every label of ``source`` goes to its goal."""
+    P = _columns_of(P, source)
+    transfer = np.zeros((len(source), len(target)))
+    transfer[np.arange(len(source)), [target.index(goal) for goal in goals]] = 1.0
+    return P @ transfer
+
+
+def _columns_of(P: np.ndarray, source: LabelSpace) -> np.ndarray:
+    """Probabilities as an array. Raises DataError where its columns are not those of ``source``."""
+    P = np.asarray(P, dtype=float)
+    if P.shape[-1] != len(source):
+        raise DataError(f"{source.name} has {len(source)} labels, but the probabilities have {P.shape[-1]} columns")
+    return P

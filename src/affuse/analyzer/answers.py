@@ -200,7 +200,7 @@ class EvidenceFuser:
         speaking = present(P) | present(S) if self._emotional else present(P)
         shares = shares_of(lambda keep: answer(keep)[0], speaking, prior, columns)
         before = log_odds(prior[np.arange(len(P)), columns])
-        return self._told(about, alone, fused, sentiment_score(sentiment), shares, before)
+        return self._verdicts(about, alone, fused, sentiment_score(sentiment), shares, before)
 
     def _agreeing(
         self, P: np.ndarray, S: np.ndarray, by_themselves: np.ndarray, prior: np.ndarray
@@ -212,7 +212,7 @@ class EvidenceFuser:
             return whole if keep.all() else self.fuser.partial(P, self.modalities, keep, prior)
 
         if not self._emotional:
-            return lambda keep: (probabilities(keep), self._own_sentiment(probabilities(keep), S, keep)), by_themselves
+            return lambda keep: self._with_sentiment(probabilities(keep), S, keep), by_themselves
         trust = trust_that_agrees(whole, S, by_themselves, prior)
 
         def answer(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -224,16 +224,16 @@ class EvidenceFuser:
         ]
         return answer, np.stack(alone, axis=1)
 
-    def _own_sentiment(self, fused: np.ndarray, S: np.ndarray, keep: np.ndarray) -> np.ndarray:
-        """Sentiment (n, 3) beside own labels: what experts judge, else what the labels imply, else NaN."""
+    def _with_sentiment(self, fused: np.ndarray, S: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """An answer in own labels with its sentiment (n, 3): what experts judge, what the labels imply, or NaN."""
         kept = np.where(keep[:, None], S, np.nan)
         judging = present(kept)
         count = judging.sum(axis=1)[:, None]
         total = np.where(judging[:, :, None], kept, 0.0).sum(axis=1)
         mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-        return mean if self._implied is None else np.where(count > 0, mean, fused @ self._implied)
+        return fused, mean if self._implied is None else np.where(count > 0, mean, fused @ self._implied)
 
-    def _told(
+    def _verdicts(
         self,
         about: WindowInfo,
         alone: np.ndarray,
@@ -311,7 +311,7 @@ class EvidenceFuser:
 
 
 def _evidence(alone: np.ndarray, reason: str, share: float) -> Evidence:
-    """What one modality said: its own answer (7,), NaN where it has none, and its share, NaN likewise.
+    """What one modality said: its own answer (k,), NaN where it has none, and its share, NaN likewise.
 
     An expert that judges sentiment only has a share as well: sentiment and emotion are of one answer.
     """
