@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affuse import EKMAN, LabelSpace, Recording, Segment, Timeline
+from affuse import EKMAN, LabelSpace, Recording, Segment, Timeline, weights
 from affuse.errors import ConfigError
 from affuse.experts import (
     EXPERTS,
@@ -231,6 +231,36 @@ def test_a_language_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -
     assert expert.classify(["καλημέρα"])[0, EKMAN.index("happiness")] == 1
     assert expert.sha256["el"] == "0" * 64
     assert TextExpert("el").in_language("en").language == "en"
+
+
+def test_what_a_language_reads_is_given_for_several_texts() -> None:
+    greek = Greek(Path("greek.onnx"))
+    assert greek.probabilities(["α", "β"]).argmax(axis=1).tolist() == [EKMAN.index("happiness")] * 2
+    np.testing.assert_array_equal(greek.sentiment(["α"]), [[0.0, 0.0, 1.0]])
+    assert greek.embed(["α", "β", "γ"]).shape == (3, 2)
+    assert greek.probabilities([]).shape == (0, 7)
+    assert greek.sentiment([]).shape == (0, 3)
+
+
+def test_weights_of_ones_own_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    real = weights.sha256_of
+
+    def sha256_of(path: Path) -> str:
+        if path.is_absolute():  # the detector of faces
+            return real(path)
+        hashed.append(path.name)
+        return "0" * 64
+
+    monkeypatch.setattr(weights, "sha256_of", sha256_of)
+    own = [
+        FaceExpert(model=Path("face.onnx")),
+        VoiceExpert(Path("voice.onnx")),
+        TextExpert(models={"en": Path("en.onnx"), "zh": Path("zh.onnx")}),
+    ]
+    for expert in (*own, *own):
+        assert "0" * 64 in expert.sha256.values()
+    assert sorted(hashed) == ["en.onnx", "face.onnx", "voice.onnx", "zh.onnx"]
 
 
 def test_an_unknown_language_is_refused_everywhere() -> None:

@@ -387,6 +387,16 @@ def test_networks_are_watched_and_left_as_they_were(clip: Path) -> None:
     assert expert._session is not watch
 
 
+def test_a_network_of_a_package_is_watched_only_while_it_is_asked_to_be(tmp_path: Path) -> None:
+    expert = load_package(write_package(tmp_path / "voice", description(), {"model.onnx": loudness()}))
+    sound = synthetic.speech(1.0, 140)
+    for _ in range(2):
+        with watched(expert) as (watch,):
+            expert.classify(sound)
+        expert.classify(sound)
+        assert len(watch.feeds) == 1
+
+
 def test_rows_are_spread_evenly() -> None:
     from affuse.data.corpora import Dataset
     from affuse.labels import EKMAN

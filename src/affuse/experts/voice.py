@@ -114,17 +114,13 @@ class VoiceExpert(SoundExpert):
         self.path = path
 
     @cached_property
-    def _weights(self) -> Path:
-        return weights.shipped("voice") if self.path is None else self.path
-
-    @cached_property
     def _session(self) -> InferenceSession:
-        return weights.session(self._weights)
+        return weights.session(weights.shipped("voice") if self.path is None else self.path)
 
     @cached_property
     def sha256(self) -> dict[str, str]:
         """Checksum of the weights in use, by name. Raises AssetError where they are missing or not the right ones."""
-        return {"voice": weights.sha256_of(self._weights)}
+        return {"voice": weights.digest("voice") if self.path is None else weights.sha256_of(self.path)}
 
     def sessions(self) -> list[tuple[Any, str]]:
         return [(self, "_session")]

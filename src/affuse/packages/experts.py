@@ -51,9 +51,9 @@ class PackagedExpert(Expert):
         """Checksums of the files of the package by name."""
         return self.package.sha256
 
-    @cached_property
+    @property
     def _session(self) -> InferenceSession:
-        return self.package.session
+        return self.package.session  # which keeps it
 
     def sessions(self) -> list[tuple[Any, str]]:
         """The session of the network."""

@@ -85,7 +85,7 @@ class FaceExpert(Expert):
         self.rate = rate
         self.model = model
 
-    @property
+    @cached_property
     def sha256(self) -> dict[str, str]:
         """Checksums by name of the weights that are used."""
         own = weights.digest("face") if self.model is None else weights.sha256_of(self.model)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from affuse import weights
 from affuse.errors import AssetError
 from affuse.experts.text.chinese_words import Words
 from affuse.experts.text.language import LanguageModel
-from affuse.labels import EKMAN, LabelSpace
 
 __all__ = ["HEADS", "Alphabet", "ChineseText", "clip_and_pad", "gram_hashes", "look_up", "normalise"]
 
@@ -116,6 +114,10 @@ def clip_and_pad(ids: np.ndarray) -> np.ndarray:
 class ChineseText(LanguageModel):
     """Linear models over n-grams and words and small convolutional networks, stacked; runs one text at a time.
 
+    Positive and negative sentiment share what the emotions neutral and surprise leave, in the polarity model's ratio;
+    where the text is no review, the evidence of its emotions counts for the ratio too. The embedding is the pooled
+    features of the first convolutional network.
+
     The vocabularies, the dictionary and the table of traditional characters travel in the ONNX file, under the same
     checksum as the weights. ``prior`` (7,) holds the frequencies of emotions under which it answers. Raises AssetError
     where ``path`` is another model's file.
@@ -124,7 +126,6 @@ class ChineseText(LanguageModel):
     code = "zh"
     asset = "text_zh"
     script = "han"
-    labels: LabelSpace = EKMAN
 
     def __init__(self, path: Path) -> None:
         self._session = weights.session(path)
@@ -146,22 +147,6 @@ class ChineseText(LanguageModel):
         outputs = self._session.run(["probabilities", "sentiment", "embedding"], self._inputs(text))
         emotions, sentiment, embedding = (np.asarray(output[0], dtype=float) for output in outputs)
         return emotions, sentiment, embedding
-
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Emotions (n, 7) over `EKMAN`."""
-        return np.array([self.read(text)[0] for text in texts]).reshape(-1, len(self.labels))
-
-    def sentiment(self, texts: Sequence[str]) -> np.ndarray:
-        """Sentiment (n, 3) over `labels.SENTIMENT`.
-
-        Positive and negative share what the emotions neutral and surprise leave, in the polarity model's ratio; where
-        the text is no review, the evidence of its emotions counts for the ratio too.
-        """
-        return np.array([self.read(text)[1] for text in texts]).reshape(-1, 3)
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings (n, d): the pooled features of the first convolutional network."""
-        return np.array([self.read(text)[2] for text in texts])
 
     def _constants(self, path: Path) -> list[np.ndarray]:
         """The dictionary's costs, ends and tags, the prior and the vocabularies, which are outputs of every input."""

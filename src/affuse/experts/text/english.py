@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from affuse import weights
 from affuse.experts.text.language import LanguageModel
-from affuse.labels import EKMAN, LabelSpace
 
 __all__ = ["EnglishText"]
 
@@ -36,13 +35,13 @@ _ENGLISH_WORDS = frozenset(
 class EnglishText(LanguageModel):
     """MiniLM tuned on comments, dialogue and reviews; runs one text at a time, so a batch equals its rows.
 
-    The tokenizer travels in the metadata of the ONNX file, under the same checksum as the weights.
+    The embedding is the mean of the last layer's states. The tokenizer travels in the metadata of the ONNX file, under
+    the same checksum as the weights.
     """
 
     code = "en"
     asset = "text_en"
     script = "latin"
-    labels: LabelSpace = EKMAN
 
     def __init__(self, path: Path) -> None:
         from tokenizers import Tokenizer
@@ -71,18 +70,6 @@ class EnglishText(LanguageModel):
             np.average([output[i] for output in outputs], axis=0, weights=lengths) for i in range(3)
         )
         return emotions, sentiment, embedding
-
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Emotions (n, 7) over `EKMAN`."""
-        return np.array([self.read(text)[0] for text in texts]).reshape(-1, len(self.labels))
-
-    def sentiment(self, texts: Sequence[str]) -> np.ndarray:
-        """Sentiment (n, 3) over `labels.SENTIMENT`."""
-        return np.array([self.read(text)[1] for text in texts]).reshape(-1, 3)
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings (n, d): the mean of the last layer's states."""
-        return np.array([self.read(text)[2] for text in texts])
 
     def pieces_per_word(self, text: str) -> float:
         """Wordpieces a word: about 1.2 in English, above 2 in other languages, whose words the vocabulary lacks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class TextExpert(WordsExpert):
             self._networks[language] = kind(self.models.get(language) or kind.file())
         return self._networks[language]
 
-    @property
+    @cached_property
     def sha256(self) -> dict[str, str]:
         """Checksums of the weights by name."""
         kinds = {code: LANGUAGES.find(code) for code in LANGUAGES}

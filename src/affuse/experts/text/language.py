@@ -5,13 +5,14 @@ from __future__ import annotations
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from affuse import weights
+from affuse.labels import EKMAN, SENTIMENT
 from affuse.registry import Registry
 
 __all__ = ["LANGUAGES", "LanguageModel", "languages_of_script", "script_of"]
@@ -121,6 +122,50 @@ class LanguageModel(ABC):
             Over `affuse.SENTIMENT`.
         embedding : array of shape (d,)
         """
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """What each of some texts expresses.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+            Utterances.
+
+        Returns
+        -------
+        array of shape (n, 7)
+            Over `affuse.EKMAN`.
+        """
+        return np.array([self.read(text)[0] for text in texts]).reshape(-1, len(EKMAN))
+
+    def sentiment(self, texts: Sequence[str]) -> np.ndarray:
+        """Sentiment of texts.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+            Utterances.
+
+        Returns
+        -------
+        array of shape (n, 3)
+            Over `affuse.SENTIMENT`.
+        """
+        return np.array([self.read(text)[1] for text in texts]).reshape(-1, len(SENTIMENT))
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of texts.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+            Utterances, at least one.
+
+        Returns
+        -------
+        array of shape (n, d)
+        """
+        return np.array([self.read(text)[2] for text in texts])
 
 
 def languages_of_script(script: str | None) -> list[str]:
