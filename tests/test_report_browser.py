@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -422,12 +422,10 @@ def test_axe_finds_nothing(show: Show, make: Any, scheme: str) -> None:
 
 
 def test_timeline_is_a_module_that_live_pages_can_feed(browser: Any) -> None:
-    script = (Path(media.__file__).parent / "static" / "timeline.js").read_text("utf-8")
+    folder = Path(media.__file__).parent / "static"
     page = browser.new_page()
     page.route("http://affuse.test/", lambda route: route.fulfill(content_type="text/html", body="<div id=here></div>"))
-    page.route(
-        "http://affuse.test/timeline.js", lambda route: route.fulfill(content_type="text/javascript", body=script)
-    )
+    page.route("http://affuse.test/*.js", lambda route: route.fulfill(path=folder / PurePath(route.request.url).name))
     page.goto("http://affuse.test/")
     short, longer = (samples.one_person(duration=seconds) for seconds in (6.0, 12.0))
     ends = page.evaluate(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affuse.errors import MissingExtraError
 from affuse.files import replacing
+from affuse.report.assets import template
+from affuse.report.plot import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,23 +64,11 @@ def write_comparison(facts: Mapping[str, Any], about: Mapping[str, Any], folder:
 
 
 def _page(facts: Mapping[str, Any], about: Mapping[str, Any], pictures: Sequence[Mapping[str, str]]) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = files("affuse.report").joinpath("templates/comparison.html.j2").read_text(encoding="utf-8")
     methods = sorted(facts["methods"].items(), key=lambda item: -item[1]["accuracy"])
     single = sorted(facts["single"].items(), key=lambda item: -item[1]["accuracy"])
-    return environment.from_string(template).render(
+    return template("comparison.html.j2").render(
         about=about, auto=facts["auto"], methods=methods, single=single, pictures=pictures
     )
-
-
-def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure  # not pyplot: no window, no global state
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot") from error
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _best_single(facts: Mapping[str, Any]) -> str:
@@ -96,7 +84,7 @@ def draw_intervals(facts: Mapping[str, Any], about: Mapping[str, Any]) -> Figure
     rows = [(name, found, _colour(name)) for name, found in facts["methods"].items()]
     rows += [(f"only {name}", found, _SINGLE) for name, found in facts["single"].items()]
     rows.sort(key=lambda row: row[1]["accuracy"])
-    figure = _figure(8, 1.2 + 0.28 * len(rows))
+    figure = new_figure(8, 1.2 + 0.28 * len(rows))
     axis = figure.subplots()
     for height, (_, found, colour) in enumerate(rows):
         axis.hlines(height, *found["ci95"], color=colour, linewidth=2)
@@ -114,7 +102,7 @@ def draw_confusions(facts: Mapping[str, Any], about: Mapping[str, Any]) -> Figur
     best = _best_single(facts)
     pairs = [(_AUTO_NAME, facts["methods"][_AUTO_NAME]), (f"only {best}", facts["single"][best])]
     labels = list(about["labels"])
-    figure = _figure(4 + 0.9 * len(labels), 2 + 0.45 * len(labels))
+    figure = new_figure(4 + 0.9 * len(labels), 2 + 0.45 * len(labels))
     for axis, (name, found) in zip(figure.subplots(1, 2, sharey=True), pairs, strict=True):
         counts = np.asarray(found["confusion"], dtype=float)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -138,7 +126,7 @@ def draw_confusions(facts: Mapping[str, Any], about: Mapping[str, Any]) -> Figur
 
 def draw_reliability(facts: Mapping[str, Any], about: Mapping[str, Any]) -> Figure:
     """Accuracy over confidence: on the diagonal, a confidence of 80 % is right four times in five."""
-    figure = _figure(5.5, 5)
+    figure = new_figure(5.5, 5)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="0.4", linewidth=0.8, linestyle="--")
     best = _best_single(facts)
@@ -158,7 +146,7 @@ def draw_reliability(facts: Mapping[str, Any], about: Mapping[str, Any]) -> Figu
 def draw_missing(facts: Mapping[str, Any], about: Mapping[str, Any]) -> Figure:
     """Accuracy by the number of missing modalities, mean over which, and with half of all missing at random."""
     counts = list(facts["methods"][_AUTO_NAME]["missing"])
-    figure = _figure(7, 4.5)
+    figure = new_figure(7, 4.5)
     axis = figure.subplots()
 
     def curve(found: Mapping[str, Any]) -> list[float]:
@@ -191,7 +179,7 @@ def _best_remaining(facts: Mapping[str, Any], counts: Sequence[str]) -> list[flo
 def draw_noise(facts: Mapping[str, Any], about: Mapping[str, Any]) -> Figure:
     """Accuracy by the standard deviation of normal noise on the log-probabilities of every modality."""
     levels = list(facts["methods"][_AUTO_NAME]["noise"])
-    figure = _figure(7, 4.5)
+    figure = new_figure(7, 4.5)
     axis = figure.subplots()
     positions = [0.0, *map(float, levels)]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from affuse.files import replacing
+from affuse.report.assets import template
 from affuse.tables import write_table_part
 
 __all__ = ["write_evaluation"]
@@ -55,16 +55,10 @@ def write_evaluation(facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
 
 
 def _page(facts: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, StrictUndefined  # only pages need it
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["measure"] = _measure
-    environment.filters["points"] = _points
-    template = files("affuse.report").joinpath("templates/evaluation.html.j2").read_text(encoding="utf-8")
     view = facts[facts.get("view", "as_answered")]
     lines = [*view["modalities"].items(), ("fused", view["fused"]), ("best choice", view["oracle"])]
     speaking = [(name, own) for name, own in lines[:-1] if own["n"]]
-    return environment.from_string(template).render(
+    return template("evaluation.html.j2", measure=_measure, points=_points).render(
         facts=facts,
         view=view,
         restricted=facts.get("view") == "restricted",

@@ -53,7 +53,7 @@ class Medium:
 
     ``uri`` is a data URI or a link; that of a recording that is to be embedded holds `PLACE` for the contents of the
     file ``embedded``, which are only read while the page is written. ``ratio`` is width over height of the picture.
-    ``stills`` holds pairs of a time in seconds and a data URI. ``note`` is a key of `words.STRINGS`, filled in from
+    ``stills`` holds pairs of a time in seconds and a data URI. ``note`` is a key of `messages`, filled in from
     ``details``; empty where there is nothing to explain.
     """
 

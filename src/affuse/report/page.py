@@ -7,13 +7,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from importlib.resources import files
 from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
 from affuse.errors import OutputError
 from affuse.files import replacing
+from affuse.report.assets import asset, template
 from affuse.report.media import PLACE, Medium, encoded, medium_of
 from affuse.report.messages import LANGUAGES, NATIVE, messages, translate
 from affuse.report.palette import COLOURS, INKS, palette
@@ -32,7 +32,7 @@ _DATA_PLACE = "<analysis>"
 _DECIMALS = 4
 
 # The script of a page, each module before those that import it.
-_MODULES = ("timeline", "elements", "speech", "clock", "theme", "parts", "numbers", "viewer", "report")
+_MODULES = ("elements", "timeline", "speech", "clock", "theme", "parts", "numbers", "viewer", "report")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 
 
@@ -123,12 +123,10 @@ def write_page(analysis: Analysis, file: TextIO, folder: str | Path = ".", langu
 
 
 def _render(analysis: Analysis, medium: Medium, language: str) -> str:
-    from jinja2 import Environment, StrictUndefined  # only pages need it
-    from markupsafe import Markup
+    from markupsafe import Markup  # only pages need it
 
     css, script = style(), _script()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_asset("templates/report.html.j2")).render(
+    return template("report.html.j2").render(
         lang=NATIVE.get(language, language),
         say=messages(language),
         analysis=analysis,
@@ -185,16 +183,12 @@ def _inert(data: dict[str, Any]) -> str:
 def style() -> str:
     """The style sheet of reports, with the colours of the emotions as variables."""
     colours = "".join(f"--{name}:{colour};--on-{name}:{INKS[name]};" for name, colour in COLOURS.items())
-    return f":root{{{colours}}}\n{_asset('static/report.css')}"
+    return f":root{{{colours}}}\n{asset('static/report.css')}"
 
 
 def _script() -> str:
     """All modules as one: a page of one file has nothing to import from."""
-    return "\n".join(_IMPORT.sub("", _asset(f"static/{name}.js")) for name in _MODULES)
-
-
-def _asset(name: str) -> str:
-    return files("affuse.report").joinpath(name).read_text(encoding="utf-8")
+    return "\n".join(_IMPORT.sub("", asset(f"static/{name}.js")) for name in _MODULES)
 
 
 def _policy(style: str, script: str, medium: Medium) -> str:

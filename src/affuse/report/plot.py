@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from affuse.errors import MissingExtraError
+from affuse.lazy import needs_extra
 from affuse.report.messages import name_of
 from affuse.report.palette import palette
 from affuse.report.sentences import headline, windows_of
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_timeline"]
+__all__ = ["new_figure", "plot_timeline"]
 
 
 def plot_timeline(analysis: Analysis) -> Figure:
@@ -48,14 +48,9 @@ def plot_timeline(analysis: Analysis) -> Figure:
     >>> len(plot_timeline(analysis).axes)
     3
     """
-    try:
-        from matplotlib.figure import Figure  # not pyplot: no window, no global state
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot") from error
-
     windows = windows_of(analysis, analysis.summary.person)
     rows = ["fused", *analysis.modalities]
-    figure = Figure(figsize=(10, 1.6 * (len(rows) + 1)), layout="constrained")
+    figure = new_figure(10, 1.6 * (len(rows) + 1))
     axes = np.atleast_1d(figure.subplots(len(rows) + 1, sharex=True))
     figure.suptitle(f"{analysis.source.name}\n{headline(analysis)}", fontsize=11, parse_math=False)
     for axis, row in zip(axes, rows, strict=False):
@@ -71,6 +66,13 @@ def plot_timeline(analysis: Analysis) -> Figure:
         frameon=False,
     )
     return figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of some inches. Raises MissingExtraError without matplotlib."""
+    with needs_extra("plot"):
+        from matplotlib.figure import Figure  # not pyplot: no window, no global state
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _edges(windows: Sequence[Verdict]) -> np.ndarray:

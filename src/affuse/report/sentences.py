@@ -165,17 +165,16 @@ def _signed(value: float) -> str:
 
 def _conflict(analysis: Analysis, summary: Verdict, language: str) -> str:
     windows = windows_of(analysis, summary.person) or [summary]
-    disagreeing = [v for v in windows if v.conflict_text]
-    pairs = Counter(pair for v in disagreeing if (pair := _farthest_pair(v)))
+    pairs = Counter(pair for v in windows if v.conflict_text and (pair := _farthest_pair(v)))
     if not pairs:
         return ""
-    pair, _ = pairs.most_common(1)[0]
+    pair, count = pairs.most_common(1)[0]
     names = [name_of("modality", modality, language) for modality in pair]
     key = "headline.conflict_once" if len(windows) == 1 else "headline.conflict"
     say = messages(language)
     return say[key].format(
         pair=say["pair"].format(first=names[0], second=names[1]),
-        count=sum(_farthest_pair(v) == pair for v in disagreeing),
+        count=count,
         total=len(windows),
     )
 

@@ -16,7 +16,7 @@ export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
  * The most probable label.
  * @param {Record<string, number>} probabilities
  */
-export const top = (probabilities) => Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
+export const topOf = (probabilities) => Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
 
 /**
  * The element of an id inside `root`, or null; of one kind where that is given.

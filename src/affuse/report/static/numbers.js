@@ -1,4 +1,4 @@
-import { capital, make, percent, signed, top } from "./elements.js";
+import { capital, make, percent, signed, topOf } from "./elements.js";
 import { formatTime } from "./timeline.js";
 
 const PAGE = 200;
@@ -53,7 +53,7 @@ export function createNumbers(details, body, { speech, parts, modalities, window
       window.conflict === null ? "–" : window.conflict.toFixed(2) + (window.conflict_text ? ` (${window.conflict_text})` : ""),
       ...modalities.map((name) => {
         const evidence = window.evidence[name];
-        return evidence?.probabilities ? `${parts.emotion(top(evidence.probabilities))} ${percent(evidence.probabilities[top(evidence.probabilities)])}` : evidence?.reason || "–";
+        return evidence?.probabilities ? `${parts.emotion(topOf(evidence.probabilities))} ${percent(evidence.probabilities[topOf(evidence.probabilities)])}` : evidence?.reason || "–";
       }),
     ];
     return make("tr", {}, make("th", { scope: "row" }, formatTime(window.start)), ...cells.map((text) => make("td", {}, text)));

@@ -1,4 +1,4 @@
-import { capital, make, percent, signed, top } from "./elements.js";
+import { capital, make, percent, signed, topOf } from "./elements.js";
 
 /**
  * The pieces that answers are drawn from, in one language and one set of colours.
@@ -24,7 +24,7 @@ export function createParts(say, palette) {
 
   /** @param {Evidence | undefined} evidence */
   const says = (evidence) => evidence?.probabilities
-    ? [chip(top(evidence.probabilities)), ` ${percent(evidence.probabilities[top(evidence.probabilities)])}`]
+    ? [chip(topOf(evidence.probabilities)), ` ${percent(evidence.probabilities[topOf(evidence.probabilities)])}`]
     : [make("span", { class: "reason" }, evidence?.reason || say("no_evidence"))];
 
   return {

@@ -1,5 +1,5 @@
 import { find, make, search } from "./elements.js";
-import { createSpeech, translate } from "./speech.js";
+import { createSpeech, otherThan, tagOf, translate } from "./speech.js";
 import { wireTheme } from "./theme.js";
 import { formatTime } from "./timeline.js";
 import { createViewer } from "./viewer.js";
@@ -30,7 +30,7 @@ const settingValue = (value) => (value === null || (Array.isArray(value) && !val
 function drawFrame() {
   const { source, settings, notes } = analysis;
   const { say } = speech;
-  document.documentElement.lang = speech.language === "zh" ? "zh-CN" : speech.language;
+  document.documentElement.lang = tagOf(speech.language);
   const unnamed = source.kind === "text" && source.name === "text" && medium.note === "";
   const name = unnamed ? say("kind.text") : source.name;
   document.title = `${name} · ${say("title")}`;
@@ -39,7 +39,7 @@ function drawFrame() {
   find(document, "settings").replaceChildren(...flat(settings).filter(([path]) => path).flatMap(([path, value]) => [make("dt", {}, path), make("dd", {}, value)]));
   search(document, "notes")?.replaceChildren(...notes.map((note) => make("li", {}, speech.sentence(note))));
   find(document, "language").textContent = say("language.other");
-  find(document, "language").lang = speech.language === "zh" ? "en" : "zh-CN";
+  find(document, "language").lang = tagOf(otherThan(speech.language));
 }
 
 /** The page as it was before the viewer filled it, but for the recording, which is never loaded twice. */
@@ -56,7 +56,7 @@ const show = (state = {}) => createViewer(document, { analysis, medium, palette,
 function switchLanguage() {
   const state = viewer.state();
   viewer.destroy();
-  speech = createSpeech(messages, speech.language === "zh" ? "en" : "zh");
+  speech = createSpeech(messages, otherThan(speech.language));
   const old = [...main.children];
   main.append(...pristine.map((child) => child.cloneNode(true)));
   const place = search(main, "stand");

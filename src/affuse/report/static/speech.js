@@ -3,6 +3,18 @@
 import { formatter } from "./timeline.js";
 
 /**
+ * The tag of a language (BCP 47), for the attribute `lang` and for dates.
+ * @param {string} language
+ */
+export const tagOf = (language) => (language === "zh" ? "zh-CN" : language);
+
+/**
+ * The language that a button switches to.
+ * @param {string} language
+ */
+export const otherThan = (language) => (language === "zh" ? "en" : "zh");
+
+/**
  * The same as affuse.report.messages.translate and affuse.report.sentences.conflict_text, for what comes in English.
  * @param {Messages} messages
  * @param {string} language

@@ -1,4 +1,6 @@
-// Draws an analysis (the JSON of Analysis.to_dict) over time, as one SVG that is also a slider. No dependencies.
+// Draws an analysis (the JSON of Analysis.to_dict) over time, as one SVG that is also a slider. No libraries are needed.
+
+import { capital, topOf } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = { ribbon: 36, conflict: 18, emotions: 136, modality: 58, words: 26, sentiment: 76, axis: 24, title: 24, gap: 10, handle: 12 };
@@ -34,10 +36,6 @@ export const hasEvidence = (window, modality) => Boolean(window?.evidence[modali
  * @param {string} row
  */
 const probabilitiesOf = (window, row) => (row === "fused" ? window.fused : window.evidence[row]?.probabilities) ?? null;
-
-/** @param {Record<string, number> | null} probabilities */
-const topOf = (probabilities) =>
-  probabilities && Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
 
 /**
  * The windows of one person, each with the cell of time that it stands for: windows overlap, cells do not.
@@ -105,7 +103,7 @@ function binned(cells, row, limit) {
       ? Object.fromEntries(Object.keys(found[0]).map((k) => [k, found.reduce((sum, p) => sum + p[k], 0) / found.length]))
       : null;
     const reason = row === "fused" ? "" : group[0].window.evidence[row]?.reason ?? "";
-    groups.push({ start: group[0].start, end: group[group.length - 1].end, values, label: topOf(values), reason });
+    groups.push({ start: group[0].start, end: group[group.length - 1].end, values, label: values && topOf(values), reason });
   }
   return groups;
 }
@@ -213,7 +211,7 @@ export function createTimeline(root, analysis, options) {
    * @param {string} text
    * @param {number} y
    */
-  const title = (text, y) => element("text", { x: 0, y: y + 15, class: "row-title" }, text.charAt(0).toUpperCase() + text.slice(1));
+  const title = (text, y) => element("text", { x: 0, y: y + 15, class: "row-title" }, capital(text));
 
   /**
    * @param {number} from

@@ -1,6 +1,6 @@
 // The language of the page: what it says, and who must say it anew when the language changes.
 
-import { createSpeech, translate as put } from "./report/speech.js";
+import { createSpeech, otherThan, tagOf, translate as put } from "./report/speech.js";
 
 const KEPT = "affuse.language";
 /** @type {{ messages: Messages, palette: Palette }} */
@@ -27,7 +27,7 @@ export const translate = (root) => put(root, say);
 /** @param {string} name */
 function use(name) {
   current = createSpeech(vocabulary.messages, name);
-  document.documentElement.lang = name === "zh" ? "zh-CN" : "en";
+  document.documentElement.lang = tagOf(name);
   translate(document);
   changed.dispatchEvent(new Event("change"));
 }
@@ -37,10 +37,10 @@ function use(name) {
  * @param {HTMLElement} button
  */
 export function wireLanguage(button) {
-  const other = () => (language() === "zh" ? "en" : "zh");
+  const other = () => otherThan(language());
   const name = () => {
     button.textContent = say("language.other");
-    button.lang = other() === "zh" ? "zh-CN" : "en";
+    button.lang = tagOf(other());
   };
   button.addEventListener("click", () => {
     localStorage.setItem(KEPT, other());

@@ -1,6 +1,7 @@
 import { ApiError, getJson, sentence } from "./api.js";
 import { language, say } from "./language.js";
 import { make } from "./report/elements.js";
+import { tagOf } from "./report/speech.js";
 
 const SHOWN = 20;
 const AGAIN = 3000;  // milliseconds between looks while something is in work
@@ -36,7 +37,7 @@ export function createRecent(root, remove) {
 
   /** @param {Job} job */
   function row(job) {
-    const when = new Date(1000 * job.created).toLocaleString(language() === "zh" ? "zh-CN" : "en", { dateStyle: "medium", timeStyle: "short" });
+    const when = new Date(1000 * job.created).toLocaleString(tagOf(language()), { dateStyle: "medium", timeStyle: "short" });
     const open = make("a", { href: `#analyse/${job.id}`, title: job.name }, make("bdi", {}, job.name));
     const button = make("button", { type: "button", class: "quiet", "aria-label": say("recent.delete", { name: job.name }) }, "×");
     button.addEventListener("click", async () => {
