@@ -17,6 +17,8 @@ from affuse.experts import Abilities, Expert, ExpertOutput
 from affuse.fusion import MeanRule, NamedFuser, ProductRule
 from affuse.packages import load_package, read_package, set_label_map
 from affuse.report import schema
+from affuse.service import runner
+from affuse.service.runner import JobSpec
 from affuse.testing import FakeExpert, synthetic, write_toy_package
 from affuse.timeline import Timeline
 from command import Run, caller
@@ -127,6 +129,13 @@ def test_a_prior_over_own_labels_can_be_given(tmp_path: Path) -> None:
     assert summary.fused == pytest.approx(by_hand / by_hand.sum())
     with pytest.raises(ConfigError, match="dialogue"):
         Analyzer({"voice": own("voice", engaged=0.5)}, prior="dialogue")
+
+
+def test_a_service_understands_the_name_of_a_prior_over_own_labels() -> None:
+    spec = JobSpec("clip.mp4", results="results", upload="upload", prior="uniform")
+    analyzer = runner._analyzer(spec, {None: ({"voice": own("voice", engaged=0.5)}, None, None)})
+    assert analyzer.prior.labels == STUDY.labels
+    assert analyzer.prior.frequencies_in(None) == pytest.approx([1 / 3] * 3)
 
 
 def test_a_fuser_over_own_labels_is_used_and_another_one_is_refused() -> None:

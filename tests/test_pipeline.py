@@ -10,6 +10,7 @@ import pytest
 import affuse
 from affuse.analyzer import Analyzer, load_experts, shipped_fuser
 from affuse.errors import ConfigError, DataError, MediaError
+from affuse.fusion import NamedFuser, ProductRule
 from affuse.fusion.sentiment import COMPATIBILITY
 from affuse.labels import EKMAN
 from affuse.media import Recording
@@ -189,6 +190,14 @@ def test_analyze_needs_exactly_one_source() -> None:
         affuse.analyze("clip.mp4", text="words")
     with pytest.raises(MediaError, match="empty"):
         affuse.analyze(text="  ")
+
+
+def test_the_language_may_be_set_where_the_fuser_knows_few_modalities() -> None:
+    rule = ProductRule().fit(np.full((7, 1, 7), 1 / 7), np.arange(7))
+    fuser = NamedFuser(rule, ("text",), EKMAN.labels, "product", {"priors": {"text": [1 / 7] * 7}})
+    analysis = affuse.analyze(text="I love it!", language="en", fuser=fuser)
+    assert list(analysis.modalities) == ["text"]
+    assert analysis.cues[0].language == "en"
 
 
 def test_fake_expert_keeps_the_contract(recording: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from affuse.analyzer.answers import EvidenceFuser, WindowInfo
 from affuse.analyzer.assembly import assemble
-from affuse.analyzer.loading import load_experts, load_system, shipped_for, shipped_fuser
+from affuse.analyzer.loading import load_experts, load_parts, load_system, read_fuser, shipped_for, shipped_fuser
 from affuse.analyzer.observation import Observation, read_all, without_words
 from affuse.analyzer.spaces import LabelMap, answer_space, expert_spaces, rule_over
 from affuse.errors import ConfigError, MediaError
@@ -99,10 +99,8 @@ class Analyzer:
         self.transcriber = transcriber
         self.window = window
         self.hop = hop
-        given = fuser if fuser is None or isinstance(fuser, NamedFuser) else NamedFuser.read(fuser)
-        self.experts: dict[str, Expert] = dict(
-            load_experts(shipped_for(given or shipped_fuser())) if experts is None else experts
-        )
+        given = read_fuser(fuser)
+        self.experts: dict[str, Expert] = dict(load_experts(shipped_for(given)) if experts is None else experts)
         _check_experts(self.experts)
         wanted = labels if labels is None or isinstance(labels, LabelSpace) else LabelSpace("own", tuple(labels))
         spaces = expert_spaces(self.experts, label_map, wanted)
@@ -466,14 +464,8 @@ def make_analyzer(
     """
     if package is not None and chosen is not None:
         raise ConfigError("give either --package or --experts; a package says itself which experts it has")
-    learned = None if fuser is None else NamedFuser.read(fuser)
-    if package is not None:
-        experts, own = load_system(package, language, features)
-        learned = own if learned is None else learned
-    else:
-        named = shipped_for(learned or shipped_fuser()) if chosen is None else chosen
-        experts = load_experts(named, language, features)
-    return Analyzer(experts, window, hop, learned, prior=prior, context=context, label_map=label_map)
+    experts, own = load_parts(package, chosen, language, features, fuser)
+    return Analyzer(experts, window, hop, own, prior=prior, context=context, label_map=label_map)
 
 
 def analyze(
@@ -528,8 +520,8 @@ def analyze(
     """
     if (path is None) == (text is None):
         raise ConfigError("analyze needs either the path of a recording or a text")
-    if experts is None and language is not None:
-        experts = load_experts(language=language)
+    if experts is None:
+        experts, fuser = load_parts(language=language, fuser=fuser)
     analyzer = Analyzer(experts, window, hop, fuser, prior=prior, context=context, labels=labels, label_map=label_map)
     if path is not None:
         return analyzer.analyze(path, transcript, progress)

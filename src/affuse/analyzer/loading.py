@@ -16,7 +16,7 @@ from affuse.packages import load_expert
 from affuse.packages.columns import KEYS, FeatureTable
 from affuse.packages.system import read_system
 
-__all__ = ["load_experts", "load_system", "shipped_for", "shipped_fuser"]
+__all__ = ["load_experts", "load_parts", "load_system", "read_fuser", "shipped_for", "shipped_fuser"]
 
 
 @cache
@@ -63,14 +63,38 @@ def load_system(
     Examples
     --------
     >>> from affuse.exporting import export
-    >>> facts = export("shipped", "system", experts={"text": "text"}, times=1)
+    >>> from affuse.testing import write_toy_package
+    >>> facts = export("shipped", "system", experts={"voice": str(write_toy_package("mine"))}, times=1)
     >>> experts, fuser = load_system("system")
     >>> list(experts)
-    ['text']
+    ['voice']
     """
     system = read_system(folder)
     table = None if features is None else _features(features)
     return system.experts(language, table), NamedFuser.read(system.fuser)
+
+
+def load_parts(
+    package: str | Path | None = None,
+    chosen: Mapping[str, str] | None = None,
+    language: str | None = None,
+    features: Path | None = None,
+    fuser: NamedFuser | str | Path | None = None,
+) -> tuple[dict[str, Expert], NamedFuser | None]:
+    """The experts of a package, or those that were chosen, or the shipped ones that the fuser knows; and the fuser.
+
+    ``fuser`` is used instead of that of the package; where there is neither, None is returned for it.
+    """
+    given = read_fuser(fuser)
+    if package is not None:
+        experts, own = load_system(package, language, features)
+        return experts, given or own
+    return load_experts(shipped_for(given) if chosen is None else chosen, language, features), given
+
+
+def read_fuser(fuser: NamedFuser | str | Path | None) -> NamedFuser | None:
+    """A fuser that may also be given as the folder that it was saved in."""
+    return fuser if fuser is None or isinstance(fuser, NamedFuser) else NamedFuser.read(fuser)
 
 
 def load_experts(
@@ -119,8 +143,12 @@ def load_experts(
     return experts
 
 
-def shipped_for(fuser: NamedFuser) -> dict[str, str]:
-    """Names of the shipped experts, by modality, that a fuser knows. Raises ConfigError where it knows none."""
+def shipped_for(fuser: NamedFuser | None) -> dict[str, str]:
+    """Names of the shipped experts, by modality, that a fuser knows; the shipped fuser where None.
+
+    Raises ConfigError where it knows none.
+    """
+    fuser = fuser or shipped_fuser()
     known = {modality: name for modality, name in DEFAULT_EXPERTS.items() if modality in fuser.modalities}
     if not known:
         raise ConfigError(

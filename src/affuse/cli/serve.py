@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affuse.cli.options import AsrModel, Fuser, Package, PriorOption, Transcribe
-from affuse.errors import ConfigError, MissingExtraError
+from affuse.errors import ConfigError
+from affuse.lazy import needs_extra
 
 if TYPE_CHECKING:
-    from affuse.service.settings import Settings
+    from affuse.service import Settings
 
 __all__ = ["serve"]
 
@@ -55,7 +56,7 @@ def serve(
 ) -> None:
     """Serve analyses, fusion and live streams over HTTP, and the page to use them by."""
     _check_installation(redis)
-    from affuse.service.settings import Settings
+    from affuse.service import Settings
 
     settings = Settings(
         folder=folder or _default_folder(),
@@ -79,7 +80,7 @@ def serve(
         private=private,
         keep_uploads=keep_uploads,
     )
-    _work(settings) if worker else _serve(settings)
+    _run(settings, worker)
 
 
 def _check_installation(redis: str | None) -> None:
@@ -88,10 +89,8 @@ def _check_installation(redis: str | None) -> None:
         raise ConfigError(
             "affuse needs no Redis any more: workers find the jobs in --folder; leave out --redis and AFFUSE_REDIS"
         )
-    try:
+    with needs_extra("serve"):
         import fastapi  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(error.name or "fastapi", "serve") from error
 
 
 def _checked(package: Path) -> str:
@@ -130,13 +129,11 @@ def _token(file: Path | None) -> str | None:
         raise ConfigError(f"{file} cannot be read for the token: {error}") from error
 
 
-def _work(settings: Settings) -> None:
+def _run(settings: Settings, worker: bool) -> None:
     from affuse.service import Worker
-
-    Worker(settings).run()
-
-
-def _serve(settings: Settings) -> None:
     from affuse.service import serve as serve_until_stopped
 
-    serve_until_stopped(settings)
+    if worker:
+        Worker(settings).run()
+    else:
+        serve_until_stopped(settings)

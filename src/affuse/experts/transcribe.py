@@ -14,7 +14,7 @@ from affuse.errors import AffuseError, AssetError, MissingExtraError
 from affuse.media import Recording, Words
 from affuse.timeline import Segment, Timeline
 
-__all__ = ["NOT_INSTALLED", "Recogniser", "Transcriber"]
+__all__ = ["NOT_INSTALLED", "Recogniser", "Transcriber", "why_no_words"]
 
 NOT_INSTALLED = "speech recognition is not installed (pip install 'affuse[asr]')"
 """Why there are no words where the extra is missing."""
@@ -86,10 +86,8 @@ class Transcriber:
             return recording, ""
         try:
             words = tuple(self.words(recording))
-        except MissingExtraError:
-            return recording, NOT_INSTALLED
         except AffuseError as error:
-            return recording, str(error)
+            return recording, why_no_words(error)
         if not words:
             return recording, "no speech was recognised"
         return recording.with_words(words, "the words were recognised by machine and may be wrong"), ""
@@ -169,6 +167,11 @@ class Transcriber:
         if self._recogniser is None:
             self._recogniser = _load(_weights(self.model))
         return self._recogniser
+
+
+def why_no_words(error: AffuseError) -> str:
+    """Why there are no words, after an error of `Transcriber`."""
+    return NOT_INSTALLED if isinstance(error, MissingExtraError) else str(error)
 
 
 def _weights(chosen: str | Path | None) -> Path:

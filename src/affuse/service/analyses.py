@@ -17,7 +17,16 @@ from affuse.service.metrics import Metrics
 from affuse.service.notifier import JobNotifier
 from affuse.service.settings import Settings
 from affuse.service.store import Job, JobStore
-from affuse.service.uploads import BODY_REFUSALS, display_name, keep, keep_text, read_form, refusals
+from affuse.service.uploads import (
+    BODY_REFUSALS,
+    display_name,
+    first_problem,
+    form_content,
+    keep,
+    keep_text,
+    read_form,
+    refusals,
+)
 from affuse.service.worker import discard_results, discard_uploads
 
 __all__ = ["AnalysisHandlers", "JobState", "Options", "TextRequest", "make_router"]
@@ -75,20 +84,16 @@ _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "Video, sound or a picture."},
-                        "transcript": {"type": "string", "format": "binary", "description": "SRT, WebVTT, text, JSON."},
-                        "language": {"type": "string", "enum": ["en", "zh"]},
-                        "window": {"type": "number", "minimum": 0.1, "maximum": 3600},
-                        "hop": {"type": "number", "minimum": 0.1, "maximum": 3600},
-                    },
-                    "additionalProperties": False,
-                }
-            },
+            **form_content(
+                "file",
+                {
+                    "file": {"type": "string", "format": "binary", "description": "Video, sound or a picture."},
+                    "transcript": {"type": "string", "format": "binary", "description": "SRT, WebVTT, text, JSON."},
+                    "language": {"type": "string", "enum": ["en", "zh"]},
+                    "window": {"type": "number", "minimum": 0.1, "maximum": 3600},
+                    "hop": {"type": "number", "minimum": 0.1, "maximum": 3600},
+                },
+            ),
             "application/json": {
                 "schema": TextRequest.model_json_schema(),
                 "examples": {"a text": {"value": {"text": "I lost my job today. I feel terrible."}}},
@@ -180,7 +185,7 @@ class AnalysisHandlers:
         try:
             asked = TextRequest.model_validate_json(await request.body())
         except ValidationError as error:
-            raise HTTPException(422, _first_error(error)) from error
+            raise HTTPException(422, first_problem(error.errors(include_url=False, include_context=False))) from error
         options = asked.model_dump(exclude={"text"}) | {"kind": "text"}
         name = await run_in_threadpool(keep_text, asked.text, self.settings)
         return await run_in_threadpool(self._accept, "text", options, name, None)
@@ -230,13 +235,7 @@ def _parts(form: FormData) -> tuple[UploadFile, UploadFile | None, Options]:
     try:
         return file, transcript, Options.model_validate(fields)
     except ValidationError as error:
-        raise HTTPException(422, _first_error(error)) from error
-
-
-def _first_error(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+        raise HTTPException(422, first_problem(error.errors(include_url=False, include_context=False))) from error
 
 
 def _state(job: Job) -> JobState:

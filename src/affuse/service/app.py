@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -18,6 +16,7 @@ from affuse import __version__
 from affuse.errors import AffuseError, ConfigError
 from affuse.evaluation.fused_tables import methods_without_labels
 from affuse.fusion import registry
+from affuse.labels import EKMAN
 from affuse.report.messages import LANGUAGES, page_messages
 from affuse.report.page import style
 from affuse.report.palette import palette
@@ -27,7 +26,7 @@ from affuse.service.notifier import JobNotifier
 from affuse.service.security import Guard
 from affuse.service.settings import Settings
 from affuse.service.store import JobStore
-from affuse.service.uploads import Intake
+from affuse.service.uploads import Intake, first_problem
 
 __all__ = ["create_app"]
 
@@ -102,7 +101,6 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
         version=__version__,
         summary="What people feel in a recording, fused from face, voice and words.",
         description="Errors are one sentence in `detail`. With a token, send `Authorization: Bearer TOKEN`.",
-        lifespan=_lifespan,
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         responses={code: {"model": Refusal, "description": text} for code, text in _ALWAYS.items()},
@@ -125,17 +123,10 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
 _ALWAYS = {401: "A valid token is needed", 403: "Requests from other sites are refused", 422: "Something does not fit"}
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    yield
-
-
 def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, package: str | None) -> None:
     @app.get("/v1/models", tags=["service"])
     def models() -> Models:
         """Weights with their licences, and ways to fuse."""
-        from affuse.labels import EKMAN
-
         return Models(
             affuse=__version__,
             labels=list(EKMAN.labels),
@@ -226,9 +217,7 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first: dict[str, Any] = dict(error.errors()[0])
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
-    return JSONResponse({"detail": f"{place}: {first['msg']}" if place else str(first["msg"])}, 422)
+    return JSONResponse({"detail": first_problem(error.errors())}, 422)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -29,7 +29,7 @@ from affuse.evaluation.fused_tables import fuse_predictions, methods_without_lab
 from affuse.evaluation.protocol import Protocol, group_folds, rows_of
 from affuse.fusion import registry
 from affuse.service.metrics import Metrics
-from affuse.service.uploads import BODY_REFUSALS, display_name, read_form
+from affuse.service.uploads import BODY_REFUSALS, display_name, form_content, read_form
 
 __all__ = ["FuseRequest", "make_router"]
 
@@ -82,21 +82,15 @@ class FusedAnswer(BaseModel):
 _FORM = {
     "requestBody": {
         "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
-                        "truth": {"type": "string", "format": "binary", "description": "Table of true labels by id."},
-                        "method": {"type": "string"},
-                        "compare": {"type": "string", "enum": ["true", "false"]},
-                    },
-                    "additionalProperties": False,
-                }
-            }
-        },
+        "content": form_content(
+            "files",
+            {
+                "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
+                "truth": {"type": "string", "format": "binary", "description": "Table of true labels by id."},
+                "method": {"type": "string"},
+                "compare": {"type": "string", "enum": ["true", "false"]},
+            },
+        ),
     }
 }
 

@@ -46,10 +46,11 @@ from affuse.report.palette import palette
 from affuse.service.metrics import Metrics
 from affuse.service.security import SUBPROTOCOL
 from affuse.service.settings import Settings
+from affuse.service.uploads import first_problem
 
 if TYPE_CHECKING:
     from affuse.service.stream import Answer, LiveExperts, Moment, Stream
-from affuse.timeline import Segment
+    from affuse.timeline import Segment
 
 __all__ = ["make_router"]
 
@@ -340,9 +341,8 @@ def _parsed(text: str) -> Start | Text | Stop:
     try:
         return _MESSAGES.validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise _RefusalError(_POLICY, f"{place}: {first['msg']}" if place else first["msg"]) from None
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise _RefusalError(_POLICY, first_problem(problems)) from None
 
 
 def _take_in(stream: Stream, message: bytes, arrived: float) -> None:

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from affuse.experts.base import Expert
     from affuse.experts.transcribe import Transcriber
     from affuse.fusion.named import NamedFuser
-    from affuse.fusion.priors import Prior
     from affuse.results import Analysis
 
-    _Loaded = tuple[dict[str, Expert], NamedFuser, Transcriber | None, Prior | None]
+    _Loaded = tuple[dict[str, Expert], NamedFuser | None, Transcriber | None]
 
 __all__ = ["JobSpec", "main"]
 
@@ -69,10 +68,10 @@ def main() -> None:
     specs: list[JobSpec] = []
     arrived = threading.Semaphore(0)
     threading.Thread(target=_listen, args=(specs, arrived), daemon=True).start()
-    analyzers: dict[str | None, _Loaded] = {}
+    loaded: dict[str | None, _Loaded] = {}  # by language
     while True:
         arrived.acquire()
-        _answer(specs.pop(0), analyzers, lambda **line: _say(answers, line))
+        _answer(specs.pop(0), loaded, lambda **line: _say(answers, line))
 
 
 def _listen(specs: list[JobSpec], arrived: threading.Semaphore) -> None:
@@ -115,24 +114,17 @@ def _analyzer(spec: JobSpec, loaded: dict[str | None, _Loaded]) -> Analyzer:
 
     if spec.language not in loaded:
         loaded[spec.language] = _load(spec)
-    experts, fuser, transcriber, prior = loaded[spec.language]
-    return Analyzer(experts, spec.window, spec.hop, fuser, transcriber, prior)
+    experts, fuser, transcriber = loaded[spec.language]
+    return Analyzer(experts, spec.window, spec.hop, fuser, transcriber, spec.prior)
 
 
 def _load(spec: JobSpec) -> _Loaded:
-    from affuse.analyzer.loading import load_experts, load_system, shipped_for, shipped_fuser
+    from affuse.analyzer.loading import load_parts
     from affuse.experts.transcribe import Transcriber
-    from affuse.fusion.named import NamedFuser
-    from affuse.fusion.priors import Prior
 
     transcriber = Transcriber(spec.asr_model, spec.language) if spec.transcribe else None
-    prior = None if spec.prior is None else Prior.find(spec.prior)
-    fuser = None if spec.fuser is None else NamedFuser.read(spec.fuser)
-    if spec.package is not None:
-        experts, own = load_system(spec.package, spec.language)
-        return experts, fuser or own, transcriber, prior
-    fuser = fuser or shipped_fuser()
-    return load_experts(shipped_for(fuser), spec.language), fuser, transcriber, prior
+    experts, fuser = load_parts(spec.package, language=spec.language, fuser=spec.fuser)
+    return experts, fuser, transcriber
 
 
 def _analyse(spec: JobSpec, analyzer: Analyzer, say: Callable[..., None]) -> Analysis:

@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from affuse.analyzer import Analyzer, shipped_fuser
-from affuse.errors import AffuseError, ConfigError, DataError, MissingExtraError
+from affuse.errors import AffuseError, ConfigError, DataError
 from affuse.experts.base import Expert
 from affuse.experts.face import Detections, FaceDetector, FaceExpert, FaceWatch, default_detector
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.experts.text import TextExpert
-from affuse.experts.transcribe import NOT_INSTALLED, Transcriber
+from affuse.experts.transcribe import Transcriber, why_no_words
 from affuse.experts.voice import VoiceExpert
 from affuse.fusion.named import NamedFuser
-from affuse.fusion.priors import Prior
 from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.decoding import Probe
 from affuse.media.pictures import decode_picture
@@ -87,7 +86,7 @@ class LiveExperts:
         self.face: FaceExpert
         self.voice: Expert
         self._text: Expert
-        self._prior = None if prior is None else Prior.find(prior)
+        self._prior = prior
         self.transcriber, self.wordless = _ready(transcriber)
         self.detector: FaceDetector = _OwnDetector()
         if package is None:
@@ -125,25 +124,20 @@ def _ready(transcriber: Transcriber | None) -> tuple[Transcriber | None, str]:
         return None, ""
     try:
         transcriber.load()
-    except MissingExtraError:
-        return None, NOT_INSTALLED
     except AffuseError as error:
-        return None, str(error)
+        return None, why_no_words(error)
     return transcriber, ""
 
 
 def _live(experts: Mapping[str, Expert], package: str) -> tuple[FaceExpert, Expert, Expert]:
     """Face, voice and text of a package, where they can follow a live stream."""
-    face, voice, text = (experts.get(modality) for modality in ("face", "voice", "text"))
-    able = {
-        "face": isinstance(face, FaceExpert),  # whom `FaceWatch` asks about each picture
-        "voice": voice is not None and voice.abilities.streams,
-        "text": text is not None and text.abilities.streams,
-    }
-    lacking = [modality for modality, can in able.items() if not can]
-    if lacking or not isinstance(face, FaceExpert) or voice is None or text is None:
+    able = {modality: expert for modality, expert in experts.items() if expert.abilities.streams}
+    lacking = [modality for modality in ("face", "voice", "text") if modality not in able]
+    if lacking:
         raise ConfigError(f"{package} has no expert for {' and '.join(lacking)} that could follow a live stream")
-    return face, voice, text
+    face = able["face"]
+    assert isinstance(face, FaceExpert)  # `check_expert` demands it: `FaceWatch` asks it about each picture
+    return face, able["voice"], able["text"]
 
 
 class _OwnDetector:

@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +19,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affuse.service.settings import Settings
 
-__all__ = ["BODY_REFUSALS", "MAX_JSON", "Intake", "display_name", "keep", "keep_text", "read_form", "refusals"]
+__all__ = [
+    "BODY_REFUSALS",
+    "MAX_JSON",
+    "Intake",
+    "display_name",
+    "first_problem",
+    "form_content",
+    "keep",
+    "keep_text",
+    "read_form",
+    "refusals",
+]
 
 MAX_JSON = 32_000_000
 """Bytes of a body that is no form."""
@@ -35,6 +46,19 @@ def refusals(texts: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI document says of answers without a result, by status."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
     return {status: {"description": text, "content": content} for status, text in texts.items()}
+
+
+def form_content(required: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """What the OpenAPI document says of a form: its one ``required`` field, and the schemas of all by name."""
+    schema = {"type": "object", "required": [required], "properties": properties, "additionalProperties": False}
+    return {"multipart/form-data": {"schema": schema}}
+
+
+def first_problem(errors: Sequence[Any]) -> str:
+    """The first of pydantic's errors as a sentence: where it is, and what is wrong."""
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 BODY_REFUSALS = refusals(
