@@ -21,6 +21,7 @@ __all__ = [
     "ID_COLUMNS",
     "LABEL_COLUMNS",
     "TABLE_SUFFIXES",
+    "check_header",
     "read_table",
     "write_table",
     "write_table_part",
@@ -276,7 +277,7 @@ def _parsed(lines: Any, path: Path, separator: str, text_columns: Sequence[str])
     try:
         header = next(csv.reader(lines, delimiter=separator), [])
         lines.seek(0)
-        _refuse_bad_header(path, header)
+        check_header(path, header)
         text = {*header[:1], *text_columns, *(c for c in header if c.lower() in (*ID_COLUMNS, *LABEL_COLUMNS))}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # raised where cells would be dropped
@@ -295,7 +296,28 @@ def _parsed(lines: Any, path: Path, separator: str, text_columns: Sequence[str])
         raise DataError(f"{path} is not a table: {_first_line(error)}") from error
 
 
-def _refuse_bad_header(path: Path, header: Sequence[str]) -> None:
+def check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise an error for a table without a header, or with two columns of one name.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    header : sequence of str
+        Names of the columns.
+
+    Raises
+    ------
+    DataError
+        If no column has a name, or two have the same.
+
+    Examples
+    --------
+    >>> check_header(Path("rows.csv"), ["id", "anger", "anger"])
+    Traceback (most recent call last):
+    ...
+    affuse.errors.DataError: rows.csv names the column 'anger' twice
+    """
     if not any(name.strip() for name in header):
         raise DataError(f"{path} is empty; a table with a header is needed")
     twice = sorted({name for name in header if header.count(name) > 1})

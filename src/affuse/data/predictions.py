@@ -17,9 +17,9 @@ from affuse.data.probability_tables import (
     numbers,
     refuse_partial_rows,
     renamed,
-    softmax,
 )
 from affuse.errors import DataError
+from affuse.fusion.base import softmax
 from affuse.tables import GAPS, LABEL_COLUMNS, read_table
 
 __all__ = [

@@ -14,7 +14,7 @@ from affuse.tables import ID_COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["checked", "ids_of", "listed", "need_columns", "numbers", "refuse_partial_rows", "renamed", "softmax"]
+__all__ = ["checked", "ids_of", "listed", "need_columns", "numbers", "refuse_partial_rows", "renamed"]
 
 # How far a row's sum may be from 1: wide enough for files with three decimals and a dozen classes.
 _TOLERANCE = 1e-2
@@ -94,14 +94,6 @@ def checked(P: np.ndarray, ids: pd.Series, path: Path) -> np.ndarray:
             "if these are logits, give --logits"
         )
     return np.divide(P, sums[:, None], out=np.full_like(P, np.nan), where=spoken[:, None])
-
-
-def softmax(L: np.ndarray) -> np.ndarray:
-    """Probabilities (n, k) of logits; rows with NaN become rows of NaN."""
-    spoken = ~np.isnan(L).any(axis=1, keepdims=True)
-    shifted = np.where(spoken, L, 0.0)
-    E = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-    return np.where(spoken, E / E.sum(axis=1, keepdims=True), np.nan)
 
 
 def renamed(names: tuple[str, ...], P: np.ndarray, renames: Mapping[str, str]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affuse.data.corpora.base import existing_folder
 from affuse.data.splits import split_name
 from affuse.errors import ConfigError, DataError
 from affuse.evaluation.folders import data_folder
@@ -41,10 +42,7 @@ def dataset_protocol(
     split = split_name(split)
     if split not in _SPLITS:
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(_SPLITS)}")
-    folder = data_folder(data)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; --data names the folder that holds the data sets")
-    return DATASETS[name](folder, folds, split, seeds)
+    return DATASETS[name](existing_folder(data_folder(data)), folds, split, seeds)
 
 
 def _ravdess_posteriors(data: Path, folds: Sequence[int] | None, split: str, seeds: Sequence[int]) -> Protocol:

@@ -12,7 +12,7 @@ import numpy as np
 from affuse.errors import DataError
 from affuse.labels import LabelSpace
 
-__all__ = ["Corpus", "Dataset", "existing", "find_folder", "holds", "is_called"]
+__all__ = ["Corpus", "Dataset", "existing", "existing_folder", "find_folder", "holds", "is_called"]
 
 
 @dataclass(frozen=True)
@@ -164,3 +164,11 @@ def existing(path: Path) -> Path:
     if not path.is_file():
         raise DataError(f"{path} is missing")
     return path
+
+
+def existing_folder(data: str | Path) -> Path:
+    """``data`` as a path; raises DataError where there is no such folder."""
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; --data names the folder that holds the data sets")
+    return folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from affuse.data.corpora.base import Corpus, Dataset
+from affuse.data.corpora.base import Corpus, Dataset, existing_folder
 from affuse.data.splits import split_name
 from affuse.errors import ConfigError, DataError
 from affuse.registry import Registry
@@ -122,9 +122,7 @@ def load(name: str, data: str | Path, split: str) -> Dataset:
     (['a lovely film'], 'positive')
     """
     corpus, split = find(name), split_name(split)
-    folder = Path(data)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; --data names the folder that holds the data sets")
+    folder = existing_folder(data)
     dataset = corpus.read(folder, split)
     if len(dataset) == 0:
         raise DataError(f"no rows of the {split} split of {name} lie in {folder}")

@@ -21,6 +21,7 @@ from affuse.experts.voice import level
 from affuse.labels import LabelSpace
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Segment, Timeline
+from affuse.weights import sha256_of
 
 __all__ = ["FileReport", "check_files", "copies_of_held_out", "label_problems", "shared_speakers"]
 
@@ -201,14 +202,9 @@ def _content(sample: Sample, sizes: Mapping[int, int]) -> Hashable:
     size = sample.path.stat().st_size
     if sizes[size] == 1:
         return sample.path.resolve(), sample.start, sample.end
-    return _digest(sample.path), sample.start, sample.end
+    return sha256_of(sample.path), sample.start, sample.end
 
 
 def _width(text: str) -> int:
     """Columns that a text takes in a terminal: a Chinese character says as much as two Latin letters and more."""
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

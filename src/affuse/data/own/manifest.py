@@ -22,7 +22,7 @@ from affuse.data.splits import find_split
 from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
 from affuse.media.transcript import decode_text
-from affuse.tables import TABLE_SUFFIXES, read_table
+from affuse.tables import TABLE_SUFFIXES, check_header, read_table
 
 __all__ = ["read_manifest"]
 
@@ -98,11 +98,7 @@ def _parse(path: Path, text: str) -> _Table:
     """The table of a text with cells as they are written: a label "NA" or a speaker "007" must stay so."""
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
     header = [name.strip() for name in next(lines, [])]
-    if not any(header):
-        raise DataError(f"{path} is empty; a table with a header is needed")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{path} names the column {twice[0]!r} twice")
+    check_header(path, header)
     cells = [line for line in lines if any(line)]
     if not cells:
         raise DataError(f"{path} holds no rows")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from affuse.data.corpora.base import existing_folder
 from affuse.data.predictions import Predictions
-from affuse.errors import DataError
 from affuse.registry import Registry
 
 __all__ = ["PREDICTION_SETS", "load", "names"]
@@ -72,8 +72,5 @@ def load(name: str, data: str | Path, split: str) -> dict[str, Predictions]:
             [0.5 , 0.5 ]]])
     """
     read = PREDICTION_SETS.find(name)
-    folder = Path(data)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; --data names the folder that holds the data sets")
-    found = read(folder, split)
+    found = read(existing_folder(data), split)
     return found if isinstance(found, dict) else {split: found}
