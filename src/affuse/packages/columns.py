@@ -71,15 +71,16 @@ class FeatureTable:
         DataError
             If the table lacks a column, or a cell is no number.
         """
-        values = np.stack([self._numbers(name) for name in names], axis=1)
+        columns = [self._numbers(name) for name in names]
         rows = self._rows(recording)
-        shared = np.stack([self._shared(int(row), timeline) for row in rows], axis=1) if len(rows) else None
-        if shared is None:
+        values = np.stack([column[rows] for column in columns], axis=1)
+        if not len(rows):
             return np.full((len(timeline), len(names)), np.nan)
-        here = ~np.isnan(values[rows])
+        shared = np.stack([self._shared(int(row), timeline) for row in rows], axis=1)
+        here = ~np.isnan(values)
         total = shared @ here
         mean = np.full(total.shape, np.nan)
-        np.divide(shared @ np.where(here, values[rows], 0.0), total, out=mean, where=total > 0)
+        np.divide(shared @ np.where(here, values, 0.0), total, out=mean, where=total > 0)
         return mean
 
     def names(self, recording: str) -> bool:
@@ -103,9 +104,8 @@ class FeatureTable:
 
     def _rows(self, recording: str) -> np.ndarray:
         """Rows about a recording: those of its whole name, else of its name without suffix, else but for the suffix."""
-        names, stem = np.array(self._keys), PurePath(recording).stem
-        stems = np.array([PurePath(name).stem for name in self._keys])
-        levels = (names == recording, names == stem, stems == stem)
+        stem = PurePath(recording).stem
+        levels = (self._names == recording, self._names == stem, self._stems == stem)
         return next((np.flatnonzero(level) for level in levels if level.any()), np.empty(0, dtype=int))
 
     @cached_property
@@ -116,6 +116,14 @@ class FeatureTable:
                 f"{self.source} names no recordings in a column {' or '.join(KEYS)}; its columns: {self._listed}"
             )
         return [PurePath(str(value).replace("\\", "/")).name for value in self.frame[column]]
+
+    @cached_property
+    def _names(self) -> np.ndarray:
+        return np.array(self._keys)
+
+    @cached_property
+    def _stems(self) -> np.ndarray:
+        return np.array([PurePath(name).stem for name in self._keys])
 
     @cached_property
     def _segments(self) -> list[Segment | None]:
@@ -136,6 +144,16 @@ class FeatureTable:
         return timeline.ends - timeline.starts if segment is None else timeline.overlaps([segment])[:, 0]
 
     def _numbers(self, name: str) -> np.ndarray:
+        """A column as numbers, read once: a table may be about thousands of recordings."""
+        if name not in self._known:
+            self._known[name] = self._parsed(name)
+        return self._known[name]
+
+    @cached_property
+    def _known(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def _parsed(self, name: str) -> np.ndarray:
         import pandas as pd
 
         if name not in self.frame.columns:

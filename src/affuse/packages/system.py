@@ -163,9 +163,10 @@ class System:
     Examples
     --------
     >>> from affuse.exporting import export
-    >>> facts = export("shipped", "system", experts={"text": "text"}, times=1)
+    >>> from affuse.testing import write_toy_package
+    >>> facts = export("shipped", "system", experts={"voice": str(write_toy_package("mine"))}, times=1)
     >>> sorted(read_system("system").experts())
-    ['text']
+    ['voice']
     """
 
     folder: Path
@@ -255,7 +256,8 @@ def read_system(folder: str | Path) -> System:
     Examples
     --------
     >>> from affuse.exporting import export
-    >>> facts = export("shipped", "system", experts={"text": "text"}, times=1)
+    >>> from affuse.testing import write_toy_package
+    >>> facts = export("shipped", "system", experts={"voice": str(write_toy_package("mine"))}, times=1)
     >>> read_system("system").description.target
     'onnx'
     """

@@ -101,7 +101,7 @@ class PackagedWindows(PackagedExpert):
         return self._read_as(recording, timeline, "embedding")[0].probabilities
 
     def _read_as(self, recording: Recording, timeline: Timeline, output: str) -> list[ExpertOutput]:
-        """Readings whose ``probabilities`` are the rows of one output of the network."""
+        """Outputs whose ``probabilities`` are the rows of one output of the network."""
         width = len(self.labels) if output == "probabilities" else weights.width(self._session)
         rows: dict[int | None, np.ndarray] = defaultdict(lambda: np.full((len(timeline), width), np.nan))
         stream, why_no_face = self._faces(recording, timeline)
@@ -132,7 +132,7 @@ class PackagedWindows(PackagedExpert):
             times, boxes = stream.places(track) if stream else (np.empty(0), np.empty((0, 4)))
             outputs.append(ExpertOutput(own, (), person=f"person {number}", times=times, boxes=boxes, notes=notes))
         outputs = outputs or [ExpertOutput(rows[None], (), notes=notes)]
-        return [replace(r, reasons=_told(r.probabilities, reasons)) for r in outputs]
+        return [replace(output, reasons=_where_silent(output.probabilities, reasons)) for output in outputs]
 
     def _notes(self, recording: Recording) -> tuple[str, ...]:
         if "columns" not in self.reads:
@@ -265,5 +265,6 @@ def _sound(recording: Recording, timeline: Timeline) -> Iterator[Found]:
         yield Found(reason=reason) if reason else _one(waveform=samples[None].astype(np.float32))
 
 
-def _told(rows: np.ndarray, reasons: list[str]) -> tuple[str, ...]:
+def _where_silent(rows: np.ndarray, reasons: list[str]) -> tuple[str, ...]:
+    """The reasons of the windows without an answer; empty for the others."""
     return tuple(reason if silent else "" for reason, silent in zip(reasons, np.isnan(rows).any(axis=1), strict=True))
