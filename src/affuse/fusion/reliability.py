@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
@@ -240,6 +241,7 @@ class _Search:
     clusters: Columns
     folds: int
     log_prior: Array
+    pools: dict[float, list[Array]] = field(default_factory=dict)
 
     def settings(self, floors: Sequence[float], shrinkages: Sequence[float], products: bool | None) -> _Settings:
         """The best of ``floors`` and ``shrinkages``; see `ClasswisePool`."""
@@ -277,11 +279,23 @@ class _Search:
     def _losses(self, settings: _Settings) -> Array:
         """Held-out negative log-likelihood of every row (n,)."""
         losses = np.empty(len(self.y))
-        for learned, held_out in group_folds(self.clusters, self.folds):
-            found = _fit_map(_Rows.of(self.P[learned], self.y[learned]), settings, self.log_prior, rough=True)
+        for (rows, held_out), weights in zip(self._parts, self._weights(settings.floor), strict=True):
+            found = _fit_map(rows, settings, self.log_prior, weights, rough=True)
             answers = _answers(self.P[held_out], found, settings.floor)
             losses[held_out] = -np.log(answers[np.arange(len(answers)), self.y[held_out]])
         return losses
+
+    @cached_property
+    def _parts(self) -> list[tuple[_Rows, Mask]]:
+        """Rows to learn from, and which rows (n,) are held out, of every fold."""
+        folds = group_folds(self.clusters, self.folds)
+        return [(_Rows.of(self.P[learned], self.y[learned]), held_out) for learned, held_out in folds]
+
+    def _weights(self, floor: float) -> list[Array]:
+        """Weights (s, 2) of the pool of every fold; all shrinkages pull towards the same ones."""
+        if floor not in self.pools:
+            self.pools[floor] = [_fit_pool(rows, floor, _centred(self.log_prior)) for rows, _ in self._parts]
+        return self.pools[floor]
 
     def _within_error(self, losses: Array, best: Array) -> bool:
         worse = losses - best
@@ -366,11 +380,17 @@ def _products(P: Array) -> Array:
     return found.T
 
 
-def _fit_map(rows: _Rows, settings: _Settings, log_prior: Array, rough: bool = False) -> _Map:
-    """The map of one set of modalities, all of which are present in ``rows``; ``rough`` for comparing settings."""
+def _fit_map(
+    rows: _Rows, settings: _Settings, log_prior: Array, weights: Array | None = None, rough: bool = False
+) -> _Map:
+    """The map of one set of modalities, all of which are present in ``rows``; ``rough`` for comparing settings.
+
+    ``weights`` (s, 2) are those of the pool on these rows, fitted here where None.
+    """
     _, s, k = rows.P.shape
     log_prior = _centred(log_prior)
-    weights = _fit_pool(rows, settings.floor, log_prior)
+    if weights is None:
+        weights = _fit_pool(rows, settings.floor, log_prior)
     pooled = _pool_map(weights, log_prior, k, doubt=1 / (rows.Y.sum() + 2))
     if settings.shrinkage == np.inf:
         return pooled
