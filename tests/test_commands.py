@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 from typer.main import get_command
 
+from affuse.analyzer import adaptation
 from affuse.cli import completion
 from affuse.cli.command import EXAMPLES, RENAMED, current_flags
 from affuse.cli.main import app
+from affuse.evaluation import comparison
 from affuse.testing.tables import write_predictions
 from command import Run, caller
 
@@ -159,6 +161,8 @@ def test_names_are_completed_one_after_the_other() -> None:
     assert {"face", "voice", "text"} <= set(completion.experts(""))
     assert "crnn" in completion.networks("cr")
     assert completion.adaptations("p") == ["person"]
+    assert completion.person_adaptations("") == list(comparison.ADAPTATIONS)
+    assert completion.adaptations("") == list(adaptation.ADAPTATIONS)
     assert completion.priors("") == ["dialogue", "uniform", "tempered"]
     assert completion.targets("onnx-") == ["onnx-int8"]
 

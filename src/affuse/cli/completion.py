@@ -13,6 +13,7 @@ __all__ = [
     "methods",
     "modalities",
     "networks",
+    "person_adaptations",
     "priors",
     "splits",
     "targets",
@@ -34,6 +35,7 @@ def _several(incomplete: str, names: Iterable[str]) -> list[str]:
 
 
 adaptations = _one_of("none", "person", "collection")
+person_adaptations = _one_of("none", "person")
 modalities: _Complete = lambda incomplete: _several(incomplete, ("face", "voice", "text"))  # noqa: E731
 priors = _one_of("dialogue", "uniform", "tempered")
 splits = _one_of("train", "dev", "test")

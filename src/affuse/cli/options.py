@@ -136,7 +136,7 @@ AdaptPerson = Annotated[
     typer.Option(
         "--adapt",
         help="Take out, without labels, what shifts the answers: none, or person (--group names persons).",
-        autocompletion=completion.adaptations,
+        autocompletion=completion.person_adaptations,
     ),
 ]
 Methods = Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from affuse.cli import completion
 from affuse.cli.options import Corpus, Data, Package, Settings
 from affuse.errors import ConfigError
 from affuse.lazy import needs_extra
@@ -38,7 +39,10 @@ def train(
     dataset: Corpus = None,
     data: Data = None,
     modality: Annotated[str | None, typer.Option(help="voice, face, text or joint.")] = None,
-    network: Annotated[str | None, typer.Option(help="Name of the network (default: by modality).")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="Name of the network (default: by modality).", autocompletion=completion.networks),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data at most.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is drawn.", min=0)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME-TIME).")] = None,
