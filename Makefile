@@ -34,8 +34,8 @@ setup-train: $(VENV)/.train  ## the same with torch and all features, for traini
 demo: $(VENV)/.core  ## analyse the bundled clip and write demo/report.html
 	$(BIN)/affuse analyze $(CLIP).mp4 --transcript $(CLIP).srt --report demo/report.html
 
-test: $(VENV)/.dev  ## run the tests, a file at a time on every core
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+test: $(VENV)/.dev  ## run the tests on every core
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 # The folder is there before Python starts, since Python remembers of a folder on its path that it is missing.
 mutants: $(VENV)/.mutants  ## change the core in small ways, each of which some test must notice (half an hour)

@@ -263,5 +263,6 @@ def test_votes_of_people_who_hear_and_who_see(data: Path) -> None:
 @pytest.mark.data
 def test_verdicts_on_words_voice_and_face(data: Path) -> None:
     learned, asked = (rows_of(read_emotiontalk(data, part)) for part in ("train", "valid"))
+    learned = learned.select(np.isin(learned.groups, np.unique(learned.groups)[::3]))  # all take three times as long
     fuser = AutoFusion().fit(learned.P, learned.y, learned.groups)
     assert fuser.score(asked.P, asked.y) >= 0.735

@@ -44,7 +44,7 @@ def test_contract(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scikit_learn_tools(name: str) -> None:
-    P, y, groups = simulated()
+    P, y, groups = simulated(120)
     fuser = registry.make(name)
     assert clone(fuser).get_params().keys() == fuser.get_params().keys()
     scores = cross_val_score(fuser, P, y, groups=groups, cv=GroupKFold(3))
