@@ -8,7 +8,6 @@ import os
 import sqlite3
 import threading
 import time
-import wave
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -232,27 +231,23 @@ def test_a_job_may_not_take_too_much_memory(
 
 
 def test_a_runner_that_is_killed_once_does_the_job_nevertheless(
-    service: LocalService, long_sound: Path, tmp_path: Path
+    service: LocalService, tone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine short of memory ends a process, and not always the right one."""
-    with wave.open(str(long_sound)) as sound:
-        minute = np.frombuffer(sound.readframes(60 * 16_000), dtype="<i2")
-    job_id = service.send(write_sound(tmp_path / "minute.wav", minute)).json()["id"]
-    killed: list[int] = []
+    runner, killed = service.worker.runner, list[int]()
+    start = runner.start
 
-    def kill() -> None:
-        while service.job(job_id)["state"] != "running":
-            time.sleep(0.02)
-        process = service.worker.runner._process
-        assert process is not None
-        process.kill()
-        killed.append(process.pid)
+    def start_and_kill_once(spec: JobSpec) -> None:
+        if killed:
+            return start(spec)
+        runner.end()  # so that it is launched anew, and takes longer to start than to be killed
+        start(spec)
+        assert runner._process is not None
+        runner._process.kill()
+        killed.append(runner._process.pid)
 
-    murder = threading.Thread(target=kill)
-    murder.start()
-    service.work()
-    murder.join()
-    job = service.job(job_id)
+    monkeypatch.setattr(runner, "start", start_and_kill_once)
+    job = service.done(tone)
     assert killed
     assert job["state"] == "done", job["error"]
     assert [name for name in service.files() if ".part" in name] == []
