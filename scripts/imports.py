@@ -41,6 +41,7 @@ ROOMS = (
     "packages",
     "loop",
     "fusion",
+    "people",
     "features",
     "data",
     "results",
