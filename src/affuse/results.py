@@ -144,6 +144,8 @@ class Cue:
         The words.
     language : str, optional
         Code such as "en"; None where it is not supported.
+    speaker : str, optional
+        Who says them, where the transcript tells.
 
     Examples
     --------
@@ -154,6 +156,7 @@ class Cue:
     segment: Segment
     text: str
     language: str | None
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -332,6 +335,7 @@ class Analysis:
                     "end": round(c.segment.end, _DECIMALS),
                     "text": c.text,
                     "language": c.language,
+                    "speaker": c.speaker,
                 }
                 for c in self.cues
             ],

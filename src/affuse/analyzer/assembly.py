@@ -48,7 +48,7 @@ def _words(found: Observation, fuser: EvidenceFuser) -> list[str]:
 def _cues(found: Observation, fuser: EvidenceFuser) -> list[Cue]:
     reader = fuser.experts.get("text")
     return [
-        Cue(cue.segment, cue.text, None if reader is None else reader.language_of(cue.text))
+        Cue(cue.segment, cue.text, None if reader is None else reader.language_of(cue.text), cue.speaker)
         for cue in found.recording.cues
     ]
 

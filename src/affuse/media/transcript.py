@@ -7,17 +7,17 @@ webvtt-py gives no line, and srt gives none for WebVTT or JSON.
 from __future__ import annotations
 
 import codecs
-import html
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from affuse.errors import TranscriptError
+from affuse.media.speakers import Said, by_speaker, in_turns, names_in, without_markup
 from affuse.timeline import Segment
 
 __all__ = ["TRANSCRIPT_SUFFIXES", "Words", "decode_text", "has_times", "read_transcript", "spread"]
@@ -50,9 +50,6 @@ _SRT_TIMING = re.compile(rf"\s*{_SRT_TIME}\s*-->\s*{_SRT_TIME}(?:\s.*)?$")
 _VTT_TIME = r"(?:(\d{2,}):)?(\d{2}):(\d{2})\.(\d{3})"
 _VTT_TIMING = re.compile(rf"\s*{_VTT_TIME}\s+-->\s+{_VTT_TIME}(?:\s.*)?$")
 
-# HTML tags, WebVTT voices, classes and inner times, and SubStation's {\an8}.
-_MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|</?>|<\d[\d:.]*>|\{\\[^{}]*\}")
-
 # A sentence ends after . ! ? … and a space, or after the full-width marks at once; closing quotes belong to it.
 _SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*)\s*")
 _ENDS_SENTENCE = re.compile(r"[.!?…。！？][\"'”’»)\]」』）]*$")
@@ -69,7 +66,9 @@ class Words:
     segment : Segment
         When it is said, in seconds.
     text : str
-        What is said, without markup.
+        What is said, without markup and without the name of who says it.
+    speaker : str, optional
+        Who says it; None where the transcript does not tell.
 
     Examples
     --------
@@ -79,6 +78,7 @@ class Words:
 
     segment: Segment
     text: str
+    speaker: str | None = None
 
 
 def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Words, ...]:
@@ -87,7 +87,12 @@ def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Wo
     The suffix tells the format: ``.srt`` (SubRip), ``.vtt`` (WebVTT), ``.txt`` (sentences share the duration, or one
     nominal second, by their characters) or ``.json`` (``{"segments": [...]}`` as Whisper writes it,
     ``{"words": [...]}``, or a list of objects with ``start``, ``end`` and ``word`` or ``text``, in seconds; single
-    words are grouped into utterances).
+    words are grouped into utterances, each of one speaker).
+
+    Speakers are told from WebVTT's voices (``<v Anna>``), from ``speaker`` of segments and words in JSON, and from
+    ``Anna: What a day.`` at the beginning of a line. There the name must be a well-known role such as "Customer",
+    "Speaker 1" or 客服, or occur more than once, or else every cue must begin with one, so that "Note: it rains." stays
+    a sentence (`affuse.media.speakers` states the rule). Speakers of one cue share its time by their characters.
 
     Parameters
     ----------
@@ -108,9 +113,9 @@ def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Wo
 
     Examples
     --------
-    >>> _ = Path("talk.srt").write_text("1\\n00:00:01,000 --> 00:00:02,500\\nWhat a day.\\n")
+    >>> _ = Path("talk.srt").write_text("1\\n00:00:01,000 --> 00:00:02,500\\nCustomer: What a day.\\n")
     >>> read_transcript("talk.srt")
-    (Words(segment=Segment(start=1.0, end=2.5), text='What a day.'),)
+    (Words(segment=Segment(start=1.0, end=2.5), text='What a day.', speaker='Customer'),)
     """
     path = Path(path)
     text = _read_text(path)
@@ -118,7 +123,8 @@ def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Wo
     if suffix == ".txt":
         return spread(text, Segment(0.0, duration or 1.0))
     found = _PARSERS[suffix](path, text)
-    cues = tuple(sorted((c for c in found if c.text), key=lambda c: c.segment))
+    names = names_in(without_markup(cue.text).split("\n") for cue in found)
+    cues = tuple(sorted((words for cue in found for words in _told(cue, names)), key=lambda c: c.segment))
     last = max((c.segment.end for c in cues), default=0.0)
     if duration is not None and last > duration + _OVERHANG_SECONDS:
         raise TranscriptError(
@@ -134,15 +140,33 @@ def has_times(path: Path) -> bool:
 
 
 def spread(text: str, span: Segment) -> tuple[Words, ...]:
-    """Split text into sentences that share ``span`` in proportion to their characters."""
-    sentences = [s for line in _unwrapped(text) for s in _sentences(line)]
-    total = sum(map(len, sentences))
-    cues, read = [], 0
-    for sentence in sentences:
+    """Split text into sentences that share ``span`` in proportion to their characters.
+
+    A speaker's name before a colon (`read_transcript`) holds until the next one.
+    """
+    lines = _lines(text)
+    parts = in_turns(lines, names_in([line] for line in lines))
+    said = [Said(who, s) for who, part in parts for line in _unwrapped(part) for s in _sentences(line)]
+    return tuple(_shared(said, span))
+
+
+def _shared(said: Sequence[Said], span: Segment) -> Iterator[Words]:
+    """Parts of a text, which share ``span`` in proportion to their characters."""
+    total = sum(len(part.text) for part in said)
+    read = 0
+    for speaker, text in said:
         start = span.start + span.duration * read / total
-        read += len(sentence)
-        cues.append(Words(Segment(start, span.start + span.duration * read / total), sentence))
-    return tuple(cues)
+        read += len(text)
+        yield Words(Segment(start, span.start + span.duration * read / total), text, speaker)
+
+
+def _told(cue: Words, names: Mapping[str, str]) -> Iterator[Words]:
+    """A cue without markup and names, one part a speaker; nothing where it holds no words."""
+    said = by_speaker(cue.text, names, cue.speaker)
+    if len(said) == 1:  # its own times, to the last bit
+        yield Words(cue.segment, said[0].text, said[0].speaker)
+    else:
+        yield from _shared(said, cue.segment)
 
 
 def _unwrapped(text: str) -> list[str]:
@@ -239,7 +263,7 @@ def _wrong_time(path: Path, number: int, line: str, example: str) -> TranscriptE
 def _cue(path: Path, number: int, match: re.Match[str], lines: Sequence[str]) -> Words:
     numbers = match.groups()
     start, end = _seconds(numbers[:4]), _seconds(numbers[4:])
-    return Words(_segment(start, end, f"{path}, line {number}"), _clean("\n".join(lines)))
+    return Words(_segment(start, end, f"{path}, line {number}"), "\n".join(lines))
 
 
 def _seconds(parts: Sequence[str | None]) -> float:
@@ -252,11 +276,6 @@ def _segment(start: float, end: float, where: str) -> Segment:
     if end < start:
         raise TranscriptError(f"{where}: the cue ends at {end:g} s, before it starts at {start:g} s")
     return Segment(start, max(end, start + _INSTANT_SECONDS))
-
-
-def _clean(text: str) -> str:
-    # Entities last: "&lt;i&gt;" is text that somebody wrote, not markup.
-    return " ".join(html.unescape(_MARKUP.sub("", text)).split())
 
 
 _SRT_EXAMPLE = "00:00:01,000 --> 00:00:02,500"
@@ -275,7 +294,7 @@ def _parse_srt(path: Path, text: str) -> list[Words]:
             raise _wrong_time(path, number + at, lines[at], _SRT_EXAMPLE)
         else:  # a blank line inside the words of a cue
             previous = cues.pop()
-            cues.append(Words(previous.segment, f"{previous.text} {_clean(' '.join(lines))}".strip()))
+            cues.append(Words(previous.segment, "\n".join((previous.text, *lines))))
     return cues
 
 
@@ -315,7 +334,8 @@ def _parse_json(path: Path, text: str) -> list[Words]:
     raise TranscriptError(f'{path}: expected {{"segments": [...]}}, {{"words": [...]}} or a list of words with times')
 
 
-def _listed(path: Path, key: str, items: list[Any]) -> list[Words]:
+def _listed(path: Path, key: str, items: list[Any], speaker: str | None = None) -> list[Words]:
+    """Cues of a list of segments or words; ``speaker`` says them where they do not name another one."""
     cues: list[Words] = []
     words: list[_Word] = []
     for index, item in enumerate(items):
@@ -323,29 +343,58 @@ def _listed(path: Path, key: str, items: list[Any]) -> list[Words]:
         if not isinstance(item, dict):
             raise TranscriptError(f"{where}: expected an object with start, end and text; got {json.dumps(item)[:60]}")
         if key == "words" or "word" in item:
-            words.append(_word(where, item, words[-1].segment.end if words else None))
-        elif isinstance(item.get("text"), str):
-            cues.append(Words(_timed(where, item), _clean(item["text"])))
+            words.append(_word(where, item, words[-1] if words else None, speaker))
+        elif isinstance(item.get("text"), str) and not _shares_speakers(item):
+            cues.append(Words(_timed(where, item), item["text"], _speaker(where, item) or _lone_speaker(where, item)))
         elif isinstance(item.get("words"), list):
-            cues += _listed(path, "words", item["words"])
+            cues += _listed(path, "words", item["words"], _speaker(where, item))
         else:
             raise TranscriptError(f"{where}: it has neither text nor words")
     return cues + [_utterance(group) for group in _utterances(words)]
 
 
+def _inner_words(item: dict[str, Any]) -> list[dict[str, Any]]:
+    words = item.get("words")
+    return [word for word in words if isinstance(word, dict)] if isinstance(words, list) else []
+
+
+def _shares_speakers(segment: dict[str, Any]) -> bool:
+    """Whether the words of a segment are said by more than one speaker."""
+    named = {json.dumps(w["speaker"]) for w in _inner_words(segment) if w.get("speaker") is not None}
+    return len(named) > 1
+
+
+def _lone_speaker(where: str, segment: dict[str, Any]) -> str | None:
+    """The speaker whom only the words of a segment name."""
+    return next((name for word in _inner_words(segment) if (name := _speaker(where, word))), None)
+
+
+def _speaker(where: str, item: dict[str, Any]) -> str | None:
+    """Who speaks by a segment or word; recognisers give a name or a number."""
+    value = item.get("speaker")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"speaker {value}"
+    if value is not None and not isinstance(value, str):
+        raise TranscriptError(f"{where}: expected speaker as a name or a number; got {json.dumps(value)[:60]}")
+    return " ".join(value.split()) or None if value else None
+
+
 class _Word(NamedTuple):
     segment: Segment
     text: str  # as written: Whisper's words carry the space before them
+    speaker: str | None
 
 
-def _word(where: str, item: dict[str, Any], previous_end: float | None) -> _Word:
+def _word(where: str, item: dict[str, Any], previous: _Word | None, speaker: str | None) -> _Word:
     text = item.get("word", item.get("text"))
     if not isinstance(text, str):
         raise TranscriptError(f"{where}: expected a word as text; got {json.dumps(text)[:60]}")
-    if "start" not in item and "end" not in item and previous_end is not None:
-        # WhisperX leaves out the times of words that it could not align, such as numbers.
-        return _Word(Segment(previous_end, previous_end + _INSTANT_SECONDS), text)
-    return _Word(_timed(where, item), text)
+    own = _speaker(where, item)
+    if "start" not in item and "end" not in item and previous is not None:
+        # WhisperX leaves out the times, and then the speakers, of words that it could not align, such as numbers.
+        end = previous.segment.end
+        return _Word(Segment(end, end + _INSTANT_SECONDS), text, own or previous.speaker)
+    return _Word(_timed(where, item), text, own or speaker)
 
 
 def _timed(where: str, item: dict[str, Any]) -> Segment:
@@ -360,15 +409,17 @@ def _number(where: str, name: str, value: Any) -> float:
 
 
 def _utterances(words: Sequence[_Word]) -> Iterator[list[_Word]]:
-    group: list[_Word] = []
-    for word in sorted(words, key=lambda w: w.segment):
-        if group and (
-            word.segment.start - group[-1].segment.end > _PAUSE_SECONDS or _ENDS_SENTENCE.search(group[-1].text.strip())
-        ):
-            yield group
-            group = []
-        group.append(word)
-    if group:
+    """Words of one speaker up to a pause or the end of a sentence; others may speak in between, or at the same time."""
+    for speaker in dict.fromkeys(word.speaker for word in words):
+        group: list[_Word] = []
+        for word in sorted((w for w in words if w.speaker == speaker), key=lambda w: w.segment):
+            if group and (
+                word.segment.start - group[-1].segment.end > _PAUSE_SECONDS
+                or _ENDS_SENTENCE.search(group[-1].text.strip())
+            ):
+                yield group
+                group = []
+            group.append(word)
         yield group
 
 
@@ -379,7 +430,7 @@ def _utterance(group: Sequence[_Word]) -> Words:
     for before, word in pairwise(group):
         apart = not spaced and not (_CJK.search(before.text[-1:]) and _CJK.search(word.text[:1]))
         text += (" " if apart else "") + word.text
-    return Words(segment, _clean(text))
+    return Words(segment, text, group[0].speaker)
 
 
 _PARSERS = {".srt": _parse_srt, ".vtt": _parse_vtt, ".json": _parse_json}

@@ -73,11 +73,11 @@ class Excerpt(_View):
     def __init__(self, whole: Recording, start: float | None = None, end: float | None = None) -> None:
         stretch = _stretch(whole, start, end)
         cues = [
-            Words(Segment(max(c.segment.start, stretch.start), min(c.segment.end, stretch.end)), c.text)
+            replace(c, segment=Segment(max(c.segment.start, stretch.start), min(c.segment.end, stretch.end)))
             for c in whole.cues
             if c.segment.overlap(stretch) > 0
         ]
-        moved = tuple(Words(_moved(c.segment, -stretch.start), c.text) for c in cues)
+        moved = tuple(replace(c, segment=_moved(c.segment, -stretch.start)) for c in cues)
         parts = replace(whole._parts, duration=stretch.duration, notes=())
         super().__init__(whole.name, whole.path, whole.kind, parts, moved)
         self._whole = whole
