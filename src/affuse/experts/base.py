@@ -112,6 +112,9 @@ class ExpertOutput:
         Seconds at which the face of the person was seen.
     boxes : array of shape (m, 4)
         x, y, width and height of the face at these times, as fractions of the picture.
+    landmarks : array of shape (m, 5, 2)
+        Right eye, left eye, nose tip, right and left corner of the mouth at these times, likewise; NaN where the
+        detector finds none, and of length 0 where the expert keeps none.
     notes : tuple of str
         What a reader should know, one sentence each.
 
@@ -128,6 +131,7 @@ class ExpertOutput:
     person: str | None = None
     times: np.ndarray = field(default_factory=lambda: np.empty(0))
     boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
+    landmarks: np.ndarray = field(default_factory=lambda: np.empty((0, 5, 2)))
     notes: tuple[str, ...] = ()
 
     @classmethod

@@ -19,7 +19,17 @@ from affuse.timeline import Timeline
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["MIN_SPEECH", "SILENCE", "SoundExpert", "VoiceExpert", "level", "speech_seconds", "why_not"]
+__all__ = [
+    "MIN_SPEECH",
+    "SILENCE",
+    "VAD_FRAME",
+    "SoundExpert",
+    "VoiceExpert",
+    "level",
+    "speech_frames",
+    "speech_seconds",
+    "why_not",
+]
 
 MIN_SPEECH = 0.5
 """Seconds of speech below which a window is no evidence: about two syllables."""
@@ -27,8 +37,10 @@ MIN_SPEECH = 0.5
 SILENCE = -55.0
 """Level in dB relative to full scale (RMS of the loudest tenth of a second) below which nobody is heard."""
 
+VAD_FRAME = 480
+"""Samples of a frame that is judged speech or not: 30 ms, the longest that WebRTC's detector takes."""
+
 _MIN_SAMPLES = SAMPLE_RATE // 2
-_VAD_FRAME = 480  # 30 ms, the longest frame that WebRTC's detector takes
 _VAD_MODE = 2  # of 0…3; 3 already misses soft, breathy speech
 # Speech comes and goes, hiss, hum and held tones do not, though the detector takes them for speech: what stands out of
 # the quietest tenth of its window by less than this (dB) is not counted.
@@ -200,17 +212,25 @@ def level(samples: np.ndarray) -> float:
 
 
 def speech_seconds(samples: np.ndarray) -> float:
-    """Seconds of ``samples`` (n,) at 16 kHz in which both WebRTC's voice activity detector and a gate find speech."""
+    """Seconds of ``samples`` (n,) at 16 kHz in which there is speech, by `speech_frames`."""
+    return float(speech_frames(samples).sum() * VAD_FRAME / SAMPLE_RATE)
+
+
+def speech_frames(samples: np.ndarray) -> np.ndarray:
+    """In which of the whole frames of `VAD_FRAME` samples both WebRTC's voice activity detector and a gate find speech.
+
+    ``samples`` (n,) are at 16 kHz; returns bool (n // VAD_FRAME,).
+    """
     import webrtcvad
 
-    n = len(samples) // _VAD_FRAME
-    frames = np.asarray(samples[: n * _VAD_FRAME], dtype=float).reshape(n, _VAD_FRAME)
-    if level(samples) < SILENCE or n == 0:
-        return 0.0
+    n = len(samples) // VAD_FRAME
+    frames = np.asarray(samples[: n * VAD_FRAME], dtype=float).reshape(n, VAD_FRAME)
+    if n == 0 or level(samples) < SILENCE:
+        return np.zeros(n, dtype=bool)
     loudness = 10 * np.log10(np.mean(frames**2, axis=1) + 1e-12)
     gate = np.percentile(loudness, 10) + _ABOVE_NOISE
     gain = 10 ** ((_VAD_LEVEL - level(samples)) / 20)
     pcm = (np.clip(frames * gain, -1, 1) * 32767).astype("<i2")
     detector = webrtcvad.Vad(_VAD_MODE)  # a fresh one each time: its state must not carry over between windows
     spoken = [detector.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in pcm]
-    return float(np.sum(spoken & (loudness > gate)) * _VAD_FRAME / SAMPLE_RATE)
+    return np.asarray(spoken & (loudness > gate))

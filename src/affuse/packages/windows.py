@@ -129,8 +129,10 @@ class PackagedWindows(PackagedExpert):
         for number, (index, track) in enumerate(people.items(), start=1):
             # Where a person is not seen, what else is there still speaks.
             own = np.where(np.isnan(rows[index]), rows[None], rows[index])
-            times, boxes = stream.places(track) if stream else (np.empty(0), np.empty((0, 4)))
-            outputs.append(ExpertOutput(own, (), person=f"person {number}", times=times, boxes=boxes, notes=notes))
+            assert stream is not None  # where nobody watches, nobody is seen
+            times, boxes, landmarks = stream.places(track)
+            seen = ExpertOutput(own, (), times=times, boxes=boxes, landmarks=landmarks)
+            outputs.append(replace(seen, person=f"person {number}", notes=notes))
         outputs = outputs or [ExpertOutput(rows[None], (), notes=notes)]
         return [replace(output, reasons=_where_silent(output.probabilities, reasons)) for output in outputs]
 

@@ -251,15 +251,19 @@ def sample_times(timeline: Timeline, rate: float) -> Iterator[float]:
 def _output(person: str, track: Track, seen: _Seen, timeline: Timeline) -> ExpertOutput:
     probabilities = _window_means(track, seen.rows, timeline)
     reasons = tuple(NO_FACE if unseen else "" for unseen in np.isnan(probabilities).any(axis=1))
-    times, boxes = places(track, seen.sizes)
-    return ExpertOutput(probabilities, reasons, person=person, times=times, boxes=boxes)
+    times, boxes, landmarks = places(track, seen.sizes)
+    return ExpertOutput(probabilities, reasons, person=person, times=times, boxes=boxes, landmarks=landmarks)
 
 
-def places(track: Track, sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Times (m,) and boxes (m, 4) of a track, as fractions of pictures with these ``sizes`` (width, height)."""
+def places(track: Track, sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times (m,), boxes (m, 4) and landmarks (m, 5, 2) of a track.
+
+    As fractions of pictures with these ``sizes`` (width, height).
+    """
     kept = _thinned(track.times)
-    boxes = np.array(track.boxes)[kept] / np.tile(np.array(sizes)[track.samples], 2)[kept]
-    return np.array(track.times)[kept], boxes
+    size = np.array(sizes)[track.samples][kept]
+    boxes = np.array(track.boxes)[kept] / np.tile(size, 2)
+    return np.array(track.times)[kept], boxes, np.array(track.landmarks)[kept] / size[:, None]
 
 
 def _window_means(track: Track, rows: np.ndarray, timeline: Timeline) -> np.ndarray:

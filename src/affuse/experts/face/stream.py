@@ -93,8 +93,8 @@ class FaceStream:
         numbers = {id(track): number for number, track in enumerate(self._tracker.tracks)}
         return {numbers[id(track)]: track for track in confirmed(self._tracker.tracks, self._tracker.count)}
 
-    def places(self, track: Track) -> tuple[np.ndarray, np.ndarray]:
-        """Times (m,) and boxes (m, 4) of a track, as an `ExpertOutput` has them."""
+    def places(self, track: Track) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times (m,), boxes (m, 4) and landmarks (m, 5, 2) of a track, as an `ExpertOutput` has them."""
         return places(track, self._sizes)
 
     def _samples(self) -> Iterator[Sample]:

@@ -34,6 +34,7 @@ class Track:
 
     times: list[float] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
+    landmarks: list[np.ndarray] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Track:
     def forget(self, before: float) -> None:
         """Drop what was seen earlier than ``before`` (seconds); the looks stay."""
         first = bisect_left(self.times, before)
-        for seen in (self.times, self.boxes, self.scores, self.samples, self.rows):
+        for seen in (self.times, self.boxes, self.landmarks, self.scores, self.samples, self.rows):
             del seen[:first]
 
     def remember(self, look: np.ndarray) -> None:
@@ -99,6 +100,7 @@ class Tracker:
     def _append(self, track: Track, time: float, found: Detections, i: int, look: np.ndarray) -> None:
         track.times.append(time)
         track.boxes.append(found.boxes[i])
+        track.landmarks.append(found.landmarks[i])
         track.scores.append(float(found.scores[i]))
         track.samples.append(self.count)
         track.rows.append(self._rows + i)

@@ -1,0 +1,155 @@
+"""The mouths of people who are followed: small grey pictures, 25 a second, upright and of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from affuse.experts.base import ExpertOutput
+from affuse.experts.face.crop import cut_square
+from affuse.experts.face.expert import MAX_SIDE
+from affuse.media import Recording
+
+__all__ = ["MOUTH_RATE", "MOUTH_SIZE", "FacePath", "mouth_times", "mouths"]
+
+MOUTH_RATE = 25
+"""Pictures of a mouth a second: at 3 a second the movement of speech cannot be seen."""
+
+MOUTH_SIZE = 28
+"""Pixels of the side of such a picture."""
+
+_GAP = 1.2  # seconds between two sightings of a face over which its place is interpolated
+_EDGE = 0.34  # seconds before its first and after its last sighting for which a face is taken to be there
+_SIDE = 1.5  # sides of the picture, in distances from the eyes to the mouth
+_DOWN = 0.1  # of that distance; the chin moves more than the nose
+# Where eyes and mouth lie in a box without landmarks, in shares of its width and height: medians of the landmarks that
+# YuNet finds in the boxes of the Haar cascade, in which faces are upright.
+_IN_BOX = np.array([[0.32, 0.39], [0.68, 0.39], [0.50, 0.62], [0.34, 0.79], [0.67, 0.79]])
+
+
+@dataclass(frozen=True)
+class FacePath:
+    """Where a face is over time.
+
+    Parameters
+    ----------
+    times : array of shape (m,)
+        Seconds at which the face was seen, ascending.
+    points : array of shape (m, 5, 2)
+        Right eye, left eye, nose tip, right and left corner of the mouth: x and y as fractions of the picture.
+
+    Examples
+    --------
+    >>> path = FacePath(np.array([0.0, 1.0]), np.stack([np.full((5, 2), 0.2), np.full((5, 2), 0.4)]))
+    >>> float(path.at(0.5)[0, 0]), path.at(2.0) is None
+    (0.30000000000000004, True)
+    """
+
+    times: np.ndarray
+    points: np.ndarray
+
+    @classmethod
+    def of(cls, output: ExpertOutput) -> FacePath:
+        """The path of the person whom an output of a face expert is about.
+
+        Parameters
+        ----------
+        output : ExpertOutput
+            With the boxes of the face, and its landmarks where the detector finds some.
+
+        Returns
+        -------
+        FacePath
+        """
+        guessed = output.boxes[:, None, :2] + _IN_BOX * output.boxes[:, None, 2:]
+        points = output.landmarks if len(output.landmarks) == len(output.times) else np.full(guessed.shape, np.nan)
+        return cls(output.times, np.where(np.isnan(points), guessed, points))
+
+    def at(self, time: float) -> np.ndarray | None:
+        """The points at some time.
+
+        Parameters
+        ----------
+        time : float
+            Seconds.
+
+        Returns
+        -------
+        array of shape (5, 2), or None
+            None where the face was not seen shortly before and after.
+        """
+        after = int(np.searchsorted(self.times, time))
+        if after == 0:
+            return self.points[0] if len(self.times) and self.times[0] - time <= _EDGE else None
+        if after == len(self.times):
+            return self.points[-1] if time - self.times[-1] <= _EDGE else None
+        gap = self.times[after] - self.times[after - 1]
+        if gap > _GAP:
+            return None
+        share = (time - self.times[after - 1]) / gap
+        return np.asarray(self.points[after - 1] + share * (self.points[after] - self.points[after - 1]))
+
+
+def mouth_times(duration: float) -> np.ndarray:
+    """Times of the pictures of a recording.
+
+    Parameters
+    ----------
+    duration : float
+        Of the recording in seconds.
+
+    Returns
+    -------
+    array of shape (n,)
+        Seconds, `MOUTH_RATE` a second.
+
+    Examples
+    --------
+    >>> mouth_times(0.1).tolist()
+    [0.0, 0.04, 0.08]
+    """
+    return np.arange(int(np.ceil(duration * MOUTH_RATE - 1e-6))) / MOUTH_RATE
+
+
+def mouths(recording: Recording, paths: Sequence[FacePath]) -> Iterator[list[np.ndarray | None]]:
+    """Cut the mouths out of a recording, which is decoded once.
+
+    Parameters
+    ----------
+    recording : Recording
+        A video.
+    paths : sequence of m FacePath
+        Where the faces are.
+
+    Yields
+    ------
+    list of m arrays of shape (28, 28), uint8, or None
+        For every one of `mouth_times`; None where a face is not there, or the picture is lost.
+    """
+    times = mouth_times(recording.duration)
+    number = 0
+    for frame in recording.frames(times, max_side=MAX_SIDE):
+        now = int(round(frame.time * MOUTH_RATE))
+        while number < now:  # before the first picture, and inside lost stretches
+            yield [None] * len(paths)
+            number += 1
+        yield [_mouth(frame.image, path.at(frame.time)) for path in paths]
+        number += 1
+    for _ in range(number, len(times)):
+        yield [None] * len(paths)
+
+
+def _mouth(image: np.ndarray, points: np.ndarray | None) -> np.ndarray | None:
+    if points is None:
+        return None
+    points = points * image.shape[1::-1]
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    down = mouth - eyes
+    distance = float(np.hypot(*down))
+    if distance < 1:
+        return None
+    roll = float(np.arctan2(-down[0], down[1]))
+    return cv2.cvtColor(cut_square(image, mouth + _DOWN * down, _SIDE * distance, roll, MOUTH_SIZE), cv2.COLOR_RGB2GRAY)
