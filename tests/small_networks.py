@@ -184,5 +184,5 @@ class Scene(Recording):
                 image[30:62, 40:72] = self.grey(time)
             yield Frame(time, image)
 
-    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
+    def sound(self, timeline: Timeline, channel: int | None = None) -> Iterator[np.ndarray]:
         return iter([np.empty(0, dtype=np.float32)] * len(timeline))

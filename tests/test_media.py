@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from affuse.errors import ConfigError, MediaError, TranscriptError
-from affuse.media import SAMPLE_RATE, Recording
+from affuse.media import SAMPLE_RATE, Excerpt, Recording
 from affuse.timeline import Segment, Timeline
 
 BARS, WIDTH, HEIGHT = 8, 64, 48
@@ -224,6 +224,31 @@ def test_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(mono, 0.2, atol=1e-3)
     tripled = whole(Recording.open(write_wav(tmp_path / "three.wav", np.stack([left, right, right], 1))))
     np.testing.assert_allclose(tripled, 0.2 / 3, atol=1e-3)
+
+
+def test_one_channel_is_heard_alone(tmp_path):
+    left, right = 0.5 * np.sin(np.arange(SAMPLE_RATE) / 20), np.full(SAMPLE_RATE, -0.2)
+    recording = Recording.open(write_wav(tmp_path / "two.wav", np.stack([left, right], 1)))
+    windows = Timeline((Segment(0.0, 0.5), Segment(0.25, 1.0)))
+    assert (recording.channels, recording.sound_start) == (2, 0.0)
+    for channel, samples in enumerate((left, right)):
+        first, second = recording.sound(windows, channel)
+        np.testing.assert_allclose(first, samples[:8000], atol=1e-4)
+        np.testing.assert_allclose(second, samples[4000:], atol=1e-4)
+    (excerpt,) = Excerpt(recording, 0.25, 0.75).sound(Timeline((Segment(0.0, 0.5),)), 0)
+    np.testing.assert_allclose(excerpt, left[4000:12000], atol=1e-4)
+    with pytest.raises(ConfigError, match=r"two\.wav has 2 channels, counted from 0; got channel 2"):
+        recording.sound(windows, 2)
+
+
+def test_channels_and_start_of_the_sound(tmp_path):
+    late = Recording.open(write(tmp_path / "late.mkv", np.arange(50) / 25, [Tone(440, 1.0, start=0.75, channels=2)]))
+    assert late.channels == 2
+    assert late.sound_start == pytest.approx(0.75, abs=0.002)
+    assert Excerpt(late, 0.5, 1.5).sound_start == pytest.approx(0.25, abs=0.002)
+    silent = Recording.open(write(tmp_path / "silent.mkv", np.arange(50) / 25))
+    assert (silent.channels, silent.sound_start) == (0, 0.0)
+    assert [len(w) for w in silent.sound(Timeline((silent.span,)), 1)] == [0]
 
 
 def test_windows_beyond_the_sound_are_shorter_or_empty(tmp_path):

@@ -74,8 +74,8 @@ class RecordingWithProgress:
             self._note(frame.time)
             yield frame
 
-    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
-        for segment, samples in zip(timeline, self._recording.sound(timeline), strict=False):
+    def sound(self, timeline: Timeline, channel: int | None = None) -> Iterator[np.ndarray]:
+        for segment, samples in zip(timeline, self._recording.sound(timeline, channel), strict=False):
             self._note(segment.end)
             yield samples
 

@@ -68,8 +68,8 @@ _DEFAULT_FRAME_SECONDS = 0.04
 class Probe:
     """What was found at the start and the end of a file: stream indices (None = absent), clock and remarks.
 
-    ``origin`` is the time in the file where the recording's clock starts; ``aspect`` is a stored pixel's width over its
-    height.
+    ``origin`` is the time in the file where the recording's clock starts, ``sound_start`` the time on that clock where
+    the sound starts; ``aspect`` is a stored pixel's width over its height, ``channels`` counts those of the sound.
     """
 
     video: int | None = None
@@ -78,6 +78,8 @@ class Probe:
     duration: float = 0.0
     aspect: float = 1.0
     notes: tuple[str, ...] = ()
+    channels: int = 0
+    sound_start: float = 0.0
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Shown(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Mono samples (n,) float32; ``position`` is the first one's place on the clock, counted in samples."""
+    """Samples (n,) float32; ``position`` is the first one's place on the clock, counted in samples."""
 
     position: int
     samples: np.ndarray
@@ -146,13 +148,16 @@ def probe(path: Path, audio_stream: int | None = None) -> Probe:
         origin = min(_stream_start(s, starts[s.index]) for s in usable)
         duration, cut_off = _measure(container, path, [s.index for s in usable], origin)
         kinds = {s.type: s for s in usable}
+        sound = kinds.get("audio")
         return Probe(
             video=kinds["video"].index if "video" in kinds else None,
-            audio=kinds["audio"].index if "audio" in kinds else None,
+            audio=None if sound is None else sound.index,
             origin=origin,
             duration=duration,
             aspect=_aspect(kinds["video"]) if "video" in kinds else 1.0,
             notes=(*notes, *cut_off),
+            channels=0 if sound is None else sound.codec_context.channels,
+            sound_start=0.0 if sound is None else _stream_start(sound, starts[sound.index]) - origin,
         )
 
 
@@ -385,8 +390,8 @@ class Converter:
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), k=round(frame.rotation / 90)))
 
 
-def chunks(path: Path, index: int, origin: float, damage: Damage) -> Iterator[Chunk]:
-    """The sound of an audio stream at 16 kHz as the mean of its channels, in pieces that never overlap.
+def chunks(path: Path, index: int, origin: float, damage: Damage, channel: int | None = None) -> Iterator[Chunk]:
+    """The sound of an audio stream at 16 kHz, one channel or the mean of all, in pieces that never overlap.
 
     Pieces follow each other without a break unless the timestamps jump by more than 40 ms.
     """
@@ -398,7 +403,7 @@ def chunks(path: Path, index: int, origin: float, damage: Damage) -> Iterator[Ch
             if resampler is not None:
                 yield from _forward(resampler.flush(), position)
                 position = max(position, resampler.written)
-            resampler = _Resampler(frame, at)
+            resampler = _Resampler(frame, at, channel)
         try:
             pieces = resampler.push(frame)
         except (_FAILURE, ValueError):  # a damaged header makes channels that nobody can mix
@@ -422,7 +427,8 @@ def _forward(pieces: Iterable[Chunk], position: int) -> Iterator[Chunk]:
 class _Resampler:
     """Resamples one unbroken run of sound that starts at sample ``start`` of the clock."""
 
-    def __init__(self, frame: AudioFrame, start: int) -> None:
+    def __init__(self, frame: AudioFrame, start: int, channel: int | None) -> None:
+        self._channel = channel
         self._form = _form(frame)
         self._resampler = AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
         self._start = start
@@ -446,10 +452,16 @@ class _Resampler:
         for frame in frames:
             if frame is None:  # what PyAV gives on a flush where nothing had to be resampled
                 continue
-            samples = frame.to_ndarray().mean(axis=0, dtype=np.float32)
+            samples = self._one(frame.to_ndarray())
             pieces.append(Chunk(self.written, samples))
             self.written += len(samples)
         return pieces
+
+    def _one(self, channels: np.ndarray) -> np.ndarray:
+        """One row of samples (n,) out of all channels (c, n)."""
+        if self._channel is None or self._channel >= len(channels):  # the layout may change within a stream
+            return channels.mean(axis=0, dtype=np.float32)
+        return channels[self._channel].astype(np.float32)
 
 
 def _form(frame: AudioFrame) -> tuple[str, str, int]:

@@ -188,6 +188,16 @@ class Recording:
         return self._parts.audio is not None
 
     @property
+    def channels(self) -> int:
+        """Number of channels of the sound; 0 where there is none."""
+        return self._parts.channels if self.has_sound else 0
+
+    @property
+    def sound_start(self) -> float:
+        """Seconds at which the sound begins, which may be after the picture."""
+        return self._parts.sound_start
+
+    @property
     def span(self) -> Segment:
         """The whole recording; what has no duration gets a nominal second, so that one window can hold it."""
         return _span(self._parts)
@@ -255,7 +265,7 @@ class Recording:
                     yield Frame(time, image)
                 time = next(times, None)
 
-    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
+    def sound(self, timeline: Timeline, channel: int | None = None) -> Iterator[np.ndarray]:
         """Decode the sound of each window.
 
         A window that begins before the sound or outlasts it gets a shorter array, possibly an empty one; a gap inside
@@ -265,18 +275,30 @@ class Recording:
         ----------
         timeline : Timeline
             The windows.
+        channel : int, optional
+            One channel, counted from 0; the mean of all where None.
 
         Yields
         ------
         array of float32, shape (n,)
-            Mono samples at 16 kHz (`SAMPLE_RATE`), the mean of all channels, from -1 to 1.
+            Samples at 16 kHz (`SAMPLE_RATE`), from -1 to 1.
+
+        Raises
+        ------
+        ConfigError
+            If the recording has sound, but no such channel.
         """
+        if channel is not None and self.has_sound and not 0 <= channel < self.channels:
+            raise ConfigError(f"{self.name} has {self.channels} channels, counted from 0; got channel {channel}")
+        return self._heard(timeline, channel)
+
+    def _heard(self, timeline: Timeline, channel: int | None) -> Iterator[np.ndarray]:
         if self.path is None or self._parts.audio is None:
             for _ in timeline:
                 yield np.empty(0, dtype=np.float32)
             return
         damage = self._damage["sound"] = Damage(self._parts.origin)
-        buffer = _Buffer(chunks(self.path, self._parts.audio, self._parts.origin, damage))
+        buffer = _Buffer(chunks(self.path, self._parts.audio, self._parts.origin, damage, channel))
         for segment in timeline:
             yield buffer.take(round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE))
 

@@ -78,7 +78,8 @@ class Excerpt(_View):
             if c.segment.overlap(stretch) > 0
         ]
         moved = tuple(replace(c, segment=_moved(c.segment, -stretch.start)) for c in cues)
-        parts = replace(whole._parts, duration=stretch.duration, notes=())
+        sound_start = max(0.0, whole.sound_start - stretch.start)
+        parts = replace(whole._parts, duration=stretch.duration, notes=(), sound_start=sound_start)
         super().__init__(whole.name, whole.path, whole.kind, parts, moved)
         self._whole = whole
         self._start = stretch.start
@@ -106,20 +107,22 @@ class Excerpt(_View):
         for frame in self._whole.frames(inside, max_side):
             yield Frame(frame.time - self._start, frame.image)
 
-    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
+    def sound(self, timeline: Timeline, channel: int | None = None) -> Iterator[np.ndarray]:
         """As `Recording.sound`, with windows from the beginning of the stretch.
 
         Parameters
         ----------
         timeline : Timeline
             The windows.
+        channel : int, optional
+            One channel, counted from 0; the mean of all where None.
 
         Yields
         ------
         array of float32, shape (n,)
-            Mono samples at 16 kHz.
+            Samples at 16 kHz.
         """
-        return self._whole.sound(Timeline(tuple(_moved(s, self._start) for s in timeline)))
+        return self._whole.sound(Timeline(tuple(_moved(s, self._start) for s in timeline)), channel)
 
 
 def _stretch(whole: Recording, start: float | None, end: float | None) -> Segment:

@@ -283,7 +283,7 @@ class _Scene(Recording):
     def has_sound(self) -> bool:
         return True  # where there is none, its window is empty
 
-    def sound(self, timeline: Timeline) -> Iterator[np.ndarray]:
+    def sound(self, timeline: Timeline, channel: int | None = None) -> Iterator[np.ndarray]:
         for _ in timeline:
             yield self._samples
 
