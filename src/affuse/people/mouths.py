@@ -114,7 +114,9 @@ def mouth_times(duration: float) -> np.ndarray:
     return np.arange(int(np.ceil(duration * MOUTH_RATE - 1e-6))) / MOUTH_RATE
 
 
-def mouths(recording: Recording, paths: Sequence[FacePath]) -> Iterator[list[np.ndarray | None]]:
+def mouths(
+    recording: Recording, paths: Sequence[FacePath], size: int = MOUTH_SIZE
+) -> Iterator[list[np.ndarray | None]]:
     """Cut the mouths out of a recording, which is decoded once.
 
     Parameters
@@ -123,26 +125,29 @@ def mouths(recording: Recording, paths: Sequence[FacePath]) -> Iterator[list[np.
         A video.
     paths : sequence of m FacePath
         Where the faces are.
+    size : int
+        Pixels of the side of a picture. A larger one shows more around the mouth, at the same scale, as trainings need
+        it to draw their own.
 
     Yields
     ------
-    list of m arrays of shape (28, 28), uint8, or None
+    list of m arrays of shape (size, size), uint8, or None
         For every one of `mouth_times`; None where a face is not there, or the picture is lost.
     """
     times = mouth_times(recording.duration)
     number = 0
     for frame in recording.frames(times, max_side=MAX_SIDE):
-        now = int(round(frame.time * MOUTH_RATE))
+        now = round(frame.time * MOUTH_RATE)
         while number < now:  # before the first picture, and inside lost stretches
             yield [None] * len(paths)
             number += 1
-        yield [_mouth(frame.image, path.at(frame.time)) for path in paths]
+        yield [_mouth(frame.image, path.at(frame.time), size) for path in paths]
         number += 1
     for _ in range(number, len(times)):
         yield [None] * len(paths)
 
 
-def _mouth(image: np.ndarray, points: np.ndarray | None) -> np.ndarray | None:
+def _mouth(image: np.ndarray, points: np.ndarray | None, size: int) -> np.ndarray | None:
     if points is None:
         return None
     points = points * image.shape[1::-1]
@@ -152,4 +157,5 @@ def _mouth(image: np.ndarray, points: np.ndarray | None) -> np.ndarray | None:
     if distance < 1:
         return None
     roll = float(np.arctan2(-down[0], down[1]))
-    return cv2.cvtColor(cut_square(image, mouth + _DOWN * down, _SIDE * distance, roll, MOUTH_SIZE), cv2.COLOR_RGB2GRAY)
+    side = _SIDE * distance * size / MOUTH_SIZE
+    return cv2.cvtColor(cut_square(image, mouth + _DOWN * down, side, roll, size), cv2.COLOR_RGB2GRAY)

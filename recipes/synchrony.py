@@ -1,0 +1,319 @@
+"""Recipe of the two networks that hear whether a mouth moves with the sound, and of what they are taken to mean.
+
+::
+
+    python -m recipes.synchrony --data DIR --out runs/synchrony [--resume]
+
+Learned from the clips of `javanese_av`: a sequence of pictures of a mouth and the sound of the same moment shall be
+nearer to each other than to other moments of the same speaker (InfoNCE, van den Oord et al. 2018, arXiv:1807.03748;
+batches hold one speaker each, or else the networks learn who speaks, not when). For the figures, and for the model of
+turns (`affuse.people.speaking`), networks are trained on four of the six actors and three of the four sentences each,
+and judge the others; what ships is trained on all of them. The schedule is fixed beforehand, so nothing is selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affuse.data.corpora import load
+from affuse.experts.face import FaceExpert
+from affuse.loop import epoch_seed, fit
+from affuse.media import Recording
+from affuse.people.mouths import MOUTH_SIZE, FacePath, mouths
+from affuse.people.synchrony import SynchronyNetworks, log_mel
+from affuse.timeline import Timeline
+from affuse.training.cards import write_card
+from affuse.training.networks.exporter import export_module
+from affuse.training.seeds import seed_everything
+from recipes.command import errors_as_sentences, recipe_parser, start_run
+from recipes.learning import TrainBatches, loop_config, one_cycle
+from recipes.synchrony_turns import Scored, fit_turns, measure_turns, which_of_two
+
+__all__ = ["FaceStream", "SoundStream", "SynchronyConfig", "Talker", "main", "read_talkers", "train"]
+
+_LARGER = 40  # pixels of the pictures that training draws its own from
+_STACK = 5  # pictures that are seen at once
+_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class SynchronyConfig:
+    """Everything that decides a run."""
+
+    epochs: int = 6
+    steps: int = 100  # an epoch
+    batch_size: int = 40
+    length: int = 12  # pictures of a sequence
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    dropout: float = 0.2
+    width: int = 64
+    left_out: str = "04"  # the sentence that no fold hears
+    seed: int = 1
+    threads: int = 2
+    bfloat16: bool = False
+
+
+@dataclass(frozen=True)
+class Talker:
+    """One clip of somebody who speaks: pictures (t, 40, 40) uint8, 25 a second, and spectrum (40, 4 t + 1)."""
+
+    speaker: str
+    sentence: str
+    pictures: np.ndarray
+    spectrum: np.ndarray
+    samples: np.ndarray
+
+
+class FaceStream(nn.Module):
+    """Pictures of a mouth (t, 28, 28) with values 0…255 in, embeddings (t, width) of length 1 out."""
+
+    def __init__(self, width: int = 64, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(_seen(a, b) for a, b in ((_STACK, 24), (24, 48), (48, 64))))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(64 * 9, 96), nn.ReLU(), nn.Linear(96, width)
+        )
+
+    def forward(self, mouths: Tensor) -> Tensor:
+        """A stack of five pictures is seen at once; the first and the last ones are repeated at the ends."""
+        padded = torch.cat([mouths[:1], mouths[:1], mouths, mouths[-1:], mouths[-1:]])
+        return self.embed(torch.stack([padded[i : i + mouths.shape[0]] for i in range(_STACK)], dim=1))
+
+    def embed(self, stacks: Tensor) -> Tensor:
+        """Embeddings (n, width) of stacks (n, 5, 28, 28), whatever their brightness and contrast."""
+        mean = stacks.mean(dim=(1, 2, 3), keepdim=True)
+        spread = ((stacks - mean) ** 2).mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        return F.normalize(self.head(self.body((stacks - mean) / (spread + 5))), dim=1)
+
+
+class SoundStream(nn.Module):
+    """Log-mel spectra (1, 40, 4 t) of `log_mel` in, embeddings (t, width) of length 1 out, one every 40 ms."""
+
+    def __init__(self, width: int = 64, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _heard(40, 64, 1),
+            _heard(64, 64, 2),
+            _heard(64, 64, 2),
+            nn.Dropout(dropout),
+            nn.Conv1d(64, 96, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv1d(96, width, 1),
+        )
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        return self.embed(spectrum)[0]
+
+    def embed(self, spectra: Tensor) -> Tensor:
+        """Embeddings (n, t, width) of spectra (n, 40, 4 t), whatever their level and colour."""
+        centred = spectra - spectra.mean(dim=2, keepdim=True)
+        spread = (centred**2).mean(dim=(1, 2), keepdim=True).sqrt()
+        return F.normalize(self.body(centred / (spread + 0.5)), dim=1).transpose(1, 2)
+
+
+def _seen(before: int, after: int) -> nn.Module:
+    convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2))
+
+
+def _heard(before: int, after: int, stride: int) -> nn.Module:
+    convolution = nn.Conv1d(before, after, 5, stride, padding=2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm1d(after), nn.ReLU())
+
+
+class Synchrony(LightningModule):
+    """Both networks, and the loss that draws together what belongs together."""
+
+    def __init__(self, config: SynchronyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.face = FaceStream(config.width, config.dropout)
+        self.voice = SoundStream(config.width, config.dropout)
+        self.sharpness = nn.Parameter(torch.tensor(2.3))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        stacks, spectra = batch
+        n, length = len(spectra), self.config.length
+        seen = self.face.embed(stacks).view(n, length, -1)
+        margin = (spectra.shape[2] // 4 - length) // 2
+        heard = self.voice.embed(spectra)[:, margin : margin + length]
+        alike = torch.einsum("itd,jtd->ij", seen, heard) / length * self.sharpness.exp()
+        right = torch.arange(n)
+        return (F.cross_entropy(alike, right) + F.cross_entropy(alike.T, right)) / 2
+
+    def configure_optimizers(self):  # type: ignore[no-untyped-def]
+        config = self.config
+        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        return one_cycle(optimizer, self, warmup=0.1)
+
+
+class Sequences:
+    """Batches of augmented sequences, one speaker a batch, drawn from the seed and the epoch."""
+
+    def __init__(self, talkers: Sequence[Talker], config: SynchronyConfig) -> None:
+        self.config = config
+        self.by_speaker: dict[str, list[Talker]] = {}
+        for talker in talkers:
+            if _room(talker, config.length) > 0:
+                self.by_speaker.setdefault(talker.speaker, []).append(talker)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        draw = np.random.default_rng(epoch_seed(self.config.seed, self.epoch))
+        self.epoch += 1
+        speakers = list(self.by_speaker)
+        for _ in range(self.config.steps):
+            own = self.by_speaker[speakers[draw.integers(len(speakers))]]
+            drawn = [
+                _sequence(own[draw.integers(len(own))], self.config.length, draw) for _ in range(self.config.batch_size)
+            ]
+            yield torch.cat([stacks for stacks, _ in drawn]), torch.stack([spectrum for _, spectrum in drawn])
+
+    def state_dict(self) -> dict[str, int]:
+        """For Lightning, which keeps it in checkpoints."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on with the epoch of a checkpoint."""
+        self.epoch = state["epoch"]
+
+
+_EDGE = _STACK // 2
+_AROUND = 6  # pictures before and after a sequence whose sound is heard too
+
+
+def _room(talker: Talker, length: int) -> int:
+    """How many sequences of a length begin in a clip."""
+    return min(len(talker.pictures), talker.spectrum.shape[1] // 4) - length - 2 * _EDGE
+
+
+def _sequence(talker: Talker, length: int, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Stacks (length, 5, 28, 28) of a moment of a clip, and its spectrum (40, 4 (length + 12)), both augmented."""
+    first = _EDGE + int(draw.integers(_room(talker, length)))
+    pictures = torch.from_numpy(talker.pictures[first - _EDGE : first + length + _EDGE]).float()
+    pictures = _disturbed(_moved(pictures, draw), draw)
+    stacks = torch.stack([pictures[i : i + length] for i in range(_STACK)], dim=1)
+    frames = np.arange(4 * (first - _AROUND), 4 * (first + length + _AROUND))
+    spectrum = talker.spectrum[:, frames.clip(0, talker.spectrum.shape[1] - 1)]
+    return stacks, torch.from_numpy(_other_microphone(spectrum, draw))
+
+
+def _moved(pictures: Tensor, draw: np.random.Generator) -> Tensor:
+    """Pictures of 28 pixels out of larger ones: mirrored, turned, and drifting as an imperfect tracker lets them."""
+    zoom, turn = MOUTH_SIZE / _LARGER * np.exp(draw.normal(0, 0.08)), draw.normal(0, 0.06)
+    drift = draw.normal(0, 0.07, 2) + np.cumsum(draw.normal(0, 0.008, (len(pictures), 2)), axis=0)
+    mirror = -1 if draw.random() < 0.5 else 1
+    cosine, sine = np.cos(turn) * zoom, np.sin(turn) * zoom
+    maps = torch.zeros(len(pictures), 2, 3)
+    maps[:, :, :2] = torch.tensor([[cosine * mirror, -sine], [sine * mirror, cosine]], dtype=torch.float32)
+    maps[:, :, 2] = torch.from_numpy(drift)
+    grid = F.affine_grid(maps, [len(pictures), 1, MOUTH_SIZE, MOUTH_SIZE], align_corners=False)
+    return F.grid_sample(pictures[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+
+def _disturbed(pictures: Tensor, draw: np.random.Generator) -> Tensor:
+    """Pictures of another camera: contrast and brightness, noise, blur."""
+    pictures = pictures * float(np.exp(draw.normal(0, 0.2))) + float(draw.normal(0, 15))
+    if draw.random() < 0.3:
+        noise = draw.normal(0, draw.uniform(0, 10), pictures.shape).astype(np.float32)
+        pictures = pictures + torch.from_numpy(noise)
+    return F.avg_pool2d(pictures[:, None], 3, 1, 1)[:, 0] if draw.random() < 0.3 else pictures
+
+
+def _other_microphone(spectrum: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """The spectrum with a floor of noise and a slope over the bands."""
+    if draw.random() < 0.5:
+        floor = spectrum.mean() + draw.uniform(-4, 1) + draw.normal(0, 0.5, spectrum.shape)
+        spectrum = np.logaddexp(spectrum, floor)
+    slope = draw.normal(0, draw.uniform(0, 1.5)) * np.linspace(-1, 1, len(spectrum))
+    return np.asarray(spectrum + slope[:, None], dtype=np.float32)
+
+
+def read_talkers(data: Path) -> list[Talker]:
+    """The clips of `javanese_av` in which one face is seen, cut as the product cuts them."""
+    clips = load("javanese_av", data, "train"), load("javanese_av", data, "dev")
+    expert = FaceExpert()
+    found = []
+    for path in sorted(Path(str(path)) for dataset in clips for path in dataset.inputs):
+        recording = Recording.open(path)
+        span = Timeline((recording.span,))
+        path_of_face = FacePath.of(expert.read(recording, span)[0])
+        pictures = [row[0] for row in mouths(recording, [path_of_face], _LARGER)]
+        samples = np.concatenate(list(recording.sound(span)))
+        if any(picture is None for picture in pictures):
+            continue
+        speaker, sentence, _ = path.stem.split("-")
+        found.append(Talker(speaker, sentence, np.stack(pictures), log_mel(samples), samples))  # type: ignore[arg-type]
+    return found
+
+
+def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
+    """Train, export and measure; leaves both networks, turns.json, card.json, curves and checkpoints in ``out``."""
+    start_run(out, config, resume)
+    talkers = read_talkers(data)
+    speakers = sorted({talker.speaker for talker in talkers})
+    scored = []
+    for fold in range(_FOLDS):
+        own = speakers[fold * len(speakers) // _FOLDS : (fold + 1) * len(speakers) // _FOLDS]
+        known = [t for t in talkers if t.speaker not in own and t.sentence != config.left_out]
+        networks = _learn(known, out / f"fold{fold}", replace(config, seed=config.seed + fold))
+        scored += [_score(talker, networks) for talker in talkers if talker.speaker in own]
+    new = [clip for clip in scored if clip.sentence == config.left_out]
+    turns = fit_turns(scored, config.seed)
+    turns.write(out / "turns.json")
+    networks = _learn(talkers, out / "all", config)
+    facts = {
+        "config": asdict(config),
+        "clips": len(talkers),
+        "unseen_people": which_of_two(scored, config.seed),
+        "unseen_people_and_sentences": which_of_two(new, config.seed),
+        "turns": asdict(turns),
+        "scenes": measure_turns(turns, scored, config.seed + 1),
+    }
+    write_card(out / "card.json", out / "all" / "synchrony_face.onnx", facts)
+    print(facts)
+
+
+def _learn(talkers: Sequence[Talker], run: Path, config: SynchronyConfig) -> SynchronyNetworks:
+    """Networks that learned from some clips, exported into the folder of the run."""
+    run.mkdir(parents=True, exist_ok=True)
+    seed_everything(config.seed, config.threads)
+    module = Synchrony(config)
+    fit(module, TrainBatches(Sequences(talkers, config)), loop_config(config, run.name, run), monitor=None)
+    face, voice = run / "synchrony_face.onnx", run / "synchrony_voice.onnx"
+    pictures = {"mouths": torch.rand(9, MOUTH_SIZE, MOUTH_SIZE) * 255}
+    export_module(module.face, face, pictures, ["embedding"], {"mouths": {0: "n"}}, storage="float16")
+    spectra = {"spectrum": torch.randn(1, 40, 80)}
+    export_module(module.voice, voice, spectra, ["embedding"], {"spectrum": {2: "n"}}, storage="float16")
+    return SynchronyNetworks(face, voice)
+
+
+def _score(talker: Talker, networks: SynchronyNetworks) -> Scored:
+    edge = (_LARGER - MOUTH_SIZE) // 2
+    pictures = np.ascontiguousarray(talker.pictures[:, edge:-edge, edge:-edge])
+    return Scored.of(talker.speaker, talker.sentence, pictures, talker.samples, networks)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exits with 2 and a sentence where something is missing."""
+    parser = recipe_parser(__doc__, SynchronyConfig)
+    options = parser.parse_args(arguments)
+    config = SynchronyConfig(epochs=options.epochs, seed=options.seed, threads=options.threads)
+    with errors_as_sentences(parser):
+        train(options.data, options.out, config, options.resume)
+
+
+if __name__ == "__main__":
+    main()

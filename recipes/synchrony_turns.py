@@ -1,0 +1,199 @@
+"""Composed scenes for the recipe of synchrony: which of two speaks, and the model of turns that scenes give.
+
+A scene has one to three faces, each a speaker whom the networks have not met, who speaks, is still, or moves the mouth
+without being heard (as in chewing, laughing, or a dubbed film); its sound is that of one of them, of somebody off
+screen, or nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import rankdata
+
+from affuse.people.mouths import MOUTH_RATE
+from affuse.people.speaking import HOP, TurnModel
+from affuse.people.synchrony import SynchronyNetworks, speech_share
+
+__all__ = ["Scene", "Scored", "compose", "fit_turns", "measure_turns", "which_of_two"]
+
+_SCENES = 200
+_FACES = (1, 2, 2, 3)
+_MOVING = 0.4  # share of the turns in which a face that does not speak moves its mouth nevertheless
+_START = TurnModel(gain=0.8, cost=0.15, heard=3.0, stay=2.5, off_screen=-1.0)
+_PAIRS = 4000
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A clip by its embeddings (t, d): of the mouth, of the mouth held still, and of the sound; and its speech (t,)."""
+
+    speaker: str
+    sentence: str
+    seen: np.ndarray
+    still: np.ndarray
+    heard: np.ndarray
+    speech: np.ndarray
+
+    @classmethod
+    def of(
+        cls, speaker: str, sentence: str, pictures: np.ndarray, samples: np.ndarray, networks: SynchronyNetworks
+    ) -> Scored:
+        """A clip as the networks see and hear it; ``pictures`` (t, 28, 28), ``samples`` (n,) at 16 kHz."""
+        noise = np.random.default_rng(len(samples)).normal(0, 2, pictures.shape)
+        frozen = np.clip(pictures[:1] + noise, 0, 255).astype(np.uint8)
+        heard = networks.of_sound(samples)
+        n = min(len(pictures), len(heard))
+        return cls(
+            speaker,
+            sentence,
+            networks.of_mouths(pictures)[:n],
+            networks.of_mouths(frozen)[:n],
+            heard[:n],
+            speech_share(samples)[:n],
+        )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Scores (t, m) and speech (t,) of a composed scene, and the true state of each step; -1 where it is not judged."""
+
+    scores: np.ndarray
+    speech: np.ndarray
+    truth: np.ndarray
+
+
+def which_of_two(clips: Sequence[Scored], seed: int) -> dict[str, float]:
+    """Share of pairs of speaking faces in which the one who is heard moves better with the sound, by seconds."""
+    draw = np.random.default_rng(seed)
+    return {f"{seconds} s": _pairs(clips, round(seconds * MOUTH_RATE), draw) for seconds in (1, 2)}
+
+
+def _pairs(clips: Sequence[Scored], n: int, draw: np.random.Generator) -> float:
+    right = []
+    for _ in range(_PAIRS):
+        one, other = (clips[i] for i in draw.choice(len(clips), 2, replace=False))
+        last = min(len(one.seen), len(other.seen)) - n
+        if one.speaker == other.speaker or last < 0:
+            continue
+        first = int(draw.integers(last + 1))
+        right.append(_score(one, one, first, n) > _score(other, one, first, n))
+    return float(np.mean(right))
+
+
+def _score(face: Scored, voice: Scored, first: int, n: int) -> float:
+    chance = float(face.seen.mean(axis=0) @ voice.heard.mean(axis=0))
+    return float((face.seen[first : first + n] * voice.heard[first : first + n]).sum(axis=1).mean() - chance)
+
+
+def compose(clips: Sequence[Scored], draw: np.random.Generator) -> Scene:
+    """A scene of 8 to 20 s."""
+    speakers = sorted({clip.speaker for clip in clips})
+    own = {speaker: [clip for clip in clips if clip.speaker == speaker] for speaker in speakers}
+    cast = [own[name] for name in draw.permutation(speakers)[: min(len(speakers) - 1, draw.choice(_FACES))]]
+    away = [clip for clip in clips if all(clip.speaker != seen[0].speaker for seen in cast)]
+    length, parts = int(draw.integers(8, 21)) * MOUTH_RATE, list[_Part]()
+    while sum(len(part.speech) for part in parts) < length:
+        parts.append(_turn(cast, away, draw))
+    seen = np.concatenate([part.seen for part in parts])
+    heard = np.concatenate([part.heard for part in parts])
+    speech = np.concatenate([part.speech for part in parts])
+    sound = speech @ heard / max(speech.sum(), 1)
+    scores = np.einsum("tmd,td->tm", seen, heard) - seen.mean(axis=0) @ sound
+    states = np.concatenate([np.full(len(part.speech), part.state) for part in parts])
+    return Scene(scores, speech, _truth(states, speech, len(cast)))
+
+
+@dataclass(frozen=True)
+class _Part:
+    seen: np.ndarray  # (t, m, d)
+    heard: np.ndarray  # (t, d)
+    speech: np.ndarray  # (t,)
+    state: int
+
+
+def _turn(cast: Sequence[Sequence[Scored]], away: Sequence[Scored], draw: np.random.Generator) -> _Part:
+    """One turn of 0.5 to 3 s: of a face, of somebody off screen, or of nobody."""
+    count = len(cast)
+    state = int(draw.choice(count + 2, p=[*([0.65 / count] * count), 0.2, 0.15]))
+    n = int(draw.integers(MOUTH_RATE // 2, 3 * MOUTH_RATE))
+    source = _any(cast[state] if state < count else away, draw)
+    n = min(n, len(source.heard) - 1)
+    first = int(draw.integers(len(source.heard) - n))
+    seen = np.stack([_face(own, n, draw) for own in cast], axis=1)
+    if state < count:
+        seen[:, state] = source.seen[first : first + n]
+    silent = state == count + 1
+    speech = np.zeros(n) if silent else source.speech[first : first + n]
+    return _Part(seen, source.heard[first : first + n], speech, state)
+
+
+def _face(own: Sequence[Scored], n: int, draw: np.random.Generator) -> np.ndarray:
+    """Embeddings (n, d) of a face that does not speak: still, or moving as if it did."""
+    clip = _any(own, draw)
+    source = clip.seen if draw.random() < _MOVING else clip.still
+    first = int(draw.integers(len(source)))
+    return np.asarray(np.take(source, np.arange(first, first + n), axis=0, mode="wrap"))
+
+
+def _any(clips: Sequence[Scored], draw: np.random.Generator) -> Scored:
+    return clips[int(draw.integers(len(clips)))]
+
+
+def _truth(states: np.ndarray, speech: np.ndarray, count: int) -> np.ndarray:
+    """The state of every step; -1 where it changes within, or where a speaker pauses."""
+    truth = []
+    for first in range(0, len(states), HOP):
+        own, spoken = states[first : first + HOP], speech[first : first + HOP].mean()
+        pure = (own == own[0]).all() and (own[0] == count + 1 or spoken > 0.3)
+        truth.append(int(own[0]) if pure else -1)
+    return np.array(truth)
+
+
+def fit_turns(clips: Sequence[Scored], seed: int) -> TurnModel:
+    """The model under which the true states of composed scenes are most probable (conditional likelihood)."""
+    draw = np.random.default_rng(seed)
+    scenes = [compose(clips, draw) for _ in range(_SCENES)]
+
+    def loss(values: np.ndarray) -> float:
+        model = TurnModel(*values)
+        return float(np.mean([_surprise(model, scene) for scene in scenes]))
+
+    start = np.array([_START.gain, _START.cost, _START.heard, _START.stay, _START.off_screen])
+    found = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 120, "xatol": 0.01, "fatol": 1e-4})
+    return TurnModel(*(float(value) for value in found.x))
+
+
+def _surprise(model: TurnModel, scene: Scene) -> float:
+    posteriors = model.posteriors(scene.scores, scene.speech)
+    judged = scene.truth >= 0
+    own = posteriors[judged, scene.truth[judged]]
+    return float(-np.log(np.maximum(own, 1e-6)).mean())
+
+
+def measure_turns(model: TurnModel, clips: Sequence[Scored], seed: int) -> dict[str, float]:
+    """Accuracy of the state, log loss, and areas under the curve, on scenes that the model was not fitted on."""
+    draw = np.random.default_rng(seed)
+    scenes = [compose(clips, draw) for _ in range(_SCENES)]
+    found = [(model.posteriors(s.scores, s.speech), s.truth) for s in scenes]
+    right = np.concatenate([(p.argmax(axis=1) == t)[t >= 0] for p, t in found])
+    speaks = [(p[i, j], t[i] == j) for p, t in found for i in np.flatnonzero(t >= 0) for j in range(p.shape[1] - 2)]
+    away = [
+        (p[i, -2], t[i] == p.shape[1] - 2) for p, t in found for i in np.flatnonzero(t >= 0) if t[i] < p.shape[1] - 1
+    ]
+    return {
+        "accuracy": float(right.mean()),
+        "log_loss": float(np.mean([_surprise(model, scene) for scene in scenes])),
+        "auc_speaks": _area(speaks),
+        "auc_off_screen": _area(away),
+    }
+
+
+def _area(pairs: Sequence[tuple[float, bool]]) -> float:
+    """Area under the ROC curve (Mann-Whitney)."""
+    values, positive = np.array([p for p, _ in pairs]), np.array([bool(b) for _, b in pairs])
+    ranks, n = rankdata(values), int(positive.sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / max(1, n * (len(values) - n)))

@@ -1,0 +1,298 @@
+"""How well mouths move with the sound: two small networks, one for pictures of a mouth and one for sound.
+
+Sources: SyncNet (Chung & Zisserman 2016, doi:10.1007/978-3-319-54427-4_19), the contrastive loss of van den Oord et al.
+2018 (arXiv:1807.03748).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from affuse import weights
+from affuse.experts.voice import VAD_FRAME, speech_frames
+from affuse.media import SAMPLE_RATE, Recording
+from affuse.people.mouths import MOUTH_RATE, FacePath, mouth_times, mouths
+from affuse.timeline import Segment, Timeline
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+__all__ = ["LAGS", "Agreement", "SynchronyNetworks", "log_mel", "measure_agreement", "speech_share"]
+
+LAGS = np.arange(-8, 9)
+"""Lags of the sound behind the picture that are tried, in pictures of 40 ms: up to 320 ms."""
+
+_MELS = 40
+_FFT, _WINDOW, _HOP = 512, 400, 160  # samples: frames of 25 ms, one every 10 ms
+_PER_PICTURE = SAMPLE_RATE // MOUTH_RATE // _HOP  # frames of sound a picture
+_LOWEST, _HIGHEST = 60.0, 7600.0  # hertz
+_STRETCH = 10 * MOUTH_RATE  # pictures that are looked at together
+_MARGIN = 16  # pictures before and after a stretch whose sound is read too: the largest lag, and what networks see
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well every face moves with the sound, picture by picture.
+
+    Parameters
+    ----------
+    scores : array of shape (t, m, 17)
+        Cosine of the embeddings of t pictures of m faces and of the sound at each of `LAGS`, less its mean over
+        moments that do not belong together; NaN where a face is not seen.
+    speech : array of shape (t,)
+        Share of the time of a picture in which there is speech, 0…1.
+
+    Examples
+    --------
+    >>> Agreement(np.zeros((2, 1, 17)), np.ones(2)).at_lag(0).shape
+    (2, 1)
+    """
+
+    scores: np.ndarray
+    speech: np.ndarray
+
+    def at_lag(self, lag: int) -> np.ndarray:
+        """Scores at one lag.
+
+        Parameters
+        ----------
+        lag : int
+            One of `LAGS`.
+
+        Returns
+        -------
+        array of shape (t, m)
+        """
+        return np.asarray(self.scores[:, :, int(np.flatnonzero(lag == LAGS)[0])])
+
+    def best_lag(self) -> int:
+        """The lag of the sound behind the picture at which the best of the faces moves best with the speech.
+
+        Returns
+        -------
+        int
+            One of `LAGS`; 0 where nobody speaks while a face is seen.
+        """
+        spoken = np.where(np.isnan(self.scores), 0.0, self.scores) * self.speech[:, None, None]
+        width = MOUTH_RATE  # a second
+        sums = np.cumsum(np.concatenate([np.zeros((1, *spoken.shape[1:])), spoken]), axis=0)
+        ends = np.minimum(np.arange(0, len(spoken), width // 2) + width, len(spoken))
+        windows = sums[ends] - sums[np.maximum(ends - width, 0)]
+        total = windows.max(axis=1).sum(axis=0) if windows.size else np.zeros(len(LAGS))
+        # What is nearly as good is taken for the usual case, sound and picture together.
+        return int(LAGS[np.argmax(total - _LAG_COST * np.abs(LAGS) * self.speech.sum())])
+
+
+_LAG_COST = 0.002  # of the cosine, a picture of lag
+
+
+class SynchronyNetworks:
+    """The two networks, whose embeddings are near each other where a mouth moves with the sound.
+
+    Parameters
+    ----------
+    face, voice : Path, optional
+        ONNX weights; the shipped ones where None.
+
+    Examples
+    --------
+    >>> networks = SynchronyNetworks()
+    >>> networks.of_mouths(np.zeros((10, 28, 28), dtype=np.uint8)).shape
+    (10, 64)
+    """
+
+    def __init__(self, face: Path | None = None, voice: Path | None = None) -> None:
+        self.face = face
+        self.voice = voice
+
+    @cached_property
+    def sha256(self) -> dict[str, str]:
+        """Checksums (hex) of the weights in use by name."""
+        own = {"synchrony_face": self.face, "synchrony_voice": self.voice}
+        return {name: weights.digest(name) if path is None else weights.sha256_of(path) for name, path in own.items()}
+
+    def of_mouths(self, pictures: np.ndarray) -> np.ndarray:
+        """Embeddings of a mouth.
+
+        Parameters
+        ----------
+        pictures : array of shape (t, 28, 28), uint8
+            Grey pictures, 25 a second.
+
+        Returns
+        -------
+        array of shape (t, 64)
+            Of length 1.
+        """
+        (found,) = self._face.run(None, {"mouths": pictures.astype(np.float32)})
+        return np.asarray(found)
+
+    def of_sound(self, samples: np.ndarray) -> np.ndarray:
+        """Embeddings of sound.
+
+        Parameters
+        ----------
+        samples : array of shape (n,)
+            Mono, 16 kHz; at least 0.1 s.
+
+        Returns
+        -------
+        array of shape (n // 640, 64)
+            One for every 40 ms, of length 1.
+        """
+        (found,) = self._voice.run(None, {"spectrum": log_mel(samples)[None]})
+        return np.asarray(found)[: len(samples) * MOUTH_RATE // SAMPLE_RATE]
+
+    @cached_property
+    def _face(self) -> InferenceSession:
+        return weights.session(weights.shipped("synchrony_face") if self.face is None else self.face)
+
+    @cached_property
+    def _voice(self) -> InferenceSession:
+        return weights.session(weights.shipped("synchrony_voice") if self.voice is None else self.voice)
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """Logarithm of the power in 40 mel bands, 100 times a second.
+
+    Parameters
+    ----------
+    samples : array of shape (n,)
+        Mono, 16 kHz.
+
+    Returns
+    -------
+    array of shape (40, 1 + n // 160), float32
+        Frames of 25 ms, whose middles lie at multiples of 10 ms.
+
+    Examples
+    --------
+    >>> log_mel(np.zeros(1600)).shape
+    (40, 11)
+    """
+    padded = np.pad(np.asarray(samples, dtype=np.float32), _WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
+    power = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW + 1)[:-1].astype(np.float32), _FFT)) ** 2
+    return np.asarray(np.log(_mel_bands() @ power.T + 1e-6), dtype=np.float32)
+
+
+@cache
+def _mel_bands() -> np.ndarray:
+    """Triangles of equal height on the mel scale 2595 log10(1 + f/700): (40, 257)."""
+    lowest, highest = 2595 * np.log10(1 + np.array([_LOWEST, _HIGHEST]) / 700)
+    corners = 700 * (10 ** (np.linspace(lowest, highest, _MELS + 2) / 2595) - 1)
+    bins = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)
+    rising = (bins - corners[:-2, None]) / np.diff(corners[:-1])[:, None]
+    falling = (corners[2:, None] - bins) / np.diff(corners[1:])[:, None]
+    return np.maximum(0.0, np.minimum(rising, falling))
+
+
+def measure_agreement(
+    recording: Recording, paths: Sequence[FacePath], networks: SynchronyNetworks | None = None
+) -> Agreement:
+    """How well the faces of a recording move with its sound.
+
+    Parameters
+    ----------
+    recording : Recording
+        A video with sound; it is decoded once more, and ten seconds of it are held.
+    paths : sequence of m FacePath
+        Where the faces are.
+    networks : SynchronyNetworks, optional
+        The shipped ones where None.
+
+    Returns
+    -------
+    Agreement
+    """
+    networks = networks or SynchronyNetworks()
+    means = _Means(len(paths))
+    parts, speech = [], []
+    for pictures, sound in _stretches(recording, paths):
+        scores, spoken = _stretch(pictures, sound, networks, means)
+        parts.append(scores)
+        speech.append(spoken)
+    scores = np.concatenate(parts) if parts else np.empty((0, len(paths), len(LAGS)), dtype=np.float32)
+    return Agreement(scores - means.chance()[:, None], np.concatenate(speech) if speech else np.empty(0))
+
+
+class _Means:
+    """Mean embeddings of every face and of the speech, whose product is the score of what does not belong together."""
+
+    def __init__(self, count: int) -> None:
+        self.faces: list[np.ndarray | float] = [0.0] * count
+        self.seen = np.zeros(count)
+        self.sound: np.ndarray | float = 0.0
+        self.spoken = 0.0
+
+    def add_face(self, number: int, embeddings: np.ndarray) -> None:
+        self.faces[number] = self.faces[number] + embeddings.sum(axis=0)
+        self.seen[number] += len(embeddings)
+
+    def add_sound(self, embeddings: np.ndarray, speech: np.ndarray) -> None:
+        self.sound = self.sound + speech @ embeddings
+        self.spoken += speech.sum()
+
+    def chance(self) -> np.ndarray:
+        sums = [float(np.sum(face * self.sound)) for face in self.faces]
+        return np.array(sums) / np.maximum(self.seen * self.spoken, 1)
+
+
+_Pictures = list[list[np.ndarray | None]]
+
+
+def _stretches(recording: Recording, paths: Sequence[FacePath]) -> Iterator[tuple[_Pictures, np.ndarray]]:
+    """Pictures of ten seconds, and their sound with a margin at both ends, filled up with silence."""
+    count = len(mouth_times(recording.duration))
+    firsts = range(0, count, _STRETCH)
+    step = SAMPLE_RATE // MOUTH_RATE
+    spans = [(first, min(first + _STRETCH, count)) for first in firsts]
+    timeline = Timeline(tuple(Segment(max(0, a - _MARGIN) / MOUTH_RATE, (b + _MARGIN) / MOUTH_RATE) for a, b in spans))
+    frames = mouths(recording, paths)
+    for (first, last), samples in zip(spans, recording.sound(timeline), strict=True):
+        before = max(0, _MARGIN - first) * step
+        length = (last - first + 2 * _MARGIN) * step
+        # A window that begins before the sound gets fewer samples; such a start is rare and short.
+        yield (
+            [next(frames) for _ in range(last - first)],
+            np.pad(samples, (before, max(0, length - before - len(samples))))[:length],
+        )
+
+
+def _stretch(
+    pictures: _Pictures, sound: np.ndarray, networks: SynchronyNetworks, means: _Means
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines (t, m, 17) of the faces and the sound at every lag, NaN where a face is not seen; and speech (t,)."""
+    n = len(pictures)
+    heard = networks.of_sound(sound)
+    spoken = speech_share(sound)[_MARGIN : _MARGIN + n]
+    means.add_sound(heard[_MARGIN : _MARGIN + n], spoken)
+    scores = np.full((n, len(means.seen), len(LAGS)), np.nan, dtype=np.float32)
+    for number in range(len(means.seen)):
+        own = [row[number] for row in pictures]
+        for first, last in _runs([picture is not None for picture in own]):
+            seen = networks.of_mouths(np.stack([picture for picture in own[first:last] if picture is not None]))
+            means.add_face(number, seen)
+            for column, lag in enumerate(LAGS):
+                scores[first:last, number, column] = (seen * heard[_MARGIN + lag + first : _MARGIN + lag + last]).sum(1)
+    return scores, spoken
+
+
+def _runs(seen: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Where a face is seen without interruption: first picture, and the one after the last."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]])))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def speech_share(samples: np.ndarray) -> np.ndarray:
+    """Share of every 40 ms in which there is speech."""
+    frames = np.repeat(speech_frames(samples).astype(float), VAD_FRAME)
+    step = SAMPLE_RATE // MOUTH_RATE
+    full = np.pad(frames, (0, len(samples) - len(frames)))
+    return np.asarray(full[: len(full) // step * step].reshape(-1, step).mean(axis=1))
