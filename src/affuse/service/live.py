@@ -214,8 +214,8 @@ class _Client:
         about = {"labels": labels, "modalities": ("face", "voice", "text"), "palette": palette(labels).to_dict()}
         await self._send({"type": "ready", **about, "step": start.step, "window": start.window})
         tasks = {asyncio.create_task(self._receive(stream)), asyncio.create_task(self._answer(stream, start.step))}
-        if experts.transcriber is not None:
-            tasks.add(asyncio.create_task(self._hear(stream, experts.transcriber.in_language(start.language))))
+        if stream.transcriber is not None:
+            tasks.add(asyncio.create_task(self._hear(stream, stream.transcriber)))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

@@ -102,6 +102,10 @@ class LiveExperts:
         """A stream that asks these experts; as `Stream`. Raises ConfigError for an unknown language."""
         return Stream(self, window, language)
 
+    def transcriber_for(self, language: str | None) -> tuple[Transcriber | None, str]:
+        """What recognises words in one language, or None and why: its weights may not know the language."""
+        return (None, self.wordless) if self.transcriber is None else _ready(self.transcriber.in_language(language))
+
     def analyzer(self, language: str | None) -> Analyzer:
         """What fuses them, for words in one language or (None) in whatever is recognised."""
         text = self._text.in_language(language)
@@ -166,7 +170,7 @@ class Stream:
         self.window = window
         self._analyzer = experts.analyzer(language)
         self.labels = self._analyzer.labels
-        self._wordless = experts.wordless
+        self.transcriber, self._wordless = experts.transcriber_for(language)
         self._heard = -np.inf
         self._faces = FaceWatch(experts.face, experts.detector, window)
         self._sound = Sound(window)
