@@ -746,7 +746,8 @@ class Whisper:
     def transcribe(self, audio: np.ndarray, **options: Any) -> tuple[list[Any], None]:
         self.asked.append((len(audio), options["language"]))
         text = " I am so happy today! "
-        return [SimpleNamespace(start=0.2, end=0.9, text=text, words=None, compression_ratio=1.0)], None
+        heard = SimpleNamespace(start=0.2, end=0.9, text=text, words=None, compression_ratio=1.0, avg_logprob=-0.3)
+        return [heard], None
 
 
 def test_sound_is_given_to_a_recogniser_once_and_in_pieces_of_half_a_window(experts: LiveExperts) -> None:

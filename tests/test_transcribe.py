@@ -29,6 +29,7 @@ class Piece:
     text: str
     words: list[Any] | None = None
     compression_ratio: float = 1.0
+    avg_logprob: float = -0.3
 
 
 class Dictation:
@@ -94,8 +95,16 @@ def test_times_of_words_become_cues_one_a_sentence(sound: Path) -> None:
             heard = [(" Dr.", 0.1, 0.3), (" Jones", 0.3, 0.5), (" left.", 0.5, 0.8), (" I", 0.8, 0.9)]
             more = [(" stayed.", 1.0, 1.2), (" Well", 2.3, 2.3)]
             one, two = ([SimpleNamespace(word=w, start=s, end=e) for w, s, e in part] for part in (heard, more))
-            loop = Piece(1.2, 2.0, " no no no no", None, 5.0)  # what Whisper writes when it has lost the thread
-            pieces = [Piece(0.1, 0.9, "", one), Piece(1.0, 1.2, "", two[:1]), loop, Piece(2.3, 2.3, "", two[1:])]
+            again = [SimpleNamespace(word=" no", start=1.3, end=1.3)] * 9
+            loop = Piece(1.2, 2.0, " no no no no no no no no no", again, 5.0)  # what is written for noise
+            unsure = Piece(1.2, 2.0, "", again[:1], avg_logprob=-1.1)
+            pieces = [
+                Piece(0.1, 0.9, "", one),
+                Piece(1.0, 1.2, "", two[:1], 5.0),
+                loop,
+                unsure,
+                Piece(2.3, 2.3, "", two[1:]),
+            ]
             return pieces, SimpleNamespace(language="de")
 
     filled, _ = Transcriber(recogniser=Words()).fill(Recording.open(sound))
@@ -178,6 +187,12 @@ def test_weights_of_the_package_recognise_english(whisper: Transcriber, data: Pa
     with pytest.raises(AssetError, match="know English alone, not 'zh'; give the folder of a multilingual Whisper"):
         whisper.in_language("zh").load()
     assert whisper.in_language("en").load() is whisper.load()
+
+
+def test_words_of_no_language_that_it_knows_are_not_made_up(whisper: Transcriber, data: Path) -> None:
+    for name in ("01-01-01_01.mp4", "01-01-02_01.mp4", "01-01-03_01.mp4"):  # Javanese
+        filled, why = whisper.fill(Recording.open(data / "javanese_av" / name))
+        assert (filled.cues, why) == ((), "no speech was recognised")
 
 
 def test_silence_and_music_give_no_words(whisper: Transcriber, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ _BLOCK = 30.0  # seconds at the end of a stretch, in the longest pause of which 
 _PAUSE = 1.0  # seconds after which words begin a new cue
 _SHORTEST = 0.01  # seconds
 
-# Text that compresses better than this repeats itself: Whisper has lost the thread (Radford et al., section 4.5).
+# Whisper has lost the thread where its text is this improbable (mean log-probability), or where it repeats itself (it
+# compresses better than this) in words that take no time (Radford et al., section 4.5, whose thresholds these are).
+_IMPROBABLE = -1.0
 _REPETITIVE = 2.4
 
 _RECOGNISED = "the words were recognised by machine and may be wrong"
@@ -177,7 +179,7 @@ class Transcriber:
             vad_filter=True,
             word_timestamps=True,
         )
-        words = [word for piece in found if piece.compression_ratio <= _REPETITIVE for word in _words(piece)]
+        words = [word for piece in found if not _is_made_up(piece) for word in _words(piece)]
         cues = [_within(cue, segment) for cue in utterances(words, _PAUSE)]
         known = self.language is not None or about is None
         return [cue for cue in cues if cue.text], None if known else about.language
@@ -222,6 +224,13 @@ class Transcriber:
 def why_no_words(error: AffuseError) -> str:
     """Why there are no words, after an error of `Transcriber`."""
     return NOT_INSTALLED if isinstance(error, MissingExtraError) else str(error)
+
+
+def _is_made_up(piece: Any) -> bool:
+    """Whether one of Whisper's segments is no speech: sobs, another language than it knows."""
+    timeless = [word.end - word.start < _SHORTEST for word in piece.words or ()]
+    loops = piece.compression_ratio > _REPETITIVE and sum(timeless) > len(timeless) / 2
+    return loops or piece.avg_logprob < _IMPROBABLE
 
 
 def _words(piece: Any) -> Iterator[Words]:
