@@ -34,6 +34,7 @@ MODULES = (
     "affuse.labels",
     "affuse.media",
     "affuse.packages",
+    "affuse.people",
     "affuse.registry",
     "affuse.report",
     "affuse.results",

@@ -153,7 +153,10 @@ Transcribe = Annotated[
 ]
 AsrModel = Annotated[
     Path | None,
-    typer.Option("--asr-model", help="Whisper model for --transcribe: a folder (default: AFFUSE_WHISPER or the hub)."),
+    typer.Option(
+        "--asr-model",
+        help="Whisper model for --transcribe: a folder (default: AFFUSE_WHISPER, an installed package, the hub).",
+    ),
 ]
 
 # --- how, and what comes out ------------------------------------------------------------------------------------------
