@@ -92,11 +92,13 @@ class Remote:
     bytes : int
         Size.
     url : str
-        Address.
+        Address; empty where nobody serves the file.
     licence : str
         Licence in a few words.
     package : str, optional
         A Python package that contains the same file.
+    made_by : str, optional
+        Command that makes the file where it has no address.
 
     Examples
     --------
@@ -110,6 +112,7 @@ class Remote:
     url: str
     licence: str
     package: str | None = None
+    made_by: str = ""
 
 
 PROVIDERS = {
@@ -139,6 +142,17 @@ DOWNLOADS: dict[str, tuple[Remote, ...]] = {
             url="https://raw.githubusercontent.com/ShiqiYu/libfacedetection.train/"
             "47198234de8c4646961e46159e02af5b06021a78/onnx/yunet_n_640_640.onnx",
             licence="MIT",
+        ),
+    ),
+    # Who speaks (Wan et al. 2018, arXiv:1710.10467): the weights of Resemblyzer as ONNX.
+    "speaker": (
+        Remote(
+            file="speaker.onnx",
+            sha256="40a86598e90d2cd2b086535c2a400cd1ca8c4dd20d83b7a2057051c3bf3d9c42",
+            bytes=5_695_340,
+            url="",
+            licence="Apache-2.0",
+            made_by="python -m recipes.speaker --out DIR, in a checkout of affuse, and let AFFUSE_MODELS name DIR",
         ),
     ),
 }
@@ -349,6 +363,9 @@ def download(name: str, opener: Opener | None = None) -> Path:
     target = cache_folder()
     failures = []
     for remote in remotes:
+        if not _address(remote):
+            failures.append(f"nobody serves {remote.file}; make it with: {remote.made_by}")
+            continue
         try:
             return _download_one(remote, target, opener or _open)
         except (ValueError, AssetError, OutputError) as error:

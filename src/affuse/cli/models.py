@@ -69,7 +69,8 @@ def download(
         raise ConfigError(
             f"name the weights to download, or give --all; optional: {', '.join(sorted(weights.DOWNLOADS))}"
         )
-    for name in sorted(weights.DOWNLOADS) if everything else names or []:
+    served = [name for name, remotes in sorted(weights.DOWNLOADS.items()) if any(remote.url for remote in remotes)]
+    for name in served if everything else names or []:
         typer.echo(f"{name}: {weights.download(name)}")
 
 
