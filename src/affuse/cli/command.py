@@ -48,6 +48,19 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "models verify": ("affuse models verify", "AFFUSE_MODELS=folder affuse models verify"),
     "models download": ("affuse models download yunet", "affuse models download --all"),
     "models licences": ("affuse models licences", "affuse models licences --help"),
+    "people enrol": (
+        "affuse people enrol Anna anna.mp4 --gallery people",
+        "affuse people enrol Anna anna.mp4 voice.wav --gallery people --key-file key.txt",
+    ),
+    "people find": (
+        "affuse people find meeting.mp4 --gallery people",
+        "affuse people find meeting.mp4 --gallery people --false-accept-rate 0.001 --json",
+    ),
+    "people forget": (
+        "affuse people forget Anna --gallery people",
+        "affuse people forget Anna --gallery people --key-file key.txt",
+    ),
+    "people list": ("affuse people list --gallery people", "affuse people list --gallery people --json"),
     "schema": ("affuse schema", "affuse schema > schema.json"),
     "serve": (
         "affuse serve --port 8080",

@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from affuse import __version__
-from affuse.cli import adapt, analyze, bench, compare, evaluate, export, features, fuse, models, serve, train, tune
+from affuse.cli import (
+    adapt,
+    analyze,
+    bench,
+    compare,
+    evaluate,
+    export,
+    features,
+    fuse,
+    models,
+    people,
+    serve,
+    train,
+    tune,
+)
 from affuse.cli.command import AffuseCommand, epilog
 from affuse.errors import AffuseError
 
@@ -50,6 +64,7 @@ for _name, _function in _COMMANDS.items():
     app.command(_name, cls=AffuseCommand, epilog=epilog(_name))(_function)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
+app.add_typer(people.app, name="people")
 
 
 def _print_version(asked: bool) -> None:

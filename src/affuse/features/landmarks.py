@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affuse import weights
-from affuse.errors import AssetError, MissingExtraError
 from affuse.features.base import library
 from affuse.features.faces import Face, FaceExtractor, faces_of
 from affuse.features.items import Array, Item, NoEvidenceError
+from affuse.people.faces import dlib_model
 
 __all__ = [
     "ActionUnits",
@@ -33,7 +31,6 @@ _SHA256 = {
     "shape_predictor_68_face_landmarks.dat": "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
     "dlib_face_recognition_resnet_model_v1.dat": "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
 }
-_PACKAGE = "face_recognition_models"
 
 # The predictor learned on boxes of dlib's detector, from the brows to below the mouth: this share of our square, and so
 # much lower.
@@ -61,14 +58,7 @@ _HEAD = np.array(
 
 
 def _model(file: str) -> Path:
-    """One of dlib's models, its checksum compared; the package that holds it is looked up, never imported."""
-    found = find_spec(_PACKAGE)
-    if found is None or found.origin is None:
-        raise MissingExtraError(_PACKAGE, "features")
-    path = Path(found.origin).parent / "models" / file
-    if not path.is_file() or weights.sha256_of(path) != _SHA256[file]:
-        raise AssetError(f"{path} is missing or has the wrong checksum; install {_PACKAGE} again")
-    return path
+    return dlib_model(file, _SHA256[file], "features")
 
 
 @cache
