@@ -75,6 +75,7 @@ def find(
 ) -> None:
     """Say who each person in a recording is: a name of the gallery or "unknown", with its probability."""
     from affuse.media import Recording
+    from affuse.people.identity import UNKNOWN
     from affuse.people.recognition import find_people
 
     found = find_people(_gallery(gallery, key_file), Recording.open(recording), false_accept_rate)
@@ -93,9 +94,11 @@ def find(
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
     for i, own in enumerate(found, 1):
-        what = " and ".join(own.evidence)
+        what = "by " + " and ".join(own.evidence)
+        if own.match.name == UNKNOWN and own.match.probability < 0.5:
+            what += "; somebody enrolled is likelier, but not surely enough"
         seen = f"{own.span.start:.1f} to {own.span.end:.1f} s"
-        typer.echo(f"person {i}, {seen}: {own.match.name} ({own.match.probability:.0%}, by {what})")
+        typer.echo(f"person {i}, {seen}: {own.match.name} ({own.match.probability:.0%}, {what})")
     if not found:
         typer.echo(f"nobody is seen or heard in {recording}")
 
