@@ -1,6 +1,43 @@
 """Who is who, and who speaks: turns of speech, faces and voices that belong to one person."""
 
+from affuse.people.faces import FaceEncoder, SeenFace, read_faces
+from affuse.people.gallery import Gallery, Person
 from affuse.people.given import channel_turns, read_rttm, transcript_turns, write_rttm
+from affuse.people.identity import (
+    Identity,
+    IdentityModel,
+    Match,
+    distances,
+    join_tracks,
+    mean_identity,
+    shipped_identity,
+)
+from affuse.people.recognition import Appearance, Found, enrol_recordings, find_people, read_people
 from affuse.people.turns import Turn
+from affuse.people.voices import VoiceEncoder
 
-__all__ = ["Turn", "channel_turns", "read_rttm", "transcript_turns", "write_rttm"]
+__all__ = [
+    "Appearance",
+    "FaceEncoder",
+    "Found",
+    "Gallery",
+    "Identity",
+    "IdentityModel",
+    "Match",
+    "Person",
+    "SeenFace",
+    "Turn",
+    "VoiceEncoder",
+    "channel_turns",
+    "distances",
+    "enrol_recordings",
+    "find_people",
+    "join_tracks",
+    "mean_identity",
+    "read_faces",
+    "read_people",
+    "read_rttm",
+    "shipped_identity",
+    "transcript_turns",
+    "write_rttm",
+]

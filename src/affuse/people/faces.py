@@ -118,6 +118,8 @@ class SeenFace:
         At most 8, spread over the whole of the track.
     times : list of float
         When each of them was taken, in seconds.
+    step : float
+        Seconds from one embedding to the next.
 
     Examples
     --------
@@ -128,7 +130,7 @@ class SeenFace:
     track: Track
     embeddings: list[np.ndarray] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    step: float = 0.3  # seconds between two embeddings
+    step: float = 0.3
 
     @property
     def mean(self) -> np.ndarray:
@@ -136,11 +138,28 @@ class SeenFace:
         return np.asarray(np.mean(self.embeddings, axis=0))
 
     def wants(self, time: float) -> bool:
-        """Whether an embedding at ``time`` (seconds) is due."""
+        """Whether an embedding is due.
+
+        Parameters
+        ----------
+        time : float
+            Now, in seconds.
+
+        Returns
+        -------
+        bool
+        """
         return not self.times or time - self.times[-1] >= self.step
 
     def add(self, time: float, embedding: np.ndarray) -> None:
-        """Keep an embedding; where there are too many, every second one goes and the next ones come half as often."""
+        """Keep an embedding; where there are too many, every second one goes and the next ones come half as often.
+
+        Parameters
+        ----------
+        time : float
+            When it was taken, in seconds.
+        embedding : array of shape (128,)
+        """
         self.times.append(time)
         self.embeddings.append(embedding)
         if len(self.times) > _MOST:
