@@ -1,6 +1,6 @@
 """Is it the same person? Learns the calibration of identities, and measures it on people whom it never met.
 
-``python bench/identity.py --data DIR --cache DIR [--out identity.json]``
+``python bench/identity.py --data DIR [--cache DIR] [--out identity.json]``
 
 Faces of ``orl_faces`` with voices of ``ravdess`` (chimeric pairs: a pair of faces gets a pair of voices, of one speaker
 where the faces are of one person) against the six actors of ``javanese_av``, seen and heard in the same clips: what is
@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import cv2
@@ -365,15 +366,20 @@ def main() -> None:
     """Print the figures; write the calibration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the datasets")
-    parser.add_argument("--cache", type=Path, required=True, help="folder that keeps the embeddings")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the embeddings, which take ten minutes")
     parser.add_argument("--out", type=Path, help="file for the calibration")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    reader = Reader(options.data, options.cache)
+    with TemporaryDirectory() as folder:
+        measure(Reader(options.data, options.cache or Path(folder)), options.out)
+
+
+def measure(reader: Reader, out: Path | None) -> None:
+    """Learn what ships, write it to ``out`` and print all figures."""
     parts = {"orl+ravdess": training(reader, chimeric), "javanese": training(reader, javanese)}
     shipped = learn(list(parts.values()))
-    if options.out is not None:
-        write_json(options.out, shipped.to_dict())
+    if out is not None:
+        write_json(out, shipped.to_dict())
     print(f"{'EER % (at a stated 1 %: accepted, missed %)':44}{'face':>21}   {'voice':>19}   {'fused':>19}")
     across(reader, parts)
     held_out(reader, parts)
