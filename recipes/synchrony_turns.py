@@ -22,8 +22,9 @@ __all__ = ["Scene", "Scored", "compose", "fit_turns", "measure_turns", "which_of
 
 _SCENES = 200
 _FACES = (1, 2, 2, 3)
-_MOVING = 0.4  # share of the turns in which a face that does not speak moves its mouth nevertheless
-_START = TurnModel(gain=0.8, cost=0.15, heard=3.0, stay=2.5, off_screen=-1.0)
+_MOVING = (0.2, 0.6, 1.0)  # shares of the turns in which a face that does not speak moves its mouth, one a scene
+_LONGEST = (2.0, 3.0)  # seconds of a turn, one a scene
+_START = (2.0, 0.4, 3.0, 1.6)  # gain, cost, heard, stay
 _PAIRS = 4000
 
 
@@ -96,8 +97,9 @@ def compose(clips: Sequence[Scored], draw: np.random.Generator) -> Scene:
     cast = [own[name] for name in draw.permutation(speakers)[: min(len(speakers) - 1, draw.choice(_FACES))]]
     away = [clip for clip in clips if all(clip.speaker != seen[0].speaker for seen in cast)]
     length, parts = int(draw.integers(8, 21)) * MOUTH_RATE, list[_Part]()
+    moving, longest = float(draw.choice(_MOVING)), float(draw.choice(_LONGEST))
     while sum(len(part.speech) for part in parts) < length:
-        parts.append(_turn(cast, away, draw))
+        parts.append(_turn(cast, away, moving, longest, draw))
     seen = np.concatenate([part.seen for part in parts])
     heard = np.concatenate([part.heard for part in parts])
     speech = np.concatenate([part.speech for part in parts])
@@ -115,15 +117,17 @@ class _Part:
     state: int
 
 
-def _turn(cast: Sequence[Sequence[Scored]], away: Sequence[Scored], draw: np.random.Generator) -> _Part:
-    """One turn of 0.5 to 3 s: of a face, of somebody off screen, or of nobody."""
+def _turn(
+    cast: Sequence[Sequence[Scored]], away: Sequence[Scored], moving: float, longest: float, draw: np.random.Generator
+) -> _Part:
+    """One turn of half a second or more: of a face, of somebody off screen, or of nobody."""
     count = len(cast)
     state = int(draw.choice(count + 2, p=[*([0.65 / count] * count), 0.2, 0.15]))
-    n = int(draw.integers(MOUTH_RATE // 2, 3 * MOUTH_RATE))
+    n = int(draw.uniform(0.5, longest) * MOUTH_RATE)
     source = _any(cast[state] if state < count else away, draw)
     n = min(n, len(source.heard) - 1)
     first = int(draw.integers(len(source.heard) - n))
-    seen = np.stack([_face(own, n, draw) for own in cast], axis=1)
+    seen = np.stack([_face(own, n, moving, draw) for own in cast], axis=1)
     if state < count:
         seen[:, state] = source.seen[first : first + n]
     silent = state == count + 1
@@ -131,10 +135,10 @@ def _turn(cast: Sequence[Sequence[Scored]], away: Sequence[Scored], draw: np.ran
     return _Part(seen, source.heard[first : first + n], speech, state)
 
 
-def _face(own: Sequence[Scored], n: int, draw: np.random.Generator) -> np.ndarray:
+def _face(own: Sequence[Scored], n: int, moving: float, draw: np.random.Generator) -> np.ndarray:
     """Embeddings (n, d) of a face that does not speak: still, or moving as if it did."""
     clip = _any(own, draw)
-    source = clip.seen if draw.random() < _MOVING else clip.still
+    source = clip.seen if draw.random() < moving else clip.still
     first = int(draw.integers(len(source)))
     return np.asarray(np.take(source, np.arange(first, first + n), axis=0, mode="wrap"))
 
@@ -153,18 +157,25 @@ def _truth(states: np.ndarray, speech: np.ndarray, count: int) -> np.ndarray:
     return np.array(truth)
 
 
-def fit_turns(clips: Sequence[Scored], seed: int) -> TurnModel:
-    """The model under which the true states of composed scenes are most probable (conditional likelihood)."""
+def fit_turns(clips: Sequence[Scored], off_screen: float, seed: int) -> TurnModel:
+    """The model under which the true states of composed scenes are most probable (conditional likelihood).
+
+    ``off_screen``, how frequent turns off screen are, is given: scenes are composed, and know nothing about that.
+    """
     draw = np.random.default_rng(seed)
     scenes = [compose(clips, draw) for _ in range(_SCENES)]
 
     def loss(values: np.ndarray) -> float:
-        model = TurnModel(*values)
+        model = _model(values, off_screen)
         return float(np.mean([_surprise(model, scene) for scene in scenes]))
 
-    start = np.array([_START.gain, _START.cost, _START.heard, _START.stay, _START.off_screen])
-    found = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 120, "xatol": 0.01, "fatol": 1e-4})
-    return TurnModel(*(float(value) for value in found.x))
+    found = minimize(loss, _START, method="Nelder-Mead", options={"maxiter": 120, "xatol": 0.01, "fatol": 1e-4})
+    return _model(found.x, off_screen)
+
+
+def _model(values: np.ndarray, off_screen: float) -> TurnModel:
+    gain, cost, heard, stay = values.tolist()
+    return TurnModel(gain, cost, heard, stay, off_screen)
 
 
 def _surprise(model: TurnModel, scene: Scene) -> float:

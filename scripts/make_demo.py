@@ -4,7 +4,8 @@
 
 Needs affuse itself, scikit-image (``pip install scikit-image``) for the portrait and the program espeak-ng
 (``apt-get install espeak-ng``) for the voice. The same versions give the same bytes; `demo/README.md` names sources and
-licences. The portrait does not move its lips: only the camera moves, gently, as one held by hand would.
+licences. The camera moves gently, as one held by hand would, and the lower lip with the loudness of the voice, so that
+who speaks can be seen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import shutil
 import subprocess
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -37,6 +38,10 @@ WIDTH, HEIGHT, FPS = 480, 360, 25
 LEAD, PAUSE = 0.5, 0.7  # seconds of silence before the first sentence, and after each
 FACE = (228.0, 128.0)  # middle of the face in the portrait, in pixels
 VIEW = 340.0  # width in pixels of the part of the portrait that the camera sees at first
+MOUTH, MOUTH_WIDTH = (223.0, 143.0), 39.0  # its middle and its width, likewise
+OPEN = 0.25  # mouth widths by which the lower lip goes down where the voice is loudest
+SOFTEST, LOUDEST = -42.0, -18.0  # dB relative to full scale: mouth closed, mouth open
+SPEAKER = "Guest"
 
 _WAVE_HEADER = 44  # bytes before the first sample
 
@@ -79,10 +84,38 @@ def speak(sentences: tuple[str, ...]) -> tuple[list[Spoken], np.ndarray, int]:
     return spoken, np.concatenate(parts), rate
 
 
-def frames(count: int) -> Iterator[np.ndarray]:
+def openings(sound: np.ndarray, rate: int) -> np.ndarray:
+    """How far the mouth is open in every frame, 0…1, by the loudness of the sound around it."""
+    step = rate // FPS
+    middles = np.arange(round(len(sound) / rate * FPS)) * step
+    power = [np.mean((sound[max(0, m - step // 2) : m + step // 2] / 32768.0) ** 2) + 1e-9 for m in middles]
+    return np.asarray(np.clip((10 * np.log10(power) - SOFTEST) / (LOUDEST - SOFTEST), 0, 1))
+
+
+def speaking(portrait: np.ndarray) -> Callable[[float], np.ndarray]:
+    """A function from how far the mouth is open, 0…1, to the portrait with its lower lip and chin that far down."""
+    y, x = np.mgrid[: portrait.shape[0], : portrait.shape[1]].astype(np.float32)
+    down = (y - MOUTH[1]) / MOUTH_WIDTH
+    across = np.exp(-(((x - MOUTH[0]) / (0.62 * MOUTH_WIDTH)) ** 2))
+    moves = OPEN * MOUTH_WIDTH * across * smooth(down / 0.22) * (1 - smooth((down - 0.75) / 0.5))
+
+    def show(opening: float) -> np.ndarray:
+        return cv2.remap(portrait, x, y - np.float32(opening) * moves, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+    return show
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """From 0 to 1 without a corner, where the values go from 0 to 1."""
+    inside = np.clip(values, 0, 1)
+    return np.asarray(inside**2 * (3 - 2 * inside))
+
+
+def frames(opened: np.ndarray) -> Iterator[np.ndarray]:
     """Look at the portrait with a camera that draws nearer, sways and tilts a little: RGB frames (360, 480, 3)."""
-    portrait = astronaut()
-    for i in range(count):
+    show, count = speaking(astronaut()), len(opened)
+    for i, opening in enumerate(opened):
+        portrait = show(float(opening))
         t = i / FPS
         scale = WIDTH / VIEW * (1.0 + 0.12 * i / count)
         roll = 1.8 * math.sin(2 * math.pi * t / 5.3)  # degrees
@@ -102,7 +135,7 @@ def write_clip(path: Path, sound: np.ndarray, rate: int) -> None:
         video.codec_context.flags |= av.codec.context.Flags.bitexact
         audio = container.add_stream("aac", rate=rate, layout="mono", options={"b": "64k"})
         audio.codec_context.flags |= av.codec.context.Flags.bitexact
-        for image in frames(round(len(sound) / rate * FPS)):
+        for image in frames(openings(sound, rate)):
             container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(video.encode(None))
         for start in range(0, len(sound), 1024):
@@ -121,7 +154,7 @@ def stamp(seconds: float) -> str:
 def write_transcript(path: Path, spoken: list[Spoken], rate: int) -> None:
     """Write one SubRip cue a sentence, from its first sample to its last."""
     cues = [
-        f"{number}\n{stamp(s.start)} --> {stamp(s.start + len(s.samples) / rate)}\n{s.text}\n"
+        f"{number}\n{stamp(s.start)} --> {stamp(s.start + len(s.samples) / rate)}\n{SPEAKER}: {s.text}\n"
         for number, s in enumerate(spoken, start=1)
     ]
     path.write_text("\n".join(cues), encoding="utf-8")

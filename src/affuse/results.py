@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affuse.labels import EKMAN, LabelSpace
+from affuse.people.turns import Turn
 from affuse.timeline import Segment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SCHEMA_ID", "Analysis", "Cue", "Evidence", "Person", "Source", "Verdict"]
+__all__ = ["EARLIER_SCHEMAS", "SCHEMA_ID", "Analysis", "Cue", "Evidence", "Person", "Source", "Verdict"]
 
-SCHEMA_ID = "affuse/analysis/1"
+SCHEMA_ID = "affuse/analysis/2"
+"""Version of the JSON of an analysis."""
+
+EARLIER_SCHEMAS = ("affuse/analysis/1",)
+"""Versions whose documents are valid under the schema as well."""
 
 # Probabilities leave affuse with this many decimals, so that the last bits of a sum never show up as a difference.
 _DECIMALS = 6
@@ -79,6 +84,9 @@ class Verdict:
     prior : float, optional
         Log-odds of the label before anything was seen: together with the shares of the modalities they add up to the
         log-odds of the answer.
+    speaking : float, optional
+        How probable it is that the voice and the words of the window are those of the person, 0…1; 0 where others are
+        heard, or nobody. None where nothing tells, and voice and words count for everybody.
 
     Examples
     --------
@@ -97,6 +105,7 @@ class Verdict:
     conflict: float | None = None
     conflict_text: str = ""
     prior: float | None = None
+    speaking: float | None = None
 
     def to_dict(self, labels: LabelSpace = EKMAN) -> dict[str, Any]:
         """The verdict as plain dicts and numbers, as it stands in the JSON of an analysis.
@@ -120,6 +129,7 @@ class Verdict:
             "conflict": _rounded(self.conflict),
             "conflict_text": self.conflict_text,
             "prior": _rounded(self.prior),
+            "speaking": _rounded(self.speaking),
             "fused": _mapping(self.fused, labels),
             "evidence": {
                 name: {
@@ -161,14 +171,14 @@ class Cue:
 
 @dataclass(frozen=True)
 class Person:
-    """A face followed through time.
+    """Somebody who is seen or heard: a face followed through time.
 
     Parameters
     ----------
     id : str
         How answers call the person.
     times : array of shape (m,)
-        Seconds.
+        Seconds at which the face is seen; none where somebody is only heard.
     boxes : array of shape (m, 4)
         x, y, width and height at these times, as fractions of the picture; NaN where none is kept.
 
@@ -234,6 +244,8 @@ class Analysis:
         What a reader should know, one sentence each.
     labels : LabelSpace
         Names of the columns of all probabilities: `EKMAN`, or the own labels of the experts.
+    turns : sequence of Turn
+        Who speaks when, where something tells.
 
     Examples
     --------
@@ -256,6 +268,7 @@ class Analysis:
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     labels: LabelSpace = EKMAN
+    turns: Sequence[Turn] = ()
 
     @property
     def summary(self) -> Verdict:
@@ -295,6 +308,7 @@ class Analysis:
             "sentiment": _rounded(verdict.sentiment),
             "conflict": _rounded(verdict.conflict),
             "conflict_text": verdict.conflict_text,
+            "speaking": _rounded(verdict.speaking),
         }
         for modality in self.modalities:
             row[f"{modality}_share"] = _rounded(verdict.evidence[modality].share)
@@ -329,6 +343,15 @@ class Analysis:
             "settings": dict(self.settings),
             "notes": list(self.notes),
             "persons": [_person(p) for p in self.persons],
+            "turns": [
+                {
+                    "start": _rounded(t.segment.start),
+                    "end": _rounded(t.segment.end),
+                    "speaker": t.speaker,
+                    "probability": _rounded(t.probability),
+                }
+                for t in self.turns
+            ],
             "cues": [
                 {
                     "start": round(c.segment.start, _DECIMALS),
@@ -406,8 +429,8 @@ def _mapping(probabilities: np.ndarray | None, labels: LabelSpace) -> dict[str, 
 def _person(person: Person) -> dict[str, Any]:
     return {
         "id": person.id,
-        "first": _rounded(person.times[0]),
-        "last": _rounded(person.times[-1]),
+        "first": _rounded(person.times[0]) if len(person.times) else None,
+        "last": _rounded(person.times[-1]) if len(person.times) else None,
         "boxes": [
             {"time": _rounded(t), "x": _rounded(x), "y": _rounded(y), "width": _rounded(w), "height": _rounded(h)}
             for t, (x, y, w, h) in zip(person.times, person.boxes, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from affuse.analyzer.answers import EvidenceFuser, WindowInfo
 from affuse.analyzer.assembly import assemble
 from affuse.analyzer.loading import load_experts, load_parts, load_system, read_fuser, shipped_for, shipped_fuser
-from affuse.analyzer.observation import Observation, read_all, without_words
+from affuse.analyzer.observation import Observation, read_all, seen_modality, without_words
 from affuse.analyzer.spaces import LabelMap, answer_space, expert_spaces, rule_over
+from affuse.analyzer.speech import find_speakers, hears_only, split_speech
 from affuse.errors import ConfigError, MediaError
 from affuse.experts.base import Expert, ExpertOutput
 from affuse.experts.transcribe import Transcriber
@@ -22,11 +24,15 @@ from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior
 from affuse.labels import EKMAN, LabelSpace
 from affuse.media import Recording
+from affuse.people import Turn, read_rttm
 from affuse.progress import Progress
 from affuse.results import Analysis, Verdict
 from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Timeline
 
 __all__ = ["Analyzer", "analyze", "make_analyzer"]
+
+Turns = Sequence[Turn] | str | Path
+"""Who speaks when, or the RTTM file that says so."""
 
 
 class Analyzer:
@@ -58,6 +64,8 @@ class Analyzer:
     label_map : mapping, str or Path, optional
         What own labels mean among the emotions (or ``labels``), such as ``{"engaged": "happiness"}`` for all experts,
         ``{"voice": {"engaged": "happiness"}}`` for one modality, or a TOML file with such lines and tables.
+    shared_voice : bool
+        Count voice and words for everybody in view, and do not ask who speaks.
 
     Raises
     ------
@@ -95,8 +103,10 @@ class Analyzer:
         *,
         labels: LabelSpace | Sequence[str] | None = None,
         label_map: LabelMap | str | Path | None = None,
+        shared_voice: bool = False,
     ) -> None:
         self.transcriber = transcriber
+        self.shared_voice = shared_voice
         self.window = window
         self.hop = hop
         given = read_fuser(fuser)
@@ -152,7 +162,11 @@ class Analyzer:
         return cls(experts, window, hop, fuser, prior=prior, context=context)
 
     def analyze(
-        self, path: str | Path, transcript: str | Path | None = None, progress: Progress | None = None
+        self,
+        path: str | Path,
+        transcript: str | Path | None = None,
+        progress: Progress | None = None,
+        turns: Turns | None = None,
     ) -> Analysis:
         """Analyse one file.
 
@@ -164,6 +178,8 @@ class Analyzer:
             Its words with times.
         progress : callable, optional
             Called with the name of a modality and the share of the recording that it has read, 0…1.
+        turns : sequence of Turn, str or Path, optional
+            Who speaks when, where that is known; or an RTTM file that says so.
 
         Returns
         -------
@@ -176,7 +192,7 @@ class Analyzer:
         ConfigError
             If the window is longer than the recording.
         """
-        return self.analyze_recording(Recording.open(path, transcript=transcript), progress)
+        return self.analyze_recording(Recording.open(path, transcript=transcript), progress, turns)
 
     def analyze_text(self, text: str) -> Analysis:
         """Analyse bare text.
@@ -199,42 +215,60 @@ class Analyzer:
             raise MediaError("the text is empty; give at least one word")
         return self.analyze_recording(Recording.from_text(text))
 
-    def analyze_recording(self, recording: Recording, progress: Progress | None = None) -> Analysis:
+    def analyze_recording(
+        self, recording: Recording, progress: Progress | None = None, turns: Turns | None = None
+    ) -> Analysis:
         """Analyse an open recording.
 
         Parameters
         ----------
         recording : Recording
             As `Recording.open` gives it.
-        progress : callable, optional
+        progress, turns
             As in `analyze`.
 
         Returns
         -------
         Analysis
         """
-        return self.answer(self.observe(recording, progress))
+        return self.answer(self.observe(recording, progress, turns))
 
-    def observe(self, recording: Recording, progress: Progress | None = None) -> Observation:
+    def observe(
+        self, recording: Recording, progress: Progress | None = None, turns: Turns | None = None
+    ) -> Observation:
         """What the experts find in an open recording; `answer` fuses it.
 
         Parameters
         ----------
         recording : Recording
             As `Recording.open` gives it.
-        progress : callable, optional
+        progress, turns
             As in `analyze`.
 
         Returns
         -------
         Observation
         """
+        known = read_rttm(turns, recording.name) if isinstance(turns, str | Path) else turns
         timeline = self._timeline(recording)
         recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
         outputs = read_all(self.experts, recording, timeline, progress)
         if wordless and "text" in outputs:
             outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
-        return Observation(recording, timeline, outputs)
+        return self._told_apart(Observation(recording, timeline, outputs), known)
+
+    def _told_apart(self, found: Observation, turns: Sequence[Turn] | None) -> Observation:
+        """The same with whose voice and whose words are heard, where an expert hears and something tells."""
+        if self.shared_voice or not any(hears_only(expert) for expert in self.experts.values()):
+            return found
+        outputs, seen = dict(found.outputs), seen_modality(found.outputs)
+        speakers, names = find_speakers(found.recording, outputs[seen] if seen else [], turns)
+        if speakers is None:
+            return found
+        if seen:
+            outputs[seen] = [replace(own, person=names.get(str(own.person), own.person)) for own in outputs[seen]]
+        speech = split_speech(self.experts, found.recording, found.timeline, outputs, speakers)
+        return replace(found, outputs=outputs, speech=speech)
 
     def answer(self, observation: Observation) -> Analysis:
         """The analysis of what the experts found.
@@ -483,6 +517,8 @@ def analyze(
     context: str | None = None,
     labels: LabelSpace | Sequence[str] | None = None,
     label_map: LabelMap | str | Path | None = None,
+    turns: Turns | None = None,
+    shared_voice: bool = False,
 ) -> Analysis:
     """Analyse one recording, or bare text, with the shipped experts or others.
 
@@ -498,7 +534,9 @@ def analyze(
         Code of the language of the words ("en", "zh"); recognised where None.
     progress : callable, optional
         Called with the name of a modality and the share of the recording that it has read, 0…1.
-    window, hop, experts, fuser, prior, context, labels, label_map
+    turns : sequence of Turn, str or Path, optional
+        Who speaks when, where that is known; or an RTTM file that says so.
+    window, hop, experts, fuser, prior, context, labels, label_map, shared_voice
         As in `Analyzer`, which is there for many recordings.
 
     Returns
@@ -522,8 +560,11 @@ def analyze(
         raise ConfigError("analyze needs either the path of a recording or a text")
     if experts is None:
         experts, fuser = load_parts(language=language, fuser=fuser)
-    analyzer = Analyzer(experts, window, hop, fuser, prior=prior, context=context, labels=labels, label_map=label_map)
+    analyzer = Analyzer(
+        experts, window, hop, fuser, prior=prior, context=context, labels=labels, label_map=label_map,
+        shared_voice=shared_voice,
+    )  # fmt: skip
     if path is not None:
-        return analyzer.analyze(path, transcript, progress)
+        return analyzer.analyze(path, transcript, progress, turns)
     assert text is not None
     return analyzer.analyze_text(text)

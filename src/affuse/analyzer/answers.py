@@ -10,6 +10,7 @@ import numpy as np
 
 from affuse.analyzer.observation import mean_of_windows
 from affuse.analyzer.spaces import means_emotions
+from affuse.analyzer.speech import hears_only
 from affuse.errors import ConfigError, DataError
 from affuse.experts.base import Expert, ExpertOutput
 from affuse.fusion import conflict, conflict_in_words, present
@@ -47,6 +48,8 @@ class WindowInfo:
         What is said in each segment; empty where the prior does not ask.
     duration : float
         Of the recording in seconds.
+    own : array of shape (n,), optional
+        How probable it is that what is heard is of this person; None where it is not asked.
 
     Examples
     --------
@@ -59,6 +62,7 @@ class WindowInfo:
     person: str | None = None
     words: Sequence[str] = field(default_factory=tuple)
     duration: float = np.nan
+    own: np.ndarray | None = None
 
 
 class EvidenceFuser:
@@ -103,6 +107,7 @@ class EvidenceFuser:
         self.prior = self.fuser.default_prior if prior is None else prior
         self.context = context
         self.prior.check_context(context)
+        self._hears = np.array([hears_only(expert) for expert in experts.values()])
         # Emotions and sentiment are two views of one answer; own labels imply one only where they mean emotions.
         self._emotional = labels.labels == EKMAN.labels
         self._implied = _implied_sentiment(labels)
@@ -172,21 +177,33 @@ class EvidenceFuser:
         timeline: Timeline,
         words: Sequence[str] = (),
         duration: float = np.nan,
+        own: np.ndarray | None = None,
     ) -> list[Verdict]:
-        """One answer a window, from one output a modality; see `Analyzer.fuse_outputs`."""
+        """One answer a window, from one output a modality; see `Analyzer.fuse_outputs`.
+
+        ``own`` (n,): how probable it is that what is heard is of this person.
+        """
         for modality in self.modalities:
             count = len(outputs[modality].probabilities) if modality in outputs else 0
             if count != len(timeline):
                 raise DataError(f"{modality}: the output covers {count} windows; the timeline has {len(timeline)}")
-        about = WindowInfo(list(timeline), self.reasons(outputs), _person(outputs), words, duration)
+        about = WindowInfo(list(timeline), self.reasons(outputs), _person(outputs), words, duration, own)
         return self.fuse(*self.probabilities(outputs), about)
 
-    def summarise(self, outputs: Mapping[str, ExpertOutput], timeline: Timeline, words: str = "") -> Verdict:
+    def summarise(
+        self,
+        outputs: Mapping[str, ExpertOutput],
+        timeline: Timeline,
+        words: str = "",
+        own: np.ndarray | None = None,
+    ) -> Verdict:
         """The answer about all windows together: that about the mean of every modality over where it speaks."""
         P, S = self.probabilities(outputs)
+        heard = (present(P) | present(S))[:, self._hears].any(axis=1)
+        whole_own = None if own is None else np.array([own[heard].mean() if heard.any() else 0.0])
         whole = Segment(timeline[0].start, max(s.end for s in timeline))
         reasons = [(_most_common(given),) for given in self.reasons(outputs)]
-        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration)
+        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration, whole_own)
         (summary,) = self.fuse(mean_of_windows(P), mean_of_windows(S), about)
         return summary
 
@@ -195,12 +212,32 @@ class EvidenceFuser:
         prior = self._priors(P, about)
         by_themselves = self.fuser.alone(P, self.modalities, prior)
         answer, alone = self._agreeing(P, S, by_themselves, prior)
+        if about.own is not None:
+            answer = self._perhaps_own(answer, P, S, about.own, prior)
         fused, sentiment = answer(np.ones(len(self.modalities), dtype=bool))
         columns = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
         speaking = present(P) | present(S) if self._emotional else present(P)
         shares = shares_of(lambda keep: answer(keep)[0], speaking, prior, columns)
         before = log_odds(prior[np.arange(len(P)), columns])
         return self._verdicts(about, alone, fused, sentiment_score(sentiment), shares, before)
+
+    def _perhaps_own(
+        self, answer: _Answer, P: np.ndarray, S: np.ndarray, own: np.ndarray, prior: np.ndarray
+    ) -> _Answer:
+        """An answer where what is heard is of this person with probability ``own`` (n,): a mixture of with and without.
+
+        Where nothing else is there, the answer without is the prior.
+        """
+        heard = (present(P) | present(S))[:, self._hears].any(axis=1)
+        certain = np.where(heard, own, 1.0)
+        if np.all(certain == 1):
+            return answer
+
+        def mixed(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            theirs, others = answer(keep), answer(keep & ~self._hears)
+            return _mixture(theirs[0], others[0], certain, prior), _mixture(theirs[1], others[1], certain, theirs[1])
+
+        return mixed
 
     def _agreeing(
         self, P: np.ndarray, S: np.ndarray, by_themselves: np.ndarray, prior: np.ndarray
@@ -254,6 +291,7 @@ class EvidenceFuser:
                 divergence[i],
                 shares[i],
                 before[i],
+                None if about.own is None else float(about.own[i]),
             )
             for i, segment in enumerate(about.segments)
         ]
@@ -287,6 +325,7 @@ class EvidenceFuser:
         divergence: float,
         shares: np.ndarray,
         before: float,
+        speaking: float | None,
     ) -> Verdict:
         answered = not np.isnan(fused).any()
         evidence = {
@@ -295,7 +334,7 @@ class EvidenceFuser:
         }
         heard = None if np.isnan(sentiment) else float(sentiment)
         if not answered:
-            return Verdict(segment, person, evidence, None, None, None, heard)
+            return Verdict(segment, person, evidence, None, None, None, heard, speaking=speaking)
         return Verdict(
             segment=segment,
             person=person,
@@ -307,6 +346,7 @@ class EvidenceFuser:
             conflict=None if np.isnan(divergence) else float(divergence),
             conflict_text=conflict_in_words(alone, self.modalities, self.labels.labels),
             prior=float(before),
+            speaking=speaking,
         )
 
 
@@ -319,6 +359,12 @@ def _evidence(alone: np.ndarray, reason: str, share: float) -> Evidence:
     if np.isnan(alone).any():
         return Evidence(None, reason or _NOT_UNDERSTOOD, known)
     return Evidence(alone, share=known)
+
+
+def _mixture(theirs: np.ndarray, others: np.ndarray, own: np.ndarray, nothing: np.ndarray) -> np.ndarray:
+    """Distributions (n, k) mixed with weights ``own`` (n,); ``nothing`` (n, k) stands for others that are missing."""
+    rest = np.where(np.isnan(others), nothing, others)
+    return np.where(np.isnan(theirs), others, own[:, None] * theirs + (1 - own[:, None]) * rest)
 
 
 def _implied_sentiment(labels: LabelSpace) -> np.ndarray | None:

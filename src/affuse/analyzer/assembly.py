@@ -7,7 +7,11 @@ from typing import Any
 
 from affuse.analyzer.answers import EvidenceFuser
 from affuse.analyzer.observation import Observation
+from affuse.analyzer.speech import UNSURE, speaker_of
+from affuse.experts.base import ExpertOutput
+from affuse.media import Words
 from affuse.results import Analysis, Cue, Person, Source, Verdict
+from affuse.timeline import Timeline
 
 __all__ = ["assemble"]
 
@@ -15,42 +19,66 @@ __all__ = ["assemble"]
 def assemble(found: Observation, fuser: EvidenceFuser, settings: Mapping[str, Any]) -> Analysis:
     """The analysis of what the experts found in one recording; ``settings`` says how it was made."""
     recording, people = found.recording, found.people()
-    words = _words(found, fuser)
-    by_person = [fuser.fuse_outputs(person, found.timeline, words, recording.duration) for person in people]
+    by_person = [_verdicts(found, fuser, person) for person in people]
     verdicts = [verdict for row in zip(*by_person, strict=True) for verdict in row]
-    everything = " ".join(cue.text for cue in recording.cues)
     return Analysis(
         source=Source(recording.name, recording.path, recording.duration, recording.kind),
         verdicts=verdicts,
-        summaries=[fuser.summarise(person, found.timeline, everything) for person in people],
-        persons=[
-            Person(output.person, output.times, output.boxes)
-            for outputs in people
-            for output in outputs.values()
-            if output.person is not None
-        ],
+        summaries=[_summary(found, fuser, person) for person in people],
+        persons=_persons(people),
         cues=_cues(found, fuser),
         modalities=fuser.modalities,
         settings=settings,
         notes=_notes(found, verdicts, len(people)),
         labels=fuser.labels,
+        turns=[] if found.speech is None else found.speech.speakers.turns(recording.span.end),
     )
 
 
-def _words(found: Observation, fuser: EvidenceFuser) -> list[str]:
-    """What is said in each window; nothing where the prior does not ask."""
-    if "words" not in fuser.prior.needs:
-        return []
-    cues = found.recording.cues
-    return [" ".join(c.text for c in cues if c.segment.overlap(segment) > 0) for segment in found.timeline]
+def _verdicts(found: Observation, fuser: EvidenceFuser, person: Mapping[str, ExpertOutput]) -> list[Verdict]:
+    own, cues = found.own(_name(person)), _said_by(found, _name(person))
+    words = _words(found.timeline, cues) if "words" in fuser.prior.needs else []
+    return fuser.fuse_outputs(person, found.timeline, words, found.recording.duration, own)
+
+
+def _summary(found: Observation, fuser: EvidenceFuser, person: Mapping[str, ExpertOutput]) -> Verdict:
+    everything = " ".join(cue.text for cue in _said_by(found, _name(person)))
+    return fuser.summarise(person, found.timeline, everything, found.own(_name(person)))
+
+
+def _name(person: Mapping[str, ExpertOutput]) -> str | None:
+    return next((output.person for output in person.values() if output.person is not None), None)
+
+
+def _persons(people: Sequence[Mapping[str, ExpertOutput]]) -> list[Person]:
+    """Everybody once, with the places of the face where it is seen."""
+    own = [(output.person, output) for outputs in people for output in outputs.values() if output.person is not None]
+    seen = dict(sorted(own, key=lambda pair: len(pair[1].times)))
+    return [Person(person, seen[person].times, seen[person].boxes) for person in dict.fromkeys(name for name, _ in own)]
+
+
+def _said_by(found: Observation, person: str | None) -> Sequence[Words]:
+    """The words of a person; all of them where nothing tells whose they are."""
+    if found.speech is None or person is None:
+        return found.recording.cues
+    return [cue for cue in found.recording.cues if speaker_of(cue, found.speech.speakers) == person]
+
+
+def _words(timeline: Timeline, cues: Sequence[Words]) -> list[str]:
+    """What is said in each window."""
+    return [" ".join(c.text for c in cues if c.segment.overlap(segment) > 0) for segment in timeline]
 
 
 def _cues(found: Observation, fuser: EvidenceFuser) -> list[Cue]:
     reader = fuser.experts.get("text")
     return [
-        Cue(cue.segment, cue.text, None if reader is None else reader.language_of(cue.text), cue.speaker)
+        Cue(cue.segment, cue.text, None if reader is None else reader.language_of(cue.text), _speaker(found, cue))
         for cue in found.recording.cues
     ]
+
+
+def _speaker(found: Observation, cue: Words) -> str | None:
+    return cue.speaker if found.speech is None else speaker_of(cue, found.speech.speakers)
 
 
 def _notes(found: Observation, verdicts: Sequence[Verdict], n_people: int) -> tuple[str, ...]:
@@ -60,8 +88,17 @@ def _notes(found: Observation, verdicts: Sequence[Verdict], n_people: int) -> tu
     shared = [m for m in ("voice", "text") if m in heard]
     if n_people < 2 or not shared:
         return notes
+    if found.speech is not None:
+        return (*notes, *_doubts(verdicts))
     return (
         *notes,
         f"{n_people} persons are seen; {' and '.join(shared)} cannot be told apart by person "
         "and count for each of them",
     )
+
+
+def _doubts(verdicts: Sequence[Verdict]) -> Sequence[str]:
+    """A sentence on the windows in which it is not sure whose voice is heard."""
+    heard = [v for v in verdicts if v.speaking]
+    unsure = sum(v.speaking is not None and v.speaking < UNSURE for v in heard)
+    return [f"in {unsure} of {len(heard)} windows with speech it is not sure whose it is"] if unsure else []

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from affuse.analyzer.speech import Speech
 from affuse.errors import AffuseError
 from affuse.experts.base import NO_WORDS, Expert, ExpertOutput
 from affuse.media import Frame, Recording
 from affuse.progress import Progress
 from affuse.timeline import Timeline
 
-__all__ = ["Observation", "RecordingWithProgress", "mean_of_windows", "read_all", "without_words"]
+__all__ = [
+    "NOT_SEEN",
+    "Observation",
+    "RecordingWithProgress",
+    "mean_of_windows",
+    "read_all",
+    "seen_modality",
+    "without_words",
+]
+
+NOT_SEEN = "not seen"
+"""Why there is no face of somebody who is heard only."""
 
 _LONG = 600.0  # seconds
 
@@ -32,6 +44,8 @@ class Observation:
         The n windows.
     outputs : mapping of str to list of ExpertOutput
         By modality, one output a person.
+    speech : Speech, optional
+        Whose voice and whose words are heard; None where nothing tells.
 
     Examples
     --------
@@ -45,18 +59,54 @@ class Observation:
     recording: Recording
     timeline: Timeline
     outputs: Mapping[str, list[ExpertOutput]]
+    speech: Speech | None = None
 
-    def people(self) -> list[Mapping[str, ExpertOutput]]:
+    def people(self) -> Sequence[Mapping[str, ExpertOutput]]:
         """The outputs about every person: their own, and those that hold for the whole scene.
 
         Returns
         -------
-        list of mapping of str to ExpertOutput
+        sequence of mapping of str to ExpertOutput
             By modality, for one person after the other.
         """
-        seen = next((m for m, own in self.outputs.items() if own[0].person is not None), None)
+        seen = seen_modality(self.outputs)
         scene = {m: own[0] for m, own in self.outputs.items()}
-        return [scene | {seen: person} for person in self.outputs[seen]] if seen else [scene]
+        people = [{**scene, seen: person} for person in self.outputs[seen]] if seen else []
+        if self.speech is None:
+            return people or [scene]
+        heard = dict(self.speech.outputs)
+        together = [{**own, **heard.pop(str(own[seen].person), {})} for own in people if seen]
+        return [*together, *(self._unseen(scene, name, own) for name, own in heard.items())] or [scene]
+
+    def own(self, person: str | None) -> np.ndarray | None:
+        """How probable it is, window by window, that the voice and the words are those of a person.
+
+        Parameters
+        ----------
+        person : str or None
+            Whom `people` holds outputs about.
+
+        Returns
+        -------
+        array of shape (n,), or None
+            None where nothing tells, so that they count for everybody.
+        """
+        if self.speech is None or person not in self.speech.speakers.names:
+            return None
+        return self.speech.own(person, self.timeline)
+
+    def _unseen(
+        self, scene: Mapping[str, ExpertOutput], name: str, heard: Mapping[str, ExpertOutput]
+    ) -> Mapping[str, ExpertOutput]:
+        """The outputs about somebody who is heard and not seen."""
+        n = len(self.timeline)
+        silent = {m: ExpertOutput.silent(n, own.probabilities.shape[1], NOT_SEEN) for m, own in scene.items()}
+        return {m: replace(output, person=name) for m, output in {**silent, **heard}.items()}
+
+
+def seen_modality(outputs: Mapping[str, Sequence[ExpertOutput]]) -> str | None:
+    """The modality whose expert tells persons apart; None where none does."""
+    return next((modality for modality, own in outputs.items() if own[0].person is not None), None)
 
 
 class RecordingWithProgress:

@@ -79,6 +79,12 @@ def analyze(
     language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
+    turns: Annotated[
+        Path | None, typer.Option(help="Who speaks when, where that is known: RTTM, as diarisation tools write it.")
+    ] = None,
+    shared_voice: Annotated[
+        bool, typer.Option("--shared-voice", help="Count the voice and the words for everybody, whoever speaks.")
+    ] = False,
     lang: Annotated[str, typer.Option(help="Language of what is printed and of the report: en or zh.")] = "en",
     as_json: Json = False,
 ) -> None:
@@ -91,6 +97,8 @@ def analyze(
     jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript)
     if report is not None and len(jobs) > 1:
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
+    if turns is not None and len(jobs) != 1:
+        raise ConfigError(f"--turns takes a single recording; got {len(jobs) or 'a text'}")
     from affuse.analyzer.adaptation import check_adaptation
 
     check_adaptation(adapt)
@@ -99,11 +107,12 @@ def analyze(
         asr_model=asr_model, feature_table=feature_table, fuser=fuser, prior=prior, context=context,
         label_map=label_map,
     )  # fmt: skip
+    analyzer.shared_voice = shared_voice
     if text is not None:
         _deliver(analyzer.analyze_text(text), "text", out, report, as_json, lang)
         return
     deliver = partial(_deliver, out=out, report=report, as_json=as_json, lang=lang)
-    failures = _run(analyzer, jobs, adapt, deliver)
+    failures = _run(analyzer, jobs, adapt, deliver, turns)
     if skipped:
         typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
     if failures:
@@ -144,7 +153,11 @@ def _transcript_of(recording: Path) -> Path | None:
 
 
 def _run(
-    analyzer: Analyzer, jobs: Sequence[Job], adapt: str, deliver: Callable[[Analysis, str], None]
+    analyzer: Analyzer,
+    jobs: Sequence[Job],
+    adapt: str,
+    deliver: Callable[[Analysis, str], None],
+    turns: Path | None = None,
 ) -> list[AffuseError]:
     from affuse.analyzer.adaptation import adapted_analyzers
     from affuse.media import Recording
@@ -155,7 +168,7 @@ def _run(
         title = job.path.name if len(jobs) == 1 else f"{job.path.name} ({number} of {len(jobs)})"
         try:
             with progress_bar(title) as progress:
-                found = analyzer.observe(Recording.open(job.path, transcript=job.transcript), progress)
+                found = analyzer.observe(Recording.open(job.path, transcript=job.transcript), progress, turns)
             if adapt == "collection":  # nobody can be answered before everybody is heard
                 waiting.append((job, found))
                 continue

@@ -80,16 +80,18 @@ class Agreement:
             One of `LAGS`; 0 where nobody speaks while a face is seen.
         """
         spoken = np.where(np.isnan(self.scores), 0.0, self.scores) * self.speech[:, None, None]
+        if not spoken.any():
+            return 0
         width = MOUTH_RATE  # a second
         sums = np.cumsum(np.concatenate([np.zeros((1, *spoken.shape[1:])), spoken]), axis=0)
         ends = np.minimum(np.arange(0, len(spoken), width // 2) + width, len(spoken))
         windows = sums[ends] - sums[np.maximum(ends - width, 0)]
-        total = windows.max(axis=1).sum(axis=0) if windows.size else np.zeros(len(LAGS))
+        total = windows.max(axis=1).sum(axis=0) / 2  # half of each window is in the next one too
         # What is nearly as good is taken for the usual case, sound and picture together.
         return int(LAGS[np.argmax(total - _LAG_COST * np.abs(LAGS) * self.speech.sum())])
 
 
-_LAG_COST = 0.002  # of the cosine, a picture of lag
+_LAG_COST = 0.01  # of the cosine, a picture of lag
 
 
 class SynchronyNetworks:

@@ -10,7 +10,7 @@ from pathlib import Path
 from affuse.errors import OutputError
 from affuse.files import replacing
 from affuse.report.page import GENERATOR, refuse_input, write_page
-from affuse.results import SCHEMA_ID, Analysis
+from affuse.results import EARLIER_SCHEMAS, SCHEMA_ID, Analysis
 from affuse.tables import write_table_part
 
 __all__ = ["write_results"]
@@ -81,7 +81,8 @@ def _refuse_foreign(path: Path) -> None:
 
 def _known_json(path: Path) -> bool:
     head = _head(path)
-    return head.lstrip().startswith("{") and f'"schema": {json.dumps(SCHEMA_ID)}' in head
+    known = (f'"schema": {json.dumps(version)}' for version in (SCHEMA_ID, *EARLIER_SCHEMAS))
+    return head.lstrip().startswith("{") and any(version in head for version in known)
 
 
 def _known_csv(path: Path) -> bool:
