@@ -383,6 +383,8 @@ def measure(reader: Reader, out: Path | None) -> None:
     print(f"{'EER % (at a stated 1 %: accepted, missed %)':44}{'face':>21}   {'voice':>19}   {'fused':>19}")
     across(reader, parts)
     held_out(reader, parts)
+    found = cuts(reader, shipped, False, np.unique(reader.persons("javanese")), CUTS)
+    show_cuts("face, what ships (it has met these actors)", found)
 
 
 if __name__ == "__main__":

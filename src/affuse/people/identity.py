@@ -40,7 +40,9 @@ UNKNOWN = "unknown"
 
 _EVEN = np.full((len(MODALITIES), 2), 0.5)
 _SURE_DIFFERENT = 1e6  # distance of two tracks that are seen at the same time
-_JOIN_RATE = 1e-3  # strangers that a join may take for one person
+# Strangers that a join may take for one person: stricter rates lose right joins, and this one has joined no strangers
+# among actors whom the calibration had not met.
+_JOIN_RATE = 5e-3
 
 
 @dataclass(frozen=True, eq=False)
