@@ -55,11 +55,13 @@ class Dialogue:
     turns: list[tuple[int, int, int]]
 
 
-def read_clips(data: Path) -> list[Clip]:
-    """All clips of `javanese_av` that lie here."""
+def read_clips(data: Path, pattern: str = "*") -> list[Clip]:
+    """Clips of `javanese_av` that lie here and whose names match a pattern."""
     dataset = load("javanese_av", data, "dev")
     found = []
     for path, target in zip(dataset.inputs, dataset.targets, strict=True):
+        if not Path(str(path)).match(pattern):
+            continue
         recording = Recording.open(Path(str(path)))
         times = np.arange(int(recording.duration * MOUTH_RATE)) / MOUTH_RATE
         frames = np.stack([frame.image for frame in recording.frames(times)])

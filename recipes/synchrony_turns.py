@@ -24,7 +24,8 @@ _SCENES = 200
 _FACES = (1, 2, 2, 3)
 _MOVING = (0.2, 0.6, 1.0)  # shares of the turns in which a face that does not speak moves its mouth, one a scene
 _LONGEST = (2.0, 3.0)  # seconds of a turn, one a scene
-_START = (2.0, 0.4, 3.0, 1.6)  # gain, cost, heard, stay
+_START = (1.5, 0.25, 2.0, 2.2, 0.0)  # gain, cost, heard, stay, off screen
+_CERTAIN = 50.0  # log-odds
 _PAIRS = 4000
 
 
@@ -157,25 +158,26 @@ def _truth(states: np.ndarray, speech: np.ndarray, count: int) -> np.ndarray:
     return np.array(truth)
 
 
-def fit_turns(clips: Sequence[Scored], off_screen: float, seed: int) -> TurnModel:
+def fit_turns(clips: Sequence[Scored], anybody: float, seed: int) -> TurnModel:
     """The model under which the true states of composed scenes are most probable (conditional likelihood).
 
-    ``off_screen``, how frequent turns off screen are, is given: scenes are composed, and know nothing about that.
+    ``anybody``, how often somebody is off screen, is stated: composed scenes know nothing about that, and in all of
+    them somebody is.
     """
     draw = np.random.default_rng(seed)
     scenes = [compose(clips, draw) for _ in range(_SCENES)]
 
     def loss(values: np.ndarray) -> float:
-        model = _model(values, off_screen)
+        model = _model(values, _CERTAIN)
         return float(np.mean([_surprise(model, scene) for scene in scenes]))
 
     found = minimize(loss, _START, method="Nelder-Mead", options={"maxiter": 120, "xatol": 0.01, "fatol": 1e-4})
-    return _model(found.x, off_screen)
+    return _model(found.x, anybody)
 
 
-def _model(values: np.ndarray, off_screen: float) -> TurnModel:
-    gain, cost, heard, stay = values.tolist()
-    return TurnModel(gain, cost, heard, stay, off_screen)
+def _model(values: np.ndarray, anybody: float) -> TurnModel:
+    gain, cost, heard, stay, off_screen = values.tolist()
+    return TurnModel(gain, cost, heard, stay, off_screen, anybody)
 
 
 def _surprise(model: TurnModel, scene: Scene) -> float:

@@ -149,7 +149,16 @@ def split_speech(
         else:
             view = SpeechOf(recording, name, speakers)
             found[name] = {m: _read(expert, view, timeline, outputs[m][0]) for m, expert in hearing.items()}
-    return Speech(speakers, {name: own for name, own in found.items() if name != OFF_SCREEN or _heard(speakers, name)})
+    away = found.get(OFF_SCREEN)
+    if away is not None and (
+        not _heard(speakers, OFF_SCREEN) or not any(_says_something(own) for own in away.values())
+    ):
+        del found[OFF_SCREEN]
+    return Speech(speakers, found)
+
+
+def _says_something(output: ExpertOutput) -> bool:
+    return bool(np.isfinite(output.probabilities).any())
 
 
 def _heard(speakers: Speakers, name: str) -> bool:
@@ -165,7 +174,7 @@ def _only_speaker(speakers: Speakers) -> str | None:
 def _read(expert: Expert, view: SpeechOf, timeline: Timeline, whole: ExpertOutput) -> ExpertOutput:
     (output,) = expert.read(view, timeline)[:1]  # type: ignore[arg-type]
     reasons = tuple(
-        SOMEBODY_ELSE if own and not all_of_it else own
+        SOMEBODY_ELSE if own and not all_of_it else own and all_of_it
         for own, all_of_it in zip(output.reasons, whole.reasons, strict=True)
     )
     return replace(output, reasons=reasons, notes=())

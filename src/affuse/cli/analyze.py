@@ -95,10 +95,7 @@ def analyze(
     if bool(inputs) == (text is not None):
         raise ConfigError("give either recordings or --text; for example: affuse analyze clip.mp4")
     jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript)
-    if report is not None and len(jobs) > 1:
-        raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
-    if turns is not None and len(jobs) != 1:
-        raise ConfigError(f"--turns takes a single recording; got {len(jobs) or 'a text'}")
+    _check_single(jobs, report, turns)
     from affuse.analyzer.adaptation import check_adaptation
 
     check_adaptation(adapt)
@@ -117,6 +114,14 @@ def analyze(
         typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
     if failures:
         _report_failures(failures, len(jobs))
+
+
+def _check_single(jobs: Sequence[Job], report: Path | None, turns: Path | None) -> None:
+    """Raise ConfigError where an option about one recording is given for another number of them."""
+    if report is not None and len(jobs) > 1:
+        raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
+    if turns is not None and len(jobs) != 1:
+        raise ConfigError(f"--turns takes a single recording; got {len(jobs) or 'a text'}")
 
 
 def find_jobs(inputs: Sequence[Path], transcript: Path | None) -> tuple[list[Job], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -123,8 +123,9 @@ def _chosen(path: Path, by_recording: dict[str, list[Turn]], name: str | None) -
         raise TranscriptError(f"{path} holds no turns: expected lines like {_RTTM_FIELDS}")
     if name is None and len(by_recording) == 1:
         return next(iter(by_recording.values()))
-    if name in by_recording:
-        return by_recording[name]
+    found = None if name is None else by_recording.get(name, by_recording.get(PurePath(name).stem))
+    if found is not None:
+        return found
     known = ", ".join(sorted(by_recording))
     if name is None:
         raise TranscriptError(f"{path} holds turns of several recordings ({known}); say which one is meant")

@@ -49,7 +49,9 @@ class TurnModel:
     stay : float
         Log-odds that the next step is of the same state.
     off_screen : float
-        Log-odds that a new turn is spoken off screen, against one of the faces in view.
+        Log-odds that a new turn is spoken off screen, against one of the faces in view, where anybody is off screen.
+    anybody : float
+        Log-odds that anybody speaks off screen in a recording at all.
 
     References
     ----------
@@ -57,7 +59,7 @@ class TurnModel:
 
     Examples
     --------
-    >>> model = TurnModel(gain=1.0, cost=0.1, heard=3.0, stay=3.0, off_screen=-1.0)
+    >>> model = TurnModel(gain=1.0, cost=0.1, heard=3.0, stay=3.0, off_screen=-1.0, anybody=-1.0)
     >>> scores, speech = np.full((6, 1), 0.8), np.ones(6)
     >>> model.posteriors(scores, speech).round(2).tolist()
     [[0.98, 0.02, 0.0], [0.98, 0.02, 0.0]]
@@ -68,6 +70,7 @@ class TurnModel:
     heard: float
     stay: float
     off_screen: float
+    anybody: float
 
     @classmethod
     def read(cls, path: Path | None = None) -> TurnModel:
@@ -119,7 +122,13 @@ class TurnModel:
             Of the m faces, somebody off screen, and nobody; rows sum to 1.
         """
         emissions = self._emissions(scores, speech)
-        return _smoothed(emissions, *self._transitions(emissions.shape[1] - 2))
+        if not len(emissions):
+            return emissions
+        faces = emissions.shape[1] - 2
+        with_them, likely = _smoothed(emissions, *self._transitions(faces, self.off_screen))
+        without, unlikely = _smoothed(emissions, *self._transitions(faces, -np.inf))
+        there = 1 / (1 + np.exp(np.clip(unlikely - likely - self.anybody, -700, 700)))
+        return np.asarray(there * with_them + (1 - there) * without)
 
     def _emissions(self, scores: np.ndarray, speech: np.ndarray) -> np.ndarray:
         """Log-likelihoods (steps, m + 2), up to a constant for each step; -inf for faces that are not seen."""
@@ -133,9 +142,9 @@ class TurnModel:
         faces = np.where(present, agreed + voiced[:, None], -np.inf)
         return np.column_stack([faces, voiced, np.zeros(len(voiced))])
 
-    def _transitions(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def _transitions(self, count: int, off_screen: float) -> tuple[np.ndarray, np.ndarray]:
         """First and next states: probabilities (m + 2,) and (m + 2, m + 2)."""
-        odds = np.exp(np.append(np.full(count, -np.log(max(count, 1))), [self.off_screen, 0.0]))
+        odds = np.exp(np.append(np.full(count, -np.log(max(count, 1))), [off_screen, 0.0]))
         first = odds / odds.sum()
         stay = 1 / (1 + np.exp(-self.stay))
         return first, stay * np.eye(len(first)) + (1 - stay) * first
@@ -146,20 +155,23 @@ def _steps(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.add.reduceat(values, np.arange(0, len(values), HOP), axis=0)) if len(values) else values
 
 
-def _smoothed(emissions: np.ndarray, first: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Posteriors (n, k) of log-likelihoods (n, k) by the forward-backward algorithm."""
-    likely = np.exp(emissions - emissions.max(axis=1, keepdims=True))
+def _smoothed(emissions: np.ndarray, first: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, float]:
+    """Posteriors (n, k) of log-likelihoods (n, k) by the forward-backward algorithm, and the log-likelihood of all."""
+    largest = emissions.max(axis=1, keepdims=True)
+    # No step rules a state out for good: the networks may be wrong about a moment.
+    likely = np.maximum(np.exp(emissions - largest), _LEAST)
     forward, backward = np.empty_like(likely), np.ones_like(likely)
-    before = first
+    before, total = first, float(largest.sum())
     for i, own in enumerate(likely):
-        found = np.maximum(before * own, _LEAST * before)
+        found = before * own
         forward[i] = found / found.sum()
+        total += float(np.log(found.sum()))
         before = forward[i] @ step
     for i in range(len(likely) - 2, -1, -1):
         found = step @ (likely[i + 1] * backward[i + 1])
         backward[i] = found / found.sum()
     joint = forward * backward
-    return np.asarray(joint / joint.sum(axis=1, keepdims=True))
+    return np.asarray(joint / joint.sum(axis=1, keepdims=True)), total
 
 
 @dataclass(frozen=True)
@@ -210,6 +222,7 @@ class Speakers:
         """
         names = tuple(dict.fromkeys(turn.speaker for turn in sorted(turns, key=lambda turn: turn.segment)))
         middles = (np.arange(max(1, int(np.ceil(duration / step - 1e-6)))) + 0.5) * step
+        middles[-1] = min(middles[-1], duration - _LEAST)  # the last step may outlast the recording
         spoken = np.zeros((len(middles), len(names)))
         for turn in turns:
             now = (middles >= turn.segment.start) & (middles < turn.segment.end)
