@@ -408,7 +408,7 @@ def break_document(document: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("schema", "affuse/analysis/2"),
+        ("schema", "affuse/analysis/3"),
         ("extra", 1),
         ("windows", KeyError),
         ("summary", []),

@@ -60,7 +60,8 @@ def _groups(
         if scores is None:
             continue
         person = window["person"] or "unknown"
-        prediction = _prediction(window, scores, analysis["cues"], boxes.get(person, []))
+        cues = [cue for cue in analysis["cues"] if cue["speaker"] in (None, window["person"])]
+        prediction = _prediction(window, scores, cues, boxes.get(person, []))
         groups.setdefault(person, []).append(prediction)
     return [{"id": person, "predictions": predictions} for person, predictions in groups.items()]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import traceback
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from affuse.experts.base import Expert
     from affuse.experts.transcribe import Transcriber
     from affuse.fusion.named import NamedFuser
-    from affuse.results import Analysis
+    from affuse.results import Analysis, Verdict
 
     _Loaded = tuple[dict[str, Expert], NamedFuser | None, Transcriber | None]
 
 __all__ = ["JobSpec", "main"]
+
+_OWN_NAME = re.compile(r"person \d+|channel \d+|off screen")  # names that affuse gives itself
 
 _STEP = 0.01  # share of a modality below which progress is not worth a line
 
@@ -162,8 +165,6 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
     """Put the results where the service looks for them, in one step; they hold no recording, only what was found."""
     import shutil
 
-    import numpy as np
-
     from affuse.report.files import write_results
     from affuse.report.messages import LANGUAGES
     from affuse.report.palette import palette
@@ -173,12 +174,7 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
     notes = [_readable(note, spec) for note in analysis.notes]
     analysis = replace(analysis, source=replace(analysis.source, path=None, name=spec.name), notes=notes)
     if spec.private:
-        analysis = replace(
-            analysis,
-            source=replace(analysis.source, name="recording"),
-            cues=[],
-            persons=[replace(p, times=p.times[[0, -1]], boxes=np.full((2, 4), np.nan)) for p in analysis.persons],
-        )
+        analysis = _without_names(analysis)
     final = Path(spec.results)
     part = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
@@ -189,6 +185,33 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
         os.replace(part, final)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _without_names(analysis: Analysis) -> Analysis:
+    """The analysis without words, places and given names: who has one is "speaker 1", "speaker 2" and so on."""
+    import numpy as np
+
+    given = [person.id for person in analysis.persons if not _OWN_NAME.fullmatch(person.id)]
+    names = {name: f"speaker {number}" for number, name in enumerate(given, start=1)}
+
+    def unnamed(verdict: Verdict) -> Verdict:
+        person = None if verdict.person is None else names.get(verdict.person, verdict.person)
+        return replace(verdict, person=person)
+
+    persons = []
+    for person in analysis.persons:
+        times = person.times[[0, -1]] if len(person.times) else person.times
+        places = np.full((len(times), 4), np.nan)
+        persons.append(replace(person, id=names.get(person.id, person.id), times=times, boxes=places))
+    return replace(
+        analysis,
+        source=replace(analysis.source, name="recording"),
+        cues=[],
+        persons=persons,
+        verdicts=[unnamed(verdict) for verdict in analysis.verdicts],
+        summaries=[unnamed(verdict) for verdict in analysis.summaries],
+        turns=[replace(turn, speaker=names.get(turn.speaker, turn.speaker)) for turn in analysis.turns],
+    )
 
 
 def _readable(sentence: str, spec: JobSpec) -> str:
