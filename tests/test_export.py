@@ -558,7 +558,7 @@ def test_a_benchmark_measures_every_stage(system: Path) -> None:
     assert figures["times_real_time"] == pytest.approx(
         1000 * figures["clip"]["seconds"] / figures["analysis"]["p50"], 0.1
     )
-    assert figures["heard"]["voice"] == figures["windows"] == figures["heard"]["face"]
+    assert figures["heard"]["voice"] == figures["heard"]["face"] > 0  # windows of somebody off screen hold no face
     assert 50 < figures["peak_mb"] < 2000
 
 
