@@ -26,6 +26,7 @@ interface Verdict {
   conflict: number | null;
   conflict_text: string;
   prior?: number | null;
+  speaking?: number | null;
   fused: Record<string, number> | null;
   evidence: Record<string, Evidence>;
 }
@@ -34,6 +35,15 @@ interface Cue {
   start: number;
   end: number;
   text: string;
+  language?: string | null;
+  speaker?: string | null;
+}
+
+interface Turn {
+  start: number;
+  end: number;
+  speaker: string;
+  probability: number;
 }
 
 interface Person {
@@ -61,7 +71,28 @@ interface Analysis extends Curves {
   settings: Record<string, unknown>;
   notes: string[];
   persons: Person[];
+  turns?: Turn[];
   summary: Verdict[];
+}
+
+/** Who is who and who speaks: see people.js. */
+interface People {
+  /** Those with answers of their own, in the order of the summaries. */
+  answered: string[];
+  turns: Turn[];
+  /** Seconds of speech. */
+  spoken: number;
+  name: (id: string | null) => string;
+  /** The class of the person's colour. */
+  colour: (id: string | null) => string;
+  sure: (turn: Turn) => boolean;
+  dot: (id: string | null) => HTMLElement;
+  turnAt: (time: number) => Turn | null;
+  turnsOf: (id: string | null) => Turn[];
+  /** Who speaks, as a sentence. */
+  speaks: (turn: Turn) => string;
+  /** Whether words are those of a person, or may be. */
+  owns: (id: string | null, cue: Cue) => boolean;
 }
 
 interface Palette {

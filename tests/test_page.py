@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import dialogues
+from affuse.report.sentences import answer_in_words
 from chromium import CHROMIUM, MARKS, QUIET, sync_api
 from serving import LocalService, Server
 
@@ -155,6 +157,11 @@ def test_demo_becomes_a_result(visit: Visit, server: Server) -> None:
 
     timeline = page.locator("#timeline svg.timeline")
     expect(page.locator("#viewer .face")).to_have_count(1)
+    assert [line.inner_text() for line in page.locator("#lines .who").all()] == ["Guest"] * len(job["result"]["cues"])
+    turn = job["result"]["turns"][0]
+    expect(page.locator("#timeline rect.turn title")).to_have_text(
+        f"0:{turn['start']:04.1f}–0:{turn['end']:02.0f} Guest, {round(100 * turn['probability'])} %"
+    )
     box = timeline.bounding_box()
     timeline.click(position={"x": box["width"] * 0.5, "y": 60})
     seconds = "document.querySelector('#media').currentTime"
@@ -191,6 +198,30 @@ def test_demo_becomes_a_result(visit: Visit, server: Server) -> None:
     page.locator("#result-delete").click()
     expect(page.locator("#compose")).to_be_visible()
     assert identity not in [job["id"] for job in ask(server, "v1/analyses")["analyses"]]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_dialogue_shows_who_speaks(visit: Visit, version: int) -> None:
+    analysis = dialogues.dialogue() if version == 2 else dialogues.FirstVersion(**vars(dialogues.dialogue()))
+    job = {"id": "abc", "state": "done", "name": "talk.mp4", "created": 0, "progress": 1, "stage": "", "error": ""}
+    answers = {language: answer_in_words(analysis, language) for language in ("en", "zh")}
+    page = visit()
+    page.route("**/v1/analyses/abc", lambda route: route.fulfill(json=job | {"result": analysis.to_dict()}))
+    page.route("**/v1/analyses/abc/words.json", lambda route: route.fulfill(json=answers))
+    page.goto(f"{page.url.split('#')[0]}#analyse/abc")
+    people = page.locator("#people label")
+    expect(people).to_have_text(["Person 1", "Person 2", "Off screen"])
+    told = version == 2
+    expect(page.locator("#timeline .turn-text")).to_have_count(len(analysis.turns) if told else 0)
+    expect(page.locator("#lines button")).to_have_count(len(analysis.cues))
+    page.locator("#lines button").nth(2).click()
+    expect(page.locator("#now .speaker")).to_have_text(["Speaks: off screen (90\u00a0%)"] if told else [])
+    page.locator("#language").click()
+    expect(people).to_have_text(["人物 1", "人物 2", "画面外"])
+    who = ["人物 1", "人物 2", "画面外", "人物 2"]
+    expect(page.locator("#lines .who")).to_have_text(who if told else [])
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    assert [v["id"] for v in axe.Axe().run(page).response["violations"]] == []
 
 
 def test_text_becomes_a_result_and_runs_nothing(visit: Visit, watch: Watch) -> None:

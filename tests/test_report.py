@@ -22,6 +22,7 @@ from matplotlib import colors as mcolors
 from rich.cells import cell_len
 from rich.console import Console
 
+import dialogues
 import samples
 from affuse.errors import ConfigError, MissingExtraError, OutputError
 from affuse.labels import EKMAN
@@ -36,6 +37,7 @@ from affuse.report import (
 )
 from affuse.report import media as report_media
 from affuse.report.messages import LANGUAGES, messages, page_messages, translate
+from affuse.report.page import style
 from affuse.report.palette import COLOURS, INKS, LETTERS, STACK, Palette
 from affuse.report.sentences import absences, conflict_text, windows_of
 from affuse.results import Analysis, Cue
@@ -48,6 +50,8 @@ MAKERS = [
     samples.picture,
     samples.text_only,
     samples.silent_nobody,
+    dialogues.dialogue,
+    dialogues.call,
 ]
 
 
@@ -286,6 +290,20 @@ def test_reasons_of_the_experts_are_all_in_the_table() -> None:
         assert translate(reason, "zh") != reason
 
 
+def test_what_is_said_about_speakers_is_all_in_the_table() -> None:
+    from affuse.analyzer.assembly import _doubts
+    from affuse.analyzer.observation import NOT_SEEN
+    from affuse.analyzer.speech import SOMEBODY_ELSE
+    from affuse.people.speaking import OFF_SCREEN
+
+    unsure = [v for v in dialogues.dialogue(duration=60).verdicts if 45 <= v.segment.start <= 50]  # of the last turn
+    (doubt,) = _doubts(unsure)
+    for text in (SOMEBODY_ELSE, NOT_SEEN, OFF_SCREEN, doubt, "channel 1", "speaker 2", "judges sentiment only"):
+        assert not re.search("[a-z]", translate(text, "zh")), text
+    assert translate(doubt, "zh") == "在 6 个有语音的窗口中，有 6 个无法确定是谁在说话"
+    assert translate("Anna", "zh") == "Anna"
+
+
 def test_conflicts_are_told_in_chinese() -> None:
     assert (
         conflict_text("face says happiness, voice and text say anger", "zh") == "面部判断为快乐，语音与文字判断为愤怒"
@@ -337,6 +355,39 @@ def test_colours_stay_apart_for_the_colour_blind(name: str) -> None:
     seen = {label: oklab(np.clip(np.array(DEFICIENCIES[name]) @ linear(c), 0, 1)) for label, c in COLOURS.items()}
     distances = [np.linalg.norm(seen[a] - seen[b]) for a in seen for b in seen if a < b]
     assert min(distances) > 0.05  # two and a half just noticeable differences of about 0.02
+
+
+def person_colours() -> tuple[list[str], list[str]]:
+    """Colours of persons in the style sheet, on light and on dark ground."""
+    pairs = re.findall(r"--person: light-dark\((#\w{6}), (#\w{6})\)", style())
+    light, dark = zip(*pairs, strict=True)
+    return list(light), list(dark)
+
+
+def test_names_on_the_colours_of_persons_can_be_read_however_pale_they_are() -> None:
+    css = style()
+    grounds = re.findall(r"--card: light-dark\((#\w{6}), (#\w{6})\)", css)[0]
+    inks = re.findall(r"--ink: light-dark\((#\w{6}), (#\w{6})\)", css)[0]
+    for colours, ground, ink in zip(person_colours(), grounds, inks, strict=True):
+        for colour in colours:
+            for opacity in (0.3, 0.6, 1.0):
+                shown = [
+                    round(opacity * int(colour[i : i + 2], 16) + (1 - opacity) * int(ground[i : i + 2], 16))
+                    for i in (1, 3, 5)
+                ]
+                assert contrast("#{:02x}{:02x}{:02x}".format(*shown), ink) >= 4.5
+
+
+@pytest.mark.parametrize("name", DEFICIENCIES)
+def test_colours_of_persons_stay_apart_from_each_other_and_from_emotions(name: str) -> None:
+    def seen(colour: str) -> np.ndarray:
+        return oklab(np.clip(np.array(DEFICIENCIES[name]) @ linear(colour), 0, 1))
+
+    for persons in person_colours():
+        assert len(set(persons)) == 6
+        for i, colour in enumerate(persons):
+            others = [*persons[:i], *COLOURS.values()]
+            assert min(np.linalg.norm(seen(colour) - seen(other)) for other in others) > 0.05
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import dialogues
 import samples
 from affuse.report import headline, media, write_report
 from affuse.report.palette import palette
@@ -284,6 +285,190 @@ def test_the_button_switches_the_language_and_nothing_else(show: Show, clip: Pat
     assert seen.all_inner_texts() == before
 
 
+# --- who speaks -------------------------------------------------------------------------------------------------------
+
+
+def seek(page: Any, time: float) -> None:
+    click_at(page, time / SECONDS)
+    seconds(page)
+
+
+def test_turns_are_boxes_at_their_times(show: Show, clip: Path) -> None:
+    analysis = dialogues.dialogue(clip)
+    page = ready(show(analysis))
+    assert page.locator(".row-title").first.text_content() == "Who speaks"
+    width = page.locator(TIMELINE).bounding_box()["width"] - 2  # a pixel on each side is left free
+    boxes = page.locator("rect.turn[height='24']").evaluate_all(
+        """boxes => boxes.map((box) => ({
+            x: +box.getAttribute("x"), width: +box.getAttribute("width"), opacity: +box.getAttribute("fill-opacity"),
+            kind: box.getAttribute("class"), fill: getComputedStyle(box).fill, title: box.textContent }))"""
+    )
+    assert len(boxes) == len(analysis.turns)
+    for box, turn in zip(boxes, analysis.turns, strict=True):
+        assert box["x"] == pytest.approx(1 + width * turn.segment.start / SECONDS, abs=0.1)
+        assert box["width"] == pytest.approx(width * turn.segment.duration / SECONDS, abs=0.1)
+        assert box["opacity"] == turn.probability
+    assert boxes[0]["title"] == "0:00–0:01.5 Person 1, 95 %"
+    assert boxes[3]["title"] == "0:04.5–0:05.7 Person 2, 55 %"
+    assert ["unsure" in box["kind"] for box in boxes] == [False, False, False, True]
+    assert boxes[1]["fill"] == boxes[3]["fill"]  # of the same person
+    assert len({box["fill"] for box in boxes}) == 3
+    assert page.locator(".turn-text").all_text_contents() == ["Person 1", "Person 2", "Off screen", "Person 2"]
+
+
+def test_every_person_has_a_track_also_without_a_face(show: Show, clip: Path) -> None:
+    analysis = dialogues.dialogue(clip)
+    page = ready(show(analysis))
+    titles = page.locator(".row-title").all_text_contents()
+    assert titles[1:5] == ["Person 1", "Person 2", "Off screen", "Person 1: share of each emotion"]
+    drawn = page.locator("rect[height='26']:not(.cue)").evaluate_all(
+        "rects => rects.map((rect) => [+rect.getAttribute('y'), rect.textContent.split(' ').slice(1).join(' ')])"
+    )
+    tracks = [{label for y, label in drawn if y == top} for top in sorted({y for y, _ in drawn})]
+    own = [[v.label or "no evidence" for v in analysis.verdicts if v.person == name] for name in dialogues.NAMES]
+    assert tracks == [set(labels) for labels in own]
+    page.locator(".people label", has_text="Off screen").click()
+    assert page.locator(".row-title").all_text_contents()[4] == "Off screen: share of each emotion"
+    assert page.locator("#timeline .cue title").all_text_contents() == ["Ten seconds, please."]
+    assert page.locator(".row-title.other").all_text_contents() == ["Person 1", "Person 2"]
+
+
+def test_summary_counts_only_what_is_theirs(show: Show, clip: Path) -> None:
+    analysis = dialogues.dialogue(clip)
+    page = ready(show(analysis))
+    seek(page, 2.25)  # the second person speaks
+    amounts = {}
+    for name in ("Person 1", "Person 2", "Off screen"):
+        page.locator(".people label", has_text=name).click()
+        rows = [row.inner_text().split("\n") for row in page.locator("#evidence li").all()]
+        amounts[name] = {row[0]: row[1:] for row in rows}
+        assert page.locator("#now blockquote").count() == (name == "Person 2")
+        assert page.locator("#now .speaker").inner_text() == "Speaks: person 2 (80\u00a0%)"
+    assert amounts["Person 1"]["Voice"] == ["2 of 4 windows", "Somebody else speaks in 2 of 4 windows"]
+    assert amounts["Off screen"]["Face"] == ["0 of 4 windows", "Not seen"]
+    assert [amounts[name]["Speaks"] for name in amounts] == [["1.5 of 5.7 s"], ["2.7 of 5.7 s"], ["1.5 of 5.7 s"]]
+
+
+def test_face_of_whoever_speaks_is_marked(show: Show, clip: Path) -> None:
+    page = ready(show(dialogues.dialogue(clip)))
+    found = []
+    for time in (0.75, 2.25, 3.75, 5.1, 5.85):
+        seek(page, time)
+        marks = [[mark.inner_text() for mark in face.locator(".speaks").all()] for face in page.locator(".face").all()]
+        found.append((*marks, page.locator(".heard").all_text_contents()))
+    now, perhaps = ["speaks now"], ["perhaps speaks"]
+    assert found[:2] == [(now, [], []), ([], now, [])]
+    assert found[2] == ([], [], ["Off screenspeaks now"])
+    assert found[3:] == [([], perhaps, []), ([], [], [])]
+
+
+def test_transcript_names_colours_and_seeks(show: Show, clip: Path) -> None:
+    analysis = dialogues.dialogue(clip)
+    page = ready(show(analysis))
+    lines = page.locator("#lines button")
+    assert lines.count() == len(analysis.cues)
+    said_in = (0.0, 1.0, 2.0, 3.0)  # starts of the windows whose part of time holds the middles of the cues
+    for i, (cue, start) in enumerate(zip(analysis.cues, said_in, strict=True)):
+        line = lines.nth(i)
+        window = next(v for v in analysis.verdicts if v.person == cue.speaker and v.segment.start == start)
+        name = "Off screen" if cue.speaker == "off screen" else str(cue.speaker).capitalize()
+        assert (line.locator(".who").inner_text(), line.locator(".cue-text").inner_text()) == (name, cue.text)
+        assert line.locator(".chip").inner_text() == window.label
+        edge = line.evaluate("line => getComputedStyle(line).borderLeftColor")
+        ground = line.locator(".chip").evaluate("chip => getComputedStyle(chip).backgroundColor")
+        assert edge == ground
+    for i in (2, 1):
+        lines.nth(i).click()
+        assert seconds(page) == pytest.approx(analysis.cues[i].segment.start, abs=0.05)
+        assert [line.get_attribute("aria-current") for line in lines.all()].index("true") == i
+
+
+def test_transcript_is_one_stop_for_the_keyboard(show: Show, clip: Path) -> None:
+    analysis = dialogues.dialogue(clip)
+    page = ready(show(analysis))
+    page.locator("#lines button").first.focus()
+    focused = "[...document.querySelectorAll('#lines button')].indexOf(document.activeElement)"
+    seen = []
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "End", "ArrowDown", "Home"):
+        page.keyboard.press(key)
+        seen.append(page.evaluate(focused))
+    assert seen == [1, 2, 1, 3, 3, 0]
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert seconds(page) == pytest.approx(analysis.cues[1].segment.start, abs=0.05)
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == -1
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(focused) == 1
+
+
+def test_screen_reader_hears_who_speaks(show: Show, clip: Path) -> None:
+    page = ready(show(dialogues.dialogue(clip)))
+    for time, said in (
+        (2.25, "; speaks: person 2"),
+        (3.75, "; speaks: off screen"),
+        (5.1, "; perhaps speaks: person 2"),
+    ):
+        seek(page, time)
+        assert page.locator(TIMELINE).get_attribute("aria-valuetext").endswith(said)
+        assert page.locator("#status").inner_text().endswith(said)
+    seek(page, 5.85)
+    assert "speaks" not in page.locator(TIMELINE).get_attribute("aria-valuetext")
+
+
+def test_call_without_a_picture_names_who_speaks(show: Show) -> None:
+    page = show(dialogues.call())
+    assert page.locator(".people label").all_inner_texts() == ["Channel 1", "Channel 2"]
+    click_at(page, 0.75)
+    name, words = page.locator("#caption").inner_text().split("\n")
+    assert (name, words) == ("Channel 2", samples.CUES[3])
+    assert page.locator("#now .speaker").inner_text().startswith("Speaks: channel 2")
+
+
+def test_chinese_dialogue_shows_no_english(show: Show, clip: Path) -> None:
+    page = ready(show(dialogues.dialogue(clip), language="zh"))
+    for time, name in ((3.75, "画面外"), (5.1, "人物 2")):
+        seek(page, time)
+        assert name in page.locator("#now .speaker").inner_text()
+        assert english(page) == set()
+    page = show(dialogues.call(), language="zh")
+    assert "声道 1" in page.locator(".people").inner_text()
+    assert english(page) - {"wav"} == set()
+
+
+def test_language_button_keeps_the_transcript(show: Show, clip: Path) -> None:
+    page = ready(show(dialogues.dialogue(clip)))
+    page.locator("#lines button").nth(2).click()
+    page.locator("#language").click()
+    lines = page.locator("#lines button")
+    assert [line.locator(".who").inner_text() for line in lines.all()] == ["人物 1", "人物 2", "画面外", "人物 2"]
+    assert lines.nth(2).get_attribute("aria-current") == "true"
+
+
+def test_document_of_version_1_is_shown_as_before(show: Show, clip: Path) -> None:
+    page = ready(show(dialogues.FirstVersion(**vars(dialogues.dialogue(clip)))))
+    seek(page, 2.25)
+    assert page.locator(".turn[height]").count() == 0
+    assert page.locator(".speaks, .heard, #now .speaker, #lines .who").count() == 0
+    assert page.locator("#now blockquote").inner_text() == "What a surprise!"  # of whom, nobody knows
+    assert page.locator("#lines button").count() == 4
+    assert page.locator("#lines .chip").count() == 0
+    page.locator("#lines button").nth(2).click()
+    assert seconds(page) == pytest.approx(3, abs=0.05)
+    page.locator("#table summary").click()
+    assert "Speaks" not in page.locator("#table thead").inner_text()
+
+
+def test_table_tells_how_probable_it_is_that_they_speak(show: Show) -> None:
+    analysis = dialogues.dialogue()
+    page = show(analysis)
+    page.locator("#table summary").click()
+    column = page.locator("#table thead th").all_inner_texts().index("Speaks")
+    cells = [row.locator("th, td").nth(column).inner_text() for row in page.locator("#table tbody tr").all()]
+    own = [v.speaking for v in analysis.verdicts if v.person == "person 1"]
+    assert cells == [f"{round(100 * p)}\u00a0%" for p in own]
+
+
 def test_own_labels_have_their_colours_and_names(show: Show, clip: Path) -> None:
     analysis = samples.own_labels(clip, SECONDS)
     page = ready(show(analysis))
@@ -394,7 +579,9 @@ def test_hostile_words_run_nothing(show: Show) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [samples.one_person, samples.picture, samples.silent_nobody], ids=lambda make: make.__name__
+    "make",
+    [samples.one_person, samples.picture, samples.silent_nobody, dialogues.dialogue],
+    ids=lambda make: make.__name__,
 )
 def test_phone_never_scrolls_sideways(show: Show, make: Any) -> None:
     page = show(make(), width=340)
@@ -407,6 +594,8 @@ def test_phone_never_scrolls_sideways(show: Show, make: Any) -> None:
         (samples.two_persons, "light"),
         (samples.two_persons, "dark"),
         (samples.audio_only, "dark"),
+        (dialogues.dialogue, "light"),
+        (dialogues.dialogue, "dark"),
         (samples.picture, "light"),
     ],
 )

@@ -32,7 +32,19 @@ _DATA_PLACE = "<analysis>"
 _DECIMALS = 4
 
 # The script of a page, each module before those that import it.
-_MODULES = ("elements", "timeline", "speech", "clock", "theme", "parts", "numbers", "viewer", "report")
+_MODULES = (
+    "elements",
+    "timeline",
+    "speech",
+    "clock",
+    "theme",
+    "parts",
+    "numbers",
+    "people",
+    "transcript",
+    "viewer",
+    "report",
+)
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 
 

@@ -12,6 +12,7 @@ const PAGE = 200;
 export function createNumbers(details, body, { speech, parts, modalities, windows, signal }) {
   const { say } = speech;
   let filled = 0;
+  let told = false;  // whether the answers say who speaks
 
   function reset() {
     filled = 0;
@@ -21,7 +22,8 @@ export function createNumbers(details, body, { speech, parts, modalities, window
 
   function fill() {
     if (filled) return;
-    const names = ["start", "end", "person", "label", "confidence", "sentiment", "conflict"].map((key) => say(`table.${key}`));
+    told = windows().some(({ speaking = null }) => speaking !== null);
+    const names = ["start", "end", "person", ...(told ? ["speaking"] : []), "label", "confidence", "sentiment", "conflict"].map((key) => say(`table.${key}`));
     const rows = make("tbody");
     const more = make("button", { type: "button", class: "quiet" });
     more.addEventListener("click", () => add(rows, more));
@@ -48,7 +50,9 @@ export function createNumbers(details, body, { speech, parts, modalities, window
   /** @param {Verdict} window */
   function row(window) {
     const cells = [
-      formatTime(window.end), window.person ? speech.sentence(window.person) : "–", window.label ? parts.emotion(window.label) : say("no_evidence"),
+      formatTime(window.end), window.person ? speech.sentence(window.person) : "–",
+      ...(told ? [typeof window.speaking === "number" ? percent(window.speaking) : "–"] : []),
+      window.label ? parts.emotion(window.label) : say("no_evidence"),
       window.confidence === null ? "–" : percent(window.confidence), window.sentiment === null ? "–" : signed(window.sentiment, 2),
       window.conflict === null ? "–" : window.conflict.toFixed(2) + (window.conflict_text ? ` (${window.conflict_text})` : ""),
       ...modalities.map((name) => {

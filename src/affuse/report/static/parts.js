@@ -97,12 +97,20 @@ export function createParts(say, palette) {
      * @param {Omit<Box, "time">} box
      * @param {string | null | undefined} label
      * @param {string} name
+     * @param {Node | null} mark that the person speaks
      */
-    face(box, label, name) {
+    face(box, label, name, mark = null) {
       const colour = label ? palette.colours[label] : "#ffffff";
-      return make("div", { class: box.y < 0.09 ? "face low" : "face", style: { left: `${100 * box.x}%`, top: `${100 * box.y}%`, width: `${100 * box.width}%`, height: `${100 * box.height}%`, "border-color": colour } },
-        name ? make("span", { style: { background: colour, color: label ? palette.inks[label] : "#14171a" } }, name) : null);
+      const kind = `face${box.y < 0.09 ? " low" : ""}${box.y + box.height > 0.8 ? " deep" : ""}`;
+      return make("div", { class: kind, style: { left: `${100 * box.x}%`, top: `${100 * box.y}%`, width: `${100 * box.width}%`, height: `${100 * box.height}%`, "border-color": colour } },
+        name ? make("span", { style: { background: colour, color: label ? palette.inks[label] : "#14171a" } }, name) : null, mark);
     },
+
+    /**
+     * A mark on the picture that somebody speaks, or perhaps speaks.
+     * @param {boolean} sure
+     */
+    speaks: (sure) => make("b", { class: sure ? "speaks" : "speaks unsure" }, say(sure ? "speaks.mark" : "speaks.mark_perhaps")),
   };
 }
 

@@ -3,7 +3,7 @@
 import { capital, topOf } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const HEIGHT = { ribbon: 36, conflict: 18, emotions: 136, modality: 58, words: 26, sentiment: 76, axis: 24, title: 24, gap: 10, handle: 12 };
+const HEIGHT = { ribbon: 36, conflict: 18, emotions: 136, modality: 58, words: 26, sentiment: 76, speakers: 24, track: 26, speech: 6, axis: 24, title: 24, gap: 10, handle: 12 };
 const PAD = 1;
 let serial = 0;
 
@@ -179,13 +179,14 @@ const fitted = (text, width, size = 12, weight = 400) => {
  * A timeline inside `root`.
  *
  * `onSeek` hears of the seconds that are sought, `onToggle` that it shall play or pause, and `clock` writes seconds. Where
- * nothing seeks it is a picture, otherwise a slider. `update` takes a new analysis, for live pages.
+ * nothing seeks it is a picture, otherwise a slider. `update` takes a new analysis, for live pages. With `people` it shows
+ * who speaks, and where there are several, an answer over time for each of them above all rows of the chosen one.
  * @param {HTMLElement} root
  * @param {Curves} analysis
- * @param {{ say: Say, palette: Palette, person?: string | null, onSeek?: ((seconds: number) => void) | null, onToggle?: () => void, clock?: (seconds: number) => string }} options
+ * @param {{ say: Say, palette: Palette, people?: People | null, person?: string | null, onSeek?: ((seconds: number) => void) | null, onToggle?: () => void, clock?: (seconds: number) => string }} options
  */
 export function createTimeline(root, analysis, options) {
-  const { say, palette, onSeek = null, onToggle = () => {}, clock = formatTime } = options;
+  const { say, palette, people = null, onSeek = null, onToggle = () => {}, clock = formatTime } = options;
   const id = `affuse-${serial++}`;
   const svg = element("svg", { class: "timeline", "aria-label": say("timeline.label"), ...(onSeek ? { role: "slider", tabindex: "0" } : { role: "img" }) });
   let data = analysis;
@@ -210,8 +211,21 @@ export function createTimeline(root, analysis, options) {
   /**
    * @param {string} text
    * @param {number} y
+   * @param {string} kind
    */
-  const title = (text, y) => element("text", { x: 0, y: y + 15, class: "row-title" }, capital(text));
+  const title = (text, y, kind = "") => element("text", { x: 0, y: y + 15, class: `row-title ${kind}` }, capital(text));
+
+  /**
+   * The heading of a person's own row: the name behind a dot of the person's colour.
+   * @param {People} everybody
+   * @param {string} name
+   * @param {number} y
+   */
+  const heading = (everybody, name, y) => {
+    const text = title(fitted(capital(everybody.name(name)), width - 20, 13, 600), y, name === person ? "" : "other");
+    text.setAttribute("x", "16");
+    return element("g", {}, element("circle", { cx: 6, cy: y + 11, r: 5, class: `turn ${everybody.colour(name)}` }), text);
+  };
 
   /**
    * @param {number} from
@@ -396,12 +410,37 @@ export function createTimeline(root, analysis, options) {
   }
 
   /**
+   * Turns as boxes in the colour of who speaks, the less sure the paler; with names where they fit.
+   * @param {People} everybody
+   * @param {Turn[]} turns
+   * @param {number} y
+   * @param {number} tall
+   * @param {boolean} named
+   */
+  function speakers(everybody, turns, y, tall, named) {
+    const layer = element("g");
+    for (const turn of turns) {
+      const left = x(turn.start);
+      const wide = Math.max(1, x(turn.end) - left);
+      const name = capital(everybody.name(turn.speaker));
+      const kind = `turn ${everybody.colour(turn.speaker)}${everybody.sure(turn) ? "" : " unsure"}`;
+      const box = element("rect", { x: left, y, width: wide, height: tall, rx: Math.min(4, wide / 2, tall / 2), class: kind, "fill-opacity": turn.probability });
+      box.append(element("title", {}, say("turn", { start: clock(turn.start), end: clock(turn.end), name, percent: Math.round(100 * turn.probability) })));
+      layer.append(box);
+      const text = named && wide > 24 ? fitted(name, wide - 10, 12, 600) : "";
+      if (text) layer.append(element("text", { x: left + 6, y: y + tall / 2, class: "turn-text" }, text));
+    }
+    return layer;
+  }
+
+  /**
+   * What the chosen person says.
    * @param {number} y
    * @param {number} tall
    */
   function words(y, tall) {
     const layer = element("g");
-    for (const cue of data.cues) {
+    for (const cue of data.cues.filter((said) => !people || people.owns(person, said))) {
       const left = x(cue.start);
       const wide = x(cue.end) - left;
       if (wide < 2) continue;
@@ -437,23 +476,39 @@ export function createTimeline(root, analysis, options) {
     const parts = [element("defs", {}, hatch)];
     let y = HEIGHT.handle;
     /**
-     * @param {string} heading
+     * @param {string | Node} head
      * @param {number} tall
      * @param {(y: number, tall: number) => Node} body
      */
-    const row = (heading, tall, body) => {
-      if (heading) parts.push(title(heading, y));
-      y += heading ? HEIGHT.title : 0;
+    const row = (head, tall, body) => {
+      if (head) parts.push(typeof head === "string" ? title(head, y) : head);
+      y += head ? HEIGHT.title : 0;
       parts.push(body(y, tall));
       y += tall + HEIGHT.gap;
     };
-    const fused = binned(index.cells, "fused", limit);
-    row(say("row.fused"), HEIGHT.ribbon, (top, tall) => ribbon(fused, top, tall));
-    if (conflictsOf(index).length) {
+    const contradictions = () => {
+      if (!conflictsOf(index).length) return;
       y -= HEIGHT.gap - 2;
       row("", HEIGHT.conflict, conflicts);
+    };
+    const fused = binned(index.cells, "fused", limit);
+    const several = people && people.answered.length > 1;
+    if (people?.turns.length) row(say("row.speakers"), HEIGHT.speakers, (top, tall) => speakers(people, people.turns, top, tall, true));
+    if (several) {
+      for (const name of people.answered) {
+        row(heading(people, name, y), HEIGHT.track, (top, tall) => ribbon(name === person ? fused : binned(createIndex(data, name).cells, "fused", limit), top, tall));
+        const own = people.turnsOf(name);
+        if (own.length) {
+          y -= HEIGHT.gap - 2;
+          row("", HEIGHT.speech, (top, tall) => speakers(people, own, top, tall, false));
+        }
+        if (name === person) contradictions();
+      }
+    } else {
+      row(say("row.fused"), HEIGHT.ribbon, (top, tall) => ribbon(fused, top, tall));
+      contradictions();
     }
-    row(say("row.emotions"), HEIGHT.emotions, (top, tall) => stack(fused, top, tall));
+    row(several ? say("row.detail", { name: people.name(person) }) : say("row.emotions"), HEIGHT.emotions, (top, tall) => stack(fused, top, tall));
     for (const modality of data.modalities) {
       row(say(`modality.${modality}`), HEIGHT.modality, (top, tall) => stack(binned(index.cells, modality, limit), top, tall));
       if (modality === "text" && data.cues.length) {
@@ -481,10 +536,11 @@ export function createTimeline(root, analysis, options) {
     const answer = window?.label
       ? say("status", { time: clock(time), label: say(`emotion.${window.label}`), percent: Math.round(100 * (window.confidence ?? 0)) })
       : `${clock(time)}: ${say("no_evidence")}`;
+    const turn = people?.turnAt(time);
     svg.setAttribute("aria-valuemin", "0");
     svg.setAttribute("aria-valuemax", index.extent.toFixed(1));
     svg.setAttribute("aria-valuenow", Math.min(time, index.extent).toFixed(1));
-    svg.setAttribute("aria-valuetext", answer);
+    svg.setAttribute("aria-valuetext", people && turn ? answer + say("headline.semicolon") + people.speaks(turn) : answer);
   }
 
   /** @param {PointerEvent} event */

@@ -1,11 +1,14 @@
 import { Clock } from "./clock.js";
-import { capital, find, make, search } from "./elements.js";
+import { capital, find, make, percent, search } from "./elements.js";
 import { createNumbers } from "./numbers.js";
 import { createParts, fitDistributions } from "./parts.js";
+import { createPeople } from "./people.js";
 import { conflictsOf, createIndex, createTimeline, formatTime, hasEvidence } from "./timeline.js";
+import { createTranscript } from "./transcript.js";
 
 /**
- * Brings an analysis to life in the skeleton inside `root` (see report.html.j2): answer, player, timeline and numbers.
+ * Brings an analysis to life in the skeleton inside `root` (see report.html.j2): answer, player, timeline, transcript and
+ * numbers.
  *
  * `chosen` is the number of the person to begin with, and `time` the seconds. Returns `state()`, which gives those two as
  * they are now, and `destroy()`.
@@ -22,6 +25,8 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   const analysis = { ...given, windows: given.windows.map(speech.verdict), summary: given.summary.map(speech.verdict) };
   const parts = createParts(say, palette);
   const { emotion, modalityName } = parts;
+  const people = createPeople(analysis, speech);
+  const indexes = new Map([...analysis.persons.map((person) => person.id), ...people.answered].map((id) => [id, createIndex(analysis, id)]));
   const ended = new AbortController();
   const summary = () => analysis.summary[chosen];
   let index = createIndex(analysis, summary().person);
@@ -30,6 +35,8 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   let media = search(root, "media", HTMLMediaElement) ?? (timed ? new Clock(index.extent) : null);
   /** @type {ReturnType<typeof createTimeline> | null} */
   let timeline = null;
+  /** @type {ReturnType<typeof createTranscript> | null} */
+  let transcript = null;
   /** @type {(() => void) | null} */
   let transport = null;
   let resetNumbers = () => {};
@@ -47,8 +54,18 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     fitDistributions(root);
     byId("gauge").replaceChildren(...(sentiment === null ? [] : [parts.gauge(sentiment)]));
     byId("shares").replaceChildren(...parts.shares(summary(), analysis.modalities));
-    byId("evidence").replaceChildren(...analysis.modalities.map(coverage));
+    byId("evidence").replaceChildren(...analysis.modalities.map(coverage), ...(people.turns.length && summary().person !== null ? [speechTime()] : []));
   }
+
+  /**
+   * @param {string} name
+   * @param {number} share
+   * @param {string} amount
+   * @param {string[]} reasons
+   */
+  const meter = (name, share, amount, reasons) =>
+    make("li", {}, make("span", { class: "name" }, capital(name)), make("span", { class: "meter", "aria-hidden": "true" }, make("i", { style: { width: `${100 * share}%` } })),
+      make("span", { class: "value" }, amount), ...reasons.map((text) => make("span", { class: "reason" }, capital(text))));
 
   /**
    * How much evidence one modality had, and why it had no more.
@@ -57,15 +74,15 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   function coverage(name) {
     const windows = index.windows.length ? index.windows : [summary()];
     const present = windows.filter((w) => hasEvidence(w, name)).length;
-    const why = absences[chosen][name];
     const amount = windows.length > 1 ? say("evidence.windows", { count: present, total: windows.length }) : say(present ? "evidence.yes" : "evidence.no");
-    return make("li", {}, make("span", { class: "name" }, capital(modalityName(name))),
-      make("span", { class: "meter", "aria-hidden": "true" }, make("i", { style: { width: `${(100 * present) / windows.length}%` } })),
-      make("span", { class: "value" }, amount), ...why.map((text) => make("span", { class: "reason" }, capital(text))));
+    return meter(modalityName(name), present / windows.length, amount, absences[chosen][name]);
   }
 
-  /** @param {string | null} person */
-  const personName = (person) => (person === null ? say("nobody") : speech.sentence(person));
+  /** How long the person speaks, of all speech. */
+  function speechTime() {
+    const own = people.turnsOf(summary().person).reduce((sum, turn) => sum + turn.end - turn.start, 0);
+    return meter(say("evidence.speaks"), own / people.spoken, say("evidence.seconds", { count: own.toFixed(1), total: people.spoken.toFixed(1) }), []);
+  }
 
   function drawPeople() {
     const field = byId("people");
@@ -73,7 +90,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     analysis.summary.forEach((verdict, i) => {
       const radio = make("input", { type: "radio", name: "person", value: String(i), checked: i === chosen });
       radio.addEventListener("change", () => choose(i));
-      field.append(make("label", {}, radio, make("span", {}, capital(personName(verdict.person)))));
+      field.append(make("label", {}, radio, make("span", {}, people.dot(verdict.person), capital(people.name(verdict.person)))));
     });
   }
 
@@ -99,14 +116,22 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   }
 
   /** @param {number} time */
-  const wordsAt = (time) => analysis.cues.filter((c) => !timed || (c.start <= time + 1e-6 && time < c.end)).map((c) => c.text).join(" ");
+  const cuesAt = (time) => analysis.cues.filter((c) => !timed || (c.start <= time + 1e-6 && time < c.end));
+
+  /**
+   * What the chosen person says.
+   * @param {number} time
+   */
+  const wordsAt = (time) => cuesAt(time).filter((cue) => people.owns(summary().person, cue)).map((cue) => cue.text).join(" ");
 
   /**
    * @param {Verdict | null} window
    * @param {number} time
    */
   function drawNow(window, time) {
-    byId("now").replaceChildren(make("p", { class: "eyebrow", id: "now-time" }), ...parts.now(window, analysis.labels, analysis.modalities, perhaps("caption") ? "" : wordsAt(time)));
+    const turn = people.turnAt(time);
+    byId("now").replaceChildren(make("p", { class: "eyebrow", id: "now-time" }), ...parts.now(window, analysis.labels, analysis.modalities, perhaps("caption") ? "" : wordsAt(time)),
+      ...(turn ? [make("p", { class: "speaker" }, people.dot(turn.speaker), capital(people.speaks(turn)), ` (${percent(turn.probability)})`)] : []));
   }
 
   /**
@@ -115,10 +140,12 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
    * @param {number} time
    */
   function announce(window, time) {
-    const key = `${summary().person} ${window?.label}`;
+    const turn = people.turnAt(time);
+    const key = `${summary().person} ${window?.label} ${turn?.speaker}`;
     if (key === announced) return;
     announced = key;
-    byId("status").textContent = window?.label ? say("status", { time: formatTime(time), label: emotion(window.label), percent: Math.round(100 * (window.confidence ?? 0)) }) : say("now.none");
+    const answer = window?.label ? say("status", { time: formatTime(time), label: emotion(window.label), percent: Math.round(100 * (window.confidence ?? 0)) }) : say("now.none");
+    byId("status").textContent = [answer, ...(turn ? [people.speaks(turn)] : [])].join(say("headline.semicolon"));
   }
 
   // ------------------------------------------------------------------------------------------------------------ player
@@ -234,18 +261,21 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     return nearest && Math.abs(nearest.time - time) <= 0.6 ? nearest : null;
   }
 
-  const indexes = new Map(analysis.persons.map((p) => [p.id, createIndex(analysis, p.id)]));
-
   /** @param {number} time */
   function drawFaces(time) {
-    perhaps("faces")?.replaceChildren(...analysis.persons.flatMap((person) => {
+    const turn = people.turnAt(time);
+    const mark = turn && parts.speaks(people.sure(turn));
+    const faces = analysis.persons.flatMap((person) => {
       const box = boxAt(person, time);
       if (!box) return [];
       const own = indexes.get(person.id);
       const label = (timed ? own?.at(time) : own?.windows[0])?.label;
-      const name = analysis.persons.length > 1 ? capital(personName(person.id)) + (label ? ` · ${emotion(label)}` : "") : label ? emotion(label) : "";
-      return [parts.face(box, label, name)];
-    }));
+      const name = analysis.persons.length > 1 ? capital(people.name(person.id)) + (label ? ` · ${emotion(label)}` : "") : label ? emotion(label) : "";
+      return [parts.face(box, label, name, turn?.speaker === person.id ? mark : null)];
+    });
+    // Whoever speaks without a face in the picture is named in its corner.
+    if (turn && mark && !mark.parentNode) faces.push(make("div", { class: "heard" }, people.dot(turn.speaker), capital(people.name(turn.speaker)), mark));
+    perhaps("faces")?.replaceChildren(...faces);
   }
 
   /** @param {number} time */
@@ -264,22 +294,26 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     const caption = perhaps("caption");
     if (!caption) return;
     caption.style.setProperty("border-color", window?.label ? palette.colours[window.label] : "transparent");
-    const words = wordsAt(time);
-    if (caption.textContent !== words) caption.textContent = words;
-    caption.classList.toggle("empty", !words);
+    const cues = cuesAt(time);
+    const words = cues.flatMap((cue) => [...(cue.speaker ? [make("b", {}, people.dot(cue.speaker), capital(people.name(cue.speaker)))] : []), cue.text, " "]).slice(0, -1);
+    const text = words.map((part) => (typeof part === "string" ? part : part.textContent)).join("");
+    if (caption.textContent !== text) caption.replaceChildren(make("span", {}, ...words));
+    caption.classList.toggle("empty", !text);
   }
 
   function tick() {
     const time = media ? media.currentTime : 0;
     const window = nowAt(time);
     timeline?.setTime(time);
-    const key = `${chosen} ${window?.start} ${wordsAt(time)}`;
+    transcript?.setTime(time);
+    const key = `${chosen} ${window?.start} ${people.turnAt(time)?.start} ${wordsAt(time)}`;
     if (key !== shown) {
       shown = key;
       drawNow(window, time);
       announce(window, time);
     }
-    byId("now-time").textContent = timed ? say("now", { time: formatTime(time) }) : say(`now.${analysis.source.kind}`);
+    const whose = analysis.summary.length > 1 ? ` · ${capital(people.name(summary().person))}` : "";
+    byId("now-time").textContent = (timed ? say("now", { time: formatTime(time) }) : say(`now.${analysis.source.kind}`)) + whose;
     drawFaces(time);
     drawStill(time);
     drawCaption(window, time);
@@ -298,7 +332,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   function drawTimeline() {
     byId("over-time").hidden = false;
     byId("legend").append(...parts.legend());
-    const curves = createTimeline(byId("timeline"), analysis, { say, palette, person: summary().person, onSeek: seek, onToggle: toggle });
+    const curves = createTimeline(byId("timeline"), analysis, { say, palette, people, person: summary().person, onSeek: seek, onToggle: toggle });
     timeline = curves;
     byId("timeline").querySelector("svg")?.setAttribute("aria-describedby", "timeline-help");
     document.addEventListener("keydown", (event) => {
@@ -306,6 +340,21 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
       const seen = byId("timeline").offsetParent !== null;
       if (seen && !busy && !event.defaultPrevented && /^(Arrow(Left|Right)| )$/.test(event.key)) curves.onKey(event);
     }, { signal: ended.signal });
+  }
+
+  /**
+   * The emotion of whoever says a cue, as it is said; none where several answers are there and it is not known whose counts.
+   * @param {Cue} cue
+   */
+  function labelOf(cue) {
+    const whole = analysis.summary.length === 1 && !people.turns.length ? index : null;
+    const own = indexes.get(cue.speaker ?? "") ?? whole;
+    return own?.at((cue.start + cue.end) / 2)?.label ?? null;
+  }
+
+  function drawTranscript() {
+    byId("transcript").hidden = false;
+    transcript = createTranscript(byId("lines"), { cues: analysis.cues, people, parts, palette, labelOf, onSeek: seek });
   }
 
   /** Neighbouring windows with the same conflict are one entry. */
@@ -329,6 +378,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   if (timed) {
     drawTimeline();
     drawConflicts();
+    if (analysis.cues.length) drawTranscript();
     if (start) seek(start);
   }
   if (index.windows.length) {
