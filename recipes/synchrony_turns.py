@@ -18,7 +18,7 @@ from affuse.people.mouths import MOUTH_RATE
 from affuse.people.speaking import HOP, TurnModel
 from affuse.people.synchrony import SynchronyNetworks, speech_share
 
-__all__ = ["Scene", "Scored", "compose", "fit_turns", "measure_turns", "which_of_two"]
+__all__ = ["Scene", "Scored", "area", "compose", "fit_turns", "measure_turns", "which_of_two"]
 
 _SCENES = 200
 _FACES = (1, 2, 2, 3)
@@ -200,13 +200,13 @@ def measure_turns(model: TurnModel, clips: Sequence[Scored], seed: int) -> dict[
     return {
         "accuracy": float(right.mean()),
         "log_loss": float(np.mean([_surprise(model, scene) for scene in scenes])),
-        "auc_speaks": _area(speaks),
-        "auc_off_screen": _area(away),
+        "auc_speaks": area(speaks),
+        "auc_off_screen": area(away),
     }
 
 
-def _area(pairs: Sequence[tuple[float, bool]]) -> float:
-    """Area under the ROC curve (Mann-Whitney)."""
+def area(pairs: Sequence[tuple[float, bool]]) -> float:
+    """Area under the ROC curve of values and whether each is a positive one (Mann-Whitney)."""
     values, positive = np.array([p for p, _ in pairs]), np.array([bool(b) for _, b in pairs])
     ranks, n = rankdata(values), int(positive.sum())
     return float((ranks[positive].sum() - n * (n + 1) / 2) / max(1, n * (len(values) - n)))

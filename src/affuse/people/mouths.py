@@ -13,7 +13,7 @@ from affuse.experts.face.crop import cut_square
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.media import Recording
 
-__all__ = ["MOUTH_RATE", "MOUTH_SIZE", "FacePath", "mouth_times", "mouths"]
+__all__ = ["MOUTH_RATE", "MOUTH_SIZE", "FacePath", "cut_mouth", "mouth_times", "mouths"]
 
 MOUTH_RATE = 25
 """Pictures of a mouth a second: at 3 a second the movement of speech cannot be seen."""
@@ -40,6 +40,8 @@ class FacePath:
         Seconds at which the face was seen, ascending.
     points : array of shape (m, 5, 2)
         Right eye, left eye, nose tip, right and left corner of the mouth: x and y as fractions of the picture.
+    own : array of shape (m,), bool, optional
+        False where another face was seen in this place: this one is there while its own sightings are the nearest.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class FacePath:
 
     times: np.ndarray
     points: np.ndarray
+    own: np.ndarray | None = None
 
     @classmethod
     def of(cls, output: ExpertOutput) -> FacePath:
@@ -83,14 +86,18 @@ class FacePath:
         """
         after = int(np.searchsorted(self.times, time))
         if after == 0:
-            return self.points[0] if len(self.times) and self.times[0] - time <= _EDGE else None
+            there = bool(len(self.times)) and self.times[0] - time <= _EDGE
+            return self.points[0] if there and self._owns(0) else None
         if after == len(self.times):
-            return self.points[-1] if time - self.times[-1] <= _EDGE else None
+            return self.points[-1] if time - self.times[-1] <= _EDGE and self._owns(-1) else None
         gap = self.times[after] - self.times[after - 1]
-        if gap > _GAP:
-            return None
         share = (time - self.times[after - 1]) / gap
+        if gap > _GAP or not self._owns(after if share > 0.5 else after - 1):
+            return None
         return np.asarray(self.points[after - 1] + share * (self.points[after] - self.points[after - 1]))
+
+    def _owns(self, sighting: int) -> bool:
+        return self.own is None or bool(self.own[sighting])
 
 
 def mouth_times(duration: float) -> np.ndarray:
@@ -141,13 +148,35 @@ def mouths(
         while number < now:  # before the first picture, and inside lost stretches
             yield [None] * len(paths)
             number += 1
-        yield [_mouth(frame.image, path.at(frame.time), size) for path in paths]
+        yield [cut_mouth(frame.image, path.at(frame.time), size) for path in paths]
         number += 1
     for _ in range(number, len(times)):
         yield [None] * len(paths)
 
 
-def _mouth(image: np.ndarray, points: np.ndarray | None, size: int) -> np.ndarray | None:
+def cut_mouth(image: np.ndarray, points: np.ndarray | None, size: int = MOUTH_SIZE) -> np.ndarray | None:
+    """Cut a mouth out of a picture.
+
+    Parameters
+    ----------
+    image : array of shape (h, w, 3) or (h, w), uint8
+        RGB or grey.
+    points : array of shape (5, 2), or None
+        As `FacePath.at` gives them.
+    size : int
+        Pixels of the side.
+
+    Returns
+    -------
+    array of shape (size, size), uint8, or None
+        None where there is no face, or where its eyes lie on its mouth.
+
+    Examples
+    --------
+    >>> points = np.array([[0.4, 0.4], [0.6, 0.4], [0.5, 0.5], [0.42, 0.6], [0.58, 0.6]])
+    >>> cut_mouth(np.zeros((240, 320), dtype=np.uint8), points).shape
+    (28, 28)
+    """
     if points is None:
         return None
     points = points * image.shape[1::-1]
@@ -158,4 +187,5 @@ def _mouth(image: np.ndarray, points: np.ndarray | None, size: int) -> np.ndarra
         return None
     roll = float(np.arctan2(-down[0], down[1]))
     side = _SIDE * distance * size / MOUTH_SIZE
-    return cv2.cvtColor(cut_square(image, mouth + _DOWN * down, side, roll, size), cv2.COLOR_RGB2GRAY)
+    square = cut_square(image, mouth + _DOWN * down, side, roll, size)
+    return square if square.ndim == 2 else cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)

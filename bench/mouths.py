@@ -1,0 +1,154 @@
+"""Measure how surely it is told in windows of 1 and 2 s whether a mouth speaks.
+
+``python bench/mouths.py --data DIR --run runs/synchrony [--seed 1]``
+
+A face's mouth always moves as in speech; what is heard is its own sound, that of somebody else, or (for *off screen*)
+that of somebody who is not among the two faces. ``--run`` is a finished run of `recipes.synchrony`: everybody is judged
+by the networks of the fold that met neither them nor the sentence that is said. The clips of another corpus (short
+talking heads, ``clips/*.mpg``) are judged by the shipped networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from affuse.experts.face import FaceExpert
+from affuse.media import Recording
+from affuse.people.mouths import MOUTH_RATE, FacePath, mouths
+from affuse.people.synchrony import LAGS, Agreement, SynchronyNetworks
+from affuse.timeline import Timeline
+from recipes.synchrony import SynchronyConfig, read_talkers
+from recipes.synchrony_turns import Scored, area
+
+_DRAWN = 4000
+_MOST_OFF = 5  # pictures: 0.2 s
+
+
+def scored_by_fold(data: Path, run: Path) -> list[Scored]:
+    """Clips with the sentence that no fold met, each by the networks that did not meet the actor."""
+    talkers = read_talkers(data)
+    speakers = sorted({talker.speaker for talker in talkers})
+    found = []
+    for talker in talkers:
+        if talker.sentence == SynchronyConfig.left_out:
+            fold = speakers.index(talker.speaker) * 3 // len(speakers)
+            networks = SynchronyNetworks(
+                run / f"fold{fold}" / "synchrony_face.onnx", run / f"fold{fold}" / "synchrony_voice.onnx"
+            )
+            pictures = np.ascontiguousarray(talker.pictures[:, 6:-6, 6:-6])
+            found.append(Scored.of(talker.speaker, talker.sentence, pictures, talker.samples, networks))
+    return found
+
+
+def scored_elsewhere(data: Path) -> list[Scored]:
+    """Talking heads of another corpus by the shipped networks."""
+    found, expert, networks = [], FaceExpert(), SynchronyNetworks()
+    for path in sorted((data / "clips").glob("*.mpg")):
+        recording = Recording.open(path)
+        span = Timeline((recording.span,))
+        rows = list(mouths(recording, [FacePath.of(expert.read(recording, span)[0])]))
+        pictures = np.stack([row[0] for row in rows if row[0] is not None])
+        samples = np.concatenate(list(recording.sound(span)))
+        found.append(Scored.of(path.stem, path.stem, pictures, samples, networks))
+    return found
+
+
+def window_figures(clips: Sequence[Scored], n: int, draw: np.random.Generator) -> dict[str, float]:
+    """Accuracy and areas under the ROC curve for windows of n pictures."""
+    better, speaks, on_screen = [], [], []
+    for _ in range(_DRAWN):
+        one, other, third = (clips[i] for i in draw.permutation(len(clips))[:3])
+        if len({one.speaker, other.speaker, third.speaker}) < 3:
+            continue
+        own, foreign = _score(one, one, n, draw), _score(other, one, n, draw)
+        if own is None or foreign is None:
+            continue
+        better.append(own > foreign)
+        speaks += [(own, True), (foreign, False)]
+        away = [_score(face, third, n, draw) for face in (one, other)]
+        if None not in away:
+            on_screen += [(max(own, foreign), True), (max(away), False)]  # type: ignore[type-var]
+    return {
+        "which of two": round(float(np.mean(better)), 4),
+        "speaks, AUC": round(area(speaks), 4),
+        "on screen, AUC": round(area(on_screen), 4),
+    }
+
+
+def _score(face: Scored, voice: Scored, n: int, draw: np.random.Generator) -> float | None:
+    """Agreement of a window; None where the clips are too short, or less than half of the window is speech."""
+    last = min(len(face.seen), len(voice.heard)) - n
+    if last < 0:
+        return None
+    first = int(draw.integers(last + 1))
+    at = first if face is voice else int(draw.integers(len(face.seen) - n + 1))
+    if voice.speech[first : first + n].mean() < 0.5:
+        return None
+    agreed = (face.seen[at : at + n] * voice.heard[first : first + n]).sum(axis=1).mean()
+    return float(agreed - face.seen.mean(axis=0) @ voice.heard.mean(axis=0))
+
+
+def shifted(clips: Sequence[Scored], n: int, draw: np.random.Generator, around: int = 4) -> float:
+    """Share of windows given to the right one of two, where the sound of ten seconds is off by up to 0.2 s."""
+    right: list[bool] = []
+    for _ in range(_DRAWN // 20):
+        names = draw.permutation(sorted({clip.speaker for clip in clips}))[:2]
+        own, foreign = ([c for c in clips if c.speaker == name] for name in names)
+        speaking, heard, speech = _row(own, around, draw)
+        moving, _, _ = _row(foreign, around, draw)
+        length = min(len(speaking), len(moving))
+        by = int(draw.integers(-_MOST_OFF, _MOST_OFF + 1))
+        agreement = _agreement([speaking[:length], moving[:length]], heard[:length], speech[:length], by)
+        scores = agreement.at_lag(agreement.best_lag()) * agreement.speech[:, None]
+        sums = [
+            scores[i : i + n].sum(axis=0) for i in range(0, length - n, n) if agreement.speech[i : i + n].mean() > 0.5
+        ]
+        right += [bool(a > b) for a, b in sums]
+    return round(float(np.mean(right)), 4)
+
+
+def _row(own: Sequence[Scored], count: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    drawn = [own[i] for i in draw.integers(len(own), size=count)]
+    return (
+        np.concatenate([clip.seen for clip in drawn]),
+        np.concatenate([clip.heard for clip in drawn]),
+        np.concatenate([clip.speech for clip in drawn]),
+    )
+
+
+def _agreement(faces: Sequence[np.ndarray], heard: np.ndarray, speech: np.ndarray, by: int) -> Agreement:
+    """As the product measures it, with a sound that is late by a number of pictures."""
+    heard, speech = np.roll(heard, by, axis=0), np.roll(speech, by)
+    middle = speech @ heard / speech.sum()
+    scores = np.empty((len(heard), len(faces), len(LAGS)))
+    for number, seen in enumerate(faces):
+        for column, lag in enumerate(LAGS):
+            scores[:, number, column] = (seen * np.roll(heard, -lag, axis=0)).sum(axis=1) - seen.mean(axis=0) @ middle
+    return Agreement(scores, speech)
+
+
+def main() -> None:
+    """Print the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the datasets")
+    parser.add_argument("--run", type=Path, required=True, help="finished run of recipes.synchrony")
+    parser.add_argument("--seed", type=int, default=1, help="seed of what is drawn (%(default)s)")
+    options = parser.parse_args()
+    draw = np.random.default_rng(options.seed)
+    figures = {}
+    for name, clips in (
+        ("unseen people and sentence", scored_by_fold(options.data, options.run)),
+        ("another corpus", scored_elsewhere(options.data)),
+    ):
+        figures[name] = {f"{s} s": window_figures(clips, s * MOUTH_RATE, draw) for s in (1, 2)}
+        figures[name]["2 s, sound late or early"] = {"which of two": shifted(clips, 2 * MOUTH_RATE, draw)}
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
