@@ -20,7 +20,7 @@ DEVELOPING = $(shell { test -n "$$PIP_FIND_LINKS" || $(PYTHON) -m pip config lis
 PINNED = --constraint recipes/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-train demo test mutants lint lint-js types format bench docs figures clean
+.PHONY: help setup setup-dev setup-train demo test mutants fuzz lint lint-js types format bench docs figures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ mutants: $(VENV)/.mutants  ## change the core in small ways, each of which some 
 	mkdir -p mutants/src
 	PYTHONPATH=$(CURDIR)/mutants/src OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS)
 	$(BIN)/mutmut results
+
+fuzz: $(VENV)/.dev  ## read damaged and hostile files for five minutes (ARGS="--seconds 60 --inputs 500"; AFFUSE_HOSTILE may name a folder of more)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz $(ARGS)
 
 lint: $(VENV)/.dev  ## check style
 	$(BIN)/ruff check .
@@ -67,8 +70,8 @@ bench: $(VENV)/.dev  ## measure speed and memory of whole processes
 figures: $(VENV)/.dev  ## measure the shipped experts and refresh every table (AFFUSE_DATA names the data, AFFUSE_MODELS the folder of YuNet)
 	$(BIN)/python scripts/make_figures.py $(ARGS)
 
-clean:  ## remove the environment and everything made by demo, bench, mutants and docs
-	rm -rf $(VENV) demo/out demo/report.html bench-out mutants docs/_build docs/reference/generated
+clean:  ## remove the environment and everything made by demo, bench, fuzz, mutants and docs
+	rm -rf $(VENV) demo/out demo/report.html bench-out fuzz-out mutants docs/_build docs/reference/generated
 
 # Stamps: an environment is made once, and brought up to date only when pyproject.toml changes.
 $(VENV)/.made:

@@ -518,7 +518,7 @@ def test_a_list_of_files_opens_none_of_them(tmp_path: Path, name: str, text: str
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        with pytest.raises(MediaError, match="is not a recording but a text or a list of files"):
+        with pytest.raises(MediaError, match="is no recording in a format that is read here, but a text, a list of"):
             Recording.open(tmp_path / name)
     finally:
         over.set()
@@ -527,8 +527,18 @@ def test_a_list_of_files_opens_none_of_them(tmp_path: Path, name: str, text: str
 
 
 def test_no_streams_of_ours(tmp_path):
+    path = write(tmp_path / "clip.mkv", np.arange(5) / 25)
+    data = path.read_bytes()
+    assert data.count(b"\x83\x81\x01") == 1  # the type of the track: video
+    data = data.replace(b"\x83\x81\x01", b"\x83\x81\x11")  # subtitles
+    path.write_bytes(data.replace(b"V_MPEG4/ISO/ASP", b"S_TEXT/UTF8\0\0\0\0"))
+    with pytest.raises(MediaError, match=r"clip\.mkv holds neither video nor sound \(streams: subtitle\)"):
+        Recording.open(path)
+
+
+def test_subtitles_in_disguise_are_no_recording(tmp_path):
     (tmp_path / "subtitles.mkv").write_text(SRT.format("02"))
-    with pytest.raises(MediaError, match=r"subtitles\.mkv holds neither video nor sound \(streams: subtitle\)"):
+    with pytest.raises(MediaError, match=r"subtitles\.mkv is no recording in a format that is read here"):
         Recording.open(tmp_path / "subtitles.mkv")
 
 

@@ -1,7 +1,8 @@
-"""Recordings: frames, sound and words on one clock, streamed from any file that FFmpeg reads."""
+"""Recordings: frames, sound and words on one clock, streamed from the usual formats within stated limits."""
 
+from affuse.media.budget import Budget
 from affuse.media.recording import SAMPLE_RATE, Frame, Recording
 from affuse.media.transcript import Words, read_transcript
 from affuse.media.views import Excerpt, Picture
 
-__all__ = ["SAMPLE_RATE", "Excerpt", "Frame", "Picture", "Recording", "Words", "read_transcript"]
+__all__ = ["SAMPLE_RATE", "Budget", "Excerpt", "Frame", "Picture", "Recording", "Words", "read_transcript"]

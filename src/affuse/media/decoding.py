@@ -20,19 +20,27 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from affuse.errors import ConfigError, MediaError
+from affuse.media.budget import DEFAULT_BUDGET, Budget
+from affuse.media.containers import SAMPLE_RATES, is_taken, open_container
 
-__all__ = ["SAMPLE_RATE", "Chunk", "Converter", "Damage", "Probe", "Shown", "chunks", "probe", "shown_frames"]
+__all__ = [
+    "SAMPLE_RATE",
+    "Chunk",
+    "Converter",
+    "Damage",
+    "Probe",
+    "Shown",
+    "chunks",
+    "good_frames",
+    "probe",
+    "shown_frames",
+]
 
 SAMPLE_RATE = 16_000
 """Samples per second of all sound."""
 
 # PyAV types every exception that FFmpeg may raise under this class; some also derive from OSError or ValueError.
 _FAILURE = av.error.FFmpegError
-
-# Formats that make FFmpeg open other files, which an upload must not, and its rendering of plain text as video. They
-# are kept from reading even a header: that alone opens the files.
-_REFUSED = {"concat", "dash", "hls", "rtsp", "sdp", "tty", "vobsub"}
-_TAKEN = ",".join(sorted(av.formats_available - _REFUSED))
 
 # Formats whose header states no duration: FFmpeg guesses it from the bit rate or from the last times that it finds.
 _UNSTATED = (
@@ -120,33 +128,23 @@ class Chunk(NamedTuple):
     samples: np.ndarray
 
 
-def _open(path: Path) -> InputContainer:
-    options = {"protocol_whitelist": "file", "format_whitelist": _TAKEN}  # nothing of the network, nothing else here
-    try:
-        # The explicit protocol keeps a file called "concat:…" from being read as a command.
-        return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
-    except av.error.ArgumentError as error:
-        raise MediaError(f"{path} is not a recording but a text or a list of files") from error
-    except _FAILURE as error:
-        raise MediaError(
-            f"{path} is damaged, cut off or not a recording at all: FFmpeg cannot read it ({error.strerror})"
-        ) from error
-
-
-def probe(path: Path, audio_stream: int | None = None) -> Probe:
+def probe(path: Path, audio_stream: int | None = None, budget: Budget = DEFAULT_BUDGET) -> Probe:
     """Choose the streams of a file, decode the first frame of each and find where they end.
 
-    Raises MediaError where nothing can be decoded, ConfigError where ``audio_stream`` is out of range.
+    Raises MediaError where nothing can be decoded or the budget does not suffice, ConfigError where ``audio_stream`` is
+    out of range.
     """
-    with _open(path) as container:
+    with open_container(path, budget) as container:
         streams, notes = _choose(container, path, audio_stream)
-        starts = _first_times(container, [s for s in streams if s.codec_context is not None])
+        for stream in streams:
+            _check_size(stream, path, budget)
+        starts = _first_times(container, [s for s in streams if is_taken(s)], path, budget)
         usable = [s for s in streams if s.index in starts]
         if not usable:
-            raise MediaError(f"{path} holds nothing that can be decoded ({_reasons(streams)})")
-        notes += [f"the {s.type} was left out: {_reasons([s])}" for s in streams if s not in usable]
+            raise MediaError(f"{path} holds nothing that can be decoded ({_reasons(streams, budget)})")
+        notes += [f"the {s.type} was left out: {_reasons([s], budget)}" for s in streams if s not in usable]
         origin = min(_stream_start(s, starts[s.index]) for s in usable)
-        duration, cut_off = _measure(container, path, [s.index for s in usable], origin)
+        duration, cut_off = _measure(container, path, [s.index for s in usable], origin, budget)
         kinds = {s.type: s for s in usable}
         sound = kinds.get("audio")
         return Probe(
@@ -159,6 +157,15 @@ def probe(path: Path, audio_stream: int | None = None) -> Probe:
             channels=0 if sound is None else sound.codec_context.channels,
             sound_start=0.0 if sound is None else _stream_start(sound, starts[sound.index]) - origin,
         )
+
+
+def _check_size(stream: Any, path: Path, budget: Budget) -> None:
+    """Refuse frames by the size that the header states; the decoder refuses those that turn out larger."""
+    if stream.type != "video" or stream.codec_context is None:
+        return
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if why := budget.excess("max_pixels", width * height):
+        raise MediaError(f"{path} has frames of {width} x {height} pixels; {why}")
 
 
 def _choose(container: InputContainer, path: Path, audio_stream: int | None) -> tuple[list[Any], list[str]]:
@@ -188,28 +195,55 @@ def _choose(container: InputContainer, path: Path, audio_stream: int | None) -> 
     return chosen, notes
 
 
-def _reasons(streams: Sequence[Any]) -> str:
-    return "; ".join(
-        f"this FFmpeg has no decoder for its {s.type} codec"
-        if s.codec_context is None
-        else f"its {s.type} ({s.codec_context.name}) is empty or damaged throughout"
-        for s in streams
-    )
+def _reasons(streams: Sequence[Any], budget: Budget) -> str:
+    return "; ".join(_reason(s, budget) for s in streams)
 
 
-def _first_times(container: InputContainer, streams: Sequence[Any]) -> dict[int, float]:
+def _reason(stream: Any, budget: Budget) -> str:
+    codec = stream.codec_context
+    if codec is None:
+        return f"this FFmpeg has no decoder for its {stream.type} codec"
+    if not is_taken(stream):
+        return f"its {stream.type} codec ({codec.name}) is none that is read here"
+    if stream.type == "audio" and codec.sample_rate and not _is_heard(codec.sample_rate):
+        low, high = SAMPLE_RATES
+        return f"its audio has {codec.sample_rate:,} samples a second; {low:,} to {high:,} are read"
+    damaged = f"its {stream.type} ({codec.name}) is empty or damaged throughout"
+    if stream.type == "video" and not codec.width * codec.height:  # what a decoder leaves that refused a size
+        return f"{damaged}, or its frames are too large: {budget.named('max_pixels')}"
+    return damaged
+
+
+def _is_heard(rate: int) -> bool:
+    return SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]
+
+
+def _first_times(container: InputContainer, streams: Sequence[Any], path: Path, budget: Budget) -> dict[int, float]:
     """Time of the first frame that decodes, by stream index; streams without any are missing."""
     found: dict[int, float] = {}
     if not streams:
         return found
-    for packet in _packets(container, streams, Damage()):
+    for packet in _within(_packets(container, streams, Damage()), path, budget):
         if packet.stream_index in found:
             continue
-        for frame in _decode(packet, Damage()):
+        for frame in _decode(packet, Damage(), budget):
             found.setdefault(packet.stream_index, 0.0 if frame.time is None else frame.time)
         if len(found) == len(streams):
             break
     return found
+
+
+def _within(packets: Iterable[Any], path: Path, budget: Budget) -> Iterator[Any]:
+    """The packets, as long as the budget holds them; raises MediaError at the first one too many."""
+    found = {"max_packets": 0, "max_frames": 0}
+    for packet in packets:
+        if packet.size:  # the flush at the end has none
+            found["max_packets"] += 1
+            found["max_frames"] += packet.stream.type == "video"
+            for name, count in found.items():
+                if why := budget.excess(name, count):
+                    raise MediaError(f"{path} holds more {name.removeprefix('max_')} than are read; {why}")
+        yield packet
 
 
 def _aspect(stream: Any) -> float:
@@ -225,42 +259,52 @@ def _stream_start(stream: Any, first: float) -> float:
     return stated if first > stated + _START_SECONDS else first
 
 
-def _measure(container: InputContainer, path: Path, indices: Sequence[int], origin: float) -> tuple[float, list[str]]:
+def _measure(
+    container: InputContainer, path: Path, indices: Sequence[int], origin: float, budget: Budget
+) -> tuple[float, list[str]]:
     """Duration from ``origin`` to the end of the last packet, and a note where the file states a longer one."""
     stated = None
     if container.duration is not None and container.format.name not in _UNSTATED:
         stated = (container.duration + (container.start_time or 0)) / av.time_base - origin
+    latest = origin + budget.max_duration
     end = None
     if stated is not None and container.size > _SCAN_BYTES:
-        end = _tail_end(container, indices, stated + origin)
+        end = _tail_end(container, indices, stated + origin, latest)
     if end is None:
-        with _open(path) as fresh:
-            end, jump = _last_end(_packets(fresh, [fresh.streams[i] for i in indices], Damage()), origin)
+        with open_container(path, budget) as fresh:
+            packets = _packets(fresh, [fresh.streams[i] for i in indices], Damage())
+            end, jump = _last_end(_within(packets, path, budget), origin, latest)
         if jump is not None:
             what = f"the times in the file jump from {end - origin:.1f} s to {jump - origin:.1f} s"
             return max(end - origin, _SHORTEST_SECONDS), [f"{what}; what follows was left out"]
     duration = max(end - origin, _SHORTEST_SECONDS)
-    if stated is None:
-        return duration, []
-    if abs(stated - duration) <= _PADDING_SECONDS:
-        return stated, []
-    if stated - duration <= _CUT_OFF_SECONDS:
-        return duration, []
-    return duration, [f"the file states {stated:.1f} s, but its data end at {duration:.1f} s: it is cut off"]
+    notes = []
+    if stated is not None and abs(stated - duration) <= _PADDING_SECONDS:
+        duration = stated
+    elif stated is not None and stated - duration > _CUT_OFF_SECONDS:
+        notes = [f"the file states {stated:.1f} s, but its data end at {duration:.1f} s: it is cut off"]
+    if why := budget.excess("max_duration", duration):  # counting has ended there
+        raise MediaError(f"{path} lasts {max(stated or 0.0, duration):,.1f} s or more; {why}")
+    return duration, notes
 
 
-def _tail_end(container: InputContainer, indices: Sequence[int], stated_end: float) -> float | None:
+def _tail_end(container: InputContainer, indices: Sequence[int], stated_end: float, latest: float) -> float | None:
+    if stated_end > latest:
+        return None  # is it so? Only reading from the beginning tells
     try:
         container.seek(int(max(0.0, stated_end - _TAIL_SECONDS) * av.time_base))
     except _FAILURE:
         return None
     tail = _packets(container, [container.streams[i] for i in indices], Damage())
-    end, jump = _last_end(tail, stated_end - _JUMP_SECONDS)
+    end, jump = _last_end(tail, stated_end - _JUMP_SECONDS, latest)
     return end if jump is None and end > stated_end - _CUT_OFF_SECONDS else None
 
 
-def _last_end(packets: Iterable[Any], origin: float) -> tuple[float, float | None]:
-    """Time at which the last packet ends (``origin`` where there is none), and where times jump away, if they do."""
+def _last_end(packets: Iterable[Any], origin: float, latest: float) -> tuple[float, float | None]:
+    """Time at which the last packet ends (``origin`` where there is none), and where times jump away, if they do.
+
+    Reading ends at the first packet that ends after ``latest``.
+    """
     end, jump = origin, None
     played: dict[int, float] = {}  # for streams whose packets have no times
     for packet in packets:
@@ -274,6 +318,8 @@ def _last_end(packets: Iterable[Any], origin: float) -> tuple[float, float | Non
             jump = start if jump is None else jump
         else:
             end = max(end, start + length)
+        if end > latest:
+            break
     return end, jump
 
 
@@ -302,8 +348,20 @@ def _packets(container: InputContainer, streams: Sequence[Any], damage: Damage) 
             return
 
 
-def _decode(packet: Any, damage: Damage) -> list[Any]:
-    """Frames of one packet, without those that the decoder itself calls corrupt."""
+def _is_measured(frame: Any, budget: Budget) -> bool:
+    if isinstance(frame, AudioFrame):
+        return _is_heard(frame.sample_rate)
+    return not budget.excess("max_pixels", frame.width * frame.height)
+
+
+def good_frames(container: InputContainer, stream: Any, budget: Budget = DEFAULT_BUDGET) -> Iterator[Any]:
+    """Frames of one stream from where the container stands, without what is damaged."""
+    for packet in _packets(container, [stream], Damage()):
+        yield from _decode(packet, Damage(), budget)
+
+
+def _decode(packet: Any, damage: Damage, budget: Budget) -> list[Any]:
+    """Frames of one packet, without those that the decoder itself calls corrupt or that are too large."""
     at = packet.pts if packet.pts is not None else packet.dts
     time = None if at is None else float(at * packet.time_base)
     try:
@@ -311,7 +369,7 @@ def _decode(packet: Any, damage: Damage) -> list[Any]:
     except (_FAILURE, EOFError):
         damage.add(time)
         return []
-    good = [f for f in frames if not f.is_corrupt]
+    good = [f for f in frames if not f.is_corrupt and _is_measured(f, budget)]
     if len(good) < len(frames) or packet.is_corrupt:
         damage.add(time)
     return good
@@ -325,15 +383,16 @@ class _Pass:
     index: int
     origin: float
     damage: Damage
+    budget: Budget
 
     def __iter__(self) -> Iterator[tuple[float, Any, bool]]:
-        with _open(self.path) as container:
+        with open_container(self.path, self.budget) as container:
             stream: Any = container.streams[self.index]
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = 2
             expected, losses = 0.0, 0
-            for packet in _packets(container, [stream], self.damage):
-                for frame in _decode(packet, self.damage):
+            for packet in _within(_packets(container, [stream], self.damage), self.path, self.budget):
+                for frame in _decode(packet, self.damage, self.budget):
                     time = expected if frame.time is None else frame.time - self.origin
                     expected = time + _seconds(frame, stream)
                     yield time, frame, self.damage.count > losses
@@ -346,13 +405,15 @@ def _seconds(frame: Any, stream: Any) -> float:
     return float(frame.duration * frame.time_base) if frame.duration else _frame_seconds(stream)
 
 
-def shown_frames(path: Path, index: int, origin: float, damage: Damage) -> Iterator[Shown]:
+def shown_frames(
+    path: Path, index: int, origin: float, damage: Damage, budget: Budget = DEFAULT_BUDGET
+) -> Iterator[Shown]:
     """Every frame of a video stream in order of time; one is on screen until the next one starts.
 
     Where something was lost in between, a frame stays for its own length only: what came after it is unknown.
     """
     held: tuple[float, float, VideoFrame] | None = None
-    for time, frame, lost in _Pass(path, index, origin, damage):
+    for time, frame, lost in _Pass(path, index, origin, damage, budget):
         length = float(frame.duration * frame.time_base) if frame.duration else _DEFAULT_FRAME_SECONDS
         if held is not None:
             start, own, shown = held
@@ -390,14 +451,21 @@ class Converter:
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), k=round(frame.rotation / 90)))
 
 
-def chunks(path: Path, index: int, origin: float, damage: Damage, channel: int | None = None) -> Iterator[Chunk]:
+def chunks(
+    path: Path,
+    index: int,
+    origin: float,
+    damage: Damage,
+    channel: int | None = None,
+    budget: Budget = DEFAULT_BUDGET,
+) -> Iterator[Chunk]:
     """The sound of an audio stream at 16 kHz, one channel or the mean of all, in pieces that never overlap.
 
     Pieces follow each other without a break unless the timestamps jump by more than 40 ms.
     """
     resampler: _Resampler | None = None
     position = 0
-    for time, frame, _ in _Pass(path, index, origin, damage):
+    for time, frame, _ in _Pass(path, index, origin, damage, budget):
         at = round(time * SAMPLE_RATE)
         if resampler is None or not resampler.continues(frame, at):
             if resampler is not None:

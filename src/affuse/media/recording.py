@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from affuse.errors import ConfigError, MediaError
+from affuse.media.budget import DEFAULT_BUDGET, Budget
 from affuse.media.decoding import SAMPLE_RATE, Chunk, Converter, Damage, Probe, chunks, probe, shown_frames
 from affuse.media.pictures import is_animated, is_picture, read_picture
 from affuse.media.transcript import TRANSCRIPT_SUFFIXES, Words, has_times, read_transcript, spread
@@ -61,6 +62,8 @@ class Recording:
         Streams and duration, as a look at the file found them.
     cues : tuple of Words
         The words in order of time.
+    budget : Budget
+        The most that may be read of it.
 
     Attributes
     ----------
@@ -74,27 +77,45 @@ class Recording:
     ('text', ['What a day.', 'I am so happy!'])
     """
 
-    def __init__(self, name: str, path: Path | None, kind: str, parts: Probe, cues: tuple[Words, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path | None,
+        kind: str,
+        parts: Probe,
+        cues: tuple[Words, ...] = (),
+        budget: Budget = DEFAULT_BUDGET,
+    ) -> None:
         self.name = name
         self.path = path
         self.kind = kind
         self.duration = parts.duration
         self.cues = cues
+        self.budget = budget
         self._parts = parts
         self._damage: dict[str, Damage] = {}
 
     @classmethod
-    def open(cls, path: str | Path, transcript: str | Path | None = None, audio_stream: int | None = None) -> Recording:
+    def open(
+        cls,
+        path: str | Path,
+        transcript: str | Path | None = None,
+        audio_stream: int | None = None,
+        budget: Budget = DEFAULT_BUDGET,
+    ) -> Recording:
         """Open a video, a sound file, a picture, or a transcript alone.
 
         Parameters
         ----------
         path : str or Path
-            Any file that FFmpeg or Pillow reads, or a transcript (.srt, .vtt, .txt, .json).
+            A recording in one of the usual formats (`affuse.media.containers.CONTAINERS`), a picture, or a transcript
+            (.srt, .vtt, .txt, .json).
         transcript : str or Path, optional
             The words of the recording.
         audio_stream : int, optional
             Which of several audio streams to hear, from 0; the best one by default.
+        budget : Budget
+            The most that may be read of it.
 
         Returns
         -------
@@ -103,7 +124,7 @@ class Recording:
         Raises
         ------
         MediaError
-            If the file is missing, empty, broken or holds nothing to analyse.
+            If the file is missing, empty, broken, holds nothing to analyse or exceeds the budget.
         TranscriptError
             If the transcript does not parse, or outlasts the recording by more than a second.
         ConfigError
@@ -112,17 +133,17 @@ class Recording:
         path = Path(path)
         _check_file(path)
         if path.suffix.lower() in TRANSCRIPT_SUFFIXES:
-            return cls._from_transcript(path, transcript, audio_stream)
-        if is_picture(path):
-            kind, parts = "picture", _picture_parts(path, audio_stream)
+            return cls._from_transcript(path, transcript, audio_stream, budget)
+        if is_picture(path, budget):
+            kind, parts = "picture", _picture_parts(path, audio_stream, budget)
         else:
-            parts = probe(path, audio_stream)
+            parts = probe(path, audio_stream, budget)
             kind = "audio" if parts.video is None else "video"
         if transcript is None:
-            return cls(path.name, path, kind, parts)
-        cues = read_transcript(transcript, _span(parts).end)
+            return cls(path.name, path, kind, parts, budget=budget)
+        cues = read_transcript(transcript, _span(parts).end, budget)
         notes = (*parts.notes, *_transcript_notes(Path(transcript), cues, parts.duration))
-        return cls(path.name, path, kind, replace(parts, notes=notes), cues)
+        return cls(path.name, path, kind, replace(parts, notes=notes), cues, budget)
 
     @classmethod
     def from_text(cls, text: str, name: str = "text") -> Recording:
@@ -149,16 +170,18 @@ class Recording:
         return cls(name, None, "text", Probe(), spread(text, Segment(0.0, 1.0)))
 
     @classmethod
-    def _from_transcript(cls, path: Path, transcript: str | Path | None, audio_stream: int | None) -> Recording:
+    def _from_transcript(
+        cls, path: Path, transcript: str | Path | None, audio_stream: int | None, budget: Budget
+    ) -> Recording:
         if transcript is not None:
             raise ConfigError(f"{path} is a transcript itself; it cannot have another one ({transcript})")
         if audio_stream is not None:
             raise ConfigError(f"{path} is a text and has no audio stream; got audio_stream {audio_stream}")
-        cues = read_transcript(path)
+        cues = read_transcript(path, budget=budget)
         if not cues:
             raise MediaError(f"{path} holds no words")
         duration = max(c.segment.end for c in cues) if has_times(path) else 0.0
-        return cls(path.name, path, "text", Probe(duration=duration), cues)
+        return cls(path.name, path, "text", Probe(duration=duration), cues, budget)
 
     def with_words(self, cues: Iterable[Words], *notes: str) -> Recording:
         """The same recording with other words.
@@ -175,7 +198,7 @@ class Recording:
         Recording
         """
         parts = replace(self._parts, notes=(*self._parts.notes, *notes))
-        return Recording(self.name, self.path, self.kind, parts, tuple(cues))
+        return Recording(self.name, self.path, self.kind, parts, tuple(cues), self.budget)
 
     @property
     def has_frames(self) -> bool:
@@ -241,7 +264,7 @@ class Recording:
         image: np.ndarray | None = None
         for time in times:
             if 0 <= time < self.span.end:
-                image = read_picture(self.path, max_side) if image is None else image
+                image = read_picture(self.path, max_side, self.budget) if image is None else image
                 yield Frame(time, image)
 
     def _moving(self, times: Iterator[float], max_side: int | None) -> Iterator[Frame]:
@@ -250,7 +273,8 @@ class Recording:
         damage = self._damage["video"] = Damage(self._parts.origin)
         convert = Converter(self._parts.aspect, max_side)
         time = next(times, None)
-        for start, end, picture in shown_frames(self.path, self._parts.video, self._parts.origin, damage):
+        shown = shown_frames(self.path, self._parts.video, self._parts.origin, damage, self.budget)
+        for start, end, picture in shown:
             while time is not None and time < start - _TOLERANCE:
                 time = next(times, None)
             if time is None:
@@ -298,7 +322,7 @@ class Recording:
                 yield np.empty(0, dtype=np.float32)
             return
         damage = self._damage["sound"] = Damage(self._parts.origin)
-        buffer = _Buffer(chunks(self.path, self._parts.audio, self._parts.origin, damage, channel))
+        buffer = _Buffer(chunks(self.path, self._parts.audio, self._parts.origin, damage, channel, self.budget))
         for segment in timeline:
             yield buffer.take(round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE))
 
@@ -350,6 +374,8 @@ def _check_file(path: Path) -> None:
         raise MediaError(f"{path} is a folder, not a recording")
     if not path.exists():
         raise MediaError(f"{path} does not exist")
+    if not path.is_file():  # a pipe or a device, which may never end
+        raise MediaError(f"{path} is not a file; save the recording to one first")
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -369,8 +395,8 @@ def _transcript_notes(path: Path, cues: tuple[Words, ...], duration: float) -> t
     return () if has_times(path) or duration == 0 else (_ESTIMATED,)
 
 
-def _picture_parts(path: Path, audio_stream: int | None) -> Probe:
+def _picture_parts(path: Path, audio_stream: int | None, budget: Budget) -> Probe:
     if audio_stream is not None:
         raise ConfigError(f"{path} is a picture and has no audio stream; got audio_stream {audio_stream}")
-    notes = ("the picture is an animated WebP; only its first picture is analysed",) if is_animated(path) else ()
-    return Probe(notes=notes)
+    animated = is_animated(path, budget)
+    return Probe(notes=("the picture is an animated WebP; only its first picture is analysed",) if animated else ())

@@ -33,12 +33,13 @@ _MAX_UNSPACED = 8
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|</?>|<\d[\d:.]*>|\{\\[^{}]*\}")
 
 # WebVTT's voice with its classes: <v.loud Anna>; it lasts to </v>, to the next voice or to the end of the cue.
-_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?(?:\s+([^<>]*))?>|</v>")
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*+)?(?:\s++([^<>]*+))?>|</v>")
 
+# What is read once is not given back (++), so that a long line takes no longer than its length.
 _LABEL = re.compile(
-    r"\s*(?P<dash>[-–—]\s*|>>+\s*)?"
-    r"(?:\[(?P<enclosed>[^\[\]:：]+)\]|(?P<bare>[^\[\]():：（）]+?))"
-    r"\s*(?:[(（][^()（）]*[)）]\s*)?"
+    r"\s*+(?P<dash>[-–—]\s*+|>>++\s*+)?+"
+    r"(?:\[(?P<enclosed>[^\[\]:：]++)\]\s*+|(?P<bare>[^\[\]():：（）]++))"
+    r"(?:[(（][^()（）]*+[)）]\s*+)?"
     r"[:：](?P<rest>.*)$"
 )
 _DASH = re.compile(r"\s*(?:[-–—]|>>+)\s*\S")

@@ -12,11 +12,12 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from affuse.errors import TranscriptError
+from affuse.media.budget import DEFAULT_BUDGET, Budget
 from affuse.media.speakers import Said, by_speaker, in_turns, names_in, without_markup
 from affuse.timeline import Segment
 
@@ -45,13 +46,15 @@ _MARKS = (
 # Free choice among all of Python's codecs takes short Chinese subtitles for Korean; these are the ones in use.
 _ENCODINGS = ["gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin_1"]
 
-_SRT_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})"
+# No more digits than a time needs: Python refuses to read numbers of thousands.
+_SRT_TIME = r"(?:(\d{1,9}):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})"
 _SRT_TIMING = re.compile(rf"\s*{_SRT_TIME}\s*-->\s*{_SRT_TIME}(?:\s.*)?$")
-_VTT_TIME = r"(?:(\d{2,}):)?(\d{2}):(\d{2})\.(\d{3})"
+_VTT_TIME = r"(?:(\d{2,9}):)?(\d{2}):(\d{2})\.(\d{3})"
 _VTT_TIMING = re.compile(rf"\s*{_VTT_TIME}\s+-->\s+{_VTT_TIME}(?:\s.*)?$")
 
 # A sentence ends after . ! ? … and a space, or after the full-width marks at once; closing quotes belong to it.
-_SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*)\s*")
+# Looking behind keeps a long row of dots from being read again from each of them.
+_SENTENCE_END = re.compile(r"(?:(?<![.!?…])[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”’」』）]*)\s*")
 _ENDS_SENTENCE = re.compile(r"[.!?…。！？][\"'”’»)\]」』）]*$")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|[A-HJ-Z])\.$")
 _LOWER_START = re.compile(r"\s*[^\W\d_A-Z]")
@@ -82,7 +85,9 @@ class Words:
     speaker: str | None = None
 
 
-def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Words, ...]:
+def read_transcript(
+    path: str | Path, duration: float | None = None, budget: Budget = DEFAULT_BUDGET
+) -> tuple[Words, ...]:
     """Read the cues of a transcript.
 
     The suffix tells the format: ``.srt`` (SubRip), ``.vtt`` (WebVTT), ``.txt`` (sentences share the duration, or one
@@ -101,6 +106,8 @@ def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Wo
         The transcript.
     duration : float, optional
         Length of the recording in seconds.
+    budget : Budget
+        The most that a transcript may hold.
 
     Returns
     -------
@@ -110,7 +117,7 @@ def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Wo
     Raises
     ------
     TranscriptError
-        If it does not parse, with file and line, or ends more than a second after ``duration``.
+        If it does not parse, with file and line, ends more than a second after ``duration`` or exceeds the budget.
 
     Examples
     --------
@@ -119,13 +126,17 @@ def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Wo
     (Words(segment=Segment(start=1.0, end=2.5), text='What a day.', speaker='Customer'),)
     """
     path = Path(path)
-    text = _read_text(path)
+    text = _read_text(path, budget)
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        return spread(text, Segment(0.0, duration or 1.0))
-    found = _PARSERS[suffix](path, text)
+        try:
+            return spread(text, Segment(0.0, duration or 1.0), budget)
+        except TranscriptError as error:
+            raise TranscriptError(f"{path}: {error}") from error
+    found = _PARSERS[suffix](path, text, budget)
     names = names_in(without_markup(cue.text).split("\n") for cue in found)
     cues = tuple(sorted((words for cue in found for words in _told(cue, names)), key=lambda c: c.segment))
+    _check_count(path, len(cues), budget)  # a cue of several speakers is several
     last = max((c.segment.end for c in cues), default=0.0)
     if duration is not None and last > duration + _OVERHANG_SECONDS:
         raise TranscriptError(
@@ -135,19 +146,30 @@ def read_transcript(path: str | Path, duration: float | None = None) -> tuple[Wo
     return cues
 
 
+def _check_count(path: Path, count: int, budget: Budget) -> None:
+    if why := budget.excess("max_cues", count):
+        raise TranscriptError(f"{path} holds {count:,} cues or words; {why}")
+
+
 def has_times(path: Path) -> bool:
     """Whether a transcript's format states times (plain text does not)."""
     return path.suffix.lower() != ".txt"
 
 
-def spread(text: str, span: Segment) -> tuple[Words, ...]:
+def spread(text: str, span: Segment, budget: Budget = DEFAULT_BUDGET) -> tuple[Words, ...]:
     """Split text into sentences that share ``span`` in proportion to their characters.
 
-    A speaker's name before a colon (`read_transcript`) holds until the next one.
+    A speaker's name before a colon (`read_transcript`) holds until the next one. Raises TranscriptError where they are
+    more than the budget has cues.
     """
+    if text.count("\n") + text.count("\r") > 2 * budget.max_cues:  # before there are as many lines
+        raise TranscriptError(f"the text holds too many lines; {budget.named('max_cues')}")
     lines = _lines(text)
     parts = in_turns(lines, names_in([line] for line in lines))
-    said = [Said(who, s) for who, part in parts for line in _unwrapped(part) for s in _sentences(line)]
+    spoken = (Said(who, s) for who, part in parts for line in _unwrapped(part) for s in _sentences(line))
+    said = list(islice(spoken, budget.max_cues + 1))
+    if why := budget.excess("max_cues", len(said)):
+        raise TranscriptError(f"the text holds too many sentences; {why}")
     return tuple(_shared(said, span))
 
 
@@ -172,16 +194,16 @@ def _told(cue: Words, names: Mapping[str, str]) -> Iterator[Words]:
 
 def _unwrapped(text: str) -> list[str]:
     """Lines of text; one that goes on in lower case is the rest of a hard-wrapped line."""
-    lines: list[str] = []
+    lines: list[list[str]] = []  # the pieces of each
     after_blank = True
     for line in _lines(text):
         wrapped = not after_blank and _LOWER_START.match(line) and not _CJK.match(line.strip())
-        if wrapped and not _ENDS_SENTENCE.search(lines[-1]):
-            lines[-1] += " " + line.strip()
+        if wrapped and not _ENDS_SENTENCE.search(lines[-1][-1]):
+            lines[-1].append(line.strip())
         elif line.strip():
-            lines.append(line.strip())
+            lines.append([line.strip()])
         after_blank = not line.strip()
-    return lines
+    return [" ".join(pieces) for pieces in lines]
 
 
 def _sentences(line: str) -> Iterator[str]:
@@ -193,12 +215,14 @@ def _sentences(line: str) -> Iterator[str]:
         yield line[start:].strip()
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, budget: Budget) -> str:
     if path.suffix.lower() not in TRANSCRIPT_SUFFIXES:
         raise TranscriptError(f"{path} is no known kind of transcript; it must end in {', '.join(TRANSCRIPT_SUFFIXES)}")
     if not path.is_file():
         raise TranscriptError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
     try:
+        if why := budget.excess("max_text", path.stat().st_size):
+            raise TranscriptError(f"{path} has {path.stat().st_size:,} bytes; {why}")
         return decode_text(path, path.read_bytes())
     except OSError as error:
         raise TranscriptError(f"{path} cannot be read: {error.strerror}") from error
@@ -261,10 +285,9 @@ def _wrong_time(path: Path, number: int, line: str, example: str) -> TranscriptE
     return TranscriptError(f"{path}, line {number}: expected a time like {example}; got '{shown}'")
 
 
-def _cue(path: Path, number: int, match: re.Match[str], lines: Sequence[str]) -> Words:
+def _times(path: Path, number: int, match: re.Match[str], budget: Budget) -> Segment:
     numbers = match.groups()
-    start, end = _seconds(numbers[:4]), _seconds(numbers[4:])
-    return Words(_segment(start, end, f"{path}, line {number}"), "\n".join(lines))
+    return _segment(_seconds(numbers[:4]), _seconds(numbers[4:]), f"{path}, line {number}", budget)
 
 
 def _seconds(parts: Sequence[str | None]) -> float:
@@ -273,40 +296,43 @@ def _seconds(parts: Sequence[str | None]) -> float:
     return (int(hours or 0) * 60 + int(minutes or 0)) * 60 + int(seconds or 0) + float(f"0.{fraction}")
 
 
-def _segment(start: float, end: float, where: str) -> Segment:
+def _segment(start: float, end: float, where: str, budget: Budget) -> Segment:
     if end < start:
         raise TranscriptError(f"{where}: the cue ends at {end:g} s, before it starts at {start:g} s")
-    return Segment(start, max(end, start + _INSTANT_SECONDS))
+    end = max(end, start + _INSTANT_SECONDS)
+    if why := budget.excess("max_duration", end):
+        raise TranscriptError(f"{where}: the cue ends at {end:,.12g} s; {why}")
+    return Segment(start, end)
 
 
 _SRT_EXAMPLE = "00:00:01,000 --> 00:00:02,500"
 _VTT_EXAMPLE = "00:01.000 --> 00:02.500"
 
 
-def _parse_srt(path: Path, text: str) -> list[Words]:
-    cues: list[Words] = []
+def _parse_srt(path: Path, text: str, budget: Budget) -> list[Words]:
+    cues: list[tuple[Segment, list[str]]] = []
     for number, lines in _blocks(text):
         counted = lines[0].strip().isdigit() and (len(lines) > 1 or not cues)
         at = 1 if counted and len(lines) > 1 else 0
         match = _SRT_TIMING.match(lines[at])
         if match:
-            cues.append(_cue(path, number + at, match, lines[at + 1 :]))
+            cues.append((_times(path, number + at, match, budget), lines[at + 1 :]))
+            _check_count(path, len(cues), budget)
         elif counted or not cues or "->" in lines[at] or _SRT_TIMING.match(lines[-1]):
             raise _wrong_time(path, number + at, lines[at], _SRT_EXAMPLE)
         else:  # a blank line inside the words of a cue
-            previous = cues.pop()
-            cues.append(Words(previous.segment, "\n".join((previous.text, *lines))))
-    return cues
+            cues[-1][1].extend(lines)
+    return [Words(segment, "\n".join(lines)) for segment, lines in cues]
 
 
-def _parse_vtt(path: Path, text: str) -> list[Words]:
+def _parse_vtt(path: Path, text: str, budget: Budget) -> list[Words]:
     blocks = list(_blocks(text))
     if not blocks or not re.match(r"WEBVTT(\s|$)", blocks[0].lines[0]):
         got = blocks[0].lines[0].strip()[:60] if blocks else ""
         raise TranscriptError(
             f"{path}, line {blocks[0].number if blocks else 1}: expected the header WEBVTT; got '{got}'"
         )
-    cues = []
+    cues: list[Words] = []
     for number, lines in blocks[1:]:
         if re.match(r"(NOTE|STYLE|REGION)(\s|$)", lines[0]):
             continue
@@ -314,11 +340,12 @@ def _parse_vtt(path: Path, text: str) -> list[Words]:
         match = _VTT_TIMING.match(lines[at])
         if match is None:
             raise _wrong_time(path, number + at, lines[at], _VTT_EXAMPLE)
-        cues.append(_cue(path, number + at, match, lines[at + 1 :]))
+        cues.append(Words(_times(path, number + at, match, budget), "\n".join(lines[at + 1 :])))
+        _check_count(path, len(cues), budget)
     return cues
 
 
-def _parse_json(path: Path, text: str) -> list[Words]:
+def _parse_json(path: Path, text: str, budget: Budget) -> list[Words]:
     if not text.strip():
         return []
     try:
@@ -327,16 +354,19 @@ def _parse_json(path: Path, text: str) -> list[Words]:
         raise TranscriptError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from error
     except RecursionError as error:
         raise TranscriptError(f"{path}: its JSON is nested too deeply") from error
+    except ValueError as error:  # a whole number of more than 4,300 digits
+        raise TranscriptError(f"{path}: its JSON holds a number that is too long to be read") from error
     if isinstance(data, list):
-        return _listed(path, "", data)
+        return _listed(path, "", data, budget)
     for key in ("segments", "words"):
         if isinstance(data, dict) and isinstance(data.get(key), list):
-            return _listed(path, key, data[key])
+            return _listed(path, key, data[key], budget)
     raise TranscriptError(f'{path}: expected {{"segments": [...]}}, {{"words": [...]}} or a list of words with times')
 
 
-def _listed(path: Path, key: str, items: list[Any], speaker: str | None = None) -> list[Words]:
+def _listed(path: Path, key: str, items: list[Any], budget: Budget, speaker: str | None = None) -> list[Words]:
     """Cues of a list of segments or words; ``speaker`` says them where they do not name another one."""
+    _check_count(path, len(items), budget)
     cues: list[Words] = []
     words: list[Words] = []
     for index, item in enumerate(items):
@@ -344,11 +374,12 @@ def _listed(path: Path, key: str, items: list[Any], speaker: str | None = None) 
         if not isinstance(item, dict):
             raise TranscriptError(f"{where}: expected an object with start, end and text; got {json.dumps(item)[:60]}")
         if key == "words" or "word" in item:
-            words.append(_word(where, item, words[-1] if words else None, speaker))
+            words.append(_word(where, item, words[-1] if words else None, speaker, budget))
         elif isinstance(item.get("text"), str) and not _shares_speakers(item):
-            cues.append(Words(_timed(where, item), item["text"], _speaker(where, item) or _lone_speaker(where, item)))
+            speaks = _speaker(where, item) or _lone_speaker(where, item)
+            cues.append(Words(_timed(where, item, budget), item["text"], speaks))
         elif isinstance(item.get("words"), list):
-            cues += _listed(path, "words", item["words"], _speaker(where, item))
+            cues += _listed(path, "words", item["words"], budget, _speaker(where, item))
         else:
             raise TranscriptError(f"{where}: it has neither text nor words")
     return cues + list(utterances(words))
@@ -380,7 +411,7 @@ def _speaker(where: str, item: dict[str, Any]) -> str | None:
     return " ".join(value.split()) or None if value else None
 
 
-def _word(where: str, item: dict[str, Any], previous: Words | None, speaker: str | None) -> Words:
+def _word(where: str, item: dict[str, Any], previous: Words | None, speaker: str | None, budget: Budget) -> Words:
     """A word as written: Whisper's carry the space before them."""
     text = item.get("word", item.get("text"))
     if not isinstance(text, str):
@@ -390,18 +421,22 @@ def _word(where: str, item: dict[str, Any], previous: Words | None, speaker: str
         # WhisperX leaves out the times, and then the speakers, of words that it could not align, such as numbers.
         end = previous.segment.end
         return Words(Segment(end, end + _INSTANT_SECONDS), text, own or previous.speaker)
-    return Words(_timed(where, item), text, own or speaker)
+    return Words(_timed(where, item, budget), text, own or speaker)
 
 
-def _timed(where: str, item: dict[str, Any]) -> Segment:
+def _timed(where: str, item: dict[str, Any], budget: Budget) -> Segment:
     start, end = (_number(where, name, item.get(name)) for name in ("start", "end"))
-    return _segment(start, end, where)
+    return _segment(start, end, where, budget)
 
 
 def _number(where: str, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number) or number < 0:
         raise TranscriptError(f"{where}: expected {name} in seconds, a number from 0; got {json.dumps(value)[:60]}")
-    return float(value)
+    return number
 
 
 def utterances(words: Sequence[Words], pause: float = _PAUSE_SECONDS) -> Iterator[Words]:
@@ -410,9 +445,12 @@ def utterances(words: Sequence[Words], pause: float = _PAUSE_SECONDS) -> Iterato
     Others may speak in between, or at the same time. Texts are joined as they are written, with spaces where none of
     them has its own.
     """
-    for speaker in dict.fromkeys(word.speaker for word in words):
+    spoken: dict[str | None, list[Words]] = {}
+    for word in words:
+        spoken.setdefault(word.speaker, []).append(word)
+    for own in spoken.values():
         group: list[Words] = []
-        for word in sorted((w for w in words if w.speaker == speaker), key=lambda w: w.segment):
+        for word in sorted(own, key=lambda w: w.segment):
             if group and (word.segment.start - group[-1].segment.end > pause or _ends_sentence(group[-1].text)):
                 yield _utterance(group)
                 group = []
@@ -427,11 +465,11 @@ def _ends_sentence(word: str) -> bool:
 def _utterance(group: Sequence[Words]) -> Words:
     segment = Segment(group[0].segment.start, max(w.segment.end for w in group))
     spaced = any(w.text[:1].isspace() for w in group)
-    text = group[0].text
+    pieces = [group[0].text]
     for before, word in pairwise(group):
         apart = not spaced and not (_CJK.search(before.text[-1:]) and _CJK.search(word.text[:1]))
-        text += (" " if apart else "") + word.text
-    return Words(segment, text, group[0].speaker)
+        pieces += [" " if apart else "", word.text]
+    return Words(segment, "".join(pieces), group[0].speaker)
 
 
 _PARSERS = {".srt": _parse_srt, ".vtt": _parse_vtt, ".json": _parse_json}

@@ -80,7 +80,7 @@ class Excerpt(_View):
         moved = tuple(replace(c, segment=_moved(c.segment, -stretch.start)) for c in cues)
         sound_start = max(0.0, whole.sound_start - stretch.start)
         parts = replace(whole._parts, duration=stretch.duration, notes=(), sound_start=sound_start)
-        super().__init__(whole.name, whole.path, whole.kind, parts, moved)
+        super().__init__(whole.name, whole.path, whole.kind, parts, moved, whole.budget)
         self._whole = whole
         self._start = stretch.start
 

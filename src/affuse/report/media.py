@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from affuse.errors import MediaError
 from affuse.results import Analysis, Source
 
 if TYPE_CHECKING:
@@ -82,25 +83,28 @@ def medium_of(analysis: Analysis, folder: Path) -> Medium:
     source = analysis.source
     if source.kind == "text" or source.path is None:
         return Medium("none", note="" if source.kind == "text" else "media.none")
+    from av.error import FFmpegError
+
     try:
         return _picture(source.path) if source.kind == "picture" else _stream(source, source.path, folder)
-    except (OSError, ValueError):  # PyAV's errors are both; Pillow's are OSError
+    except (MediaError, FFmpegError, OSError, ValueError):
         return Medium("none", note="media.missing")
 
 
 def _picture(path: Path) -> Medium:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    with Image.open(path) as opened:
-        # Made anew: upright, small, in a format of browsers, and without the place and time that cameras add.
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    from affuse.media.pictures import read_picture
+
+    # Made anew: upright, small, in a format of browsers, and without the place and time that cameras add.
+    image = Image.fromarray(read_picture(path, _PICTURE_SIDE))
     return Medium("picture", _jpeg(image, _PICTURE_SIDE), image.width / image.height)
 
 
 def _stream(source: Source, path: Path, folder: Path) -> Medium:
-    import av
+    from affuse.media.containers import open_container  # brings PyAV
 
-    with av.open(str(path)) as container:
+    with open_container(path) as container:
         playable = path.suffix.lower() in _MIME and _codecs(container) <= _CODECS
         ratio = _ratio(container)
         if not playable:
@@ -128,7 +132,9 @@ def _moving(container: av.container.InputContainer) -> list[av.VideoStream]:
     """Streams of moving pictures: the cover of an album is a video stream as well, but none of these."""
     from av.stream import Disposition
 
-    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    from affuse.media.containers import is_taken
+
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic and is_taken(s)]
 
 
 def _ratio(container: av.container.InputContainer) -> float | None:
@@ -142,8 +148,10 @@ def _ratio(container: av.container.InputContainer) -> float | None:
 
 
 def _frames(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    from affuse.media.decoding import good_frames
+
     moving = _moving(container)
-    return container.decode(moving[0]) if moving else iter(())
+    return good_frames(container, moving[0]) if moving else iter(())
 
 
 def _stills(container: av.container.InputContainer, duration: float) -> tuple[tuple[float, str], ...]:
