@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affuse.errors import ConfigError, DataError, MissingExtraError, OutputError
-from affuse.tables import TABLE_SUFFIXES, _excel_text, _first_line, read_table, write_table
+from affuse.tables import TABLE_SUFFIXES, _excel_text, _first_line, csv_text, read_table, write_table
+from command import caller
 
 # Everything but control characters, which Excel cannot hold, and the halves of surrogate pairs, which no file can.
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
@@ -249,7 +251,121 @@ def test_missing_numbers_are_nulls_and_empty_cells(tmp_path: Path) -> None:
     assert openpyxl.load_workbook(tmp_path / "t.xlsx").active["B3"].value is None
 
 
-def test_a_row_with_more_cells_than_the_header_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("id,anger\na,0.5,0.7\n")
-    with pytest.raises(DataError, match=r"t\.csv: a row has more cells than the header has names \(2\)"):
+WIDE = "the row has 4 cells, but the header names 3 columns; a cell that holds a comma needs quotes"
+NARROW = "the row has 2 cells, but the header names 3 columns; an empty cell stands for a missing value"
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "sentence"),
+    [
+        ("id,a,b\nc0,.5,.5,.9\nc1,.4,.6", 2, WIDE),
+        ("id,a,b\nc0,.5,.5\nc1,.4,.6,.9\n", 3, WIDE),
+        ("id,a,b\n\n\nc0,.5,.5\nc1,.4,.6,0", 5, WIDE),
+        ('id,a,b\r\n"c\r\n0",.5,.5\r\nc,1,.4,.6\r\n', 4, WIDE),
+        ("id,a,b\nc0,.5,.5\nc1,.4\n", 3, NARROW),
+        ("id,a,b\nc0,.5\nc1,.4,.6\n", 2, NARROW),
+        ("id,a,b\nc0,.5,.5\nc1,.4", 3, NARROW),  # a file that was cut off
+    ],
+)
+def test_a_row_of_another_width_is_refused(tmp_path: Path, content: str, line: int, sentence: str) -> None:
+    (tmp_path / "t.csv").write_text(content, newline="")
+    with pytest.raises(DataError) as caught:
         read_table(tmp_path / "t.csv")
+    assert str(caught.value) == f"{tmp_path / 't.csv'}, line {line}: {sentence}"
+    (tmp_path / "t.tsv").write_text(content.replace(",", "\t"), newline="")
+    with pytest.raises(DataError, match=f"t.tsv, line {line}: the row has"):
+        read_table(tmp_path / "t.tsv")
+
+
+def test_rows_of_another_width_that_lose_nothing_are_read(tmp_path: Path) -> None:
+    expected = [{"id": "c0", "a": 0.5, "b": 0.5}, {"id": "c,1", "a": 0.4, "b": 0.6}]
+    for rows in ('c0,.5,.5,,\n"c,1",.4,.6\n', 'c0,.5,.5\n"c,1",.4,.6,\n', 'c0,.5,.5\n\n  \n"c,1",.4,.6\n'):
+        (tmp_path / "t.csv").write_text(f"id,a,b\n{rows}")
+        assert read_table(tmp_path / "t.csv").to_dict("records") == expected
+    (tmp_path / "t.csv").write_text("id,a,note,more\nc0,.5\nc1,.4,,\n")  # nobody has a note
+    table = read_table(tmp_path / "t.csv")
+    assert table["a"].tolist() == [0.5, 0.4]
+    assert table[["note", "more"]].isna().all(axis=None)
+
+
+def test_a_cell_longer_than_pythons_reader_takes(tmp_path: Path) -> None:
+    text = "word, " * 50_000
+    write_table(pd.DataFrame({"id": ["a"], "text": [text]}), tmp_path / "t.csv")
+    assert read_table(tmp_path / "t.csv")["text"].tolist() == [text]
+
+
+def test_a_value_beside_the_table_of_a_spreadsheet_is_refused(tmp_path: Path) -> None:
+    rows: list[list[object]] = [["id", "a", None], ["c0", 0.5], [None], ["c1", 0.4, None, 0.9]]
+    with pytest.raises(DataError, match="row 4 has a value in column 4, but the header names 2 columns"):
+        read_table(excel(tmp_path / "t.xlsx", rows))
+    assert read_table(excel(tmp_path / "u.xlsx", rows[:3])).to_dict("records") == [{"id": "c0", "a": 0.5}]
+
+
+FORMULAS = (
+    "=cmd|'/C calc'!A0",
+    "+1+cmd",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "＝1+1",
+    "- so what?",
+    "'=1",
+    "''-a",
+    "-inf",
+)
+PLAIN = ("-2", "+49", "-1.5e3", "'tis", "a=b", "", "'", "1-2", "'5")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_no_text_is_a_formula_in_a_spreadsheet(tmp_path: Path, suffix: str) -> None:
+    """As OWASP advises against CSV injection; numbers are no formulas and stay numbers."""
+    texts = [*FORMULAS, *PLAIN]
+    table = pd.DataFrame({"id": texts, "x": np.arange(len(texts)) - 3.5, "=name": texts})
+    path = tmp_path / f"t{suffix}"
+    write_table(table, path)
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",")
+    assert header == ["id", "x", "'=name"]
+    for text, x, row in zip(texts, table["x"], rows, strict=True):
+        assert row == ([f"'{text}", str(x), f"'{text}"] if text in FORMULAS else [text, str(x), text])
+    again = read_table(path, ["=name"])
+    assert list(again.columns) == ["id", "x", "=name"]
+    assert again["id"].tolist() == again["=name"].tolist() == texts
+    assert again["x"].tolist() == table["x"].tolist()
+
+
+@given(texts=st.lists(st.text(st.sampled_from("='+-@\t\r\n1a,\" "), min_size=1), min_size=1))
+@settings(max_examples=100, deadline=None)
+def test_guards_are_taken_off_whatever_the_text(texts: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        write_table(pd.DataFrame({"x": np.zeros(len(texts)), "id": texts}), path)
+        assert read_table(path)["id"].tolist() == texts
+
+
+def test_what_is_printed_is_guarded_as_well() -> None:
+    assert csv_text(pd.DataFrame({"id": ["=1"], "x": [-0.5]})) == "id,x\n'=1,-0.5\n"
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "@x", "-x"])
+def test_a_formula_stays_text_in_a_spreadsheet_that_somebody_edits(tmp_path: Path, text: str) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    write_table(pd.DataFrame({"id": [text, "plain"]}), tmp_path / "t.xlsx")
+    sheet = openpyxl.load_workbook(tmp_path / "t.xlsx").active
+    assert [(c.value, c.data_type, bool(c.quotePrefix)) for c in sheet["A"][1:]] == [
+        (text, "s", True),
+        ("plain", "s", False),
+    ]
+    assert read_table(tmp_path / "t.xlsx")["id"].tolist() == [text, "plain"]
+
+
+def test_fuse_refuses_a_row_with_a_field_too_many(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.csv").write_text("id,a,b\nc0,.5,.5,.9\nc1,.4,.6")
+    done = caller(monkeypatch, capfd, "fuse")(tmp_path / "one.csv", tmp_path / "two.csv")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.strip().endswith(f"one.csv, line 2: {WIDE}")
+    assert len(done.err.strip().splitlines()) == 1

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,9 @@ __all__ = [
     "LABEL_COLUMNS",
     "TABLE_SUFFIXES",
     "check_header",
+    "csv_text",
     "read_table",
+    "unguarded",
     "write_table",
     "write_table_part",
 ]
@@ -45,10 +50,20 @@ _LONGEST_EXCEL_TEXT = 32_767  # characters in a cell
 _LARGEST_WHOLE = 2**53  # up to which a float holds every whole number
 
 _ROWS_AT_ONCE = 200
+_SEPARATORS = {",": "a comma", "\t": "a tab"}
+
+# What a spreadsheet that opens CSV takes for a formula (OWASP, CSV injection), apostrophes before it included; and text
+# that it would take for one, but is a number.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV, TSV, Parquet or Excel file.
+
+    Every row of a CSV or TSV file must have as many cells as the header has names. Two exceptions lose nothing: empty
+    cells beyond them, and cells left out at the end of a row whose columns are empty in the whole file. The apostrophe
+    before text that `write_table` has guarded is taken off.
 
     Parameters
     ----------
@@ -66,7 +81,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the file is missing, empty, not a table, or names a column twice.
+        If the file is missing, empty, not a table, names a column twice, or has a row with too many or too few cells.
     MissingExtraError
         If it is an Excel file and openpyxl is not installed.
 
@@ -93,6 +108,10 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as the suffix of its file says, whole or not at all.
+
+    Text in CSV and TSV that a spreadsheet would run as a formula, since it begins with ``=``, ``+``, ``-``, ``@``, a
+    tab or the end of a line, gets an apostrophe before it, as OWASP advises; numbers stay as they are. `read_table`
+    takes it off again. In Excel files such text is stored as text.
 
     Parameters
     ----------
@@ -152,7 +171,86 @@ def write_table_part(table: pd.DataFrame, part: Path, suffix: str) -> None:
     elif suffix in _EXCEL:
         _write_excel(table, part)
     else:  # rows at a time, since the text of a long table at once would be megabytes
-        table.to_csv(part, index=False, sep="\t" if suffix == ".tsv" else ",", chunksize=_ROWS_AT_ONCE)
+        separator = "\t" if suffix == ".tsv" else ","
+        _write_text(table, part, separator)
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as the text of a CSV file, as `write_table` writes it.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As in `write_table`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> print(csv_text(pd.DataFrame({"id": ["=1+1", "-2"], "x": [-0.5, 0.25]})), end="")
+    id,x
+    '=1+1,-0.5
+    -2,0.25
+    """
+    text = io.StringIO()
+    _write_text(table, text, ",")
+    return text.getvalue()
+
+
+def _write_text(table: pd.DataFrame, place: Any, separator: str) -> None:
+    table = _each_text(table, _guarded)
+    # Python before 3.13 leaves a carriage return without quotes, which ends the row for every reader.
+    odd = any(isinstance(cell, str) and "\r" in cell for name in table for cell in (name, *_texts(table[name])))
+    quoting = csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
+    table.to_csv(place, index=False, sep=separator, chunksize=_ROWS_AT_ONCE, quoting=quoting)
+
+
+def _texts(column: pd.Series[Any]) -> Iterable[Any]:
+    return column if column.dtype.kind == "O" else ()
+
+
+def _each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    """A table with ``change`` made to every name of a column and to every cell of those that are not of numbers."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    columns = [table[name] for name in table]
+    changed = {
+        change(column.name): column
+        if is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype)
+        else column.astype(object).map(change)
+        for column in columns
+    }
+    return type(table)(changed, index=table.index)
+
+
+def _guarded(value: Any) -> Any:
+    """A cell that no spreadsheet runs; see `unguarded`."""
+    dangerous = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if dangerous else value
+
+
+def unguarded(value: Any) -> Any:
+    """Take off the apostrophe that `write_table` puts before text which spreadsheets run as a formula.
+
+    Parameters
+    ----------
+    value : object
+        A cell.
+
+    Returns
+    -------
+    object
+        What was written. An apostrophe that was there before got another one, so none is lost.
+
+    Examples
+    --------
+    >>> unguarded("'=1+1"), unguarded("'tis"), unguarded(3)
+    ('=1+1', "'tis", 3)
+    """
+    return value[1:] if isinstance(value, str) and value.startswith("'") and _FORMULA.match(value) else value
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -223,6 +321,8 @@ def _excel_value(library: Any, value: Any) -> Any:
 def _text_cell(library: Any, sheet: Any, text: str) -> Any:
     cell = library.cell.WriteOnlyCell(sheet, text)
     cell.data_type = "s"  # text stays text, also where it begins with "=" as a formula does
+    if _FORMULA.match(text):
+        cell.quotePrefix = True  # and after somebody has edited it
     return cell
 
 
@@ -236,12 +336,23 @@ def _read_excel(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
         book.close()
     except Exception as error:  # those of openpyxl, zip and XML share no base
         raise DataError(f"{path} is not an Excel file (.xlsx), or not all of it is there") from error
-    rows = [row for row in rows if any(row)]
-    width = max((len(row) for row in rows), default=0)
+    numbered = [(number, _without_end(row)) for number, row in enumerate(rows, 1) if any(row)]
+    width = len(numbered[0][1]) if numbered else 0
+    for number, row in numbered:
+        if len(row) > width:
+            raise DataError(
+                f"{path}: row {number} has a value in column {len(row)}, but the header names {width} columns"
+            )
     lines = io.StringIO(newline="")
-    csv.writer(lines, lineterminator="\n").writerows([*row, *[""] * (width - len(row))] for row in rows)
+    csv.writer(lines, lineterminator="\n").writerows([*row, *[""] * (width - len(row))] for _, row in numbered)
     lines.seek(0)
     return _parsed(lines, path, ",", text_columns)
+
+
+def _without_end(cells: list[str]) -> list[str]:
+    """Cells up to the last that is not empty."""
+    last = max((place for place, cell in enumerate(cells, 1) if cell), default=0)
+    return cells[:last]
 
 
 def _excel_text(value: Any) -> str:
@@ -262,38 +373,103 @@ def _openpyxl() -> Any:
 def _read_text(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _parsed(file, path, separator, text_columns)
+        with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
+            return _parsed(_even(file, path, separator), path, separator, text_columns, guarded=True)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save the table as UTF-8 or Parquet") from error
+    except csv.Error as error:
+        raise DataError(f"{path} is not a table: {_first_line(error)}") from error
     except OSError as error:
         raise DataError(f"{path} is not a table: {_first_line(error)}") from error
 
 
-def _parsed(lines: Any, path: Path, separator: str, text_columns: Sequence[str]) -> pd.DataFrame:
-    """The table in a stream of text that stands at its beginning."""
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let cells be as long as pandas lets them be: a whole transcript is longer than the limit of ``csv``."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _even(lines: Any, path: Path, separator: str) -> Any:
+    """The stream, at its beginning; or another, where rows have cells too many or too few, but nothing is lost by it.
+
+    pandas drops what is too much and fills in what is too little, both without a word.
+    """
+    rows = csv.reader(lines, delimiter=separator)
+    header = next(rows, [])
+    width, ragged, short = len(header), False, None
+    before = rows.line_num
+    for row in rows:
+        if len(row) != width and not _is_blank(row):
+            if any(row[width:]):
+                names = "1 column" if width == 1 else f"{width} columns"
+                raise DataError(
+                    f"{path}, line {before + 1}: the row has {len(row)} cells, but the header names {names}; "
+                    f"a cell that holds {_SEPARATORS[separator]} needs quotes"
+                )
+            ragged = True
+            if len(row) < width and (short is None or len(row) < short[1]):
+                short = before + 1, len(row)
+        before = rows.line_num
+    lines.seek(0)
+    if not ragged:
+        return lines
+    return _evened(
+        [row for row in csv.reader(lines, delimiter=separator) if not _is_blank(row)], path, separator, short
+    )
+
+
+def _is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and not row[0].strip())
+
+
+def _evened(rows: list[list[str]], path: Path, separator: str, short: tuple[int, int] | None) -> io.StringIO:
+    """Rows as wide as the first. Raises DataError where one lacks a column that others have something in.
+
+    ``short`` is the line and the number of cells of the shortest one.
+    """
+    width = len(rows[0])
+    if short is not None and any(any(row[short[1] : width]) for row in rows[1:]):
+        line, n = short
+        raise DataError(
+            f"{path}, line {line}: the row has {n} cells, but the header names {width} columns; "
+            "an empty cell stands for a missing value"
+        )
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, delimiter=separator, lineterminator="\n")
+    writer.writerows([*row[:width], *[""] * (width - len(row))] for row in rows)
+    lines.seek(0)
+    return lines
+
+
+def _parsed(lines: Any, path: Path, separator: str, text_columns: Sequence[str], guarded: bool = False) -> pd.DataFrame:
+    """The table in a stream of text that stands at its beginning; apostrophes are taken off ``guarded`` text."""
     import pandas as pd
 
     try:
         header = next(csv.reader(lines, delimiter=separator), [])
         lines.seek(0)
-        check_header(path, header)
-        text = {*header[:1], *text_columns, *(c for c in header if c.lower() in (*ID_COLUMNS, *LABEL_COLUMNS))}
+        names = [unguarded(name) for name in header] if guarded else header
+        check_header(path, names)
+        known = {*names[:1], *text_columns, *(c for c in names if c.lower() in (*ID_COLUMNS, *LABEL_COLUMNS))}
+        text = [cell for cell, name in zip(header, names, strict=True) if name in known]
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # raised where cells would be dropped
-            return pd.read_csv(
+            table = pd.read_csv(
                 lines,
                 sep=separator,
-                dtype={name: str for name in header if name in text},
+                dtype=dict.fromkeys(text, str),
                 na_values={name: GAPS for name in header if name not in text},
                 keep_default_na=False,
                 index_col=False,
                 low_memory=False,
             )
-    except pd.errors.ParserWarning as error:
-        raise DataError(f"{path}: a row has more cells than the header has names ({len(header)})") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} is not a table: {_first_line(error)}") from error
+    return _each_text(table, unguarded) if guarded else table
 
 
 def check_header(path: Path, header: Sequence[str]) -> None:

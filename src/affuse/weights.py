@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import mmap
 import os
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -152,7 +153,7 @@ DOWNLOADS: dict[str, tuple[Remote, ...]] = {
             bytes=5_695_340,
             url="",
             licence="Apache-2.0",
-            made_by="python -m recipes.speaker --out DIR, in a checkout of affuse, and let AFFUSE_MODELS name DIR",
+            made_by="affuse people setup",
         ),
     ),
 }
@@ -394,7 +395,7 @@ def cache_folder() -> Path:
     return user_cache_path("affuse", appauthor=False)
 
 
-def session(path: Path) -> InferenceSession:
+def session(path: Path, beside: Collection[str] = ()) -> InferenceSession:
     """Load ONNX weights.
 
     They run on the first of `providers`; on the CPU with one thread, or as many as ``AFFUSE_THREADS`` says.
@@ -403,6 +404,9 @@ def session(path: Path) -> InferenceSession:
     ----------
     path : Path
         File of the network.
+    beside : collection of str
+        Names of files in the same folder, their checksums verified, in which the network may keep tensors ("external
+        data" of ONNX). It may keep none in others, wherever they lie.
 
     Returns
     -------
@@ -411,7 +415,7 @@ def session(path: Path) -> InferenceSession:
     Raises
     ------
     AssetError
-        If the file is not ONNX.
+        If the file is not ONNX, or keeps tensors in a file that is not in ``beside``.
     ConfigError
         If ``AFFUSE_THREADS`` is not a number above 0, or ``AFFUSE_PROVIDERS`` names what is not there.
 
@@ -423,15 +427,94 @@ def session(path: Path) -> InferenceSession:
     import onnxruntime  # takes a tenth of a second
 
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the name: it is what was checked
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    _check_external(path, beside)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers(path))
     except ConfigError:
         raise
     except Exception as error:  # onnxruntime's own classes share no public base
         raise AssetError(f"{path} cannot be loaded as ONNX weights ({str(error).splitlines()[0]})") from error
+
+
+def _check_external(path: Path, beside: Collection[str]) -> None:
+    """Raise AssetError where a network would read another file than it may: nothing says what is in that."""
+    try:
+        with path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if content.find(_LOCATION) < 0:  # of most networks, which are not looked through then
+            return
+        places = {place.decode("utf-8", "replace") for place in _external(memoryview(content), "model")}
+    except (OSError, ValueError, RecursionError) as error:
+        raise AssetError(f"{path} cannot be loaded as ONNX weights ({error})") from error
+    wrong = sorted(places - set(beside))
+    if wrong:
+        raise AssetError(
+            f"{path} keeps tensors in the file {wrong[0]!r}, which has no checksum here; save the network as one file "
+            "(onnx.save_model with save_as_external_data=False)"
+        )
+
+
+# Where tensors can be in a network, by the numbers of the fields in onnx.proto (https://github.com/onnx/onnx).
+_LOCATION = b"location"
+_FIELDS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "external"},
+}
+
+
+def _external(message: memoryview, kind: str) -> Iterator[bytes]:
+    """Values of the entries "location" of all tensors. Raises ValueError for what is not Protocol Buffers."""
+    for number, part in _parts(message):
+        inner = _FIELDS[kind].get(number)
+        if inner == "external":
+            entry = list(_parts(part))
+            if any(place == 1 and value == _LOCATION for place, value in entry):
+                yield from (bytes(value) for place, value in entry if place == 2)
+        elif inner is not None:
+            yield from _external(part, inner)
+
+
+def _parts(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Number and content of the fields that hold text, bytes or messages."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        kind = key & 7
+        if kind == 0:
+            _, place = _varint(message, place)
+        elif kind in (1, 5):
+            place += 8 if kind == 1 else 4
+        elif kind == 2:
+            length, place = _varint(message, place)
+            yield key >> 3, message[place : place + length]
+            place += length
+        else:
+            raise ValueError(f"a field of the kind {kind}")
+        if place > len(message):
+            raise ValueError("it ends within a field")
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """A number of variable length, and the place after it."""
+    number = 0
+    for shift in range(0, 70, 7):
+        if place >= len(message):
+            raise ValueError("it ends within a number")
+        byte = message[place]
+        number, place = number | (byte & 127) << shift, place + 1
+        if byte < 128:
+            return number, place
+    raise ValueError("a number without an end")
 
 
 def providers(path: Path) -> list[str | tuple[str, dict[str, Any]]]:

@@ -76,7 +76,7 @@ def _check(
 
 def _deliver(fused: FusedPredictions, out: Path | None, save: Path | None, as_json: bool) -> None:
     from affuse.evaluation.fused_tables import MOST_EXPLAINED
-    from affuse.tables import write_table
+    from affuse.tables import csv_text, write_table
 
     table = fused.to_frame()
     if len(fused.predictions.modalities) > MOST_EXPLAINED:
@@ -91,7 +91,7 @@ def _deliver(fused: FusedPredictions, out: Path | None, save: Path | None, as_js
         typer.echo(json.dumps(facts))
         return
     if out is None:
-        sys.stdout.write(table.to_csv(index=False))
+        sys.stdout.write(csv_text(table))
         sys.stdout.flush()
     _print(facts, to_error=out is None)
 

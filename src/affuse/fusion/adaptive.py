@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, present
 from affuse.fusion.effects import RandomEffectsFusion, check_unit, counts_of, trust
 from affuse.fusion.estimator import Fuser, check_fitted
+from affuse.fusion.schema import Check, facts, fuser_over, number, numbers
 
 __all__ = ["AdaptiveFuser", "adapt_rows"]
 
@@ -67,6 +68,14 @@ class AdaptiveFuser(Fuser):
     def __init__(self, fuser: Any = None, floor: float = 0.01) -> None:
         self.fuser = fuser
         self.floor = floor
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {
+            **dict.fromkeys(("effects_", "plain_", "freed_"), fuser_over(m, k)),
+            "shift_": numbers(m * (k - 1)),
+            "trust_": number(0.0, 1.0),
+            "adapted_": facts,
+        }
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn the random effects of persons (``groups``), and the fuser with and without them

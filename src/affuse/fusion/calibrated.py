@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.estimator import Fuser, check_vector, label_frequencies
 from affuse.fusion.pooling import FLOOR, log_pool
+from affuse.fusion.schema import LEAST, Check, numbers
 from affuse.fusion.temperature import fit_temperatures, temperature_scale
 
 __all__ = ["CalibratedLogPool", "fit_weights"]
@@ -54,6 +57,14 @@ class CalibratedLogPool(Fuser):
     def __init__(self, shrinkage: float = 50.0, prior: ArrayLike | None = None) -> None:
         self.shrinkage = shrinkage
         self.prior = prior
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {
+            "temperatures_": numbers(m, low=LEAST),
+            "weights_": numbers(m, low=0.0),
+            "priors_": numbers(m, k, low=LEAST, high=1.0),
+            "prior_": numbers(k, low=LEAST, high=1.0),
+        }
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn temperatures, then weights; a prior that was given replaces the one of the labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask
 from affuse.fusion.calibrated import CalibratedLogPool
 from affuse.fusion.pooling import common_cause_pool
+from affuse.fusion.schema import LEAST, Check, number
 from affuse.fusion.temperature import temperature_scale
 
 __all__ = ["CommonCausePool"]
@@ -98,6 +100,9 @@ class CommonCausePool(CalibratedLogPool):
             raise DataError(f"temperatures, weights, priors and prior do not fit each other: {shapes}")
         pool.classes_, pool.n_modalities_ = np.arange(k), m
         return pool
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {**super().learned(m, k), "separate": number(0.0, 1.0 - LEAST)}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn temperatures, then weights. Raises ConfigError where ``separate`` is out of range.

@@ -5,6 +5,8 @@ How much a modality counts is decided row by row, from how certain it is and how
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.special import expit, log_softmax, logsumexp, softmax
 
@@ -12,6 +14,7 @@ from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks, present
 from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.pooling import FLOOR
+from affuse.fusion.schema import LEAST, Check, number, numbers
 from affuse.fusion.temperature import fit_pulled
 
 __all__ = [
@@ -74,6 +77,9 @@ class EnergyWeighted(Fuser):
     1.0
     """
 
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"temperature_": number(low=LEAST)}
+
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn the temperature of the answer
         some = present(P).any(axis=1)
@@ -129,6 +135,9 @@ class PredictiveDynamicFusion(Fuser):
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"slopes_": numbers(m, k + 4), "offsets_": numbers(m)}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn to predict every modality's probability of the right label
@@ -215,6 +224,9 @@ class DiscountedBeliefFusion(Fuser):
 
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = strength
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"strength": number(low=LEAST)}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Check the strength; there is nothing to learn

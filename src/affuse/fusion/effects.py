@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from affuse.errors import ConfigError, DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, patterns_of, present, softmax
 from affuse.fusion.estimator import Fuser, check_fitted, check_vector
 from affuse.fusion.mixed_model import coordinates, fit_mixed_model, helmert, predicted_shift
+from affuse.fusion.schema import LEAST, Check, facts, number, numbers
 
 __all__ = ["UNITS", "RandomEffectsFusion", "check_unit", "counts_of", "trust"]
 
@@ -93,6 +95,19 @@ class RandomEffectsFusion(Fuser):
         self.domain = domain
         self.separate = separate
         self.prior = prior
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        d = m * (k - 1)
+        covariances = dict.fromkeys(("within_", "person_", "common_"), numbers(d, d))
+        return {
+            "floor": number(LEAST, 1 / k),
+            "separate": number(0.0, 1.0 - LEAST),
+            "means_": numbers(k, d),
+            **covariances,
+            "shift_": numbers(d),
+            "adapted_": facts,
+            "prior_": numbers(k, low=LEAST, high=1.0),
+        }
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn the means of labels and the covariances within and between persons (``groups``)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities, checked_blocks
+from affuse.fusion.schema import Check
 
 __all__ = ["Fuser", "check_fitted", "check_groups", "check_vector", "columns_of", "label_frequencies", "prior_of"]
 
@@ -222,6 +223,24 @@ class Fuser(Parameters):
         groups : array of shape (n_samples,) or None
             What inner cross-validation must not split.
         """
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        """Hook for subclasses: what `learn` sets, by attribute, as checks of a fuser that is read from disk.
+
+        Parameters
+        ----------
+        m : int
+            Number of modalities.
+        k : int
+            Number of classes.
+
+        Returns
+        -------
+        mapping of str to callable
+            Functions of `affuse.fusion.schema`, which raise ValueError for what `learn` cannot have set. A class of
+            another package that declares nothing may hold any attribute whose name ends in ``_``.
+        """
+        return {}
 
     def combine(self, P: Array, here: Mask) -> Array:
         """Hook for subclasses: the fusion rule, for one block of rows.

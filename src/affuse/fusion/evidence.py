@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from affuse.errors import DataError
 from affuse.fusion.base import Array, Columns, Groups, Mask, checked_blocks
 from affuse.fusion.estimator import Fuser, check_fitted
+from affuse.fusion.schema import Check, numbers
 from affuse.fusion.weighting import smoothed_accuracies
 
 __all__ = ["DempsterShafer"]
@@ -50,6 +53,9 @@ class DempsterShafer(Fuser):
 
     def __init__(self, reliabilities: ArrayLike | None = None) -> None:
         self.reliabilities = reliabilities
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"reliabilities_": numbers(m, low=0.0, high=MOST_RELIABLE)}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Check the reliabilities, or learn them as accuracies (one row right and one wrong added)

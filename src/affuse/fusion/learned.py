@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from affuse.fusion.base import Array, Columns, Groups, Mask, present
 from affuse.fusion.dynamic import centred_logits, confidence_features
 from affuse.fusion.estimator import Fuser
 from affuse.fusion.pooling import FLOOR
+from affuse.fusion.schema import LEAST, Check, anything, numbers
 from affuse.fusion.temperature import fit_temperatures, temperature_scale
 from affuse.fusion.weighting import LEAST_WEIGHT, weighted_mean
 
@@ -59,6 +61,17 @@ class Stacking(Fuser):
 
     def __init__(self, classifier: Any = None) -> None:
         self.classifier = classifier
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        if vars(self).get("classifier_") is not None:
+            return {"classifier_": anything}  # of scikit-learn, whose types are checked when it is read
+        seen = len(self.labels_)
+        return {
+            "classifier_": anything,
+            "labels_": numbers(seen, low=0, high=k - 1, whole=True),
+            "slopes_": numbers(seen, m * k + m),
+            "offsets_": numbers(seen),
+        }
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Fit the classifier on the rows that have any evidence
@@ -147,6 +160,14 @@ class GatedFusion(Fuser):
 
     def __init__(self, penalty: float = 10.0) -> None:
         self.penalty = penalty
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {
+            "temperatures_": numbers(m, low=LEAST),
+            "centre_": numbers(m, 4),
+            "scale_": numbers(m, 4, low=LEAST),
+            "gate_": numbers(m, 4 * m + 1),
+        }
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn temperatures, the scale of the features and the gate
@@ -253,6 +274,9 @@ class OptimizedWeights(Fuser):
 
     def __init__(self, penalty: float = 1.0) -> None:
         self.penalty = penalty
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"weights_": numbers(m, low=0.0)}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn the weights: a gate that sees nothing but a constant

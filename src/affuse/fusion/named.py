@@ -19,6 +19,7 @@ from affuse.fusion.estimator import Fuser, prior_of
 from affuse.fusion.explain import shares_of
 from affuse.fusion.priors import Prior, reweight
 from affuse.fusion.relabel import Relabelled, Widened, partial_answer
+from affuse.fusion.trial import try_out
 from affuse.labels import EKMAN, LabelSpace, recognise, to_emotions
 
 __all__ = ["NamedFuser"]
@@ -115,9 +116,27 @@ class NamedFuser:
         sha256 = hashlib.sha256((folder / persistence.CARD).read_bytes()).hexdigest()
         try:
             names = tuple(notes["modalities"]), tuple(notes["labels"])
-            return cls(fuser, *names, str(notes.get("method") or type(fuser).__name__), rest, sha256)
-        except (ConfigError, TypeError) as error:
+            named = cls(fuser, *names, str(notes.get("method") or type(fuser).__name__), rest, sha256)
+            named._check_read()
+        except (AssetError, ConfigError, TypeError) as error:
             raise AssetError(f"{folder / persistence.CARD} does not hold together: {error}") from error
+        return named
+
+    def _check_read(self) -> None:
+        """Raise ConfigError or AssetError where names and notes from disk are not those of a fuser that answers."""
+        if not callable(getattr(type(self.fuser), "predict_proba", None)):
+            raise ConfigError(f"a {type(self.fuser).__name__} gives no probabilities")
+        if not isinstance(self.fuser, Fuser):  # a pipeline does not say how many modalities it has
+            try:
+                try_out(self.fuser, len(self.modalities), len(self.labels))
+            except Exception as error:  # of scikit-learn, whatever it trips over
+                raise ConfigError(f"its {type(self.fuser).__name__} does not answer ({error})") from error
+        if not isinstance(self.notes.get("priors", {}), Mapping):
+            raise ConfigError("the note 'priors' must hold frequencies by modality")
+        if not isinstance(self.notes.get("prior"), str):  # a name is looked up where it is used
+            _ = self.default_prior
+        for modality in self.modalities:
+            self.prior_of(modality)
 
     def write(self, folder: str | Path) -> None:
         """Write a folder that `read` reads.
@@ -412,7 +431,7 @@ class NamedFuser:
             if frequencies is None:
                 return None
             values = np.asarray(frequencies, dtype=float)
-            if values.shape != (len(self.labels),) or not (np.isfinite(values).all() and (values >= 0).all()):
+            if values.shape != (len(self.labels),) or not (values >= 0).all() or not 0 < values.sum() < np.inf:
                 raise ValueError(f"expected {len(self.labels)} frequencies; got {frequencies}")
             return np.asarray(values / values.sum())
         except (TypeError, ValueError) as error:

@@ -22,7 +22,9 @@ import numpy as np
 
 from affuse.errors import AssetError
 from affuse.files import replacing
+from affuse.fusion.schema import check_saved
 from affuse.fusion.state import Decoder, Encoder, class_name
+from affuse.fusion.trial import try_out
 
 __all__ = ["ARRAYS", "CARD", "FILES", "MODEL", "holds_fuser", "load", "read_notes", "save", "untrusted_types"]
 
@@ -31,7 +33,7 @@ ARRAYS = "arrays.npz"
 MODEL = "fuser.skops"
 FILES = (CARD, ARRAYS, MODEL)
 FORMAT = 2
-_TRIED = 16  # modalities that a fuser is asked about by themselves when it is read
+_VERBS = ("predict_proba", "predict_set", "transform")
 _FIRST_FORMAT = 1  # the whole fuser in a file of skops; read, no longer written
 
 # Our own fusers, registered or not: what is found under such a name must be an estimator of affuse.
@@ -132,7 +134,9 @@ def load(folder: str | Path, trusted: Collection[str] = ()) -> Any:
     Raises
     ------
     AssetError
-        If a file is missing, was changed, does not hold a fuser, or holds a type that is not trusted.
+        If a file is missing, was changed, does not hold a fuser, or holds a type that is not trusted; if an attribute
+        is of another type, shape or range than its class declares (`Fuser.learned`), or the fuser gives no distribution
+        for every set of its modalities.
 
     Examples
     --------
@@ -152,7 +156,8 @@ def load(folder: str | Path, trusted: Collection[str] = ()) -> Any:
         )
     try:
         fuser: Any = _built(card, files, trusted)
-        _try_out(fuser)
+        _check_built(fuser, card["fuser"])
+        try_out(fuser)
     except Exception as error:  # whatever an estimator of another version trips over
         raise AssetError(
             f"{folder} holds a {card['fuser']} of affuse {card['affuse']} and scikit-learn {card['scikit-learn']} "
@@ -235,20 +240,13 @@ def _built(card: dict[str, Any], files: dict[str, bytes], trusted: Collection[st
     return Decoder(arrays, foreign, lambda name: _class_named(name, trusted)).decode(card["state"])
 
 
-def _try_out(fuser: Any) -> None:
-    """Check that a fuser answers all modalities together and each of the first alone; raises whatever is wrong."""
-    from affuse.fusion.estimator import Fuser
-
-    if not isinstance(fuser, Fuser):
-        return
-    m, k = fuser.n_modalities_, len(fuser.classes_)
-    alone = min(m, _TRIED)
-    P = np.full((alone + 1, m, k), 1 / k)
-    P[1:][~np.eye(alone, m, dtype=bool)] = np.nan
-    answers = fuser.predict_proba(P)
-    if answers.shape != (alone + 1, k) or not np.allclose(answers.sum(axis=1), 1.0):
-        raise ValueError(f"its answers do not sum to 1, or are not {k} a row")
-    fuser.predict(P)
+def _check_built(fuser: Any, name: str) -> None:
+    """Raise ValueError for what is not the estimator that the card names, or holds what its class does not declare."""
+    if class_name(type(fuser)) != name:
+        raise ValueError(f"it holds a {class_name(type(fuser))}")
+    if not any(callable(getattr(type(fuser), verb, None)) for verb in _VERBS):
+        raise ValueError("it answers nothing")
+    check_saved(fuser)
 
 
 def _foreign_types(folder: str | Path, card: dict[str, Any], files: dict[str, bytes]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from affuse.fusion.base import Array, Mask
 from affuse.fusion.estimator import Fuser
 from affuse.fusion.pooling import FLOOR
+from affuse.fusion.schema import Check, flag, fuser_over, numbers
 
 __all__ = ["Relabelled", "Widened", "partial_answer"]
 
@@ -53,6 +55,13 @@ class Relabelled(Fuser):
         self.n_modalities_ = m
         self.prior_ = own @ T
         self.spread_ = T.T * own / np.maximum(self.prior_, np.finfo(float).tiny)[:, None]  # (k, q), rows of sum 1
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {
+            "spread_": numbers(k, len(np.asarray(self.prior)), low=0.0),
+            "adapts": flag,
+            "fuser": fuser_over(m, len(np.asarray(self.prior))),
+        }
 
     def combine(self, P: Array, here: Mask) -> Array:
         # The fuser's answer to P (n, m, k), in the k columns
@@ -104,6 +113,9 @@ class Widened(Fuser):
         self.classes_ = np.arange(len(self.prior_))
         self.n_modalities_ = m + 1
         self.adapts = isinstance(fuser, Fuser) and fuser.adapts
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"adapts": flag, "fuser": fuser_over(m - 1, k)}
 
     def combine(self, P: Array, here: Mask) -> Array:
         # Product of the fuser's answer and the last modality of P (n, m + 1, k) over the prior

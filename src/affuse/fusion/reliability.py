@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, product
@@ -14,6 +14,7 @@ from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, patterns_of, present
 from affuse.fusion.estimator import Fuser
 from affuse.fusion.folds import clustered_error, clusters_of, group_folds
+from affuse.fusion.schema import LEAST, Check, each, flag, flags, in_turn, number, numbers, optional
 
 __all__ = ["ClasswisePool", "sets_of"]
 
@@ -134,6 +135,23 @@ class ClasswisePool(Fuser):
         self.floor = floor
         self.products = products
         self.folds = folds
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        n, sizes = len(self.sets_), [int(members.sum()) for members in self.sets_]
+        maps = in_turn([numbers(s * k, k) for s in sizes])
+        return {
+            "floor_": number(0.0, 1.0),
+            "shrinkage_": number(low=0.0, infinite=True),
+            "products_": flag,
+            "weights_": numbers(m, 2),
+            "sets_": flags(n, m),
+            "biases_": each(numbers(k), n),
+            "doubts_": each(number(0.0, 1.0), n),
+            "log_maps_": maps,
+            "vote_maps_": maps,
+            "product_maps_": in_turn([optional(numbers(_count_products(s, k), k)) for s in sizes]),
+            "prior_": numbers(k, low=LEAST, high=1.0),
+        }
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Choose floor and strengths on the rows with the most modalities present, then learn a map for every set

@@ -16,6 +16,7 @@ from affuse.fusion.base import Array, Columns, Groups, Mask, check_probabilities
 from affuse.fusion.estimator import Fuser
 from affuse.fusion.named import NamedFuser
 from affuse.fusion.relabel import partial_answer
+from affuse.fusion.schema import Check, anything, fuser_over
 
 __all__ = ["FEWEST", "ExtendedFuser", "Recalibrated", "Transfer", "transfer"]
 
@@ -64,6 +65,9 @@ class ExtendedFuser(Fuser):
         from sklearn.base import clone
 
         return ExtendedFuser(self.base, clone(self.head))
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"head_": fuser_over(m + 1, k)}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Fit a clone of the head to the modalities and the answer of the base
@@ -126,6 +130,9 @@ class Recalibrated(Fuser):
 
     def __sklearn_clone__(self) -> Recalibrated:
         return Recalibrated(self.base, self.penalty)
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"scaling_": anything}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Fit slopes and offsets to the base's answers

@@ -53,7 +53,7 @@ class Package:
     @cached_property
     def session(self) -> InferenceSession:
         """The network, whose inputs and outputs fit the description. Raises AssetError where they do not."""
-        session = weights.session(self.folder / MODEL)
+        session = weights.session(self.folder / MODEL, self.description.files)
         _check_network(session, self.description, self.folder / MODEL)
         return session
 
@@ -216,7 +216,7 @@ def _fill(place: Path, description: PackageDescription, files: Mapping[str, Path
         else:
             shutil.copyfile(content, place / name)
     full = seal(place, description)
-    _check_network(weights.session(place / MODEL), full, Path(MODEL))
+    _check_network(weights.session(place / MODEL, full.files), full, Path(MODEL))
 
 
 def _check_network(session: InferenceSession, description: PackageDescription, path: Path) -> None:

@@ -22,7 +22,7 @@ from affuse.data.splits import find_split
 from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
 from affuse.media.transcript import decode_text
-from affuse.tables import TABLE_SUFFIXES, check_header, read_table
+from affuse.tables import TABLE_SUFFIXES, check_header, read_table, unguarded
 
 __all__ = ["read_manifest"]
 
@@ -99,7 +99,7 @@ def _parse(path: Path, text: str) -> _Table:
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
     header = [name.strip() for name in next(lines, [])]
     check_header(path, header)
-    cells = [line for line in lines if any(line)]
+    cells = [[unguarded(cell) for cell in line] for line in lines if any(line)]
     if not cells:
         raise DataError(f"{path} holds no rows")
     records = [dict(zip_longest(header, line[: len(header)], fillvalue="")) for line in cells]

@@ -17,6 +17,7 @@ from affuse.files import replacing
 from affuse.fusion.networks import training
 from affuse.fusion.networks.fuser import NetworkFuser
 from affuse.fusion.networks.inputs import Scaling
+from affuse.fusion.schema import LEAST, frequencies, numbers
 
 __all__ = ["load", "save"]
 
@@ -113,9 +114,27 @@ def load(folder: str | Path, encoders: Mapping[str, Any] | None = None) -> Netwo
         tensors = load_file(folder / _WEIGHTS)
         if facts["kind"] != _KIND:
             raise ValueError(f"{_FACTS} is of the kind {facts['kind']!r}")
-        return _rebuilt(facts, tensors, encoders)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise AssetError(f"{folder} does not hold a network saved by affuse: {error}") from error
+        fuser = _rebuilt(facts, tensors, encoders)
+        _check(fuser)
+    except Exception as error:  # whatever torch, safetensors and the network itself trip over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise AssetError(f"{folder} does not hold a network saved by affuse: {reason}") from error
+    return fuser
+
+
+def _check(fuser: NetworkFuser) -> None:
+    """Raise ValueError where what was read has other shapes than the network, or gives no probabilities."""
+    k = len(fuser.classes_)
+    if fuser.classes_.ndim != 1 or len(set(fuser.classes_.tolist())) < k:
+        raise ValueError("its classes are not different labels")
+    frequencies(k)(fuser.prior_)
+    for name, values in fuser._cut(np.zeros((1, fuser.n_features_in_))).items():
+        width = values.shape[-1]
+        numbers(width)(fuser.scaling_.means[name])
+        numbers(width, low=LEAST)(fuser.scaling_.scales[name])
+    answers = fuser.predict_proba(np.zeros((2, fuser.n_features_in_)))
+    if answers.shape != (2, k) or not np.allclose(answers.sum(axis=1), 1.0):
+        raise ValueError(f"its answers do not sum to 1, or are not {k} a row")
 
 
 def _rebuilt(

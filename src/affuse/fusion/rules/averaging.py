@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from affuse.fusion.base import Array, Columns, Groups, Mask, without_gaps
 from affuse.fusion.estimator import Fuser, check_vector
+from affuse.fusion.schema import Check, numbers
 from affuse.fusion.weighting import LEAST_WEIGHT, accuracy_log_odds, weighted_mean
 
 __all__ = ["EntropyWeighted", "MeanRule", "PerformanceWeighted", "WeightedMeanRule"]
@@ -68,6 +71,9 @@ class WeightedMeanRule(Fuser):
     def __init__(self, weights: ArrayLike | None = None) -> None:
         self.weights = weights
 
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"weights_": numbers(m, low=0.0)}
+
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         m = P.shape[1]
         weights = np.ones(m) if self.weights is None else check_vector(self.weights, m, "weights", "modalities")
@@ -101,6 +107,9 @@ class PerformanceWeighted(Fuser):
     >>> PerformanceWeighted().fit(P, ["happy", "sad"]).weights_.round(3)
     array([1., 0.])
     """
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"weights_": numbers(m, low=0.0)}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         weights = accuracy_log_odds(P, y)

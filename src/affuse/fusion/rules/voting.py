@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from affuse.fusion.base import Array, Columns, Groups, Mask
 from affuse.fusion.estimator import Fuser, check_vector
+from affuse.fusion.schema import Check, numbers
 from affuse.fusion.weighting import LEAST_WEIGHT, accuracy_log_odds
 
 __all__ = ["BordaCount", "ConfidenceWeightedVote", "MajorityVote", "WeightedVote"]
@@ -70,6 +73,9 @@ class WeightedVote(Fuser):
 
     def __init__(self, weights: ArrayLike | None = None) -> None:
         self.weights = weights
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        return {"weights_": numbers(m, low=0.0)}
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         m = P.shape[1]

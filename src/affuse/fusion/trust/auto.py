@@ -16,6 +16,7 @@ from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.folds import clustered_error, clusters_of, group_folds
 from affuse.fusion.learned import GatedFusion, Stacking
 from affuse.fusion.reliability import ClasswisePool, sets_of
+from affuse.fusion.schema import LEAST, Check, each, facts, flags, fuser_over, in_turn, number, numbers, text
 from affuse.fusion.temperature import fit_temperatures, temperature_scale
 from affuse.fusion.trust.safe import better_by_more_than_chance
 from affuse.fusion.weighting import hits
@@ -100,6 +101,20 @@ class AutoFusion(Fuser):
         self.families = families
         self.level = level
         self.folds = folds
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        n = len(self.sets_)
+        return {
+            "doubt_": number(0.0, 1.0),
+            "temperatures_": numbers(m, low=LEAST),
+            "sets_": flags(n, m),
+            "chosen_": each(text, n),
+            "fusers_": in_turn([each(fuser_over(m, k), len(fusers)) for fusers in self.fusers_]),
+            "weights_": in_turn([each(number(0.0, 1.0), len(fusers)) for fusers in self.fusers_]),
+            "margins_": numbers(n),
+            "accuracies_": numbers(m, low=0.0, high=1.0),
+            "losses_": facts,
+        }
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn every modality's temperature and accuracy, then hold the contest for every set of modalities
@@ -290,11 +305,11 @@ class _Contest:
     def _held_out(self, members: Mask, judged: Mask, name: str) -> Array | None:
         """Answers (judged, k) of models that have not seen a row's group; None where the family cannot be fitted."""
         found = np.empty((len(self.y), self.P.shape[2]))
-        for number, (_, held_out) in enumerate(self.folds):
+        for fold, (_, held_out) in enumerate(self.folds):
             asked = held_out & judged
             if not asked.any():
                 continue
-            model = self._fit(members, name, number)
+            model = self._fit(members, name, fold)
             if model is None:
                 return None
             found[asked] = model.predict_proba(np.where(members[:, None], self.P[asked], np.nan))

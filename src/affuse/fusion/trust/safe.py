@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -16,6 +16,7 @@ from affuse.fusion.estimator import Fuser, check_fitted
 from affuse.fusion.folds import clustered_error, clusters_of
 from affuse.fusion.registry import name_of
 from affuse.fusion.relabel import partial_answer
+from affuse.fusion.schema import LEAST, Check, each, flags, fuser_over, numbers, optional
 from affuse.fusion.temperature import fit_temperatures, temperature_scale
 from affuse.fusion.weighting import hits, smoothed_accuracies
 
@@ -75,6 +76,16 @@ class SafeFusion(Fuser):
         self.fuser = fuser
         self.level = level
         self.folds = folds
+
+    def learned(self, m: int, k: int) -> Mapping[str, Check]:
+        n = len(self.sets_)
+        return {
+            "temperatures_": numbers(m, low=LEAST),
+            "sets_": flags(n, m),
+            "fusers_": each(optional(fuser_over(m, k)), n),
+            "margins_": numbers(n),
+            "accuracies_": numbers(m, low=0.0, high=1.0),
+        }
 
     def learn(self, P: Array, y: Columns, groups: Groups) -> None:
         # Learn every modality's temperature and accuracy, then try every set of modalities
