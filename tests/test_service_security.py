@@ -13,10 +13,12 @@ import pytest
 pytest.importorskip("fastapi", reason="the service needs the extra serve")
 pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (extra dev)")
 
+import httpx
+
 from affuse.errors import ConfigError
 from affuse.service.settings import Settings, is_loopback
 from affuse.service.uploads import display_name
-from serving import LocalService
+from serving import LocalService, Server
 
 TOKEN = "correct-horse-battery"
 OPEN = ("/", "/health", "/static/index.html")
@@ -95,6 +97,34 @@ def test_our_own_page_is_let_in_without_cors(service: LocalService) -> None:
     answer = service.http.get("/v1/analyses", headers={"Origin": service.url})
     assert answer.status_code == 200
     assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+def test_the_same_name_by_another_scheme_or_port_is_another_site(service: LocalService) -> None:
+    """What is loaded over plain HTTP can be changed on the way, so it must not speak for the page over TLS."""
+    host = service.url.removeprefix("http://")
+    name, port = host.split(":")
+    own = {"Host": "localhost:80", "Origin": "http://localhost"}
+    assert service.http.get("/v1/analyses", headers=own).status_code == 200
+    for origin in (f"https://{host}", f"http://{name}", f"http://{host}/", f"http://u@{host}", f"ftp://{host}"):
+        assert service.http.get("/v1/analyses", headers={"Origin": origin}).status_code == 403, origin
+    for wrong in (
+        {"Host": host, "Origin": f"http://{name}:{port}0"},
+        {"Host": "localhost", "Origin": "https://localhost"},
+    ):
+        assert service.http.get("/v1/analyses", headers=wrong).status_code == 403, wrong
+
+
+@pytest.mark.parametrize(("trusted", "status"), [("127.0.0.1", 200), ("127.0.0.0/8", 200), ("10.0.0.7", 403)])
+def test_a_trusted_proxy_says_by_which_scheme_a_client_came(tmp_path: Path, trusted: str, status: int) -> None:
+    told = {"Host": "affuse.example.org", "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.5"}
+    names = ["affuse.example.org"]
+    with Server(tmp_path / "service", workers=0, allowed_hosts=names, trusted_proxies=[trusted]) as server:
+        own = httpx.get(f"{server.url}/v1/models", headers=told | {"Origin": "https://affuse.example.org"})
+        plain = httpx.get(f"{server.url}/v1/models", headers=told | {"Origin": "http://affuse.example.org"})
+        untold = httpx.get(f"{server.url}/v1/models", headers={"Host": names[0], "Origin": f"https://{names[0]}"})
+    assert (own.status_code, plain.status_code, untold.status_code) == (status, 403 if status == 200 else 200, 403)
+    if status == 403:
+        assert own.json()["detail"].endswith("a proxy must pass on Host and X-Forwarded-Proto")
 
 
 def test_every_answer_carries_the_headers(
@@ -257,6 +287,9 @@ def test_what_others_can_reach_needs_a_token(tmp_path: Path, host: str, inside: 
         ({"max_upload": 0}, "max_upload must be more than 0; got 0"),
         ({"max_queue": -1}, "max_queue must be more than 0; got -1"),
         ({"upload_pause": 0}, "upload_pause must be more than 0; got 0"),
+        ({"head_seconds": 0}, "head_seconds must be more than 0; got 0"),
+        ({"max_connections": 0}, "max_connections must be more than 0; got 0"),
+        ({"trusted_proxies": ("proxy.example",)}, "such as 10.0.0.7 or 10.0.0.0/24; got 'proxy.example'"),
         ({"private": True, "keep_uploads": True}, "--private keeps nothing but scores"),
     ],
 )

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _Host = Annotated[str, typer.Option("--host", help="Address to listen at; any but this machine's own needs a token.")]
+_AllowHost = Annotated[
+    list[str] | None, typer.Option(help="Another name that clients ask by, such as a reverse proxy's.")
+]
+_TrustedProxy = Annotated[
+    list[str] | None,
+    typer.Option(help="Address or network of a reverse proxy that tells who came by HTTPS (default: this host)."),
+]
 
 
 def serve(
@@ -29,9 +36,8 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the token that clients must show (or the variable AFFUSE_TOKEN).")
     ] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="Another name that clients ask by, such as a reverse proxy's.")
-    ] = None,
+    allow_host: _AllowHost = None,
+    trusted_proxy: _TrustedProxy = None,
     redis: Annotated[str | None, typer.Option(hidden=True, envvar="AFFUSE_REDIS")] = None,
     workers: Annotated[int, typer.Option(help="Worker processes to start; 0 where others do the work.", min=0)] = 1,
     worker: Annotated[
@@ -64,6 +70,7 @@ def serve(
         port=port,
         token=_token(token_file),
         allowed_hosts=tuple(allow_host or ()),
+        trusted_proxies=tuple(trusted_proxy or Settings.trusted_proxies),
         workers=workers,
         max_upload=max_upload * 1_000_000,
         max_duration=max_duration,

@@ -1,8 +1,11 @@
 """The process that analyses: one job after another, told and answering in lines of JSON on its standard streams.
 
 It is a process of its own so that a job which takes too long or too much memory can be ended at once, while experts
-stay loaded from one job to the next. Line in: a job (see `JobSpec`). Lines out: ``{"stage", "progress"}`` on the way,
-and at the end ``{"done": true}`` or ``{"error": "one sentence"}``.
+stay loaded from one job to the next. Line in: a job (see `JobSpec`). Lines out: ``{"opening": true}`` while the length
+of a recording is measured and ``{"opening": false}`` after it, ``{"stage", "progress"}`` on the way, and at the end
+``{"done": true}`` or ``{"error": "one sentence"}``.
+
+The worker looks at time and memory once a second. Between two looks the system itself keeps the limits of a job.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import sys
 import threading
 import traceback
@@ -18,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from affuse.errors import AffuseError, MediaError, OutputError, TranscriptError
+from affuse.errors import AffuseError, OutputError, TranscriptError
 
 if TYPE_CHECKING:
     from affuse.analyzer.analyzer import Analyzer
@@ -33,6 +37,12 @@ __all__ = ["JobSpec", "main"]
 
 _OWN_NAME = re.compile(r"person \d+|channel \d+|off screen")  # names that affuse gives itself
 
+# What a job may take beyond the memory at which the worker ends it with a sentence: stacks of threads, libraries
+# that are loaded meanwhile; and of addresses also files that are mapped and space that is only reserved.
+_MORE_DATA = 500_000_000
+_MORE_ADDRESSES = 4_000_000_000
+_LARGEST_FILE = 4_000_000_000  # bytes
+
 _STEP = 0.01  # share of a modality below which progress is not worth a line
 
 
@@ -40,7 +50,8 @@ _STEP = 0.01  # share of a modality below which progress is not worth a line
 class JobSpec:
     """What to analyse and where to put the results; ``name`` is what people are to read instead of the file's name.
 
-    ``kind`` is "recording", or "text" where the file holds a bare text in UTF-8.
+    ``kind`` is "recording", or "text" where the file holds a bare text in UTF-8. ``memory`` (bytes) and ``seconds`` are
+    what the job may take; 0 sets no limit.
     """
 
     name: str
@@ -58,6 +69,8 @@ class JobSpec:
     prior: str | None = None
     transcribe: bool = False
     asr_model: str | None = None
+    memory: int = 0
+    seconds: float = 0.0
 
     def to_line(self) -> str:
         """The job as a line of JSON."""
@@ -91,6 +104,7 @@ def _say(answers: IO[str], line: dict[str, Any]) -> None:
 
 def _answer(spec: JobSpec, loaded: dict[str | None, _Loaded], say: Callable[..., None]) -> None:
     try:
+        _limit(spec)
         analysis = _analyse(spec, _analyzer(spec, loaded), say)
         say(stage="writing", progress=1.0)
         _write(analysis, spec)
@@ -104,12 +118,49 @@ def _answer(spec: JobSpec, loaded: dict[str | None, _Loaded], say: Callable[...,
     except AffuseError as error:
         say(error=_readable(str(error), spec))
     except MemoryError:
-        say(error=f"{spec.name} needs more memory than this machine has")
+        say(error=f"{spec.name} needs more memory than it may have here")
     except Exception as error:  # a defect of ours must end this job only, and be told
         traceback.print_exc()
         say(error=f"{spec.name} could not be analysed: an internal error ({type(error).__name__})")
     else:
         say(done=True)
+
+
+def _limit(spec: JobSpec) -> None:
+    """Let the system refuse memory and end the process where a job takes more than it may."""
+    usage = _memory_in_use()
+    if spec.memory and usage:
+        addresses, data = usage
+        _limit_to(resource.RLIMIT_DATA, data + spec.memory + _MORE_DATA)
+        if not _has_gpu():  # whose driver reserves more addresses than any machine has memory
+            _limit_to(resource.RLIMIT_AS, addresses + spec.memory + _MORE_ADDRESSES)
+    if spec.seconds:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cores = os.cpu_count() or 1
+        _limit_to(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + spec.seconds * cores) + 1)
+    _limit_to(resource.RLIMIT_FSIZE, _LARGEST_FILE)
+    _limit_to(resource.RLIMIT_CORE, 0)  # memory holds the recording
+
+
+def _limit_to(what: int, value: int) -> None:
+    _, most = resource.getrlimit(what)
+    resource.setrlimit(what, (value if most == resource.RLIM_INFINITY else min(value, most), most))
+
+
+def _memory_in_use() -> tuple[int, int] | None:
+    """Bytes of addresses and of data of this process; None where the system does not say (elsewhere than on Linux)."""
+    try:
+        told = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        size, data = (re.search(rf"^{name}:\s+(\d+) kB", told, re.MULTILINE) for name in ("VmSize", "VmData"))
+    except OSError:
+        return None
+    return (int(size[1]) * 1024, int(data[1]) * 1024) if size and data else None
+
+
+def _has_gpu() -> bool:
+    import onnxruntime
+
+    return not {"CUDAExecutionProvider", "TensorrtExecutionProvider"}.isdisjoint(onnxruntime.get_available_providers())
 
 
 def _analyzer(spec: JobSpec, loaded: dict[str | None, _Loaded]) -> Analyzer:
@@ -131,15 +182,13 @@ def _load(spec: JobSpec) -> _Loaded:
 
 
 def _analyse(spec: JobSpec, analyzer: Analyzer, say: Callable[..., None]) -> Analysis:
-    from affuse.media import Recording
+    from affuse.media import Budget, Recording
 
     if spec.kind == "text":
         return analyzer.analyze_text(Path(spec.upload).read_text(encoding="utf-8"))
-    recording = Recording.open(spec.upload, transcript=spec.transcript)
-    if recording.duration > spec.max_duration:
-        raise MediaError(
-            f"{spec.name} lasts {recording.duration:.1f} s; this service takes up to {spec.max_duration:g} s"
-        )
+    say(opening=True)
+    recording = Recording.open(spec.upload, spec.transcript, budget=Budget(max_duration=spec.max_duration))
+    say(opening=False)
     return analyzer.analyze_recording(recording, _Progress(len(analyzer.experts), say))
 
 

@@ -23,6 +23,9 @@ SUBPROTOCOL = "affuse.live.v1"
 _OPEN = ("/", "/health")
 _OPEN_FOLDER = "/static/"
 
+_PORTS = {"http": 80, "https": 443}
+_HTTP = {"http": "http", "https": "https", "ws": "http", "wss": "https"}  # what a page was loaded by
+
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
@@ -90,8 +93,11 @@ class Guard:
         if self.settings.host not in ("0.0.0.0", "::") and _name(host) not in self.hosts:
             return 400, "unknown host; name it with --allow-host"
         origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != host:
-            return 403, "requests from other sites are refused"
+        if origin is not None and not _same_place(origin, f"{_HTTP.get(scope['scheme'])}://{host}"):
+            return (
+                403,
+                "requests from other sites are refused; a proxy must pass on Host and X-Forwarded-Proto",
+            )
         if not self._is_open(scope) and not self._has_token(headers):
             return 401, "a valid token is needed: Authorization: Bearer TOKEN"
         return None
@@ -107,6 +113,22 @@ class Guard:
         protocols = headers.get("sec-websocket-protocol", "").split(",")
         offered += [p.strip().removeprefix("token.") for p in protocols if p.strip().startswith("token.")]
         return any(hmac.compare_digest(o.encode(), self.settings.token.encode()) for o in offered)
+
+
+def _same_place(one: str, other: str) -> bool:
+    place = _place(one)
+    return place is not None and place == _place(other)
+
+
+def _place(origin: str) -> tuple[str, str, int] | None:
+    """Scheme, name and port of an origin (RFC 6454); None for what is none."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    bare = parts.hostname and not (parts.path or parts.query or parts.fragment or parts.username is not None)
+    return (parts.scheme, parts.hostname, port) if bare and parts.hostname else None
 
 
 def _name(host: str) -> str:

@@ -45,6 +45,7 @@ def serve(settings: Settings) -> None:
     import uvicorn
 
     from affuse.service.app import create_app
+    from affuse.service.connections import ConnectionLimits, LimitedServer, limited_protocol
 
     notifier = JobNotifier()
     app = create_app(settings, notifier)
@@ -54,7 +55,9 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        http=limited_protocol(ConnectionLimits.of(settings)),
+        proxy_headers=True,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         ws_max_size=_LARGEST_MESSAGE,
         ws_per_message_deflate=False,  # pictures are compressed already
         timeout_graceful_shutdown=5,
@@ -64,7 +67,7 @@ def serve(settings: Settings) -> None:
     # What the server raises again once it has shut down; by itself it would end this process before its workers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Workers(settings, notifier), suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        LimitedServer(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

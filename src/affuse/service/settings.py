@@ -16,8 +16,11 @@ _POSITIVE = (
     "max_queue",
     "job_seconds",
     "job_memory",
+    "probe_seconds",
     "keep_seconds",
     "upload_pause",
+    "head_seconds",
+    "max_connections",
     "poll_seconds",
     "lease_seconds",
     "sweep_seconds",
@@ -38,6 +41,9 @@ class Settings:
         What a client must send as ``Authorization: Bearer``; at least 16 ASCII characters without spaces.
     allowed_hosts : tuple of str
         Names by which clients may ask beside ``host``, such as a reverse proxy's.
+    trusted_proxies : tuple of str
+        Addresses and networks of reverse proxies: their ``X-Forwarded-Proto`` says whether a client came by HTTPS, and
+        they may hold any number of connections.
     workers : int
         Worker processes that the server starts; others may join with ``affuse serve --worker``.
     max_upload : int
@@ -50,10 +56,17 @@ class Settings:
         Time that a job may take, in seconds.
     job_memory : int
         Memory that a job may hold, in bytes.
+    probe_seconds : float
+        Time in which the length of a recording must be measured, in seconds.
     keep_seconds : float
         How long results are kept, in seconds.
     upload_pause : float
-        Seconds without a byte after which an upload is broken off.
+        Seconds without a byte after which an upload is broken off, or an answer that the client does not take.
+    head_seconds : float
+        Seconds in which a client must send the whole head of a request.
+    max_connections : int
+        Connections at a time, WebSockets apart; fewer where the process may not open so many files. Beyond them those
+        that have waited longest for their request are closed. One address may hold a quarter of them.
     poll_seconds : float
         Longest time between two looks of an idle worker at the waiting jobs; a server wakes its own workers at once.
     lease_seconds : float
@@ -97,14 +110,18 @@ class Settings:
     port: int = 8000
     token: str | None = None
     allowed_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     workers: int = 1
     max_upload: int = 500_000_000
     max_duration: float = 7200.0
     max_queue: int = 100
     job_seconds: float = 3600.0
     job_memory: int = 3_000_000_000
+    probe_seconds: float = 120.0
     keep_seconds: float = 86_400.0
     upload_pause: float = 20.0
+    head_seconds: float = 10.0
+    max_connections: int = 1000
     poll_seconds: float = 0.5
     lease_seconds: float = 10.0
     sweep_seconds: float = 5.0
@@ -129,6 +146,8 @@ class Settings:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be more than 0; got {getattr(self, name):g}")
+        for proxy in self.trusted_proxies:
+            _check_network(proxy)
         if self.private and self.keep_uploads:
             raise ConfigError("--private keeps nothing but scores; leave out --keep-uploads")
 
@@ -162,6 +181,15 @@ class Settings:
             raise ConfigError(
                 f"{self.folder} cannot hold the jobs ({error.strerror}); choose another --folder"
             ) from error
+
+
+def _check_network(proxy: str) -> None:
+    try:
+        ipaddress.ip_network(proxy)
+    except ValueError as error:
+        raise ConfigError(
+            f"a trusted proxy is an address or a network, such as 10.0.0.7 or 10.0.0.0/24; got {proxy!r}"
+        ) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,13 @@ _ORPHAN = 3600.0  # seconds after which an upload that no job knows was left by 
 class Runner:
     """The process that analyses, started when first needed, and again after it had to be ended.
 
-    ``beat`` is the most seconds that `answers` waits for a line.
+    ``beat`` is the most seconds that `answers` waits for a line. Without ``network`` it can open no connection, where
+    the system lets a process leave the network (see `without_network`).
     """
 
-    def __init__(self, beat: float = _BEAT) -> None:
+    def __init__(self, beat: float = _BEAT, network: bool = True) -> None:
         self.beat = beat
+        self.command = [*([] if network else without_network()), sys.executable, "-m", "affuse.service.runner"]
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
@@ -64,7 +67,7 @@ class Runner:
 
     def _launch(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "affuse.service.runner"],
+            self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -86,6 +89,15 @@ class Runner:
                 return
             yield line
 
+    def ran_out_of_time(self) -> bool:
+        """Whether the system has ended the process since it took more time of the processor than its job may."""
+        process = self._process
+        if process is None:
+            return False
+        with suppress(subprocess.TimeoutExpired):  # it has closed its output and will end
+            process.wait(_GRACE)
+        return process.returncode == -signal.SIGXCPU
+
     def memory(self) -> int:
         """Bytes of memory that the process holds now."""
         process = self._process
@@ -103,6 +115,24 @@ class Runner:
             assert process.stdin is not None
             with suppress(BrokenPipeError):
                 process.stdin.close()
+
+
+@cache
+def without_network() -> tuple[str, ...]:
+    """What to put before a command that is to run in a network of its own, which leads nowhere; empty where that fails.
+
+    It is ``unshare`` of util-linux, which needs user namespaces. Some systems and containers forbid them.
+
+    Returns
+    -------
+    tuple of str
+    """
+    prefix = ("unshare", "--user", "--map-current-user", "--net", "--")
+    try:
+        allowed = subprocess.run([*prefix, "true"], capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        allowed = False
+    return prefix if allowed else ()
 
 
 def _collect(process: subprocess.Popen[str], lines: queue.Queue[dict[str, Any] | None]) -> None:
@@ -147,7 +177,9 @@ class Worker:
         self.settings = settings
         self.store = JobStore(settings.folder / "jobs.db", settings.lease_seconds)
         self.notifier = notifier or JobNotifier()
-        self.runner = Runner(min(_BEAT, settings.lease_seconds / _BEATS))
+        # Only the weights of speech recognition may still have to be fetched.
+        network = settings.transcribe and settings.asr_model is None
+        self.runner = Runner(min(_BEAT, settings.lease_seconds / _BEATS), network)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._current: Job | None = None
         self._stopping = threading.Event()
@@ -253,28 +285,42 @@ class Worker:
     def _attempt(self, job: Job, began: float) -> str | None:
         self.runner.start(self._spec(job))
         stage, progress = "", 0.0
+        opening: float | None = None  # since when
         for line in self.runner.answers():
             if line is not None and "done" in line:
                 return ""
             if line is not None and "error" in line:
                 return str(line["error"])
-            if line is not None:
+            if line is not None and "opening" in line:
+                opening = time.monotonic() if line["opening"] else None
+            elif line is not None:
                 stage, progress = line["stage"], line["progress"]
             if not self.store.renew(job.id, self.name, stage, progress):
                 self.runner.end()
                 return None
-            excess = self._excess(job, time.monotonic() - began)
+            excess = self._excess(job, began, opening)
             if excess:
                 self.runner.end()
                 return excess
+        if self.runner.ran_out_of_time():
+            return self._too_long(job)
         raise ChildProcessError
 
-    def _excess(self, job: Job, seconds: float) -> str:
-        if seconds > self.settings.job_seconds:
-            return f"{job.name} took longer than {self.settings.job_seconds:.0f} s, the most that this service allows"
+    def _excess(self, job: Job, began: float, opening: float | None) -> str:
+        now = time.monotonic()
+        if now - began > self.settings.job_seconds:
+            return self._too_long(job)
+        if opening is not None and now - opening > self.settings.probe_seconds:
+            return (
+                f"{job.name} could not be measured in {self.settings.probe_seconds:g} s, the most that this service "
+                "allows; it may be damaged, or no recording"
+            )
         if self.runner.memory() > self.settings.job_memory:
             return f"{job.name} took more than {self.settings.job_memory / 1e9:.2g} GB of memory, the most allowed here"
         return ""
+
+    def _too_long(self, job: Job) -> str:
+        return f"{job.name} took longer than {self.settings.job_seconds:.0f} s, the most that this service allows"
 
     def _spec(self, job: Job) -> JobSpec:
         uploads = self.settings.uploads
@@ -290,6 +336,8 @@ class Worker:
             prior=self.settings.prior,
             transcribe=self.settings.transcribe,
             asr_model=self.settings.asr_model,
+            memory=self.settings.job_memory,
+            seconds=self.settings.job_seconds,
             **job.options,
         )
 
@@ -343,7 +391,8 @@ def _delete_orphans(folder: Path, known: set[str]) -> None:
 def main() -> None:
     """A worker of the server that started this process, which tells settings and jobs by the standard input."""
     values = json.loads(sys.stdin.readline())
-    values |= {"folder": Path(values["folder"]), "allowed_hosts": tuple(values["allowed_hosts"])}
+    values |= {name: tuple(values[name]) for name in ("allowed_hosts", "trusted_proxies")}
+    values |= {"folder": Path(values["folder"])}
     notifier = JobNotifier()
     threading.Thread(target=_follow, args=(notifier,), daemon=True).start()
     try:
