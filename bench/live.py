@@ -1,9 +1,11 @@
 """How long a live service takes to answer: from the last sample to its answer, through the WebSocket.
 
-``python bench/live.py [--clients 1 4] [--seconds 30] [--url ws://127.0.0.1:8000/v1/live]``; without ``--url`` a server
-is started for it. Every client is a process of its own that sends pictures of the demo at 10 a second as JPEG, its
-sound in pieces of 100 ms and its words as they end. The delay is the client's: from sending the last sample that an
-answer is about to having read the answer. Give it ``nice`` priority where other work runs on the machine.
+``python bench/live.py [--clients 1 4] [--seconds 30] [--pictures 15] [--url ws://127.0.0.1:8000/v1/live]``; without
+``--url`` a server is started for it. Every client is a process of its own that sends pictures of the demo as JPEG, 15 a
+second or as many as ``--pictures`` says, its sound in pieces of 100 ms and its words as they end. The delay is the
+client's: from sending the last sample that an answer is about to having read the answer. The time of the processor is
+that of the whole service, with decoding and networks, divided by the answers; it is measured where the service is
+started here. Give it ``nice`` priority where other work runs on the machine.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any, NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # after the number of threads, which is read when it loads
+import psutil
 from PIL import Image
 from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import connect
@@ -38,7 +41,7 @@ from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Segment, Timeline
 
 DEMO = Path(__file__).parent.parent / "demo"
-TICK = 0.1  # seconds between two pictures, and of a piece of sound
+TICK = 0.1  # seconds of a piece of sound
 WARM = 2.0  # seconds at the beginning that do not count
 
 
@@ -96,74 +99,86 @@ class LiveClient:
         return message
 
 
-class Tick(NamedTuple):
-    """What is sent at once: a JPEG, samples, and words with their duration, where some end here."""
+class Event(NamedTuple):
+    """What is sent at ``time``: a JPEG, or samples that end then and words (with their duration) that ended lately."""
 
+    time: float
     jpeg: bytes
     samples: np.ndarray
     words: tuple[str, float] | None
 
 
 class Measured(NamedTuple):
-    """What a client saw: its own delays and the server's in milliseconds, and pictures dropped."""
+    """What a client saw: its own delays and the server's in milliseconds, pictures dropped, answers, and who spoke."""
 
     delays: list[float]
     told: list[float]
     dropped: int
+    answers: int
+    known: int
 
 
-def ticks() -> list[Tick]:
-    """The demo clip, tick by tick."""
+def events(rate: float) -> list[Event]:
+    """The demo clip in order of time, with pictures at a rate (a second)."""
     recording = Recording.open(DEMO / "clip.mp4", transcript=DEMO / "clip.srt")
     (sound,) = recording.sound(Timeline((recording.span,)))
     size = round(TICK * SAMPLE_RATE)
+    count = int(recording.duration / TICK)
     result = []
-    for i, frame in enumerate(recording.frames(np.arange(0, recording.duration - TICK, TICK))):
-        stream = io.BytesIO()
-        Image.fromarray(frame.image).save(stream, "JPEG", quality=80)
+    for i in range(count):
         here = Segment(i * TICK, (i + 1) * TICK)
         ended = [(c.text, c.segment.duration) for c in recording.cues if c.segment.end in here]
         samples = np.round(sound[i * size : (i + 1) * size] * 32767)
-        result.append(Tick(stream.getvalue(), samples, ended[0] if ended else None))
-    return result
+        result.append(Event(here.end, b"", samples, ended[0] if ended else None))
+    for frame in recording.frames(np.arange(1, int(count * TICK * rate) + 1) / rate):
+        stream = io.BytesIO()
+        Image.fromarray(frame.image).save(stream, "JPEG", quality=80)
+        result.append(Event(frame.time, stream.getvalue(), np.empty(0), None))
+    return sorted(result, key=lambda event: event.time)
 
 
-def stream(url: str, seconds: float, offset: float) -> Measured:
+def stream(url: str, seconds: float, offset: float, rate: float) -> Measured:
     """Send the demo over and over at its own pace, and measure."""
-    parts = ticks()
-    sent: dict[int, float] = {}  # when the samples up to each tick were sent
-    delays, told, dropped = [], [], 0
+    parts = events(rate)
+    sent: dict[int, float] = {}  # when what ends at each millisecond was sent
+    delays, told, dropped, answers, known = [], [], 0, 0, 0
     with LiveClient(url, language="en") as client:
         time.sleep(offset)
-        thread = threading.Thread(target=_send, args=(client, parts, round(seconds / TICK), sent))
+        thread = threading.Thread(target=_send, args=(client, parts, seconds, sent))
         thread.start()
         for answer in client.answers():
             read = time.perf_counter()
+            answers += 1
             if answer["time"] > WARM:
-                delays.append(1000 * (read - sent[round(answer["time"] / TICK)]))
+                delays.append(1000 * (read - sent[round(1000 * answer["time"])]))
                 told.append(answer["delay_ms"])
+                known += answer.get("speakers") is not None
             dropped = answer["dropped"]
         thread.join()
-    return Measured(delays, told, dropped)
+    return Measured(delays, told, dropped, answers, known)
 
 
-def _send(client: LiveClient, parts: list[Tick], count: int, sent: dict[int, float]) -> None:
-    began = time.perf_counter()
-    for i in range(count):
-        tick = parts[i % len(parts)]
-        end = (i + 1) * TICK
-        time.sleep(max(0.0, began + end - time.perf_counter()))
-        sent[i + 1] = time.perf_counter()
-        client.sound(i * TICK, tick.samples)
-        if tick.words:
-            client.words(end, *tick.words)
-        client.picture(end, tick.jpeg)
+def _send(client: LiveClient, parts: list[Event], seconds: float, sent: dict[int, float]) -> None:
+    began, length = time.perf_counter(), max(part.time for part in parts)
+    for turn in range(int(seconds / length) + 1):
+        for part in parts:
+            end = turn * length + part.time
+            if end > seconds:
+                break
+            time.sleep(max(0.0, began + end - time.perf_counter()))
+            sent[round(1000 * end)] = time.perf_counter()
+            if part.words:
+                client.words(end, *part.words)
+            if part.jpeg:
+                client.picture(end, part.jpeg)
+            else:
+                client.sound(end - TICK, part.samples)
     client.stop()
 
 
 @contextmanager
-def service() -> Iterator[str]:
-    """A service of its own, and its address."""
+def service() -> Iterator[tuple[str, psutil.Process]]:
+    """A service of its own: its address, and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -177,30 +192,48 @@ def service() -> Iterator[str]:
                     break
                 except OSError:
                     time.sleep(0.1)
-            yield f"ws://127.0.0.1:{port}/v1/live"
+            yield f"ws://127.0.0.1:{port}/v1/live", psutil.Process(process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
-def measure(url: str, clients: int, seconds: float) -> list[Measured]:
+def measure(url: str, clients: int, seconds: float, rate: float) -> list[Measured]:
     """``clients`` at once, each a process."""
-    stagger = [(url, seconds, 0.5 * i / clients) for i in range(clients)]
+    stagger = [(url, seconds, 0.5 * i / clients, rate) for i in range(clients)]
     with multiprocessing.get_context("spawn").Pool(clients) as pool:
         return pool.starmap(stream, stagger)
 
 
-def table(found: dict[int, list[Measured]]) -> str:
+def with_cpu(url: str, process: psutil.Process, options: argparse.Namespace) -> dict[int, tuple[list[Measured], float]]:
+    """What every number of clients measures, and seconds of the processor that the service took meanwhile."""
+    found = {}
+    measure(url, 1, WARM, options.pictures)  # the first stream loads the networks
+    for n in options.clients:
+        before = process.cpu_times()
+        measured = measure(url, n, options.seconds, options.pictures)
+        after = process.cpu_times()
+        found[n] = measured, after.user + after.system - before.user - before.system
+    return found
+
+
+def table(found: dict[int, tuple[list[Measured], float]]) -> str:
     """A Markdown table, one row a number of clients."""
-    lines = ["| clients | answers | p50 ms | p95 ms | p99 ms | p95 by the server | pictures dropped |", "|-" * 7 + "|"]
-    for clients, measured in found.items():
+    lines = [
+        "| clients | answers | p50 ms | p95 ms | p99 ms | p95 by the server | CPU ms an answer | who speaks known "
+        "| pictures dropped |",
+        "|-" * 9 + "|",
+    ]
+    for clients, (measured, cpu) in found.items():
         delays = [d for m in measured for d in m.delays]
         told = [d for m in measured for d in m.told]
         middle, high, highest = np.percentile(delays, (50, 95, 99))
         dropped = sum(m.dropped for m in measured)
+        known = sum(m.known for m in measured) / len(delays)
         lines.append(
             f"| {clients} | {len(delays)} | {middle:.0f} | {high:.0f} | {highest:.0f} "
-            f"| {np.percentile(told, 95):.0f} | {dropped} |"
+            f"| {np.percentile(told, 95):.0f} | {1000 * cpu / sum(m.answers for m in measured):.0f} "
+            f"| {100 * known:.0f} % | {dropped} |"
         )
     return "\n".join(lines)
 
@@ -210,13 +243,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--pictures", type=float, default=15.0, help="a second")
     parser.add_argument("--url", help="address of a running service")
     options = parser.parse_args()
     if options.url:
-        found = {n: measure(options.url, n, options.seconds) for n in options.clients}
+        alone = {n: measure(options.url, n, options.seconds, options.pictures) for n in options.clients}
+        found = {n: (measured, float("nan")) for n, measured in alone.items()}
     else:
-        with service() as url:
-            found = {n: measure(url, n, options.seconds) for n in options.clients}
+        with service() as (url, process):
+            found = with_cpu(url, process, options)
     print(table(found))
 
 

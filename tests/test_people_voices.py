@@ -1,5 +1,6 @@
 """Whose voice: the front end against librosa, the graph against torch, and stretches of speech."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 
 from affuse import weights
 from affuse.errors import AssetError, DataError
+from affuse.people import speaker_weights
 from affuse.people.voices import FRAMES, MELS, MIN_VOICE, VoiceEncoder, mel_power, voiced
 from affuse.testing import synthetic
+from command import Run, caller
 
 
 class MeanMels:
@@ -86,12 +89,19 @@ def test_other_arrays_than_samples_are_refused(samples: np.ndarray) -> None:
         VoiceEncoder().embed(samples)
 
 
-def test_a_missing_encoder_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("AFFUSE_MODELS", str(tmp_path))
-    monkeypatch.setenv("AFFUSE_CACHE", str(tmp_path))
-    with pytest.raises(AssetError, match=r"python -m recipes\.speaker --out DIR"):
+@pytest.fixture
+def nothing_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache and no other folder with weights."""
+    monkeypatch.delenv("AFFUSE_MODELS", raising=False)
+    monkeypatch.setenv("AFFUSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.usefixtures("nothing_here")
+def test_a_missing_encoder_says_how_to_make_it() -> None:
+    with pytest.raises(AssetError, match=r"is not here; make it with: affuse people setup"):
         VoiceEncoder().embed(synthetic.speech(seconds=2.0, pitch=140))
-    with pytest.raises(AssetError, match=r"nobody serves speaker\.onnx; make it with"):
+    with pytest.raises(AssetError, match=r"nobody serves speaker\.onnx; make it with: affuse people setup"):
         weights.download("speaker")
 
 
@@ -123,12 +133,74 @@ def test_the_graph_gives_what_torch_gives(tmp_path: Path) -> None:
     assert again == path.read_bytes()
 
 
+@pytest.fixture
+def affuse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    return caller(monkeypatch, capfd)
+
+
+def test_weights_are_read_where_they_lie_in_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    state, path = _state(), tmp_path / "pretrained.pt"
+    end = max(offset + 4 * int(np.prod(shape)) for offset, shape in speaker_weights._ARRAYS.values())
+    content = bytearray(end)
+    for name, (offset, shape) in speaker_weights._ARRAYS.items():
+        assert state[name].shape == shape
+        assert not any(content[offset : offset + state[name].nbytes])  # no two of them share a byte
+        content[offset : offset + state[name].nbytes] = state[name].tobytes()
+    path.write_bytes(content)
+    with pytest.raises(AssetError, match=r"pretrained\.pt is missing or has the wrong checksum"):
+        speaker_weights.checkpoint(path)
+    monkeypatch.setattr(speaker_weights, "_SHA256", weights.sha256_of(path))
+    found = speaker_weights.checkpoint(path)
+    assert found.keys() == state.keys()
+    for name in state:
+        np.testing.assert_array_equal(found[name], state[name])
+
+
+def test_weights_of_the_package_are_those_that_torch_reads() -> None:
+    torch = pytest.importorskip("torch", reason="torch is the reference")
+    if find_spec("resemblyzer") is None:
+        pytest.skip("Resemblyzer is not installed")
+    theirs = torch.load(speaker_weights._installed(), map_location="cpu", weights_only=True)["model_state"]
+    own = speaker_weights.checkpoint()
+    assert own.keys() == {name for name in theirs if name.startswith(("lstm.", "linear."))}
+    for name, values in own.items():
+        np.testing.assert_array_equal(values, theirs[name].numpy())
+
+
+def test_setup_makes_the_encoder_once(nothing_here: Path, affuse: Run) -> None:
+    for library in ("onnx", "resemblyzer"):
+        if find_spec(library) is None:
+            pytest.skip(f"{library} is not installed")
+    first, again = (affuse("people", "setup") for _ in range(2))
+    assert (first.code, again.code) == (0, 0)
+    assert "speaker.onnx: made and checked (Apache-2.0)" in first.out
+    assert "here already" in again.out
+    assert weights.find("speaker") == nothing_here / "speaker.onnx"
+    assert "Apache License" in (nothing_here / "speaker.LICENSE").read_text(encoding="utf-8")
+
+
+def test_setup_says_what_is_missing(nothing_here: Path, monkeypatch: pytest.MonkeyPatch, affuse: Run) -> None:
+    monkeypatch.setattr(speaker_weights, "find_spec", lambda _: None)
+    found = affuse("people", "setup")
+    assert found.code == 2
+    assert "run: pip install --no-deps Resemblyzer" in found.err
+    assert not nothing_here.exists()
+
+
+def test_an_encoder_that_comes_out_wrong_is_not_written(nothing_here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx", reason="onnx writes the file")
+    monkeypatch.setattr(speaker_weights, "checkpoint", _state)
+    with pytest.raises(AssetError, match="came out wrong: expected SHA-256 40a86598"):
+        speaker_weights.make_encoder()
+    assert not any(nothing_here.glob("*"))
+
+
 def test_the_recipe_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from recipes import speaker
 
-    monkeypatch.setattr(speaker, "find_spec", lambda _: None)
+    monkeypatch.setattr(speaker_weights, "find_spec", lambda _: None)
     with pytest.raises(SystemExit) as stopped:
         speaker.main(["--out", str(tmp_path / "out")])
     assert stopped.value.code == 2

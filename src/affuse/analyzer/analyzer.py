@@ -15,7 +15,7 @@ from affuse.analyzer.assembly import assemble
 from affuse.analyzer.loading import load_experts, load_parts, load_system, read_fuser, shipped_for, shipped_fuser
 from affuse.analyzer.observation import Observation, read_all, seen_modality, without_words
 from affuse.analyzer.spaces import LabelMap, answer_space, expert_spaces, rule_over
-from affuse.analyzer.speech import find_speakers, hears_only, split_speech
+from affuse.analyzer.speech import check_speakers, find_speakers, hears_only, split_speech
 from affuse.errors import ConfigError, MediaError
 from affuse.experts.base import Expert, ExpertOutput
 from affuse.experts.transcribe import Transcriber
@@ -167,6 +167,7 @@ class Analyzer:
         transcript: str | Path | None = None,
         progress: Progress | None = None,
         turns: Turns | None = None,
+        speakers: int | None = None,
     ) -> Analysis:
         """Analyse one file.
 
@@ -180,6 +181,8 @@ class Analyzer:
             Called with the name of a modality and the share of the recording that it has read, 0…1.
         turns : sequence of Turn, str or Path, optional
             Who speaks when, where that is known; or an RTTM file that says so.
+        speakers : int, optional
+            How many people speak, 1 to 20; their voices are told apart where nothing else tells who speaks.
 
         Returns
         -------
@@ -190,9 +193,11 @@ class Analyzer:
         MediaError, TranscriptError
             If the recording or its transcript cannot be read; the message names the file.
         ConfigError
-            If the window is longer than the recording.
+            If the window is longer than the recording, or the number of speakers is out of range.
+        AssetError
+            If voices are to be told apart, and the speaker encoder is missing.
         """
-        return self.analyze_recording(Recording.open(path, transcript=transcript), progress, turns)
+        return self.analyze_recording(Recording.open(path, transcript=transcript), progress, turns, speakers)
 
     def analyze_text(self, text: str) -> Analysis:
         """Analyse bare text.
@@ -216,7 +221,11 @@ class Analyzer:
         return self.analyze_recording(Recording.from_text(text))
 
     def analyze_recording(
-        self, recording: Recording, progress: Progress | None = None, turns: Turns | None = None
+        self,
+        recording: Recording,
+        progress: Progress | None = None,
+        turns: Turns | None = None,
+        speakers: int | None = None,
     ) -> Analysis:
         """Analyse an open recording.
 
@@ -224,17 +233,21 @@ class Analyzer:
         ----------
         recording : Recording
             As `Recording.open` gives it.
-        progress, turns
+        progress, turns, speakers
             As in `analyze`.
 
         Returns
         -------
         Analysis
         """
-        return self.answer(self.observe(recording, progress, turns))
+        return self.answer(self.observe(recording, progress, turns, speakers))
 
     def observe(
-        self, recording: Recording, progress: Progress | None = None, turns: Turns | None = None
+        self,
+        recording: Recording,
+        progress: Progress | None = None,
+        turns: Turns | None = None,
+        speakers: int | None = None,
     ) -> Observation:
         """What the experts find in an open recording; `answer` fuses it.
 
@@ -242,29 +255,30 @@ class Analyzer:
         ----------
         recording : Recording
             As `Recording.open` gives it.
-        progress, turns
+        progress, turns, speakers
             As in `analyze`.
 
         Returns
         -------
         Observation
         """
+        check_speakers(speakers, self.shared_voice)
         known = read_rttm(turns, recording.name) if isinstance(turns, str | Path) else turns
         timeline = self._timeline(recording)
         recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
         outputs = read_all(self.experts, recording, timeline, progress)
         if wordless and "text" in outputs:
             outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
-        return self._told_apart(Observation(recording, timeline, outputs), known)
+        return self._told_apart(Observation(recording, timeline, outputs), known, speakers)
 
-    def _told_apart(self, found: Observation, turns: Sequence[Turn] | None) -> Observation:
+    def _told_apart(self, found: Observation, turns: Sequence[Turn] | None, count: int | None) -> Observation:
         """The same with whose voice and whose words are heard, where an expert hears and something tells."""
         if self.shared_voice or not any(hears_only(expert) for expert in self.experts.values()):
             return found
         outputs, seen = dict(found.outputs), seen_modality(found.outputs)
-        speakers, names = find_speakers(found.recording, outputs[seen] if seen else [], turns)
+        speakers, names = find_speakers(found.recording, outputs[seen] if seen else [], turns, count)
         if speakers is None:
-            return found
+            return replace(found, one_voice=count is None and not seen)
         if seen:
             outputs[seen] = [replace(own, person=names.get(str(own.person), own.person)) for own in outputs[seen]]
         speech = split_speech(self.experts, found.recording, found.timeline, outputs, speakers)
@@ -326,6 +340,7 @@ class Analyzer:
         timeline: Timeline,
         words: Sequence[str] = (),
         duration: float = np.nan,
+        own: np.ndarray | None = None,
     ) -> list[Verdict]:
         """One answer a window, from one output a modality that is about one person or the whole scene.
 
@@ -339,6 +354,8 @@ class Analyzer:
             What is said in each window, for a prior whose lexicon or rules ask.
         duration : float
             Of the recording in seconds, likewise.
+        own : array of shape (n,), optional
+            How probable it is that what is heard is of this person; certain where None.
 
         Returns
         -------
@@ -349,7 +366,7 @@ class Analyzer:
         DataError
             If the output of a modality is missing, or does not cover the timeline.
         """
-        return self._evidence.fuse_outputs(outputs, timeline, words, duration)
+        return self._evidence.fuse_outputs(outputs, timeline, words, duration, own)
 
     def probabilities(self, outputs: Mapping[str, ExpertOutput]) -> tuple[np.ndarray, np.ndarray]:
         """What the experts say over the labels of the answer, from one output a modality.
@@ -409,7 +426,10 @@ class Analyzer:
                 f"which lasts {recording.duration:.2f} s"
             )
         window = self.window or min(DEFAULT_WINDOW, recording.duration)
-        return Timeline.windows(recording.duration, window, self.hop or min(DEFAULT_HOP, window))
+        hop = self.hop or min(DEFAULT_HOP, window)
+        speakers = len({cue.speaker for cue in recording.cues} - {None})
+        recording.budget.check_windows(recording.name, recording.duration, window, hop, speakers)
+        return Timeline.windows(recording.duration, window, hop)
 
     def _settings(self, timeline: Timeline) -> dict[str, Any]:
         experts = {
@@ -518,6 +538,7 @@ def analyze(
     labels: LabelSpace | Sequence[str] | None = None,
     label_map: LabelMap | str | Path | None = None,
     turns: Turns | None = None,
+    speakers: int | None = None,
     shared_voice: bool = False,
 ) -> Analysis:
     """Analyse one recording, or bare text, with the shipped experts or others.
@@ -536,6 +557,8 @@ def analyze(
         Called with the name of a modality and the share of the recording that it has read, 0…1.
     turns : sequence of Turn, str or Path, optional
         Who speaks when, where that is known; or an RTTM file that says so.
+    speakers : int, optional
+        How many people speak, 1 to 20; their voices are told apart where nothing else tells who speaks.
     window, hop, experts, fuser, prior, context, labels, label_map, shared_voice
         As in `Analyzer`, which is there for many recordings.
 
@@ -565,6 +588,6 @@ def analyze(
         shared_voice=shared_voice,
     )  # fmt: skip
     if path is not None:
-        return analyzer.analyze(path, transcript, progress, turns)
+        return analyzer.analyze(path, transcript, progress, turns, speakers)
     assert text is not None
     return analyzer.analyze_text(text)

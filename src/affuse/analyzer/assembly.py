@@ -13,7 +13,14 @@ from affuse.media import Words
 from affuse.results import Analysis, Cue, Person, Source, Verdict
 from affuse.timeline import Timeline
 
-__all__ = ["assemble"]
+__all__ = ["ONE_VOICE", "assemble"]
+
+ONE_VOICE = (
+    "all speech was taken for one person's; if several speak, say how many (--speakers) or who speaks when (--turns)"
+)
+"""Note where nobody is seen, named or counted."""
+
+_CONVERSATION = 10.0  # seconds; what is shorter is mostly one utterance
 
 
 def assemble(found: Observation, fuser: EvidenceFuser, settings: Mapping[str, Any]) -> Analysis:
@@ -86,6 +93,8 @@ def _notes(found: Observation, verdicts: Sequence[Verdict], n_people: int) -> tu
     notes = (*found.recording.notes, *own)
     heard = {m for v in verdicts for m, e in v.evidence.items() if e.probabilities is not None}
     shared = [m for m in ("voice", "text") if m in heard]
+    if found.one_voice and "voice" in heard and found.recording.duration >= _CONVERSATION:
+        return (*notes, ONE_VOICE)
     if n_people < 2 or not shared:
         return notes
     if found.speech is not None:

@@ -46,6 +46,8 @@ class Observation:
         By modality, one output a person.
     speech : Speech, optional
         Whose voice and whose words are heard; None where nothing tells.
+    one_voice : bool
+        Whether everything that is heard was taken for one voice, since nobody is seen and nobody said how many speak.
 
     Examples
     --------
@@ -60,6 +62,7 @@ class Observation:
     timeline: Timeline
     outputs: Mapping[str, list[ExpertOutput]]
     speech: Speech | None = None
+    one_voice: bool = False
 
     def people(self) -> Sequence[Mapping[str, ExpertOutput]]:
         """The outputs about every person: their own, and those that hold for the whole scene.

@@ -8,20 +8,36 @@ from typing import Any
 
 import numpy as np
 
+from affuse.errors import ConfigError
 from affuse.experts.base import Expert, ExpertOutput
 from affuse.media import SAMPLE_RATE, Recording, Words
+from affuse.people.clustering import voices_apart
 from affuse.people.given import channel_turns, transcript_turns
 from affuse.people.speaking import OFF_SCREEN, Speakers, who_speaks
 from affuse.people.turns import Turn
+from affuse.people.voices import VoiceEncoder
 from affuse.timeline import Timeline
 
-__all__ = ["SOMEBODY_ELSE", "UNSURE", "Speech", "find_speakers", "hears_only", "speaker_of", "split_speech"]
+__all__ = [
+    "MOST_SPEAKERS",
+    "SOMEBODY_ELSE",
+    "UNSURE",
+    "Speech",
+    "check_speakers",
+    "find_speakers",
+    "hears_only",
+    "speaker_of",
+    "split_speech",
+]
 
 UNSURE = 0.6
 """Probability below which an answer says that it is not sure whose voice is heard."""
 
 SOMEBODY_ELSE = "somebody else speaks"
 """Why voice and words say nothing about a person where another one is heard."""
+
+MOST_SPEAKERS = 20
+"""Largest number of people whose voices are told apart."""
 
 _LEAST = 1.0  # seconds of speech of somebody off screen that make them a person of their own
 
@@ -71,10 +87,47 @@ def hears_only(expert: Expert) -> bool:
     return set(expert.abilities.reads) <= {"sound", "words"}
 
 
+def check_speakers(count: int | None, shared_voice: bool = False) -> None:
+    """Refuse a number of speakers that cannot be used, before anything is decoded.
+
+    Parameters
+    ----------
+    count : int, optional
+        How many people speak; None where it is not known.
+    shared_voice : bool
+        Whether nobody asks who speaks.
+
+    Raises
+    ------
+    ConfigError
+        If the number is out of range, or there is no use for it.
+    AssetError
+        If several people speak, and the encoder that tells their voices apart is missing.
+
+    Examples
+    --------
+    >>> check_speakers(0)
+    Traceback (most recent call last):
+    ...
+    affuse.errors.ConfigError: the number of speakers lies within 1 and 20; got 0
+    """
+    if count is None:
+        return
+    if not 1 <= count <= MOST_SPEAKERS:
+        raise ConfigError(f"the number of speakers lies within 1 and {MOST_SPEAKERS}; got {count}")
+    if shared_voice:
+        raise ConfigError("a shared voice counts for everybody; leave out the number of speakers")
+    if count > 1:
+        VoiceEncoder().check()
+
+
 def find_speakers(
-    recording: Recording, faces: Sequence[ExpertOutput], turns: Sequence[Turn] | None = None
+    recording: Recording,
+    faces: Sequence[ExpertOutput],
+    turns: Sequence[Turn] | None = None,
+    count: int | None = None,
 ) -> tuple[Speakers | None, Mapping[str, str]]:
-    """Who speaks in a recording: by turns that are given, by its two channels, or by how mouths move.
+    """Who speaks in a recording: by turns that are given, by its two channels, by how mouths move, or by the voices.
 
     Parameters
     ----------
@@ -84,6 +137,8 @@ def find_speakers(
         One for each person that is seen.
     turns : sequence of Turn, optional
         Turns that are known; those that a transcript names where None, or else those of the channels of a call.
+    count : int, optional
+        How many people speak. Their voices are told apart where nothing else tells who speaks.
 
     Returns
     -------
@@ -91,11 +146,18 @@ def find_speakers(
         None where nothing tells who speaks.
     names : mapping of str to str
         Given names of persons that are seen: of those whose mouth moves with a speaker's turns.
+
+    Raises
+    ------
+    AssetError
+        If voices must be told apart, and the speaker encoder is missing.
+    MediaError
+        If there is too little speech for so many people.
     """
     given = turns or transcript_turns(recording.cues) or channel_turns(recording)
     seen = who_speaks(recording, faces) if faces and recording.has_sound and recording.has_frames else None
     if not given:
-        return seen, {}
+        return seen if seen is not None or count is None or count < 2 else voices_apart(recording, count), {}
     return Speakers.of_turns(given, recording.span.end), {} if seen is None else _names_of_faces(given, seen)
 
 

@@ -44,7 +44,7 @@ def enrol(
     added = enrol_recordings(own, name, [Recording.open(path) for path in recordings])
     typer.echo(f"{name}: {len(added.faces)} faces and {len(added.voices)} stretches of speech added to {gallery}")
     if not len(added.voices):
-        typer.echo("affuse: no voice was enrolled: nobody speaks, or the speaker encoder is not here", err=True)
+        typer.echo(_no_voice(), err=True)
 
 
 @app.command("list", cls=AffuseCommand, epilog=epilog("people list"))
@@ -103,6 +103,27 @@ def find(
         typer.echo(f"nobody is seen or heard in {recording}")
 
 
+@app.command(cls=AffuseCommand, epilog=epilog("people setup"))
+def setup(
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to, which AFFUSE_MODELS may name (default: the cache)."),
+    ] = None,
+) -> None:
+    """Make the speaker encoder, which tells voices apart, from the installed package Resemblyzer."""
+    from affuse import weights
+    from affuse.people.speaker_weights import make_encoder
+
+    path = weights.find("speaker") if out is None else None
+    if path is not None:
+        typer.echo(f"the speaker encoder is here already: {path}")
+        return
+    path = make_encoder(out)
+    typer.echo(f"{path}: made and checked ({weights.DOWNLOADS['speaker'][0].licence})")
+    if out is not None:
+        typer.echo(f"affuse finds it where AFFUSE_MODELS names its folder: export AFFUSE_MODELS={out.resolve()}")
+
+
 @app.command(cls=AffuseCommand, epilog=epilog("people forget"))
 def forget(
     name: Annotated[str, typer.Argument(help="Name of the person.")],
@@ -112,6 +133,15 @@ def forget(
     """Remove a person from the gallery, with every trace in it."""
     _gallery(gallery, key_file).forget(name)
     typer.echo(f"{name}: forgotten in {gallery}; copies elsewhere, such as backups, are yours to delete")
+
+
+def _no_voice() -> str:
+    from affuse import weights
+
+    if weights.find("speaker") is None:
+        made_by = weights.DOWNLOADS["speaker"][0].made_by
+        return f"affuse: no voice was enrolled: the speaker encoder is not here; make it with: {made_by}"
+    return "affuse: no voice was enrolled: nobody speaks"
 
 
 def _gallery(folder: Path, key_file: Path | None) -> Gallery:

@@ -1,5 +1,6 @@
 """Who is who, and who speaks: turns of speech, faces and voices that belong to one person."""
 
+from affuse.people.clustering import voices_apart
 from affuse.people.faces import FaceEncoder, SeenFace, read_faces
 from affuse.people.gallery import Gallery, Person
 from affuse.people.given import channel_turns, read_rttm, transcript_turns, write_rttm
@@ -39,5 +40,6 @@ __all__ = [
     "read_rttm",
     "shipped_identity",
     "transcript_turns",
+    "voices_apart",
     "write_rttm",
 ]

@@ -120,6 +120,8 @@ class SeenFace:
         When each of them was taken, in seconds.
     step : float
         Seconds from one embedding to the next.
+    size : tuple of two int
+        Width and height of the pictures, in whose pixels the track has its places.
 
     Examples
     --------
@@ -131,6 +133,7 @@ class SeenFace:
     embeddings: list[np.ndarray] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     step: float = 0.3
+    size: tuple[int, int] = (1, 1)
 
     @property
     def mean(self) -> np.ndarray:
@@ -268,7 +271,7 @@ def _look(
     for track in tracker.tracks:
         if track.samples[-1] != tracker.count - 1:
             continue
-        own = seen.setdefault(id(track), SeenFace(track))
+        own = seen.setdefault(id(track), SeenFace(track, size=(frame.image.shape[1], frame.image.shape[0])))
         row = track.rows[-1] - before
         _, side, _ = face_square(found.boxes[row], found.landmarks[row], detector.framing)
         if found.scores[row] >= _SURE and side >= _SMALLEST and own.wants(frame.time):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from affuse import weights
 from affuse.errors import ConfigError, MediaError
-from affuse.media import Recording
+from affuse.experts.base import ExpertOutput
+from affuse.media import SAMPLE_RATE, Recording
 from affuse.people.faces import FaceEncoder, SeenFace, read_faces
 from affuse.people.gallery import Gallery
 from affuse.people.identity import Identity, IdentityModel, Match, join_tracks, shipped_identity
+from affuse.people.speaking import Speakers, who_speaks
+from affuse.people.turns import Turn
 from affuse.people.voices import VoiceEncoder
 from affuse.timeline import Segment, Timeline
 
@@ -20,6 +24,9 @@ __all__ = ["Appearance", "Found", "enrol_recordings", "find_people", "read_peopl
 
 _STRETCH = 10.0  # seconds of sound that are embedded together
 _MOST_STRETCHES = 12
+_SURE = 0.9  # probability of a turn from which a voice is learned
+_TURN = 0.5  # seconds; a shorter turn may be a slip of the mouth
+_LEAST = 1.0  # seconds of turns; a voice of less says little, and the calibration has met none
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +87,9 @@ def read_people(
 ) -> list[Appearance]:
     """Everybody in a recording, tracks of one face joined.
 
-    The voice counts as that of the only person who is seen, or where nobody is seen; with several people it is not
-    known whose it is, and is left out. Without the speaker encoder faces are read alone.
+    The voice counts as that of the only person who is seen, or where nobody is seen. Where several people are seen,
+    each has the voice that is heard while their mouth moves with the sound. Without the speaker encoder faces are read
+    alone.
 
     Parameters
     ----------
@@ -109,19 +117,19 @@ def read_people(
     []
     """
     persons = _joined(read_faces(recording, faces))
-    heard = np.empty((0, 256))
+    heard = [np.empty((0, 256))] * max(1, len(persons))
     needed = not recording.has_frames  # then there is nothing else
-    if len(persons) < 2 and recording.has_sound and (needed or voices or weights.find("speaker") is not None):
-        heard = _voices(recording, voices or VoiceEncoder())
+    if recording.has_sound and (needed or voices or weights.find("speaker") is not None):
+        heard = _voices_of(recording, persons, voices or VoiceEncoder())
     if not persons:
-        return [Appearance(np.empty((0, 128)), heard, recording.span)] if len(heard) else []
+        return [Appearance(np.empty((0, 128)), heard[0], recording.span)] if len(heard[0]) else []
     return [
         Appearance(
             np.array([e for face in own for e in face.embeddings]),
-            heard,
+            voice,
             Segment(min(f.track.times[0] for f in own), max(f.track.times[-1] for f in own) + 1e-3),
         )
-        for own in persons
+        for own, voice in zip(persons, heard, strict=True)
     ]
 
 
@@ -240,16 +248,47 @@ def _joined(faces: list[SeenFace]) -> list[list[SeenFace]]:
     return list(persons.values())
 
 
-def _voices(recording: Recording, encoder: VoiceEncoder) -> np.ndarray:
-    """Embeddings (m, 256) of stretches of the sound."""
-    found: list[np.ndarray] = []
-    for samples in recording.sound(_stretches(recording.span)):
-        embedding = encoder.embed(samples)
-        if embedding is not None:
-            found.append(embedding)
-        if len(found) == _MOST_STRETCHES:
-            break
+def _voices_of(recording: Recording, persons: list[list[SeenFace]], encoder: VoiceEncoder) -> list[np.ndarray]:
+    """Embeddings (m, 256) of the voice of everybody who is seen, or of the only one who is heard."""
+    if len(persons) < 2:
+        return [_voices(recording.sound(_stretches(recording.span)), encoder)]
+    speakers = who_speaks(recording, [_output(own, str(i)) for i, own in enumerate(persons)])
+    return [_voices(_own_sound(recording, speakers, str(i)), encoder) for i in range(len(persons))]
+
+
+def _voices(sound: Iterable[np.ndarray], encoder: VoiceEncoder) -> np.ndarray:
+    """Embeddings (m, 256) of stretches of sound."""
+    embeddings = (encoder.embed(samples) for samples in sound)
+    found = list(islice((own for own in embeddings if own is not None), _MOST_STRETCHES))
     return np.array(found).reshape(-1, 256)
+
+
+def _output(own: list[SeenFace], name: str) -> ExpertOutput:
+    """Where a person is seen, as a face expert would say it."""
+    times = np.concatenate([face.track.times for face in own])
+    boxes = np.concatenate([np.array(face.track.boxes) / np.tile(face.size, 2) for face in own])
+    landmarks = np.concatenate([np.array(face.track.landmarks) / face.size for face in own])
+    order = np.argsort(times, kind="stable")
+    return ExpertOutput(
+        np.empty((0, 0)), (), person=name, times=times[order], boxes=boxes[order], landmarks=landmarks[order]
+    )
+
+
+def _own_sound(recording: Recording, speakers: Speakers, name: str) -> Iterator[np.ndarray]:
+    """Stretches of about ten seconds of what one person surely says."""
+    turns = [turn.segment for turn in speakers.turns(recording.span.end) if _surely(turn, name)]
+    waiting: list[np.ndarray] = []
+    for samples in recording.sound(Timeline(tuple(turns))) if turns else ():
+        waiting.append(samples)
+        if sum(map(len, waiting)) >= _STRETCH * SAMPLE_RATE:
+            yield np.concatenate(waiting)
+            waiting = []
+    if sum(map(len, waiting)) >= _LEAST * SAMPLE_RATE:
+        yield np.concatenate(waiting)
+
+
+def _surely(turn: Turn, name: str) -> bool:
+    return turn.speaker == name and turn.probability >= _SURE and turn.segment.duration >= _TURN
 
 
 def _stretches(span: Segment) -> Timeline:

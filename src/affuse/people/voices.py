@@ -1,6 +1,6 @@
 """Whose voice it is: embeddings of speakers by the encoder of Wan et al. 2018 (arXiv:1710.10467).
 
-The weights are those of Resemblyzer (Apache-2.0), turned into ONNX by ``python -m recipes.speaker``; they are optional.
+The weights are those of Resemblyzer (Apache-2.0), turned into ONNX by ``affuse people setup``; they are optional.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from affuse.media import SAMPLE_RATE
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["FRAMES", "MELS", "MIN_VOICE", "VoiceEncoder", "mel_power", "voiced"]
+__all__ = ["FRAMES", "MELS", "MIN_VOICE", "VoiceEncoder", "level_gain", "mel_power", "voiced"]
 
 MELS = 40
 """Mel bands."""
@@ -45,8 +45,8 @@ class VoiceEncoder:
     Parameters
     ----------
     path : Path, optional
-        ONNX weights that `recipes.speaker` wrote; where None, those that `affuse.weights.find` finds by the name
-        "speaker".
+        ONNX weights that `affuse.people.speaker_weights.make_encoder` wrote; where None, those that
+        `affuse.weights.find` finds by the name "speaker".
 
     Raises
     ------
@@ -91,24 +91,52 @@ class VoiceEncoder:
         speech = voiced(samples)
         if len(speech) < MIN_VOICE * SAMPLE_RATE:
             return None
-        mean = np.concatenate([self._run(batch) for batch in _batches(_brought_up(speech))]).mean(axis=0)
+        mean = np.concatenate([self.embed_power(batch) for batch in _batches(_brought_up(speech))]).mean(axis=0)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9))
+
+    def embed_power(self, mels: np.ndarray) -> np.ndarray:
+        """Embeddings of stretches of mel power, as the network gives them.
+
+        Parameters
+        ----------
+        mels : array of shape (n, 160, 40), float32
+            From `mel_power`, brought up by the square of `level_gain`.
+
+        Returns
+        -------
+        array of shape (n, 256)
+            Each of length 1.
+
+        Raises
+        ------
+        AssetError
+            If there are no weights.
+        """
+        return np.asarray(self._session.run(["embedding"], {"mels": mels})[0])
+
+    def check(self) -> None:
+        """Raise where the weights are missing, before they are needed.
+
+        Raises
+        ------
+        AssetError
+            With the command that makes them.
+        """
+        _ = self._file
 
     @cached_property
     def _file(self) -> Path:
         path = self.path or weights.find("speaker")
         if path is None:
             raise AssetError(
-                f"the speaker encoder is not here; make it with: {weights.DOWNLOADS['speaker'][0].made_by}"
+                "the speaker encoder, which tells voices apart, is not here; make it with: "
+                f"{weights.DOWNLOADS['speaker'][0].made_by}"
             )
         return path
 
     @cached_property
     def _session(self) -> InferenceSession:
         return weights.session(self._file)
-
-    def _run(self, mels: np.ndarray) -> np.ndarray:
-        return np.asarray(self._session.run(["embedding"], {"mels": mels})[0])
 
 
 def voiced(samples: np.ndarray) -> np.ndarray:
@@ -170,10 +198,29 @@ def _mel_bands() -> np.ndarray:
     return np.maximum(0, np.minimum(rising, falling)) * (2 / (corners[2:] - corners[:-2]))[:, None]
 
 
+def level_gain(power: float) -> float:
+    """Factor that brings soft speech to the level of the training; 1 for loud speech.
+
+    Parameters
+    ----------
+    power : float
+        Mean square of the samples.
+
+    Returns
+    -------
+    float
+        At least 1.
+
+    Examples
+    --------
+    >>> level_gain(1.0), round(level_gain(1e-5), 3)  # of 0 dB and of -50 dB
+    (1.0, 10.0)
+    """
+    return float(10 ** (max(0.0, _LEVEL - 10 * np.log10(power + 1e-12)) / 20))
+
+
 def _brought_up(speech: np.ndarray) -> np.ndarray:
-    """Soft speech at the level of the training; loud speech as it is."""
-    level = 10 * np.log10(float(np.mean(speech.astype(float) ** 2)) + 1e-12)
-    return speech * 10 ** (max(0.0, _LEVEL - level) / 20)
+    return speech * level_gain(float(np.mean(speech.astype(float) ** 2)))
 
 
 def _batches(speech: np.ndarray) -> list[np.ndarray]:

@@ -4,34 +4,46 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from affuse.analyzer import Analyzer, shipped_fuser
+from affuse.analyzer.speech import SOMEBODY_ELSE, speaker_of
 from affuse.errors import AffuseError, ConfigError, DataError
-from affuse.experts.base import Expert
+from affuse.experts.base import Expert, ExpertOutput
 from affuse.experts.face import Detections, FaceDetector, FaceExpert, FaceWatch, default_detector
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.experts.text import TextExpert
 from affuse.experts.transcribe import Transcriber, why_no_words
-from affuse.experts.voice import VoiceExpert
+from affuse.experts.voice import VoiceExpert, why_not
 from affuse.fusion.named import NamedFuser
 from affuse.media import SAMPLE_RATE, Frame, Recording
 from affuse.media.decoding import Probe
 from affuse.media.pictures import decode_picture
 from affuse.media.transcript import Words
 from affuse.packages import read_system
+from affuse.people.speaking import Speakers, TurnModel
+from affuse.people.streaming import LEAST_RATE, SOUND_KEPT, SpeakerWatch
+from affuse.people.synchrony import SynchronyNetworks
 from affuse.results import Verdict
 from affuse.timeline import Segment, Timeline
 
-__all__ = ["Answer", "LiveExperts", "Moment", "Picture", "Sound", "Stream"]
+__all__ = ["TOO_SLOW", "Answer", "LiveExperts", "Moment", "Picture", "Sound", "Speaker", "Stream"]
+
+TOO_SLOW = f"who speaks is not known: fewer than {LEAST_RATE} pictures a second"
+"""What a stream says once where voice and words count for the face in view, whoever speaks."""
 
 _MAX_PIXELS = 4_000_000
 _MOST_CUES = 8  # in a window; each costs 2 to 10 ms a step
 _JITTER = 0.05  # seconds by which the clock of sound may be off without meaning a gap
-_APART = 0.08  # seconds between two pictures that are looked at
+_APART = 0.09  # seconds between two pictures in which faces are looked for
+_NEAREST = 0.03  # seconds between two pictures that wait: more than 25 a second show nothing new of a mouth
+_MOST_WAITING = 2  # pictures: where more come than can be looked at, the answer is not to wait for them
+_UNHEARD = 0.75  # seconds of sound that may wait until an answer is given
+_NOW = 0.5  # seconds of the newest that is known about who speaks
+_OTHERS = 1.0  # seconds that another one must have spoken for what is heard to be told apart
 _LATEST = 1e6  # seconds, eleven days
 _DRIFT = 60.0  # seconds by which times may differ from the server's own clock
 
@@ -48,24 +60,42 @@ class Picture:
 class Moment:
     """All that a step is about: the window, and what has come of it.
 
-    ``samples`` (n,) float32 at 16 kHz is what was heard from its start on; ``arrived`` (seconds of the server) is when
-    the last of all that came, and ``dropped`` how many pictures were given up for newer ones since the stream began.
+    ``samples`` (n,) float32 at 16 kHz is what was heard from ``heard_from`` on, and ``recent`` the last seconds of
+    sound with their start; ``arrived`` (seconds of the server) is when the last of all that came, and ``dropped`` how
+    many pictures were given up for newer ones since the stream began.
     """
 
     segment: Segment
-    picture: Picture | None
+    pictures: tuple[Picture, ...]
     samples: np.ndarray
+    heard_from: float
+    recent: tuple[float, np.ndarray]
     cues: tuple[Words, ...]
     arrived: float
     dropped: int
 
 
 @dataclass(frozen=True)
+class Speaker:
+    """Somebody who may speak: how probably they do at the newest moment that is known, and their box as in `Answer`."""
+
+    name: str
+    probability: float
+    box: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Answer:
-    """The verdict about a moment, and where the face is: (4,) x, y, width, height as fractions of the picture."""
+    """The verdict about a moment, and where the face is: (4,) x, y, width, height as fractions of the picture.
+
+    ``speakers`` are those who may speak; None where nothing tells who does. ``note`` is what the client should know,
+    said once.
+    """
 
     verdict: Verdict
     box: np.ndarray | None
+    speakers: tuple[Speaker, ...] | None = None
+    note: str | None = None
 
 
 class LiveExperts:
@@ -89,6 +119,7 @@ class LiveExperts:
         self._prior = prior
         self.transcriber, self.wordless = _ready(transcriber)
         self.detector: FaceDetector = _OwnDetector()
+        self.synchrony, self.turns = SynchronyNetworks(), TurnModel.read()
         if package is None:
             self._fuser = shipped_fuser() if fuser is None else NamedFuser.read(fuser)
             self.face, self.voice, self._text = FaceExpert(self.detector), VoiceExpert(), TextExpert()
@@ -117,6 +148,9 @@ class LiveExperts:
         self.face.classify(np.zeros((1, 48, 48), dtype=np.uint8))
         self.voice.classify(np.zeros(SAMPLE_RATE, dtype=np.float32))
         self._text.classify(["hello", "你好"])
+        self.synchrony.of_mouths(np.zeros((1, 28, 28), dtype=np.uint8))
+        self.synchrony.of_sound(np.zeros(SAMPLE_RATE, dtype=np.float32))
+        self.turns.posteriors(np.zeros((1, 1)), np.ones(1))
         stream = self.stream(window=1.0)
         stream.add_sound(0.0, np.zeros(SAMPLE_RATE, dtype=np.float32), 0.0)
         stream.answer(stream.moment())
@@ -162,8 +196,8 @@ class _OwnDetector:
 class Stream:
     """The last ``window`` seconds of one client, who tells the time of everything that it sends.
 
-    `add_picture`, `add_sound`, `add_words`, `next_picture` and `moment` only touch what waits, and belong to the thread
-    that receives; `look` and `answer` do the work, and belong to one other thread at a time.
+    `add_picture`, `add_sound`, `add_words`, `next_pictures` and `moment` only touch what waits, and belong to the
+    thread that receives; `look`, `answer` and `listen` do the work, and belong to one other thread at a time.
     """
 
     def __init__(self, experts: LiveExperts, window: float, language: str | None = None) -> None:
@@ -173,10 +207,15 @@ class Stream:
         self.transcriber, self._wordless = experts.transcriber_for(language)
         self._heard = -np.inf
         self._faces = FaceWatch(experts.face, experts.detector, window)
+        self._speakers = SpeakerWatch(experts.synchrony, experts.turns)
         self._sound = Sound(window)
+        self._recent = Sound(SOUND_KEPT)
         self._words: deque[Words] = deque(maxlen=_MOST_CUES)
-        self._waiting: Picture | None = None
-        self._looked = -np.inf
+        self._waiting: deque[Picture] = deque()
+        self._taken = -np.inf  # seconds of the newest picture that waits no longer
+        self._looked = -np.inf  # seconds of the newest picture in which faces were looked for
+        self._who: tuple[Speakers, float] | None = None
+        self._told = False
         self._now: float | None = None
         self._offset: float | None = None
         self._arrived = 0.0
@@ -191,18 +230,29 @@ class Stream:
     # --- what comes in ------------------------------------------------------------------------------------------------
 
     def add_picture(self, time: float, payload: bytes, arrived: float) -> None:
-        """A picture, which takes the place of one that still waits. Raises DataError for a time far off."""
+        """A picture. Raises DataError for a time far off.
+
+        It takes the place of the last one that waits where that one has little to add to the one before it, and of the
+        first one where too many wait.
+        """
         self._note(time, time, arrived)
-        late = time <= max(self._looked, self._waiting.time if self._waiting else -np.inf)
-        if late or self._waiting is not None:
+        if time <= (self._waiting[-1].time if self._waiting else self._taken):
             self._dropped += 1
-        if not late:
-            self._waiting = Picture(time, payload)
+            return
+        before = self._waiting[-2].time if len(self._waiting) > 1 else self._taken
+        if self._waiting and self._waiting[-1].time < before + _NEAREST:
+            self._waiting.pop()
+            self._dropped += 1
+        elif len(self._waiting) == _MOST_WAITING:
+            self._waiting.popleft()
+            self._dropped += 1
+        self._waiting.append(Picture(time, payload))
 
     def add_sound(self, time: float, samples: np.ndarray, arrived: float) -> None:
         """Sound (n,) float32 at 16 kHz from ``time`` on. Raises DataError for a time far off."""
         self._note(time, time + len(samples) / SAMPLE_RATE, arrived)
         self._sound.add(time, samples)
+        self._recent.add(time, samples)
 
     def add_words(self, text: str, time: float, duration: float, arrived: float) -> None:
         """Words of ``duration`` seconds that ended at ``time``. Raises DataError for a time far off."""
@@ -227,23 +277,32 @@ class Stream:
 
     # --- what goes to work --------------------------------------------------------------------------------------------
 
-    def next_picture(self) -> Picture | None:
-        """The picture that waits, unless it follows the last one too closely; it waits no longer."""
-        soon = self._waiting is not None and self._waiting.time < self._looked + _APART
-        return None if soon else self._take()
+    def next_pictures(self) -> tuple[Picture, ...]:
+        """The pictures that wait, in order; they wait no longer, unless there is one alone that follows too closely."""
+        soon = len(self._waiting) == 1 and self._waiting[0].time < self._taken + _NEAREST
+        return () if soon else self._take()
 
-    def _take(self) -> Picture | None:
-        picture, self._waiting = self._waiting, None
-        self._looked = self._looked if picture is None else picture.time
-        return picture
+    def _take(self) -> tuple[Picture, ...]:
+        pictures = tuple(self._waiting)
+        self._waiting.clear()
+        self._taken = pictures[-1].time if pictures else self._taken
+        return pictures
 
     def moment(self) -> Moment:
         """All that came in the last ``window`` seconds; only valid once something has come."""
         assert self._now is not None
         segment = Segment(self._now - self.window, self._now)
         cues = tuple(sorted((w for w in self._words if w.segment.overlap(segment) > 0), key=lambda w: w.segment))
-        samples = self._sound.take(segment)
-        moment = Moment(segment, self._take(), samples, cues, self._arrived, self._dropped)
+        moment = Moment(
+            segment,
+            self._take(),
+            self._sound.take(segment),
+            max(segment.start, self._sound.start),
+            (self._recent.start, self._recent.take(Segment(self._now - 2 * SOUND_KEPT, self._now))),
+            cues,
+            self._arrived,
+            self._dropped,
+        )
         self._fresh = False
         return moment
 
@@ -255,33 +314,111 @@ class Stream:
         self._heard = self._now
         return segment, self._sound.take(segment)
 
-    def look(self, picture: Picture) -> None:
-        """Look at one picture. Raises MediaError where it is none, or too large."""
-        self._faces.look(Frame(picture.time, decode_picture(picture.payload, MAX_SIDE, _MAX_PIXELS)))
+    def look(self, pictures: Sequence[Picture]) -> None:
+        """Look at the mouths in pictures, and for faces in the last one, unless it follows another such too closely.
+
+        Raises MediaError where one is none, or too large.
+        """
+        for number, picture in enumerate(pictures, 1):
+            frame = Frame(picture.time, decode_picture(picture.payload, MAX_SIDE, _MAX_PIXELS))
+            due = number == len(pictures) and picture.time >= self._looked + _APART
+            if due:
+                self._faces.look(frame)
+                self._looked = picture.time
+            self._speakers.see(frame, self._faces.people() if due else None)
 
     def answer(self, moment: Moment) -> Answer:
-        """Judge a moment. Raises MediaError as `look` does."""
-        if moment.picture is not None:
-            self.look(moment.picture)
+        """Judge a moment, by what is known about who speaks since `listen`. Raises MediaError as `look` does."""
+        self.look(moment.pictures)
+        now = moment.segment.end
+        if now - self._speakers.heard_until > _UNHEARD:
+            self.listen(moment)
+        slow = self._speakers.is_slow(now)
+        known = None if slow else self._who
+        face = self._faces.output(moment.segment)
+        speech = _Speech.of(moment, face.person, known)
         timeline = Timeline((moment.segment,))
-        scene = _Scene(moment)
-        outputs = {"face": self._faces.output(moment.segment)} | {
-            modality: self._analyzer.experts[modality].read(scene, timeline)[0] for modality in ("voice", "text")
-        }
+        outputs = {"face": face} | self._hear(moment, speech, timeline)
+        words = " ".join(cue.text for cue in speech.cues)
+        own = None if speech.own is None else np.array([speech.own])
+        (verdict,) = self._analyzer.fuse_outputs(outputs, timeline, [words], own=own)
+        speakers = None if known is None else self._now_of(known[0])
+        return Answer(verdict, face.boxes[0] if len(face.boxes) else None, speakers, self._note_of(slow, moment))
+
+    def listen(self, moment: Moment) -> None:
+        """Find out who speaks: after the answer about a moment, which does not have to wait for it."""
+        self._speakers.hear(*moment.recent)
+        self._who = self._speakers.speakers()
+
+    def _hear(self, moment: Moment, speech: _Speech, timeline: Timeline) -> dict[str, ExpertOutput]:
+        """What voice and words say, by modality."""
+        scene = _Scene(moment.segment, speech)
+        outputs = {m: self._analyzer.experts[m].read(scene, timeline)[0] for m in ("voice", "text")}
         if self._wordless and not moment.cues:
             outputs["text"] = replace(outputs["text"], reasons=(self._wordless,))
-        words = " ".join(cue.text for cue in moment.cues)
-        (verdict,) = self._analyzer.fuse_outputs(outputs, timeline, [words])
-        boxes = outputs["face"].boxes
-        return Answer(verdict, boxes[0] if len(boxes) else None)
+        if outputs["voice"].reasons[0] and len(speech.samples) < len(moment.samples) and not why_not(moment.samples):
+            outputs["voice"] = replace(outputs["voice"], reasons=(SOMEBODY_ELSE,))
+        if moment.cues and not speech.cues:
+            outputs["text"] = replace(outputs["text"], reasons=(SOMEBODY_ELSE,))
+        return outputs
+
+    def _now_of(self, speakers: Speakers) -> tuple[Speaker, ...]:
+        newest = speakers.probabilities[-round(_NOW / speakers.step) :].mean(axis=0)
+        boxes = {str(face.person): face.boxes[0] for face in self._faces.people()}
+        return tuple(
+            Speaker(name, float(p), boxes.get(name)) for name, p in zip(speakers.names, newest[:-1], strict=True)
+        )
+
+    def _note_of(self, slow: bool, moment: Moment) -> str | None:
+        """Why nobody is told apart, where it matters and was not said before."""
+        if self._told or not slow or not len(moment.samples):
+            return None
+        self._told = True
+        return TOO_SLOW
+
+
+@dataclass(frozen=True)
+class _Speech:
+    """What is heard of one person in a moment: sound (n,), words, and how probable it is that these are theirs.
+
+    ``own`` is None where nothing tells, and all that is heard counts.
+    """
+
+    samples: np.ndarray
+    cues: tuple[Words, ...]
+    own: float | None
+
+    @classmethod
+    def of(cls, moment: Moment, name: str | None, known: tuple[Speakers, float] | None) -> _Speech:
+        """The speech of a person, by who speaks from some second of the stream on; all of it where that is unknown."""
+        everything = cls(moment.samples, moment.cues, None)
+        if known is None or name not in known[0].names:
+            return everything
+        speakers, origin = known
+        segment = _moved(moment.segment, -origin)
+        if moment.cues and not any(speakers.own(anybody, segment) for anybody in speakers.names):
+            return everything  # words that nobody says were written
+        own = speakers.own(name, segment)
+        others = [other for other in speakers.names if other != name]
+        if max(speakers.speaks(other).sum() for other in others) * speakers.step < _OTHERS:
+            return replace(everything, own=own)
+        said_by = [speaker_of(Words(_moved(cue.segment, -origin), cue.text), speakers) for cue in moment.cues]
+        cues = tuple(cue for cue, by in zip(moment.cues, said_by, strict=True) if by in (name, None))
+        times = moment.heard_from - origin + (np.arange(len(moment.samples)) + 0.5) / SAMPLE_RATE
+        steps = np.clip((times / speakers.step).astype(int), 0, len(speakers.probabilities) - 1)
+        return cls(moment.samples[speakers.speaks(name)[steps]], cues, own)
+
+
+def _moved(segment: Segment, by: float) -> Segment:
+    return Segment(segment.start + by, segment.end + by)
 
 
 class _Scene(Recording):
     """What voice and words of a moment are to the experts that read recordings."""
 
-    def __init__(self, moment: Moment) -> None:
-        super().__init__("live", None, "audio", Probe(duration=moment.segment.duration), moment.cues)
-        self._samples = moment.samples
+    def __init__(self, segment: Segment, speech: _Speech) -> None:
+        super().__init__("live", None, "audio", Probe(duration=segment.duration), speech.cues)
+        self._samples = speech.samples
 
     @property
     def has_sound(self) -> bool:
@@ -329,6 +466,11 @@ class Sound:
             self._samples[-step:] = 0.0
         self._end = end
         self._begin = max(self._begin, end - size)
+
+    @property
+    def start(self) -> float:
+        """Seconds at which the sound begins that is kept."""
+        return self._begin / SAMPLE_RATE
 
     def take(self, segment: Segment) -> np.ndarray:
         """A copy of the sound in ``segment`` (n,); it is shorter where sound begins later or ends earlier."""

@@ -23,7 +23,8 @@ class FaceWatch:
 
     People are found, followed and read as by `FaceExpert.read`; on the pictures that it would have sampled, the answer
     about a window is the same. One person is answered about: whoever was, while they are there, and else the one seen
-    most. Only the `_MOST_FACES` largest faces of a picture are looked at. Not to be used by two threads at once.
+    most. Everybody has a name until they are forgotten: "person 1" is who was seen first. Only the `_MOST_FACES`
+    largest faces of a picture are looked at. Not to be used by two threads at once.
     """
 
     def __init__(self, expert: FaceExpert, detector: FaceDetector, window: float) -> None:
@@ -35,6 +36,8 @@ class FaceWatch:
         self._rows: dict[int, np.ndarray] = {}
         self._count = 0
         self._followed: Track | None = None
+        self._numbers: list[tuple[Track, int]] = []  # of everybody who is remembered, as they were first seen
+        self._met = 0
 
     def look(self, frame: Frame) -> None:
         """Take the next picture; its time must be later than that of the last one."""
@@ -60,10 +63,30 @@ class FaceWatch:
             self._followed = people[0]
         track = next(person for person in people if person is self._followed)
         mean = np.mean([self._rows[row] for row in track.rows], axis=0)[None]
+        if not self._is_there(track):
+            return ExpertOutput(mean, ("",), person=self._name(track))
+        return self._placed(track, mean)
+
+    def people(self) -> list[ExpertOutput]:
+        """Everybody in the last picture, with their box and landmarks in it; named as `output` names them."""
+        people = [track for track in confirmed(self._tracker.tracks, len(self._samples)) if self._is_there(track)]
+        return [self._placed(track, self._rows[track.rows[-1]][None]) for track in people]
+
+    def _is_there(self, track: Track) -> bool:
+        return track.samples[-1] == self._tracker.count - 1
+
+    def _placed(self, track: Track, probabilities: np.ndarray) -> ExpertOutput:
         time, size = self._samples[-1]
-        if track.samples[-1] != self._tracker.count - 1:
-            return ExpertOutput(mean, ("",))
-        return ExpertOutput(mean, ("",), times=np.array([time]), boxes=track.boxes[-1][None] / np.tile(size, 2))
+        box, landmarks = track.boxes[-1][None] / np.tile(size, 2), track.landmarks[-1][None] / size
+        name, times = self._name(track), np.array([time])
+        return ExpertOutput(probabilities, ("",), person=name, times=times, boxes=box, landmarks=landmarks)
+
+    def _name(self, track: Track) -> str:
+        number = next((number for known, number in self._numbers if known is track), None)
+        if number is None:
+            self._met = number = self._met + 1
+            self._numbers.append((track, number))
+        return f"person {number}"
 
     def _absent(self, reason: str) -> ExpertOutput:
         return ExpertOutput.silent(1, len(self.expert.labels), reason)
@@ -72,6 +95,7 @@ class FaceWatch:
         while self._samples and self._samples[0][0] < before - TOLERANCE:
             self._samples.popleft()
         self._tracker.forget(before - TOLERANCE)
+        self._numbers = [(t, n) for t, n in self._numbers if any(t is track for track in self._tracker.tracks)]
         kept = {row for track in self._tracker.tracks for row in track.rows}
         self._rows = {row: values for row, values in self._rows.items() if row in kept}
 

@@ -10,6 +10,7 @@ import { createTimeline } from "./report/timeline.js";
 import { openStream } from "./stream.js";
 
 const SPAN = 60;  // seconds of curves
+const SURE = 0.6;  // probability from which a face is said to speak
 /** @type {Record<import("./stream.js").State, string>} */
 const STATES = { connecting: "live.connecting", loading: "live.loading", on: "live.on", lost: "live.lost" };
 
@@ -137,6 +138,7 @@ function stop() {
   end(run);
   run = null;
   byId("live-faces").replaceChildren();
+  byId("live-note").textContent = "";
   drawControls("live.stopped");
 }
 
@@ -172,7 +174,8 @@ function onReady(about) {
  * @param {number} dropped
  */
 function onStep(answer, time, dropped) {
-  last = { ...answer, start: time + answer.start - answer.end, end: time, person: null, dropped };
+  last = { ...answer, start: time + answer.start - answer.end, end: time, dropped };
+  if (answer.note) byId("live-note").textContent = speech().sentence(answer.note);
   steps = [...steps.filter((step) => step.end > time - SPAN), last];
   draw();
 }
@@ -195,7 +198,19 @@ function draw() {
  */
 function drawFace(parts) {
   const box = run && last?.evidence.face?.box;
-  byId("live-faces").replaceChildren(...(box && last ? [parts.face({ ...box, x: 1 - box.x - box.width }, last.label, last.label ? parts.emotion(last.label) : "")] : []));
+  byId("live-faces").replaceChildren(...(box && last ? [parts.face({ ...box, x: 1 - box.x - box.width }, last.label, last.label ? parts.emotion(last.label) : "", speaks(parts, last))] : []));
+}
+
+/**
+ * A mark where the face that is followed is the one that most probably speaks.
+ * @param {Parts} parts
+ * @param {Step} step
+ */
+function speaks(parts, step) {
+  const all = step.speakers ?? [];
+  const heard = all.toSorted((a, b) => b.probability - a.probability)[0];
+  const nobody = 1 - all.reduce((sum, one) => sum + one.probability, 0);
+  return heard?.name === step.person && heard.probability > nobody ? parts.speaks(heard.probability >= SURE) : null;
 }
 
 function drawFigures() {
@@ -214,7 +229,7 @@ function drawFigures() {
  */
 function rolling() {
   const shift = SPAN - (steps.at(-1)?.end ?? 0);
-  const windows = steps.map((step) => ({ ...speech().verdict(step), start: step.start + shift, end: step.end + shift }));
+  const windows = steps.map((step) => ({ ...speech().verdict(step), person: null, start: step.start + shift, end: step.end + shift }));
   return { source: { kind: "video", duration: SPAN }, modalities, windows, cues: [] };
 }
 

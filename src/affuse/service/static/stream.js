@@ -3,7 +3,8 @@
 import { token } from "./api.js";
 
 /** @typedef {{ labels: string[], modalities: string[], palette?: Palette }} Ready */
-/** @typedef {Verdict & { time: number, delay_ms: number, dropped: number }} Step */
+/** @typedef {{ name: string, probability: number, box: Omit<Box, "time"> | null }} Heard */
+/** @typedef {Verdict & { time: number, delay_ms: number, dropped: number, speakers: Heard[] | null, note: string | null }} Step */
 
 const PROTOCOL = "affuse.live.v1";
 const PICTURE = 1;
