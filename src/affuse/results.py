@@ -12,6 +12,7 @@ import numpy as np
 
 from affuse.labels import EKMAN, LabelSpace
 from affuse.people.turns import Turn
+from affuse.registry import Registry
 from affuse.timeline import Segment
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ EARLIER_SCHEMAS = ("affuse/analysis/1",)
 
 # Probabilities leave affuse with this many decimals, so that the last bits of a sum never show up as a difference.
 _DECIMALS = 6
+# What a notebook shows; by name, since `report` is loaded only where somebody looks.
+_VIEWS = Registry(
+    "view", {"html": "affuse.report.notebook:as_html", "png": "affuse.report.notebook:as_png"}, extra="plot"
+)
+
 _ROWS_AT_ONCE = 200  # of a table in the making: rows of Python numbers take ten times the space of a table's
 
 
@@ -409,6 +415,14 @@ class Analysis:
             text = encode(window)
             yield (gap if number else "") + (text if indent is None else text.replace("\n", "\n" + 2 * indent * " "))
         yield "]}" if indent is None or not self.verdicts else "\n" + indent * " " + "]\n}"
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the answer, and the emotions of everybody over time."""
+        return _VIEWS.find("html")(self)
+
+    def _repr_png_(self) -> bytes | None:
+        """The same as a picture, for notebooks that become PDF."""
+        return _VIEWS.find("png")(self)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,50 +1,56 @@
-"""The files of results: STEM.json, STEM.csv, STEM.parquet and STEM.html."""
+"""The files of results: STEM.json, STEM.csv, STEM.parquet and STEM.html, or those of other formats."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-from affuse.errors import OutputError
 from affuse.files import replacing
-from affuse.report.page import GENERATOR, refuse_input, write_page
-from affuse.results import EARLIER_SCHEMAS, SCHEMA_ID, Analysis
-from affuse.tables import write_table_part
+from affuse.report.formats.base import Place
+from affuse.report.formats.registry import DEFAULT_FORMATS, check_place, formats_of
+from affuse.report.page import refuse_input
+from affuse.results import Analysis
 
-__all__ = ["write_results"]
-
-_FIRST_COLUMNS = ["start", "end", "person"]
-_HEAD = 65_536  # bytes that are enough to know our own JSON and HTML by
+__all__ = ["check_results", "result_paths", "write_results"]
 
 
-def write_results(analysis: Analysis, folder: str | Path, stem: str, language: str = "en") -> list[Path]:
-    """Write STEM.json, STEM.csv, STEM.parquet and STEM.html into a folder, all or none.
+def write_results(
+    analysis: Analysis,
+    folder: str | Path,
+    stem: str,
+    language: str = "en",
+    formats: Sequence[str] = DEFAULT_FORMATS,
+) -> list[Path]:
+    """Write STEM.json, STEM.csv, STEM.parquet and STEM.html into a folder, or other formats; all or none.
 
     Parameters
     ----------
     analysis : Analysis
         What was found.
     folder : str or Path
-        Is made where it does not exist. Earlier results of affuse are replaced.
+        Is made where it does not exist. Earlier results of affuse are replaced, but never files of annotation tools,
+        which may hold corrections.
     stem : str
         What the names of the files begin with.
     language : str
         "en" or "zh", of the page; tables and JSON are the same in every language.
+    formats : sequence of str
+        Names in `affuse.report.FORMATS`.
 
     Returns
     -------
     list of Path
-        The four files.
+        The files, in the order of ``formats``.
 
     Raises
     ------
     OutputError
-        If the folder cannot be written, or if a file of one of these names is the recording itself or was not written
-        by affuse.
+        If the folder cannot be written, or if a file of one of these names is the recording itself, was not written by
+        affuse, or may hold corrections.
     ConfigError
-        If the language is unknown.
+        If the language or a format is unknown.
+    MissingExtraError
+        If a library is missing that a format needs.
 
     Examples
     --------
@@ -53,64 +59,26 @@ def write_results(analysis: Analysis, folder: str | Path, stem: str, language: s
     >>> analysis = Analyzer({"text": FakeExpert("text", {"happiness": 0.8})}).analyze_text("What a day!")
     >>> [path.name for path in write_results(analysis, "out", "day")]
     ['day.json', 'day.csv', 'day.parquet', 'day.html']
+    >>> [path.name for path in write_results(analysis, "out", "day", formats=["srt"])]
+    ['day.emotions.srt']
     """
-    paths = [Path(folder) / f"{stem}{suffix}" for suffix in _KNOWN]
-    for path in paths:
+    chosen = formats_of(formats)
+    paths = result_paths(folder, stem, formats)
+    for form, path in zip(chosen, paths, strict=True):
         refuse_input(path, analysis)
-        _refuse_foreign(path)
-    with replacing(*paths) as (document, table, columns, page):
-        with document.open("w", encoding="utf-8") as file:
-            file.writelines(analysis.json_pieces(indent=2))
-            file.write("\n")
-        frame = analysis.to_frame()
-        write_table_part(frame, table, ".csv")
-        write_table_part(frame, columns, ".parquet")
-        with page.open("w", encoding="utf-8") as file:
-            write_page(analysis, file, Path(folder), language)  # its links are relative to the folder
+        check_place(form, path)
+    with replacing(*paths) as parts:
+        for form, part, path in zip(chosen, parts, paths, strict=True):
+            form.write(analysis, part, Place(path, language))
     return paths
 
 
-def _refuse_foreign(path: Path) -> None:
-    try:
-        foreign = path.exists() and not _KNOWN[path.suffix](path)
-    except (OSError, ValueError) as error:
-        foreign = not isinstance(error, PermissionError)
-    if foreign:
-        raise OutputError(f"{path} exists and was not written by affuse; move it away or choose another folder")
+def result_paths(folder: str | Path, stem: str, formats: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
+    """The files that `write_results` writes."""
+    return [Path(folder) / f"{stem}{form.suffix}" for form in formats_of(formats)]
 
 
-def _known_json(path: Path) -> bool:
-    head = _head(path)
-    known = (f'"schema": {json.dumps(version)}' for version in (SCHEMA_ID, *EARLIER_SCHEMAS))
-    return head.lstrip().startswith("{") and any(version in head for version in known)
-
-
-def _known_csv(path: Path) -> bool:
-    with path.open(encoding="utf-8", newline="") as file:
-        return next(csv.reader(file), [])[:3] == _FIRST_COLUMNS
-
-
-def _known_parquet(path: Path) -> bool:
-    # The names of the columns stand in the footer, at the end of the file. Reading it with arro3 would end the process
-    # where somebody else's file is no Parquet at all.
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _HEAD))
-        tail = file.read()
-    return tail.endswith(b"PAR1") and b"conflict_text" in tail
-
-
-def _known_html(path: Path) -> bool:
-    return GENERATOR in _head(path)
-
-
-def _head(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(_HEAD).decode("utf-8", errors="replace")
-
-
-_KNOWN: dict[str, Callable[[Path], bool]] = {
-    ".json": _known_json,
-    ".csv": _known_csv,
-    ".parquet": _known_parquet,
-    ".html": _known_html,
-}
+def check_results(folder: str | Path, stem: str, formats: Sequence[str] = DEFAULT_FORMATS) -> None:
+    """Raise OutputError where `write_results` would have to refuse: asked before an hour of work and not after it."""
+    for form, path in zip(formats_of(formats), result_paths(folder, stem, formats), strict=True):
+        check_place(form, path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from affuse.lazy import needs_extra
+from affuse.report.formats.intervals import cells
 from affuse.report.messages import name_of
 from affuse.report.palette import palette
 from affuse.report.sentences import headline, windows_of
@@ -54,11 +55,11 @@ def plot_timeline(analysis: Analysis) -> Figure:
     axes = np.atleast_1d(figure.subplots(len(rows) + 1, sharex=True))
     figure.suptitle(f"{analysis.source.name}\n{headline(analysis)}", fontsize=11, parse_math=False)
     for axis, row in zip(axes, rows, strict=False):
-        _stack(axis, _edges(windows), _probabilities(analysis, windows, row), analysis)
+        _stack(axis, cells(windows), _probabilities(analysis, windows, row), analysis)
         axis.set_ylabel(name_of("modality", row))
     _mark_conflicts(axes[0], windows)
     axes[0].set_xlim(windows[0].segment.start, windows[-1].segment.end)
-    _sentiment(axes[-1], _edges(windows), windows)
+    _sentiment(axes[-1], cells(windows), windows)
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="outside lower center",
@@ -73,15 +74,6 @@ def new_figure(width: float, height: float) -> Figure:
     with needs_extra("plot"):
         from matplotlib.figure import Figure  # not pyplot: no window, no global state
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _edges(windows: Sequence[Verdict]) -> np.ndarray:
-    """Start and end of the stretch that every window stands for, shape (n, 2): windows overlap, stretches do not."""
-    middles = np.array([w.segment.middle for w in windows])
-    between = (middles[1:] + middles[:-1]) / 2
-    starts = np.maximum([w.segment.start for w in windows], [-np.inf, *between])
-    ends = np.minimum([w.segment.end for w in windows], [*between, np.inf])
-    return np.stack([starts, ends], axis=1)
 
 
 def _probabilities(analysis: Analysis, windows: Sequence[Verdict], row: str) -> np.ndarray:
