@@ -51,6 +51,7 @@ ROOMS = (
     "training",
     "exporting",
     "report",
+    "batch",
     "service",
     "cli",
 )

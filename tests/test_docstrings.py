@@ -17,7 +17,9 @@ from numpydoc.docscrape import ClassDoc, FunctionDoc
 MODULES = (
     "affuse",
     "affuse.analyzer",
+    "affuse.batch",
     "affuse.data.corpora",
+    "affuse.data.corrections",
     "affuse.data.own",
     "affuse.data.predictions",
     "affuse.evaluation",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,57 +10,79 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affuse.batch.folders import Found, each_once, find_in_folder, result_names
 from affuse.cli.options import (
     Adapt,
     AsrModel,
     Context,
     Experts,
     FeatureTable,
+    Formats,
     Fuser,
     Hop,
     Json,
     Language,
+    NumberOfSpeakers,
     Package,
     PriorOption,
     Transcribe,
     Window,
     analyzer_of,
+    names_of,
+    with_limits,
 )
-from affuse.errors import AffuseError, ConfigError, MediaError
+from affuse.errors import AffuseError, ConfigError
 from affuse.progress import progress_bar
 
 if TYPE_CHECKING:
     from affuse.analyzer import Analyzer, Observation
+    from affuse.batch.overview import FolderOverview
+    from affuse.media import Budget
     from affuse.results import Analysis
 
 __all__ = ["analyze"]
 
-# Looked for beside the recordings of a folder. Not JSON: that may be our own results of an earlier run.
-_TRANSCRIPTS = (".srt", ".vtt", ".txt")
-# Files of a folder that are plainly no recordings; anything else is tried.
-_PASSED_OVER = frozenset(
-    {*_TRANSCRIPTS, ".json", ".csv", ".tsv", ".parquet", ".html", ".md", ".pdf", ".toml", ".yaml", ".yml", ".py", ".sh"}
-)
+_Inputs = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Recordings, pictures or folders of them, read with all folders in them."),
+]
+_Transcript = Annotated[
+    Path | None, typer.Option(help="Words of the recording: SRT, WebVTT, plain text or JSON with times.")
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder for STEM.json, STEM.csv, STEM.parquet and STEM.html; folders in a folder are kept."),
+]
+_LabelMap = Annotated[
+    Path | None,
+    typer.Option(help='TOML that says what own labels of experts mean, with lines such as engaged = "happiness".'),
+]
+_Turns = Annotated[
+    Path | None, typer.Option(help="Who speaks when, where that is known: RTTM, as diarisation tools write it.")
+]
+_SharedVoice = Annotated[
+    bool, typer.Option("--shared-voice", help="Count the voice and the words for everybody, whoever speaks.")
+]
+
+_TEXT = Path("text")  # what the results of --text are called
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording, the transcript that belongs to it, and the stem of its results."""
+    """One recording, the transcript that belongs to it, and the path of its results below --out, without suffix."""
 
     path: Path
     transcript: Path | None
-    stem: str
+    stem: Path
 
 
+@with_limits
 def analyze(
-    inputs: Annotated[list[Path] | None, typer.Argument(help="Recordings, pictures or folders of them.")] = None,
+    inputs: _Inputs = None,
     text: Annotated[str | None, typer.Option(help="Analyse this text instead of a recording.")] = None,
-    transcript: Annotated[
-        Path | None, typer.Option(help="Words of the recording: SRT, WebVTT, plain text or JSON with times.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for STEM.json, STEM.csv, STEM.parquet and STEM.html.")
-    ] = None,
+    transcript: _Transcript = None,
+    out: _Out = None,
+    formats: Formats = None,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report of a single recording here.")] = None,
     window: Window = None,
     hop: Hop = None,
@@ -71,22 +92,18 @@ def analyze(
     fuser: Fuser = None,
     prior: PriorOption = None,
     context: Context = None,
-    label_map: Annotated[
-        Path | None,
-        typer.Option(help='TOML that says what own labels of experts mean, with lines such as engaged = "happiness".'),
-    ] = None,
+    label_map: _LabelMap = None,
     adapt: Adapt = "none",
     language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
-    turns: Annotated[
-        Path | None, typer.Option(help="Who speaks when, where that is known: RTTM, as diarisation tools write it.")
-    ] = None,
-    shared_voice: Annotated[
-        bool, typer.Option("--shared-voice", help="Count the voice and the words for everybody, whoever speaks.")
-    ] = False,
+    turns: _Turns = None,
+    speakers: NumberOfSpeakers = None,
+    shared_voice: _SharedVoice = False,
     lang: Annotated[str, typer.Option(help="Language of what is printed and of the report: en or zh.")] = "en",
     as_json: Json = False,
+    *,
+    budget: Budget,  # from the options of LIMITS
 ) -> None:
     """Analyse recordings: what do people feel in them, over time?"""
     from affuse.report.messages import messages
@@ -94,8 +111,9 @@ def analyze(
     messages(lang)  # refused now, and not after an hour of work
     if bool(inputs) == (text is not None):
         raise ConfigError("give either recordings or --text; for example: affuse analyze clip.mp4")
-    jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript)
-    _check_single(jobs, report, turns)
+    jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript, out)
+    _check_single(jobs, report, turns, speakers)
+    chosen = _check_formats(formats, out, [job.stem for job in jobs] or [_TEXT])
     from affuse.analyzer.adaptation import check_adaptation
 
     check_adaptation(adapt)
@@ -106,63 +124,97 @@ def analyze(
     )  # fmt: skip
     analyzer.shared_voice = shared_voice
     if text is not None:
-        _deliver(analyzer.analyze_text(text), "text", out, report, as_json, lang)
+        _deliver(analyzer.analyze_text(text), _TEXT, out, report, as_json, lang, chosen)
         return
-    deliver = partial(_deliver, out=out, report=report, as_json=as_json, lang=lang)
-    failures = _run(analyzer, jobs, adapt, deliver, turns)
+    deliver = partial(_deliver, out=out, report=report, as_json=as_json, lang=lang, formats=chosen)
+    overview = _overview(inputs or [], out)
+    listed = deliver if overview is None else partial(_list, overview, deliver)
+    failures = _run(analyzer, jobs, adapt, listed, budget, turns, speakers)
+    if overview is not None:
+        overview.finish({_name(job.stem, job.path.name): job.path for job in jobs}, failures, lang)
     if skipped:
         typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
     if failures:
         _report_failures(failures, len(jobs))
 
 
-def _check_single(jobs: Sequence[Job], report: Path | None, turns: Path | None) -> None:
+def _check_single(jobs: Sequence[Job], report: Path | None, turns: Path | None, speakers: int | None) -> None:
     """Raise ConfigError where an option about one recording is given for another number of them."""
+    if turns is not None and speakers is not None:
+        raise ConfigError("give either --turns or --speakers: turns say how many people speak")
     if report is not None and len(jobs) > 1:
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
     if turns is not None and len(jobs) != 1:
         raise ConfigError(f"--turns takes a single recording; got {len(jobs) or 'a text'}")
 
 
-def find_jobs(inputs: Sequence[Path], transcript: Path | None) -> tuple[list[Job], int]:
+def _check_formats(given: str | None, out: Path | None, stems: Sequence[Path]) -> Sequence[str]:
+    """Names of the formats to write. What cannot be written is refused now, and not after an hour of work."""
+    from affuse.report.files import check_results
+    from affuse.report.formats import DEFAULT_FORMATS
+
+    if given is None:
+        return DEFAULT_FORMATS
+    if out is None:
+        raise ConfigError("--format is about the files in a folder; say which one by --out")
+    names = names_of(given) or []
+    for stem in stems:
+        check_results((out / stem).parent, stem.name, names)
+    return names
+
+
+def find_jobs(inputs: Sequence[Path], transcript: Path | None, out: Path | None = None) -> tuple[list[Job], int]:
     """Recordings among ``inputs`` and in their folders, and how many other files the folders hold.
 
     In a folder, a transcript with the stem of a recording is taken for its own. Raises MediaError where nothing is
     found.
     """
-    pairs: list[tuple[Path, Path | None]] = []
+    found: list[Found] = []
     skipped = 0
     for path in inputs:
         if not path.is_dir():
-            pairs.append((path, transcript))
+            found.append(Found(path, path, transcript))
             continue
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        recordings = [p for p in files if p.suffix.lower() not in _PASSED_OVER]
-        own = {p: _transcript_of(p) for p in recordings}
-        skipped += len(files) - len(recordings) - len({t for t in own.values() if t})
-        if not recordings:
-            raise MediaError(f"{path} holds no recordings; give a folder with video, sound or picture files")
-        pairs += own.items()
-    if transcript is not None and len(pairs) > 1:
+        inside, others = find_in_folder(path, without=out)
+        found += inside
+        skipped += others
+    found = each_once(found)
+    if transcript is not None and len(found) > 1:
         raise ConfigError(
-            f"--transcript takes a single recording; got {len(pairs)}. "
+            f"--transcript takes a single recording; got {len(found)}. "
             "In a folder, name each transcript like its recording"
         )
-    stems = Counter(path.stem for path, _ in pairs)
-    return [Job(p, t, p.stem if stems[p.stem] == 1 else p.name) for p, t in pairs], skipped
+    return [Job(f.path, f.transcript, name) for f, name in zip(found, result_names(found), strict=True)], skipped
 
 
-def _transcript_of(recording: Path) -> Path | None:
-    candidates = (recording.with_suffix(suffix) for suffix in _TRANSCRIPTS)
-    return next((path for path in candidates if path.is_file()), None)
+def _overview(inputs: Sequence[Path], out: Path | None) -> FolderOverview | None:
+    """What collects the rows of summary.csv and index.html; None where no folder is analysed, or nothing written."""
+    if out is None or not any(path.is_dir() for path in inputs):
+        return None
+    from affuse.batch.overview import FolderOverview  # brings NumPy, which --help does without
+
+    return FolderOverview(out)
+
+
+def _list(overview: FolderOverview, deliver: Callable[[Analysis, Path], None], analysis: Analysis, stem: Path) -> None:
+    deliver(analysis, stem)
+    report = overview.folder / f"{stem}.html"
+    overview.add(analysis, _name(stem, analysis.source.name), f"{stem.as_posix()}.html" if report.is_file() else None)
+
+
+def _name(stem: Path, file: str) -> str:
+    """A recording as its folder's overview calls it."""
+    return (stem.parent / file).as_posix()
 
 
 def _run(
     analyzer: Analyzer,
     jobs: Sequence[Job],
     adapt: str,
-    deliver: Callable[[Analysis, str], None],
+    deliver: Callable[[Analysis, Path], None],
+    budget: Budget,
     turns: Path | None = None,
+    speakers: int | None = None,
 ) -> list[AffuseError]:
     from affuse.analyzer.adaptation import adapted_analyzers
     from affuse.media import Recording
@@ -173,7 +225,8 @@ def _run(
         title = job.path.name if len(jobs) == 1 else f"{job.path.name} ({number} of {len(jobs)})"
         try:
             with progress_bar(title) as progress:
-                found = analyzer.observe(Recording.open(job.path, transcript=job.transcript), progress, turns)
+                recording = Recording.open(job.path, job.transcript, budget=budget)
+                found = analyzer.observe(recording, progress, turns, speakers)
             if adapt == "collection":  # nobody can be answered before everybody is heard
                 waiting.append((job, found))
                 continue
@@ -193,11 +246,19 @@ def _run(
     return failures
 
 
-def _deliver(analysis: Analysis, stem: str, out: Path | None, report: Path | None, as_json: bool, lang: str) -> None:
+def _deliver(
+    analysis: Analysis,
+    stem: Path,
+    out: Path | None,
+    report: Path | None,
+    as_json: bool,
+    lang: str,
+    formats: Sequence[str],
+) -> None:
     if out is not None:
         from affuse.report.files import write_results
 
-        write_results(analysis, out, stem, lang)
+        written = write_results(analysis, (out / stem).parent, stem.name, lang, formats)
     if report is not None:
         from affuse.report.page import write_report
 
@@ -212,7 +273,9 @@ def _deliver(analysis: Analysis, stem: str, out: Path | None, report: Path | Non
     console = Console()
     print_analysis(analysis, console, lang)
     if out is not None:
-        console.print(f"written: {out / stem}.json, .csv, .parquet, .html", highlight=False, soft_wrap=True)
+        first, *more = (str(path).removeprefix(str(out / stem)) for path in written)
+        shown = ", ".join([f"{out / stem}{first}", *more])
+        console.print(f"written: {shown}", highlight=False, soft_wrap=True, markup=False)
     if report is not None:
         console.print(f"written: {report}", highlight=False, soft_wrap=True)
 

@@ -19,6 +19,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "affuse analyze interview.mp4 --transcript interview.srt --out results",
         'affuse analyze --text "I am so happy, thank you!" --json',
     ),
+    "batch": (
+        "affuse batch clips.csv --out study --workers 2",
+        "affuse batch recordings --out study --time-limit 600 --retry-errors",
+    ),
     "bench": (
         "affuse bench --threads 1 --times 20 --analyses 2",
         "affuse bench --package exported --clip interview.mp4 --json",
@@ -44,6 +48,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "affuse fuse face.csv voice.csv --labels labels.csv --group speaker --out fused.csv --save my.fuser",
         "affuse fuse face.csv voice.csv --fuser my.fuser --out fused.parquet",
     ),
+    "import": (
+        "affuse import results/clip.eaf --recording clip.mp4 --out manifest.csv",
+        "affuse import project.json --recording recordings --out manifest.csv",
+    ),
     "models list": ("affuse models list", "affuse models list --help"),
     "models verify": ("affuse models verify", "AFFUSE_MODELS=folder affuse models verify"),
     "models download": ("affuse models download yunet", "affuse models download --all"),
@@ -61,6 +69,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "affuse people forget Anna --gallery people --key-file key.txt",
     ),
     "people list": ("affuse people list --gallery people", "affuse people list --gallery people --json"),
+    "people setup": ("affuse people setup", "affuse people setup --out models"),
     "schema": ("affuse schema", "affuse schema > schema.json"),
     "serve": (
         "affuse serve --port 8080",

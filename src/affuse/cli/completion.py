@@ -10,6 +10,7 @@ __all__ = [
     "corpora",
     "experts",
     "features",
+    "formats",
     "methods",
     "modalities",
     "networks",
@@ -54,6 +55,13 @@ def features(incomplete: str) -> list[str]:
     from affuse.features import registry
 
     return _several(incomplete, registry.names())
+
+
+def formats(incomplete: str) -> list[str]:
+    """Names of formats of results, with commas."""
+    from affuse.report import FORMATS
+
+    return _several(incomplete, FORMATS.names())
 
 
 def corpora(incomplete: str) -> list[str]:

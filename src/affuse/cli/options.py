@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -12,8 +15,10 @@ from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from affuse.analyzer.analyzer import Analyzer
+    from affuse.media.budget import Budget
 
 __all__ = [
+    "LIMITS",
     "Adapt",
     "AdaptPerson",
     "AsrModel",
@@ -23,6 +28,7 @@ __all__ = [
     "Experts",
     "FeatureNames",
     "FeatureTable",
+    "Formats",
     "Fuser",
     "Group",
     "Hop",
@@ -32,6 +38,7 @@ __all__ = [
     "Language",
     "Logits",
     "Methods",
+    "NumberOfSpeakers",
     "Package",
     "PriorOption",
     "Seed",
@@ -40,8 +47,11 @@ __all__ = [
     "Transcribe",
     "Window",
     "analyzer_of",
+    "budget_of",
+    "check_lengths",
     "names_of",
     "parse_experts",
+    "with_limits",
 ]
 
 # --- what is read -----------------------------------------------------------------------------------------------------
@@ -151,6 +161,14 @@ Language = Annotated[
 Transcribe = Annotated[
     bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
 ]
+NumberOfSpeakers = Annotated[
+    int | None,
+    typer.Option(
+        "--speakers",
+        help="How many people speak, 1 to 20: voices are told apart where no names, channels or faces tell who speaks "
+        "(needs: affuse people setup).",
+    ),
+]
 AsrModel = Annotated[
     Path | None,
     typer.Option(
@@ -166,6 +184,61 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="NAME=VALUE: any other setting; may be given several times.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables and sentences.")]
+
+
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Formats of the files in --out, with commas: json, csv, parquet, html (these four by default), xlsx, "
+        "elan, textgrid, srt, vtt, audacity, labelstudio.",
+        autocompletion=completion.formats,
+    ),
+]
+
+# --- how much is read -------------------------------------------------------------------------------------------------
+
+
+def _limit(flag: str, text: str) -> Any:
+    return typer.Option(flag, help=text, min=1, rich_help_panel="Limits")
+
+
+LIMITS: dict[str, Any] = {
+    "max_duration": Annotated[
+        float | None,
+        _limit("--max-duration", "Longest recording and latest time of a transcript, in seconds (86400)."),
+    ],
+    "max_pixels": Annotated[int | None, _limit("--max-pixels", "Most pixels of a picture or a frame (64000000).")],
+    "max_frames": Annotated[int | None, _limit("--max-frames", "Most frames of a video (6000000).")],
+    "max_packets": Annotated[int | None, _limit("--max-packets", "Most coded pieces of video and sound (10000000).")],
+    "max_cues": Annotated[int | None, _limit("--max-cues", "Most cues or words of a transcript (300000).")],
+    "max_text": Annotated[int | None, _limit("--max-text", "Largest transcript in bytes (25000000).")],
+    "max_windows": Annotated[int | None, _limit("--max-windows", "Most windows of an analysis (50000).")],
+    "max_window_seconds": Annotated[
+        float | None, _limit("--max-window-seconds", "Most seconds that all windows hold together (1000000).")
+    ],
+    "max_answers": Annotated[
+        int | None, _limit("--max-answers", "Most windows times speakers that a transcript names (500000).")
+    ],
+}
+"""An option for every field of `affuse.media.budget.Budget`, by its name."""
+
+
+def with_limits(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with `LIMITS` as further options, which gets the budget that they state as ``budget``."""
+    own = {name: hint for name, hint in command.__annotations__.items() if name not in ("budget", "return")}
+    hints = get_type_hints(type("", (), {"__annotations__": own}), command.__globals__, include_extras=True) | LIMITS
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        budget = budget_of(**{name: given.pop(name) for name in LIMITS})
+        command(**given, budget=budget)
+
+    taken = [p.replace(annotation=hints[p.name]) for p in signature(command).parameters.values() if p.name != "budget"]
+    added = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=hint) for name, hint in LIMITS.items()]
+    call.__signature__ = Signature([*taken, *added])  # type: ignore[attr-defined]
+    call.__annotations__ = hints
+    return call
 
 
 # --- reading them -----------------------------------------------------------------------------------------------------
@@ -215,7 +288,7 @@ def analyzer_of(
     label_map: Path | None = None,
 ) -> Analyzer:
     """The analyzer that these options ask for. Raises ConfigError where they do not fit."""
-    _check_lengths(window, hop)
+    check_lengths(window, hop)
     chosen = parse_experts(experts)
     from affuse.analyzer.analyzer import make_analyzer  # brings the decoders and networks, which --help does without
 
@@ -238,7 +311,16 @@ def analyzer_of(
     return analyzer
 
 
-def _check_lengths(window: float | None, hop: float | None) -> None:
+def budget_of(**limits: float | None) -> Budget:
+    """The budget with the limits that are given, by the names of its fields; its defaults for those that are None."""
+    from affuse.media.budget import Budget  # brings PyAV, which --help does without
+
+    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+    return Budget(**given)
+
+
+def check_lengths(window: float | None, hop: float | None) -> None:
+    """Raise ConfigError where --window and --hop do not fit."""
     from affuse.timeline import DEFAULT_WINDOW  # brings NumPy, which --help does without
 
     for name, value in (("--window", window), ("--hop", hop)):

@@ -1,0 +1,148 @@
+"""index.html: all recordings and persons on one page, which needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from affuse.batch.groups import GroupMean
+from affuse.batch.rows import FLOAT, Columns
+from affuse.errors import OutputError
+from affuse.files import replacing
+from affuse.report.messages import NATIVE, messages, name_of
+from affuse.report.page import GENERATOR
+from affuse.report.palette import palette
+
+__all__ = ["PAGE", "refuse_foreign_page", "write_index"]
+
+PAGE = "index.html"
+
+_SHARE = "share_"
+_SHOWN = (
+    *("path", "person", "label", "confidence", "sentiment", "moment_start", "moment_label", "moment_confidence"),
+    *("conflicts", "error", "link"),
+)
+_DECIMALS = 3  # of numbers that the page draws
+
+
+def refuse_foreign_page(folder: Path) -> None:
+    """Raise OutputError where a page that affuse did not make lies where ours is to be."""
+    path = folder / PAGE
+    if path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace")[:65_536]:
+        raise OutputError(f"{path} exists and was not written by affuse; move it away or choose another folder")
+
+
+def write_index(
+    folder: Path,
+    columns: Columns,
+    own: Sequence[str],
+    language: str = "en",
+    means: Mapping[str, Sequence[GroupMean]] | None = None,
+    unit: str | None = None,
+) -> None:
+    """Write the page of the summaries; ``own`` are the names of the user's columns in them, ``means`` by column.
+
+    A column "link" holds the address of the report of a recording, relative to the folder. Raises OutputError.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    refuse_foreign_page(folder)
+    say = _texts(language)
+    labels = [name.removeprefix(_SHARE) for name in columns if _is_share(name, columns, own)]
+    script = _asset("overview.js")
+    paths, errors = columns["path"][1], columns["error"][1]
+    failed = sum(error is not None for error in errors)
+    facts = say["facts"].format(recordings=len(set(paths)), persons=len(paths) - failed, failed=failed)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(_asset("overview.html.j2")).render(
+        native=NATIVE[language],
+        generator=Markup(GENERATOR),
+        script_hash=_hash(script),
+        title=say["title"].format(count=len(set(paths))),
+        facts=facts,
+        say=say,
+        unit=unit,
+        tables=[_group_table(by, found, language, say) for by, found in (means or {}).items()],
+        style=Markup(_asset("overview.css")),
+        script=Markup(script),
+        data=Markup(_data(columns, own, labels, language, say)),
+    )
+    with replacing(folder / PAGE) as (part,):
+        part.write_text(page, encoding="utf-8")
+
+
+def _asset(name: str) -> str:
+    return files("affuse.batch").joinpath(f"static/{name}").read_text(encoding="utf-8")
+
+
+def _texts(language: str) -> dict[str, str]:
+    messages(language)  # refuses an unknown one
+    texts = json.loads(files("affuse.batch").joinpath("messages.json").read_text(encoding="utf-8"))
+    found: dict[str, str] = texts[language]
+    return found
+
+
+def _is_share(name: str, columns: Columns, own: Sequence[str]) -> bool:
+    return name.startswith(_SHARE) and name not in own and columns[name][0] == FLOAT
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _data(columns: Columns, own: Sequence[str], labels: Sequence[str], language: str, say: Mapping[str, str]) -> str:
+    """What the script reads; "<" is written so that no name can end the element that holds it."""
+    rows = len(columns["path"][1])
+    wanted = [*_SHOWN, *own, *(f"{_SHARE}{label}" for label in labels)]
+    values = {name: _drawn(columns[name][1]) if name in columns else [None] * rows for name in wanted}
+    values["link"] = [None if link is None else quote(link) for link in values["link"]]
+    names = {f"emotion.{label}": name_of("emotion", label, language) for label in labels}
+    facts = {
+        "rows": values,
+        "own": list(own),
+        "labels": list(labels),
+        "palette": palette(tuple(labels)).to_dict(),
+        "say": {**say, **names},
+    }
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _drawn(values: Sequence[Any]) -> list[Any]:
+    return [round(value, _DECIMALS) if isinstance(value, float) else value for value in values]
+
+
+def _measure_name(measure: str, language: str, say: Mapping[str, str]) -> str:
+    if measure.startswith(_SHARE):
+        return name_of("emotion", measure.removeprefix(_SHARE), language)
+    return say[f"column.{measure}"]
+
+
+def _group_table(by: str, means: Sequence[GroupMean], language: str, say: Mapping[str, str]) -> dict[str, Any]:
+    measures = dict.fromkeys(mean.measure for mean in means)
+    return {"by": by, "measures": [_measure_name(m, language, say) for m in measures], "groups": _group_rows(means)}
+
+
+def _group_rows(means: Sequence[GroupMean]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for mean in means:
+        row = found.setdefault(mean.group, {"name": mean.group or "–", "n": 0, "cells": []})
+        row["n"] = max(row["n"], mean.persons)
+        row["cells"].append(_cell(mean))
+    return list(found.values())
+
+
+def _cell(mean: GroupMean) -> str:
+    if not mean.persons:
+        return ""
+    if mean.measure == "sentiment":
+        text, ends = f"{mean.mean:+.2f}", [f"{end:+.2f}" for end in mean.interval or ()]
+    else:
+        text, ends = f"{100 * mean.mean:.0f}", [f"{100 * end:.0f}" for end in mean.interval or ()]
+    return f"{text} [{', '.join(ends)}]" if ends else text

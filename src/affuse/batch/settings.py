@@ -1,0 +1,207 @@
+"""How the recordings of a batch are analysed, and the fingerprint of everything that decides about the answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from affuse import __version__
+from affuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from affuse.analyzer import Analyzer
+
+__all__ = ["ADAPTATIONS", "LIMITS", "BatchSettings", "describe", "fingerprint", "make_analyzers"]
+
+ADAPTATIONS = ("none", "person")
+"""What the answers about one recording can be adapted to without the others."""
+
+LIMITS = (
+    *("max_duration", "max_pixels", "max_frames", "max_packets", "max_cues", "max_text", "max_windows"),
+    *("max_window_seconds", "max_answers"),
+)
+"""Limits of a recording, which are the fields of `affuse.media.budget.Budget`."""
+
+_LIBRARIES = ("av", "numpy", "onnxruntime", "opencv-python-headless", "scikit-learn", "scipy")
+_FILES = ("feature_table", "label_map", "prior")  # what counts of them is what they hold, not where they lie
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How recordings are analysed; everything has the meaning that it has in ``affuse analyze``.
+
+    Parameters
+    ----------
+    package : str, optional
+        Folder that ``affuse export`` wrote, whose experts and fuser answer.
+    experts : mapping of str to str, optional
+        Name of an installed expert, or folder of a package, by modality; the shipped ones where None.
+    window, hop : float, optional
+        Seconds.
+    language : str, optional
+        Code of the language of the words, for recordings whose manifest names none; recognised where None.
+    feature_table : str, optional
+        Table of numbers that a joint expert reads.
+    fuser : str, optional
+        Folder of a fuser instead of the shipped one.
+    prior, context : str, optional
+        What is expected beforehand.
+    label_map : str, optional
+        TOML file that says what own labels mean.
+    adapt : str
+        "none" or "person": each recording by itself.
+    transcribe : bool
+        Recognise the words of recordings without a transcript.
+    asr_model : str, optional
+        Folder of a Whisper model.
+    shared_voice : bool
+        Count voice and words for everybody in view.
+    speakers : int, optional
+        How many people speak in each recording, where that is known.
+    limits : mapping of str to float, optional
+        Limits of a recording by the names of the fields of `affuse.media.budget.Budget`; its defaults for the others.
+
+    Raises
+    ------
+    ConfigError
+        If ``adapt`` is neither "none" nor "person".
+
+    Examples
+    --------
+    >>> BatchSettings(experts={"voice": "voice"}, window=2.0).adapt
+    'none'
+    """
+
+    package: str | None = None
+    experts: Mapping[str, str] | None = None
+    window: float | None = None
+    hop: float | None = None
+    language: str | None = None
+    feature_table: str | None = None
+    fuser: str | None = None
+    prior: str | None = None
+    context: str | None = None
+    label_map: str | None = None
+    adapt: str = "none"
+    transcribe: bool = False
+    asr_model: str | None = None
+    shared_voice: bool = False
+    speakers: int | None = None
+    limits: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.adapt not in ADAPTATIONS:
+            raise ConfigError(
+                f"a batch adapts to {' or '.join(ADAPTATIONS)}, since every recording is answered as soon as it is "
+                f"read; got {self.adapt!r}"
+            )
+        if self.package is not None and self.experts is not None:
+            raise ConfigError("give either --package or --experts; a package says itself which experts it has")
+
+    def to_json(self) -> str:
+        """The settings as one line of JSON.
+
+        Returns
+        -------
+        str
+        """
+        return json.dumps(asdict(self))
+
+
+def make_analyzers(settings: BatchSettings) -> Analyzers:
+    """Load the experts once, for recordings in any language. Raises ConfigError where the settings do not fit."""
+    return Analyzers(settings)
+
+
+class Analyzers:
+    """Analyzers by language, which share experts and weights."""
+
+    def __init__(self, settings: BatchSettings) -> None:
+        from affuse.analyzer.loading import load_parts
+        from affuse.media.budget import Budget
+
+        features = None if settings.feature_table is None else Path(settings.feature_table)
+        self.settings = settings
+        limits: dict[str, Any] = dict(settings.limits or {})
+        self.budget = Budget(**limits)
+        self.experts, self.fuser = load_parts(
+            settings.package, settings.experts, settings.language, features, settings.fuser
+        )
+        self._made: dict[str | None, Analyzer] = {}
+
+    def __call__(self, language: str | None = None) -> Analyzer:
+        """The analyzer for one language; None is that of the settings. Raises ConfigError where it is unknown."""
+        language = language or self.settings.language
+        if language not in self._made:
+            self._made[language] = self._make(language)
+        return self._made[language]
+
+    def _make(self, language: str | None) -> Analyzer:
+        from affuse.analyzer import Analyzer
+        from affuse.experts.transcribe import Transcriber
+
+        asked = self.settings
+        experts = {
+            modality: expert.in_language(language) if "words" in expert.abilities.reads else expert
+            for modality, expert in self.experts.items()
+        }
+        transcribes = asked.transcribe or asked.asr_model is not None
+        return Analyzer(
+            experts,
+            asked.window,
+            asked.hop,
+            self.fuser,
+            Transcriber(asked.asr_model, language) if transcribes else None,
+            asked.prior,
+            asked.context,
+            label_map=asked.label_map,
+            shared_voice=asked.shared_voice,
+        )
+
+
+def describe(settings: BatchSettings, analyzer: Analyzer) -> dict[str, Any]:
+    """Everything that decides about the answers: options, versions, and checksums of weights and files."""
+    from affuse import weights
+    from affuse.results import SCHEMA_ID
+
+    options = asdict(settings) | {name: _content(getattr(settings, name)) for name in _FILES}
+    del options["package"], options["experts"], options["fuser"]  # their weights are below, wherever they lie
+    if settings.transcribe or settings.asr_model is not None:
+        options["asr_model"] = settings.asr_model or os.environ.get("AFFUSE_WHISPER")
+    speaker = weights.find("speaker")  # optional; tells voices apart where it is there
+    return {
+        "affuse": __version__,
+        "schema": SCHEMA_ID,
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "options": options,
+        "labels": list(analyzer.labels.labels),
+        "experts": {m: {"name": e.name, "weights": dict(e.sha256)} for m, e in analyzer.experts.items()},
+        "fuser": {"name": analyzer.fuser.method, "weights": analyzer.fuser.sha256},
+        "prior": analyzer.prior.describe(settings.context),
+        "speaker": None if speaker is None else weights.sha256_of(speaker),
+    }
+
+
+def _content(path: str | None) -> str | None:
+    """The checksum of a file; a name that is none, such as that of a prior, stays."""
+    from affuse import weights
+
+    return weights.sha256_of(Path(path)) if path is not None and Path(path).is_file() else path
+
+
+def fingerprint(description: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that stand for a description.
+
+    Examples
+    --------
+    >>> fingerprint({"window": 3.0}) == fingerprint({"window": 2.0})
+    False
+    """
+    text = json.dumps(description, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,177 @@
+"""The recordings of a batch, from a manifest, folders, patterns or files; with the columns of the user's own."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from affuse.batch.folders import Found, absolute, common_parent, each_once, find_in_folder, is_tried, transcript_beside
+from affuse.errors import ConfigError, DataError, MediaError
+from affuse.tables import GAPS, TABLE_SUFFIXES, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FOLDER", "TEXTS", "Item", "Source", "content_key", "find_items"]
+
+FOLDER = "folder"
+"""Groups by the first folder in the names of the recordings, where no column of the user's is called so."""
+
+TEXTS = (".srt", ".vtt", ".txt", ".json")
+"""Suffixes that say how a text is read; as in `affuse.media.transcript`, whose package takes seconds to load."""
+
+_ROLES = {"path": ("path", "file", "filename"), "transcript": ("transcript",), "language": ("language",)}
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,14})")
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A recording to analyse: its name in the tables, its files, and the user's own columns."""
+
+    name: str
+    path: Path
+    transcript: Path | None = None
+    language: str | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """All recordings of a batch, the names of the user's own columns, and how many files were no recordings."""
+
+    items: tuple[Item, ...]
+    columns: tuple[str, ...] = ()
+    skipped: int = 0
+
+
+def find_items(source: str | Path | Sequence[str | Path], out: Path | None = None) -> Source:
+    """The recordings that a manifest lists, that are in folders, that match patterns, or that are named themselves.
+
+    ``out`` is left out where it lies in a folder. Raises ConfigError, DataError or MediaError where there are none.
+    """
+    asked = [source] if isinstance(source, str | Path) else list(source)
+    if not asked:
+        raise ConfigError("give a manifest, a folder or recordings; for example: affuse batch clips.csv --out study")
+    if len(asked) == 1 and Path(asked[0]).suffix.lower() in TABLE_SUFFIXES:
+        return _read_manifest(Path(asked[0]))
+    found: list[Found] = []
+    skipped = 0
+    for each in asked:
+        inside, others = _find(each, out)
+        found += inside
+        skipped += others
+    found = each_once(found)
+    only = len(asked) == 1 and Path(asked[0]).is_dir()
+    root = absolute(Path(asked[0])) if only else common_parent([own.path for own in found])
+    items = [Item(absolute(f.path).relative_to(root).as_posix(), f.path, f.transcript) for f in found]
+    return Source(tuple(sorted(items, key=lambda item: item.name)), skipped=skipped)
+
+
+def _find(asked: str | Path, out: Path | None) -> tuple[list[Found], int]:
+    path = Path(asked)
+    if path.is_dir():
+        return find_in_folder(path, without=out)
+    if path.exists():
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            raise ConfigError(f"{path} is a manifest; give it alone, without other recordings")
+        return [Found(path, path, transcript_beside(path))], 0
+    if not glob.has_magic(str(asked)):
+        raise MediaError(f"{path} does not exist; give a manifest, a folder, a pattern or recordings")
+    matches = glob.glob(str(asked), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
+    files = [path for path in map(Path, sorted(matches)) if path.is_file()]
+    meant = [path for path in files if is_tried(path) or str(asked).endswith(path.suffix)]
+    if not meant:
+        raise MediaError(f"no recording matches {asked}")
+    return [Found(path, path, transcript_beside(path)) for path in meant], len(files) - len(meant)
+
+
+# --- manifests --------------------------------------------------------------------------------------------------------
+
+
+def _read_manifest(path: Path) -> Source:
+    table = read_table(path)
+    table = read_table(path, [str(name) for name in table.columns])  # cells as they are written: "007" stays so
+    found = {role: _column(table, names) for role, names in _ROLES.items()}
+    place = found["path"]
+    if place is None:
+        listed = ", ".join(map(str, table.columns))
+        raise DataError(f"{path} has no column path, which names the recordings; its columns: {listed}")
+    own = {str(name): _values(table[name]) for name in table if name not in found.values()}
+    names, transcripts, languages = (_texts(table, found[role]) for role in ("path", "transcript", "language"))
+    items = []
+    for row, name in enumerate(names):
+        if not name:
+            raise DataError(f"{path}, row {row + 1}: the column {place} is empty; it must name a recording")
+        recording = path.parent / name
+        words = path.parent / transcripts[row] if transcripts[row] else None
+        if found["transcript"] is None:
+            words = transcript_beside(recording)
+        values = {column: cells[row] for column, cells in own.items()}
+        items.append(Item(Path(name).as_posix(), recording, words, languages[row] or None, values))
+    return Source(tuple(items), tuple(own))
+
+
+def _column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
+    """The table's own name of the first of some columns that it has, in any case."""
+    written = {str(name).strip().casefold(): str(name) for name in table.columns}
+    return next((written[name] for name in names if name in written), None)
+
+
+def _texts(table: pd.DataFrame, column: str | None) -> list[str]:
+    if column is None:
+        return [""] * len(table)
+    return ["" if cell is None or cell != cell else str(cell).strip() for cell in table[column].tolist()]
+
+
+def _values(cells: pd.Series) -> list[Any]:
+    """The cells of a column of the user's: all whole numbers, all numbers, or all text as it is written."""
+    texts = [None if cell is None or cell != cell or cell == "" else str(cell) for cell in cells.tolist()]
+    numbers = [None if text is None or text.strip() in GAPS else text.strip() for text in texts]
+    written = [text for text in numbers if text is not None]
+    if written and (all(map(_WHOLE.fullmatch, written)) or _all_whole(cells, written)):
+        return [None if text is None else int(float(text)) for text in numbers]
+    if written and all(map(_NUMBER.fullmatch, written)):
+        return [None if text is None else float(text) for text in numbers]
+    return texts
+
+
+def _all_whole(cells: pd.Series, written: Sequence[str]) -> bool:
+    """Whether a column of floats, as Parquet keeps whole numbers with gaps, holds whole numbers alone."""
+    return cells.dtype.kind == "f" and all(float(text).is_integer() and abs(float(text)) < 1e15 for text in written)
+
+
+# --- content ----------------------------------------------------------------------------------------------------------
+
+
+def content_key(item: Item) -> str:
+    """SHA-256 of what is analysed: the recording, its transcript, and the language where the manifest gives one.
+
+    The suffixes count where they say how a file is to be read. Raises MediaError where a file cannot be read.
+    """
+    parts = [_digest(item.path), item.path.suffix.lower() if item.path.suffix.lower() in TEXTS else ""]
+    if item.transcript is not None:
+        parts += [_digest(item.transcript), item.transcript.suffix.lower()]
+    parts.append(item.language or "")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    from affuse.weights import sha256_of
+
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder, not a recording")
+    if not path.is_file():
+        raise MediaError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise MediaError(
+            f"{path} cannot be read: {(error.strerror or os.strerror(error.errno or 0)).lower()}"
+        ) from error

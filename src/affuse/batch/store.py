@@ -1,0 +1,290 @@
+"""The data set of a batch on disk: parts that appear whole, and finished recordings known from the parts alone.
+
+::
+
+    DIR/configurations/<fingerprint>.json                       options, versions, checksums
+    DIR/windows/configuration=<fingerprint>/part-3.parquet      one row a window and person
+    DIR/persons/configuration=<fingerprint>/part-3.parquet      one row a person and recording
+    DIR/errors/configuration=<fingerprint>/part-0.parquet       one row a recording that could not be analysed
+    DIR/summaries/configuration=<fingerprint>/part-0.parquet    one row a person and row of the manifest
+
+A run adds parts with names of their own, "new-…": first the windows, then the persons of some recordings. A recording
+is finished once its persons are there; windows without persons were left by a run that was killed, and go. At the end
+of a run the new parts are merged by the first digit of the keys of the recordings and sorted by key, so that the bytes
+do not depend on the order of work. A run that is killed while it merges leaves a recording in two parts at most, of
+which the merged one counts, and the next run finishes the merging.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from affuse.batch.rows import FLOAT, TEXT, WHOLE, Columns
+from affuse.errors import ConfigError, DataError, OutputError
+from affuse.files import replacing, write_json
+
+if TYPE_CHECKING:
+    from arro3.core import Table
+
+__all__ = [
+    "ERROR_COLUMNS",
+    "TABLES",
+    "Store",
+    "arrow_table",
+    "configurations",
+    "joined",
+    "key_groups",
+    "lists_of",
+    "read_arrow",
+    "refuse_foreign",
+]
+
+TABLES = ("windows", "persons", "summaries", "errors")
+"""Tables of a data set."""
+
+ERROR_COLUMNS = ("path", "key", "error", "reason")
+"""Columns of the errors: recording, key of its content, kind of error, and the reason in one sentence."""
+
+_DIGITS = "0123456789abcdef"
+_MERGE_BYTES = 64_000_000  # of Parquet files that are merged at once, which are some times as large in memory
+_LOCK = ".lock"
+
+
+def arrow_table(columns: Columns) -> Table:
+    """An Arrow table of columns with their kinds."""
+    from arro3.core import Array, DataType, Table
+
+    types = {TEXT: DataType.utf8(), FLOAT: DataType.float64(), WHOLE: DataType.int64()}
+    return Table.from_pydict({name: Array(values, types[kind]) for name, (kind, values) in columns.items()})
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """Tables below each other, in one batch, so that the same rows make the same file whatever they came from."""
+    from arro3.core import Table
+
+    return Table.from_batches([batch for table in tables for batch in table.to_batches()]).combine_chunks()
+
+
+def read_arrow(path: Path) -> Table:
+    """The rows of a part. Raises DataError where it is none."""
+    from arro3.io import read_parquet
+
+    try:
+        if path.read_bytes()[-4:] != b"PAR1":
+            raise DataError(f"{path} is not a Parquet file, or not all of it is there; delete it and run again")
+        return read_parquet(path).read_all()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def write_arrow(table: Table, path: Path) -> None:
+    """Write a part, whole or not at all."""
+    from arro3.io import write_parquet
+
+    with replacing(path) as (part,):
+        write_parquet(table, part, compression="zstd(3)")
+
+
+def lists_of(table: Table) -> dict[str, list[Any]]:
+    """The columns of a table as lists, with None for missing values."""
+    return {str(name): [value.as_py() for value in table.column(name)] for name in table.column_names}
+
+
+def key_groups(table: Table) -> Iterator[tuple[str, Table]]:
+    """The rows of each recording, which follow each other, with its key."""
+    keys = [value.as_py() for value in table.column("key")]
+    start = 0
+    for end in range(1, len(keys) + 1):
+        if end == len(keys) or keys[end] != keys[start]:
+            yield keys[start], table.slice(start, end - start)
+            start = end
+
+
+def configurations(folder: Path) -> list[str]:
+    """Fingerprints of the configurations that a data set holds."""
+    return sorted(path.stem for path in (folder / "configurations").glob("*.json"))
+
+
+class Store:
+    """One configuration of a data set.
+
+    Parameters
+    ----------
+    folder : Path
+        The data set.
+    configuration : str
+        Fingerprint of the configuration.
+    """
+
+    def __init__(self, folder: Path, configuration: str) -> None:
+        if not re.fullmatch(r"[0-9a-f]{16}", configuration):
+            raise ConfigError(f"a configuration has 16 hexadecimal digits; got {configuration!r}")
+        self.folder = folder
+        self.configuration = configuration
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def place(self, table: str) -> Path:
+        """The folder of a table."""
+        return self.folder / table / f"configuration={self.configuration}"
+
+    def parts(self, table: str) -> list[Path]:
+        """Files of a table: merged ones first, which count where a recording is in two."""
+        return sorted(self.place(table).glob("part-*.parquet")) + self.new_parts(table)
+
+    def new_parts(self, table: str) -> list[Path]:
+        """Files of a table that are not merged yet."""
+        return sorted(self.place(table).glob("new-*.parquet"))
+
+    @contextmanager
+    def opened(self, description: dict[str, Any]) -> Iterator[None]:
+        """Be the only run that writes here, and take away what a killed one left half done.
+
+        Raises OutputError where another run writes here, or the folder holds something else.
+        """
+        refuse_foreign(self.folder)
+        with _locked(self.folder):
+            write_json(self.folder / "configurations" / f"{self.configuration}.json", description)
+            self._tidy()
+            yield
+
+    def _tidy(self) -> None:
+        for table in TABLES:
+            for part in self.place(table).glob(".*.part"):
+                part.unlink(missing_ok=True)
+        committed = {path.name for path in self.new_parts("persons")}
+        for path in self.new_parts("windows"):
+            if path.name not in committed:
+                path.unlink()
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
+
+    def add(self, windows: Sequence[Table], persons: Sequence[Table], errors: Sequence[dict[str, str]]) -> None:
+        """Write a part about some recordings. The order makes sure that what counts as finished is complete."""
+        name = f"new-{uuid.uuid4().hex}.parquet"
+        if errors:
+            write_arrow(_error_table(errors), self.place("errors") / name)
+        if persons:
+            write_arrow(joined(windows), self.place("windows") / name)
+            write_arrow(joined(persons), self.place("persons") / name)
+
+    def finished(self) -> set[str]:
+        """Keys of the recordings whose results are there."""
+        return {key for path in self.parts("persons") for key in lists_of(read_arrow(path).select(["key"]))["key"]}
+
+    def tables(self, table: str) -> Iterator[tuple[str, Table]]:
+        """The rows of every recording that is finished, with its key, each once."""
+        finished = self.finished() if table == "windows" else None
+        seen: set[str] = set()
+        for path in self.parts(table):
+            for key, rows in key_groups(read_arrow(path)):
+                if key not in seen and (finished is None or key in finished):
+                    seen.add(key)
+                    yield key, rows
+
+    def errors(self) -> list[dict[str, str]]:
+        """Rows of the errors, each recording once."""
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        for path in self.parts("errors"):
+            columns = lists_of(read_arrow(path))
+            for values in zip(*(columns[name] for name in ERROR_COLUMNS), strict=True):
+                row = dict(zip(ERROR_COLUMNS, values, strict=True))
+                found.setdefault((row["path"], row["key"]), row)
+        return list(found.values())
+
+    def replace_errors(self, rows: Iterable[dict[str, str]]) -> None:
+        """Let these be all rows of the errors, in order of path and key."""
+        old = self.parts("errors")
+        ordered = sorted(rows, key=lambda row: (row["path"], row["key"]))
+        target = self.place("errors") / "part-0.parquet"
+        if ordered:
+            write_arrow(_error_table(ordered), target)
+        for path in old:
+            if path != target or not ordered:
+                path.unlink()
+
+    def write_summaries(self, table: Table) -> None:
+        """Let this table be the summaries."""
+        write_arrow(table, self.place("summaries") / "part-0.parquet")
+
+    # --- merging ------------------------------------------------------------------------------------------------------
+
+    def merge(self) -> None:
+        """Merge new parts into those that are named by the first digit of the keys, sorted by key."""
+        persons, windows = self.new_parts("persons"), self.new_parts("windows")
+        if not persons:
+            return
+        size = sum(path.stat().st_size for path in windows)
+        step = ceil(len(_DIGITS) / min(len(_DIGITS), max(1, ceil(size / _MERGE_BYTES))))
+        for first in range(0, len(_DIGITS), step):
+            digits = _DIGITS[first : first + step]
+            self._merge("windows", digits)  # first those that do not count before their persons are there
+            self._merge("persons", digits)
+        for path in [*persons, *windows]:
+            path.unlink()
+
+    def _merge(self, table: str, digits: str) -> None:
+        found: dict[str, dict[str, Table]] = {digit: {} for digit in digits}
+        for path in self.new_parts(table):
+            for key, rows in key_groups(read_arrow(path)):
+                if key[0] in found:
+                    found[key[0]].setdefault(key, rows)
+        for digit, new in found.items():
+            if not new:
+                continue
+            target = self.place(table) / f"part-{digit}.parquet"
+            old = dict(key_groups(read_arrow(target))) if target.exists() else {}
+            if new.keys() - old.keys():
+                rows = new | old
+                write_arrow(joined([rows[key] for key in sorted(rows)]), target)
+
+
+def _error_table(rows: Iterable[dict[str, str]]) -> Table:
+    listed = list(rows)
+    return arrow_table({name: (TEXT, [row[name] for row in listed]) for name in ERROR_COLUMNS})
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise OutputError where a folder holds something else than the data set of a batch."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file; --out names a folder")
+    if not (folder / "configurations").is_dir() and any(path.name != _LOCK for path in folder.iterdir()):
+        raise OutputError(f"{folder} exists and holds no data set of affuse batch; choose another folder for --out")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK).open("a")
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({str(error.strerror).lower()}); choose another place"
+        ) from error
+    with file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            raise OutputError(f"another run writes to {folder}; wait for its end, or choose another folder") from error
+        yield
+
+
+def _lock(descriptor: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        return
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

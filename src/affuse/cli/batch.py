@@ -1,0 +1,162 @@
+"""``affuse batch``: thousands of recordings into one data set, by a run that may be killed at any time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from affuse.cli.options import (
+    AsrModel,
+    Context,
+    Experts,
+    FeatureTable,
+    Fuser,
+    Hop,
+    Json,
+    Language,
+    NumberOfSpeakers,
+    Package,
+    PriorOption,
+    Transcribe,
+    Window,
+    check_lengths,
+    parse_experts,
+)
+from affuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from affuse.batch import BatchResult
+
+__all__ = ["batch"]
+
+_INTERRUPTED = 130  # exit code of a command that Ctrl+C ended
+
+_Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="A manifest (CSV, TSV, Parquet or Excel with a column path), a folder, a pattern in quotes, or files."
+    ),
+]
+_Out = Annotated[Path, typer.Option(help="Folder of the data set; one that is there is added to.")]
+_Workers = Annotated[int, typer.Option(help="Processes that analyse; 0 is one a core.", min=0)]
+_Retry = Annotated[bool, typer.Option("--retry-errors", help="Try again what failed in an earlier run.")]
+_TimeLimit = Annotated[float | None, typer.Option(help="Seconds after which a recording is given up (default: none).")]
+_PartRecordings = Annotated[int, typer.Option(help="Write a part after so many recordings at most.", min=1)]
+_PartSeconds = Annotated[float, typer.Option(help="Write a part after so many seconds at most.", min=0)]
+_By = Annotated[
+    list[str] | None,
+    typer.Option(help="Column of the manifest, or folder: means by its values, with intervals; may be given again."),
+]
+_Unit = Annotated[
+    str | None,
+    typer.Option("--group", help="Column whose values are drawn as wholes for the intervals (default: recordings)."),
+]
+_Lang = Annotated[str, typer.Option(help="Language of the page: en or zh.")]
+_LabelMap = Annotated[
+    Path | None,
+    typer.Option(help='TOML that says what own labels of experts mean, with lines such as engaged = "happiness".'),
+]
+_Adapt = Annotated[
+    str, typer.Option(help="Take out, without labels, what shifts the answers: none, or person (of each recording).")
+]
+_SharedVoice = Annotated[
+    bool, typer.Option("--shared-voice", help="Count the voice and the words for everybody, whoever speaks.")
+]
+_Limits = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE: a limit of a recording, such as max_duration=3600; may be given again."),
+]
+
+
+def batch(
+    inputs: _Inputs,
+    out: _Out,
+    workers: _Workers = 0,
+    retry_errors: _Retry = False,
+    time_limit: _TimeLimit = None,
+    part_recordings: _PartRecordings = 8,
+    part_seconds: _PartSeconds = 5.0,
+    by: _By = None,
+    unit: _Unit = None,
+    lang: _Lang = "en",
+    window: Window = None,
+    hop: Hop = None,
+    experts: Experts = None,
+    feature_table: FeatureTable = None,
+    package: Package = None,
+    fuser: Fuser = None,
+    prior: PriorOption = None,
+    context: Context = None,
+    label_map: _LabelMap = None,
+    adapt: _Adapt = "none",
+    language: Language = None,
+    transcribe: Transcribe = False,
+    asr_model: AsrModel = None,
+    speakers: NumberOfSpeakers = None,
+    shared_voice: _SharedVoice = False,
+    limits: _Limits = None,
+    as_json: Json = False,
+) -> None:
+    """Analyse many recordings into a data set; the same command goes on where a killed run was."""
+    check_lengths(window, hop)
+    from affuse.batch import BatchSettings, run
+    from affuse.batch.progress import shown_progress
+
+    settings = BatchSettings(
+        _text(package), parse_experts(experts), window, hop, language, _text(feature_table), _text(fuser), prior,
+        context, _text(label_map), adapt, transcribe, _text(asr_model), shared_voice, speakers, _limits(limits or ()),
+    )  # fmt: skip
+    try:
+        with shown_progress() as progress:
+            done = run(
+                inputs, out, settings, workers=workers or os.cpu_count() or 1, retry_errors=retry_errors,
+                time_limit=time_limit, part_recordings=part_recordings, part_seconds=part_seconds, by=by or (),
+                unit=unit, language=lang, progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo("affuse: interrupted; the same command goes on where it was", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    typer.echo(json.dumps(done.to_dict())) if as_json else _print(done)
+    if done.failed == done.total:
+        raise typer.Exit(2)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _limits(given: Sequence[str]) -> dict[str, float] | None:
+    """Limits from "NAME=VALUE". Raises ConfigError for another name or no number."""
+    from affuse.batch.settings import LIMITS
+
+    found: dict[str, float] = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        if name not in LIMITS:
+            raise ConfigError(f"--set {each}: there is no such limit; known: {', '.join(LIMITS)}")
+        try:
+            found[name] = float(value) if "." in value else int(value)
+        except ValueError:
+            raise ConfigError(f"--set {each}: a number is needed, such as {name}=3600") from None
+    return found or None
+
+
+def _print(done: BatchResult) -> None:
+    typer.echo(
+        f"{done.total} recordings: {done.analyzed} analysed now in {done.seconds:.1f} s, {done.earlier} known from "
+        f"earlier runs, {done.failed} failed"
+    )
+    if done.skipped:
+        typer.echo(f"{done.skipped} files that are no recordings were passed over", err=True)
+    if done.failed:
+        typer.echo(
+            f"affuse: why recordings failed is in the column error of {done.folder / 'summary.csv'}; "
+            "--retry-errors tries them again",
+            err=True,
+        )
+    typer.echo(f"written: {done.folder / 'index.html'} and the data set around it")
