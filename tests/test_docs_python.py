@@ -38,7 +38,8 @@ def groups() -> set[str]:
     """Groups of entry points, which are written like modules."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         own = tomllib.load(file)["project"]["entry-points"]
-    return {*own, "affuse.fusers", "affuse.corpora", "affuse.features", "affuse.languages", "affuse.networks"}
+    more = ("fusers", "corpora", "features", "languages", "networks", "formats")
+    return {*own, *(f"affuse.{name}" for name in more)}
 
 
 def is_there(name: str) -> bool:
