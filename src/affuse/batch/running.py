@@ -98,7 +98,7 @@ def run(
     ----------
     source : str, Path or sequence of them
         A manifest (CSV, TSV, Parquet or Excel with a column "path"); a folder, with all folders in it; a pattern such
-        as "clips/**/*.mp4"; or recordings.
+        as ``"clips/**/*.mp4"``; or recordings.
     out : str or Path
         Folder of the data set; is made where it does not exist, and added to where it holds one.
     settings : BatchSettings, optional
