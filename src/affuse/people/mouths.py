@@ -40,8 +40,6 @@ class FacePath:
         Seconds at which the face was seen, ascending.
     points : array of shape (m, 5, 2)
         Right eye, left eye, nose tip, right and left corner of the mouth: x and y as fractions of the picture.
-    own : array of shape (m,), bool, optional
-        False where another face was seen in this place: this one is there while its own sightings are the nearest.
 
     Examples
     --------
@@ -52,7 +50,6 @@ class FacePath:
 
     times: np.ndarray
     points: np.ndarray
-    own: np.ndarray | None = None
 
     @classmethod
     def of(cls, output: ExpertOutput) -> FacePath:
@@ -86,18 +83,14 @@ class FacePath:
         """
         after = int(np.searchsorted(self.times, time))
         if after == 0:
-            there = bool(len(self.times)) and self.times[0] - time <= _EDGE
-            return self.points[0] if there and self._owns(0) else None
+            return self.points[0] if len(self.times) and self.times[0] - time <= _EDGE else None
         if after == len(self.times):
-            return self.points[-1] if time - self.times[-1] <= _EDGE and self._owns(-1) else None
+            return self.points[-1] if time - self.times[-1] <= _EDGE else None
         gap = self.times[after] - self.times[after - 1]
-        share = (time - self.times[after - 1]) / gap
-        if gap > _GAP or not self._owns(after if share > 0.5 else after - 1):
+        if gap > _GAP:
             return None
+        share = (time - self.times[after - 1]) / gap
         return np.asarray(self.points[after - 1] + share * (self.points[after] - self.points[after - 1]))
-
-    def _owns(self, sighting: int) -> bool:
-        return self.own is None or bool(self.own[sighting])
 
 
 def mouth_times(duration: float) -> np.ndarray:

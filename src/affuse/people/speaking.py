@@ -17,7 +17,6 @@ from affuse.experts.base import ExpertOutput
 from affuse.files import write_json
 from affuse.media import Recording
 from affuse.people.mouths import MOUTH_RATE, FacePath
-from affuse.people.places import Place, find_places
 from affuse.people.synchrony import SynchronyNetworks, measure_agreement
 from affuse.people.turns import Turn
 from affuse.timeline import Segment
@@ -352,37 +351,11 @@ def who_speaks(
     Speakers
         Over the persons, and `OFF_SCREEN`.
     """
-    places = find_places(faces)
-    paths = [_path(number, face, places) for number, face in enumerate(faces)]
-    agreement = measure_agreement(recording, paths, networks or _shipped_networks())
+    agreement = measure_agreement(recording, [FacePath.of(face) for face in faces], networks or _shipped_networks())
     lag = agreement.best_lag()
-    posteriors = (model or _shipped_model()).posteriors(_by_place(agreement.at_lag(lag), places), agreement.speech)
+    posteriors = (model or _shipped_model()).posteriors(agreement.at_lag(lag), agreement.speech)
     names = (*(str(face.person) for face in faces), OFF_SCREEN)
-    return Speakers(names, _by_face(posteriors, places, len(faces)), lag=lag / MOUTH_RATE)
-
-
-def _path(number: int, face: ExpertOutput, places: Sequence[Place]) -> FacePath:
-    return next((place.path_of(number) for place in places if number in place.owners), FacePath.of(face))
-
-
-def _by_place(scores: np.ndarray, places: Sequence[Place]) -> np.ndarray:
-    """Scores (t, m) of faces as those (t, p) of places, in each of which one face is seen at a time."""
-    found = np.full((len(scores), len(places)), np.nan)
-    for number, place in enumerate(places):
-        for owner in np.unique(place.owners):
-            there = ~np.isnan(scores[:, owner])
-            found[there, number] = scores[there, owner]
-    return found
-
-
-def _by_face(posteriors: np.ndarray, places: Sequence[Place], count: int) -> np.ndarray:
-    """Posteriors (steps, p + 2) of places as those (steps, m + 2) of the faces that are there."""
-    found = np.zeros((len(posteriors), count + 2))
-    found[:, count:] = posteriors[:, len(places) :]
-    middles = (np.arange(len(posteriors)) + 0.5) * HOP / MOUTH_RATE
-    for number, place in enumerate(places):
-        found[np.arange(len(found)), place.owner_at(middles)] = posteriors[:, number]
-    return found
+    return Speakers(names, posteriors, lag=lag / MOUTH_RATE)
 
 
 @cache
