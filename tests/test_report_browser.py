@@ -456,6 +456,7 @@ def test_document_of_version_1_is_shown_as_before(show: Show, clip: Path) -> Non
     page.locator("#lines button").nth(2).click()
     assert seconds(page) == pytest.approx(3, abs=0.05)
     page.locator("#table summary").click()
+    page.locator("#table thead th").first.wait_for()
     assert "Speaks" not in page.locator("#table thead").inner_text()
 
 
@@ -463,6 +464,7 @@ def test_table_tells_how_probable_it_is_that_they_speak(show: Show) -> None:
     analysis = dialogues.dialogue()
     page = show(analysis)
     page.locator("#table summary").click()
+    page.locator("#table thead th").first.wait_for()  # drawn once it is opened
     column = page.locator("#table thead th").all_inner_texts().index("Speaks")
     cells = [row.locator("th, td").nth(column).inner_text() for row in page.locator("#table tbody tr").all()]
     own = [v.speaking for v in analysis.verdicts if v.person == "person 1"]
