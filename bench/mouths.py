@@ -1,6 +1,6 @@
 """Measure how surely it is told in windows of 1 and 2 s whether a mouth speaks.
 
-``python bench/mouths.py --data DIR --run runs/synchrony [--seed 1]``
+``python -m bench.mouths --data DIR --run runs/synchrony [--seed 1]``
 
 A face's mouth always moves as in speech; what is heard is its own sound, that of somebody else, or (for *off screen*)
 that of somebody who is not among the two faces. ``--run`` is a finished run of `recipes.synchrony`: everybody is judged
