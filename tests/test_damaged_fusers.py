@@ -6,6 +6,7 @@ import copy
 import hashlib
 import io
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ from affuse.fusion.persistence import ARRAYS, CARD, _card_checksum
 from affuse.fusion.transfer import ExtendedFuser, Recalibrated
 from command import Run, caller
 
-_WAYS = 40  # of damaging each fuser
+_WAYS = int(os.environ.get("AFFUSE_DAMAGES", "12"))  # of damaging each fuser; more take minutes
 _LABELS = ("anger", "happiness", "sadness")
 _WRONG = (
     None,
