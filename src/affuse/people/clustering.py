@@ -14,6 +14,7 @@ import numpy as np
 from affuse.errors import MediaError
 from affuse.experts.voice import VAD_FRAME, speech_frames
 from affuse.media import SAMPLE_RATE, Recording
+from affuse.people.hidden_markov import forward_backward
 from affuse.people.speaking import Speakers
 from affuse.people.voices import FRAMES, MELS, VoiceEncoder, level_gain, mel_power
 from affuse.timeline import Segment, Timeline
@@ -131,23 +132,12 @@ class VoiceTurnModel:
         return self.trust * found[:, np.argsort(np.ravel(first), kind="stable")] + (1 - self.trust) / count
 
     def _smoothed(self, heard: HeardVoices, logs: np.ndarray) -> np.ndarray:
-        """Posteriors (count, k) of log-likelihoods (n, k) at the steps with speech, by the forward-backward algorithm.
-
-        A new turn may be of any voice, so that the transition of a row p is stay · p + (1 − stay) / k.
-        """
-        likely = np.ones((heard.count, logs.shape[1]))
+        """Posteriors (count, k) of log-likelihoods (n, k) at the steps with speech. A new turn may be of any voice."""
+        k = logs.shape[1]
+        likely = np.ones((heard.count, k))
         likely[heard.steps] = np.exp(logs - logs.max(axis=1, keepdims=True))
-        stay, k = 1 / (1 + np.exp(-self.stay)), logs.shape[1]
-        forward, backward = np.empty_like(likely), np.ones_like(likely)
-        before = np.full(k, 1 / k)
-        for i, own in enumerate(likely):
-            forward[i] = before * own / (before @ own)
-            before = stay * forward[i] + (1 - stay) / k
-        for i in range(len(likely) - 2, -1, -1):
-            after = likely[i + 1] * backward[i + 1]
-            backward[i] = stay * after / after.sum() + (1 - stay) / k
-        joint = forward * backward
-        return np.asarray(joint / joint.sum(axis=1, keepdims=True))
+        stay = 1 / (1 + np.exp(-self.stay))
+        return forward_backward(likely, np.full(k, 1 / k), stay * np.eye(k) + (1 - stay) / k)[0]
 
 
 def voices_apart(

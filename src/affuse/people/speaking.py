@@ -16,6 +16,7 @@ from affuse.errors import AssetError
 from affuse.experts.base import ExpertOutput
 from affuse.files import write_json
 from affuse.media import Recording
+from affuse.people.hidden_markov import forward_backward
 from affuse.people.mouths import MOUTH_RATE, FacePath
 from affuse.people.synchrony import SynchronyNetworks, measure_agreement
 from affuse.people.turns import Turn
@@ -156,22 +157,12 @@ def _steps(values: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(emissions: np.ndarray, first: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, float]:
-    """Posteriors (n, k) of log-likelihoods (n, k) by the forward-backward algorithm, and the log-likelihood of all."""
+    """Posteriors (n, k) of log-likelihoods (n, k), and the log-likelihood of all."""
     largest = emissions.max(axis=1, keepdims=True)
     # No step rules a state out for good: the networks may be wrong about a moment.
     likely = np.maximum(np.exp(emissions - largest), _LEAST)
-    forward, backward = np.empty_like(likely), np.ones_like(likely)
-    before, total = first, float(largest.sum())
-    for i, own in enumerate(likely):
-        found = before * own
-        forward[i] = found / found.sum()
-        total += float(np.log(found.sum()))
-        before = forward[i] @ step
-    for i in range(len(likely) - 2, -1, -1):
-        found = step @ (likely[i + 1] * backward[i + 1])
-        backward[i] = found / found.sum()
-    joint = forward * backward
-    return np.asarray(joint / joint.sum(axis=1, keepdims=True)), total
+    found, total = forward_backward(likely, first, step)
+    return found, float(largest.sum()) + total
 
 
 @dataclass(frozen=True)
