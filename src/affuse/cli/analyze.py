@@ -15,6 +15,7 @@ from affuse.cli.options import (
     Adapt,
     AsrModel,
     Context,
+    ExpertLabelMap,
     Experts,
     FeatureTable,
     Formats,
@@ -25,6 +26,7 @@ from affuse.cli.options import (
     NumberOfSpeakers,
     Package,
     PriorOption,
+    SharedVoice,
     Transcribe,
     Window,
     analyzer_of,
@@ -53,15 +55,8 @@ _Out = Annotated[
     Path | None,
     typer.Option(help="Folder for STEM.json, STEM.csv, STEM.parquet and STEM.html; folders in a folder are kept."),
 ]
-_LabelMap = Annotated[
-    Path | None,
-    typer.Option(help='TOML that says what own labels of experts mean, with lines such as engaged = "happiness".'),
-]
 _Turns = Annotated[
     Path | None, typer.Option(help="Who speaks when, where that is known: RTTM, as diarisation tools write it.")
-]
-_SharedVoice = Annotated[
-    bool, typer.Option("--shared-voice", help="Count the voice and the words for everybody, whoever speaks.")
 ]
 
 _TEXT = Path("text")  # what the results of --text are called
@@ -92,14 +87,14 @@ def analyze(
     fuser: Fuser = None,
     prior: PriorOption = None,
     context: Context = None,
-    label_map: _LabelMap = None,
+    label_map: ExpertLabelMap = None,
     adapt: Adapt = "none",
     language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
     turns: _Turns = None,
     speakers: NumberOfSpeakers = None,
-    shared_voice: _SharedVoice = False,
+    shared_voice: SharedVoice = False,
     lang: Annotated[str, typer.Option(help="Language of what is printed and of the report: en or zh.")] = "en",
     as_json: Json = False,
     *,

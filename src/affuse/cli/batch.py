@@ -13,6 +13,7 @@ import typer
 from affuse.cli.options import (
     AsrModel,
     Context,
+    ExpertLabelMap,
     Experts,
     FeatureTable,
     Fuser,
@@ -22,6 +23,7 @@ from affuse.cli.options import (
     NumberOfSpeakers,
     Package,
     PriorOption,
+    SharedVoice,
     Transcribe,
     Window,
     check_lengths,
@@ -57,15 +59,8 @@ _Unit = Annotated[
     typer.Option("--group", help="Column whose values are drawn as wholes for the intervals (default: recordings)."),
 ]
 _Lang = Annotated[str, typer.Option(help="Language of the page: en or zh.")]
-_LabelMap = Annotated[
-    Path | None,
-    typer.Option(help='TOML that says what own labels of experts mean, with lines such as engaged = "happiness".'),
-]
 _Adapt = Annotated[
     str, typer.Option(help="Take out, without labels, what shifts the answers: none, or person (of each recording).")
-]
-_SharedVoice = Annotated[
-    bool, typer.Option("--shared-voice", help="Count the voice and the words for everybody, whoever speaks.")
 ]
 _Limits = Annotated[
     list[str] | None,
@@ -92,13 +87,13 @@ def batch(
     fuser: Fuser = None,
     prior: PriorOption = None,
     context: Context = None,
-    label_map: _LabelMap = None,
+    label_map: ExpertLabelMap = None,
     adapt: _Adapt = "none",
     language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
     speakers: NumberOfSpeakers = None,
-    shared_voice: _SharedVoice = False,
+    shared_voice: SharedVoice = False,
     limits: _Limits = None,
     as_json: Json = False,
 ) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "Context",
     "Corpus",
     "Data",
+    "ExpertLabelMap",
     "Experts",
     "FeatureNames",
     "FeatureTable",
@@ -43,6 +44,7 @@ __all__ = [
     "PriorOption",
     "Seed",
     "Settings",
+    "SharedVoice",
     "Split",
     "Transcribe",
     "Window",
@@ -160,6 +162,13 @@ Language = Annotated[
 ]
 Transcribe = Annotated[
     bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
+]
+ExpertLabelMap = Annotated[
+    Path | None,
+    typer.Option(help='TOML that says what own labels of experts mean, with lines such as engaged = "happiness".'),
+]
+SharedVoice = Annotated[
+    bool, typer.Option("--shared-voice", help="Count the voice and the words for everybody, whoever speaks.")
 ]
 NumberOfSpeakers = Annotated[
     int | None,
