@@ -22,7 +22,7 @@ from affuse.media import Recording
 from affuse.people.mouths import MOUTH_RATE, FacePath, mouths
 from affuse.people.synchrony import LAGS, Agreement, SynchronyNetworks
 from affuse.timeline import Timeline
-from recipes.synchrony import SynchronyConfig, read_talkers
+from recipes.synchrony import FOLDS, SynchronyConfig, read_talkers, score_talker
 from recipes.synchrony_turns import Scored, area
 
 _DRAWN = 4000
@@ -33,16 +33,15 @@ def scored_by_fold(data: Path, run: Path) -> list[Scored]:
     """Clips with the sentence that no fold met, each by the networks that did not meet the actor."""
     talkers = read_talkers(data)
     speakers = sorted({talker.speaker for talker in talkers})
-    found = []
-    for talker in talkers:
-        if talker.sentence == SynchronyConfig.left_out:
-            fold = speakers.index(talker.speaker) * 3 // len(speakers)
-            networks = SynchronyNetworks(
-                run / f"fold{fold}" / "synchrony_face.onnx", run / f"fold{fold}" / "synchrony_voice.onnx"
-            )
-            pictures = np.ascontiguousarray(talker.pictures[:, 6:-6, 6:-6])
-            found.append(Scored.of(talker.speaker, talker.sentence, pictures, talker.samples, networks))
-    return found
+    networks = [
+        SynchronyNetworks(folder / "synchrony_face.onnx", folder / "synchrony_voice.onnx")
+        for folder in (run / f"fold{fold}" for fold in range(FOLDS))
+    ]
+    return [
+        score_talker(talker, networks[speakers.index(talker.speaker) * FOLDS // len(speakers)])
+        for talker in talkers
+        if talker.sentence == SynchronyConfig.left_out
+    ]
 
 
 def scored_elsewhere(data: Path) -> list[Scored]:

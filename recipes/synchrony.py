@@ -37,11 +37,21 @@ from recipes.command import errors_as_sentences, recipe_parser, start_run
 from recipes.learning import TrainBatches, loop_config, one_cycle
 from recipes.synchrony_turns import Scored, fit_turns, measure_turns, which_of_two
 
-__all__ = ["FaceStream", "SoundStream", "SynchronyConfig", "Talker", "main", "read_talkers", "train"]
+__all__ = [
+    "FOLDS",
+    "FaceStream",
+    "SoundStream",
+    "SynchronyConfig",
+    "Talker",
+    "main",
+    "read_talkers",
+    "score_talker",
+    "train",
+]
 
 _LARGER = 40  # pixels of the pictures that training draws its own from
 _STACK = 5  # pictures that are seen at once
-_FOLDS = 3
+FOLDS = 3
 
 ANYBODY = -2.0
 """Log-odds that anybody speaks off screen in a recording: 1 in 8, where all composed scenes have somebody.
@@ -272,11 +282,11 @@ def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
     talkers = read_talkers(data)
     speakers = sorted({talker.speaker for talker in talkers})
     scored = []
-    for fold in range(_FOLDS):
-        own = speakers[fold * len(speakers) // _FOLDS : (fold + 1) * len(speakers) // _FOLDS]
+    for fold in range(FOLDS):
+        own = speakers[fold * len(speakers) // FOLDS : (fold + 1) * len(speakers) // FOLDS]
         known = [t for t in talkers if t.speaker not in own and t.sentence != config.left_out]
         networks = _learn(known, out / f"fold{fold}", replace(config, seed=config.seed + fold))
-        scored += [_score(talker, networks) for talker in talkers if talker.speaker in own]
+        scored += [score_talker(talker, networks) for talker in talkers if talker.speaker in own]
     new = [clip for clip in scored if clip.sentence == config.left_out]
     turns = fit_turns(scored, ANYBODY, config.seed)
     turns.write(out / "turns.json")
@@ -307,7 +317,8 @@ def _learn(talkers: Sequence[Talker], run: Path, config: SynchronyConfig) -> Syn
     return SynchronyNetworks(face, voice)
 
 
-def _score(talker: Talker, networks: SynchronyNetworks) -> Scored:
+def score_talker(talker: Talker, networks: SynchronyNetworks) -> Scored:
+    """A clip as the networks see and hear it, with pictures of the size that the product cuts."""
     edge = (_LARGER - MOUTH_SIZE) // 2
     pictures = np.ascontiguousarray(talker.pictures[:, edge:-edge, edge:-edge])
     return Scored.of(talker.speaker, talker.sentence, pictures, talker.samples, networks)
