@@ -61,7 +61,9 @@ class MultiTraining(LightningModule):
         self.network, self.config = network, config
         self.register_buffer("class_weights", class_weights, persistent=False)
         # Texts are few beside the pieces, whose embeddings would only drift apart from those that no text holds.
-        self.network.encoder.embeddings.word_embeddings.requires_grad_(False)
+        encoder = self.network.encoder
+        for part in (encoder.embeddings, *encoder.encoder.layer[: config.frozen_layers]):
+            part.requires_grad_(False)
 
     def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
         """Mean over the batch of all heads' cross-entropies; a row counts for the heads of its domain."""
@@ -88,15 +90,13 @@ class MultiTraining(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with a learning rate that decays from layer to layer (Howard & Ruder 2018, arXiv:1801.06146)."""
         network, config = self.network, self.config
-        layers = list(reversed(network.encoder.encoder.layer))
+        layers = list(reversed(network.encoder.encoder.layer[config.frozen_layers :]))
         heads = (network.emotion, network.sentiment, network.domain, network.marks, network.language)
         groups = [{"params": [p for head in heads for p in head.parameters()], "lr": config.head_learning_rate}]
         groups += [
             {"params": list(layer.parameters()), "lr": config.learning_rate * config.layer_decay**i}
             for i, layer in enumerate(layers)
         ]
-        embeddings = [p for p in network.encoder.embeddings.parameters() if p.requires_grad]
-        groups.append({"params": embeddings, "lr": config.learning_rate * config.layer_decay ** len(layers)})
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         return one_cycle(optimizer, self, config.warmup)
 
