@@ -276,7 +276,7 @@ def test_help_and_version(run: Run, arguments: list[str]) -> None:
 def test_evaluate_names_what_does_not_fit(run: Run, tmp_path: Path) -> None:
     assert_one_sentence(
         run("evaluate", "--expert", "voice", "--dataset", "nothing", "--data", tmp_path),
-        "known: brighter_chn, chnsenticorp",
+        "known: brighter, brighter_chn, chnsenticorp",
     )
     (tmp_path / "test.tsv").write_text("good\t1\n", encoding="utf-8")
     arguments = ["--expert", "voice", "--dataset", "sst2", "--data", tmp_path, "--split", "test"]

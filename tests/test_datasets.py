@@ -18,7 +18,7 @@ needs_data = pytest.mark.skipif(not DATA, reason="AFFUSE_DATA does not name the 
 
 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="known: brighter_chn, chnsenticorp, cped, emodb"):
+    with pytest.raises(ConfigError, match="known: brighter, brighter_chn, chnsenticorp, cped, emodb"):
         corpora.load("fer", tmp_path, "train")
     with pytest.raises(ConfigError, match="known: train, dev, test"):
         corpora.load("emodb", tmp_path, "devel")

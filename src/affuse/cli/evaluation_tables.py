@@ -125,11 +125,27 @@ def _print_reliability(bins: Sequence[Mapping[str, float]], console: Console) ->
     console.print(table.rich())
 
 
+def _marks_table(found: ExpertEvaluation) -> ResultTable:
+    """F1 by language and emotion, and their mean."""
+    report = found.report
+    emotions = list(dict.fromkeys(label for one in report["languages"].values() for label in one["f1"]))
+    title = f"{found.expert} on {found.dataset}, {found.split}: F1, several emotions a row"
+    table = ResultTable(["language", "n", "macro_f1", *emotions], title, left=1)
+    for language, one in report["languages"].items():
+        own = (f"{one['f1'][label]:.3f}" if label in one["f1"] else "" for label in emotions)
+        table.add(language, str(one["n"]), f"{one['macro_f1']:.4f}", *own)
+    table.add("mean", str(report["n"]), f"{report['macro_f1']:.4f}", *("" for _ in emotions))
+    return table
+
+
 def print_expert(found: ExpertEvaluation) -> None:
     """Measures and confusion of one expert."""
     from rich.console import Console
 
     console, report = Console(highlight=False), found.report
+    if "languages" in report:
+        console.print(_marks_table(found).rich())
+        return
     keys = ("accuracy", "uar", "macro_f1", "weighted_f1", "ece")
     table = ResultTable(["n", *keys], f"{found.expert} on {found.dataset}, {found.split}", left=0)
     table.add(str(report["n"]), *(f"{report[key]:.4f}" for key in keys))

@@ -23,8 +23,8 @@ _DARKEST, _LIGHTEST = 64, 192  # grey values of the border, another one a pictur
 def corpus_manifest(name: str, data: str | Path, split: str = "dev") -> Manifest:
     """One split of a known corpus as labelled recordings.
 
-    Recordings and texts come as they are. Grey faces of 48 x 48 pixels become pictures of a face on a plain ground, so
-    that finding the face is part of what is measured.
+    Recordings and texts come as they are, but for rows with several emotions at once, which are left out. Grey faces of
+    48 x 48 pixels become pictures of a face on a plain ground, so that finding the face is part of what is measured.
 
     Parameters
     ----------
@@ -63,7 +63,9 @@ def corpus_manifest(name: str, data: str | Path, split: str = "dev") -> Manifest
         raise ConfigError(
             f"{name} is labelled with {', '.join(unknown)}, which are no emotions; measure it by --expert"
         )
-    clips = [_clip(dataset, row, str(labels[target])) for row, target in enumerate(dataset.targets)]
+    # A recording has one label here: rows that show several emotions at once are left out.
+    single = np.ones(len(dataset), dtype=bool) if dataset.marks is None else (dataset.marks > 0).sum(axis=1) <= 1
+    clips = [_clip(dataset, row, str(labels[dataset.targets[row]])) for row in np.flatnonzero(single).tolist()]
     return Manifest(f"{name}, {split}", clips, tuple(dataset.columns))
 
 

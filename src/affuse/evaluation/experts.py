@@ -30,7 +30,8 @@ def evaluate_expert(expert: Expert, dataset: Dataset) -> dict[str, Any]:
     Returns
     -------
     dict
-        As of `classification_report`.
+        As of `classification_report`; of `marks_report` where rows may show several emotions at once and the expert
+        says so.
 
     Raises
     ------
@@ -50,10 +51,20 @@ def evaluate_expert(expert: Expert, dataset: Dataset) -> dict[str, Any]:
 
     try:
         expert.check_modality(dataset.modality)
+        if dataset.marks is not None and hasattr(expert, "marks"):
+            return _marks(expert, dataset)
         P = answers(expert, dataset)
     except ConfigError as error:
         raise ConfigError(f"{dataset.name}: {error}") from error
     return classification_report(P, dataset.targets, dataset.labels.labels)
+
+
+def _marks(expert: Any, dataset: Dataset) -> dict[str, Any]:
+    from affuse.evaluation.metrics import marks_report
+
+    labels = [label for label in dataset.labels.labels if label != "neutral"]
+    assert dataset.marks is not None
+    return marks_report(expert.marks(dataset.inputs), dataset.marks, labels, dataset.columns["language"])
 
 
 def answers(expert: Expert, dataset: Dataset, decode: Callable[[Any], np.ndarray] | None = None) -> np.ndarray:

@@ -15,6 +15,7 @@ __all__ = [
     "expected_calibration_error",
     "f1_of_true_labels",
     "f1_scores",
+    "marks_report",
     "recalls",
     "reliability",
 ]
@@ -216,3 +217,48 @@ def classification_report(P: np.ndarray, targets: np.ndarray, labels: Sequence[s
         "labels": list(labels),
         "confusion": confusion.tolist(),
     }
+
+
+def marks_report(P: np.ndarray, marks: np.ndarray, labels: Sequence[str], languages: Sequence[str]) -> dict[str, Any]:
+    """Macro F1 of rows that may show several emotions at once, by language, as a dict that JSON can hold.
+
+    Parameters
+    ----------
+    P : array of shape (n, k)
+        How likely each row shows each emotion; from one half upwards the answer is yes.
+    marks : array of int, shape (n, k)
+        1 shown, 0 not shown, -1 where nobody was asked.
+    labels : sequence of k str
+        Names of the emotions.
+    languages : sequence of n str
+        Language of every row.
+
+    Returns
+    -------
+    dict
+        ``n``; ``macro_f1``, the mean over the languages; and ``languages``: ``n``, ``macro_f1`` (over the emotions that
+        annotators of the language were asked for) and ``f1`` by emotion, of each.
+
+    References
+    ----------
+    Muhammad et al. (2025), SemEval-2025 task 11, track A. arXiv:2503.07269
+
+    Examples
+    --------
+    >>> found = marks_report(np.array([[0.9], [0.6]]), np.array([[1], [0]]), ["anger"], ["de", "de"])
+    >>> round(found["macro_f1"], 3)
+    0.667
+    """
+    of_languages = {}
+    for language in dict.fromkeys(languages):
+        mine = np.array([name == language for name in languages])
+        asked = [k for k in range(len(labels)) if (marks[mine, k] >= 0).all()]
+        f1 = {labels[k]: _binary_f1(P[mine, k] >= 0.5, marks[mine, k] == 1) for k in asked}
+        of_languages[language] = {"n": int(mine.sum()), "macro_f1": float(np.mean(list(f1.values()))), "f1": f1}
+    mean = float(np.mean([found["macro_f1"] for found in of_languages.values()]))
+    return {"n": len(P), "macro_f1": mean, "languages": of_languages}
+
+
+def _binary_f1(answered: np.ndarray, true: np.ndarray) -> float:
+    total = answered.sum() + true.sum()
+    return float(2 * (answered & true).sum() / total) if total else 0.0

@@ -39,6 +39,8 @@ class Dataset:
         Language code, such as "de".
     columns : mapping of str to sequence of str, optional
         Further facts about each row by name, such as the sex of the speaker.
+    marks : array of int, shape (n, 6), optional
+        Where a row may show several emotions: over the labels but neutral, 1 seen, 0 not seen, -1 nobody was asked.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class Dataset:
     votes: np.ndarray | None = None
     language: str | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    marks: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.inputs) == len(self.targets) == len(self.groups):

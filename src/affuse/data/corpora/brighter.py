@@ -12,8 +12,10 @@ import pandas as pd
 
 from affuse.data.corpora.base import Corpus, Dataset, existing, find_folder
 from affuse.data.corpora.chinese import emotions
+from affuse.errors import DataError
+from affuse.labels import EKMAN
 
-__all__ = ["CORPUS", "LANGUAGES", "MARKS", "read_brighter", "read_marks"]
+__all__ = ["CHINESE", "CORPUS", "LANGUAGES", "MARKS", "read_brighter", "read_brighter_chn", "read_marks"]
 
 _COLUMNS = {
     "anger": "anger",
@@ -88,13 +90,42 @@ def read_marks(data: Path, split: str, language: str) -> tuple[list[str], np.nda
 
 
 def read_brighter(data: Path, split: str) -> Dataset:
+    """Read the posts of one split in all languages that are there; a row without any mark is neutral.
+
+    The target of a row with several marks is one of them; ``marks`` has all.
+    """
+    folder = find_folder(data, "brighter", "*/chn.csv")
+    here = [language for language in LANGUAGES if (folder / split / f"{language}.csv").is_file()]
+    if not here:
+        raise DataError(f"no posts of the {split} split of brighter lie in {folder}")
+    parts = {language: read_marks(data, split, language) for language in here}
+    marks = np.concatenate([found for _, found in parts.values()])
+    return Dataset(
+        name="brighter",
+        modality="text",
+        labels=EKMAN,
+        inputs=[text for texts, _ in parts.values() for text in texts],
+        targets=np.array([EKMAN.index(label) for label in _labels(marks)]),
+        groups=np.arange(len(marks)),
+        columns={"language": [language for language, (texts, _) in parts.items() for _ in texts]},
+        marks=marks,
+    )
+
+
+def read_brighter_chn(data: Path, split: str) -> Dataset:
     """Read the Chinese posts of one split with a single emotion, or with none, which is neutral."""
     texts, marks = read_marks(data, split, "chn")
     single = (marks > 0).sum(axis=1) <= 1
-    names = np.array([*MARKS, "neutral"])
-    labels = names[np.where((marks > 0).any(axis=1), marks.argmax(axis=1), len(MARKS))]
-    places = np.arange(len(texts))
-    return emotions("brighter_chn", pd.Series(texts)[single], pd.Series(labels)[single], pd.Series(places)[single])
+    rows = pd.DataFrame({"text": texts, "label": _labels(marks)})[single]
+    return emotions("brighter_chn", rows["text"], rows["label"], pd.Series(rows.index))
 
 
-CORPUS = Corpus("brighter_chn", read_brighter, "text")
+def _labels(marks: np.ndarray) -> list[str]:
+    """The first mark of every row, or neutral."""
+    seen = marks > 0
+    places = np.where(seen.any(axis=1), seen.argmax(axis=1), len(MARKS))
+    return [(*MARKS, "neutral")[place] for place in places]
+
+
+CORPUS = Corpus("brighter", read_brighter, "text", "CC BY 4.0")
+CHINESE = Corpus("brighter_chn", read_brighter_chn, "text", "CC BY 4.0")

@@ -14,7 +14,8 @@ __all__ = ["CORPORA", "find", "load", "names", "recognise"]
 CORPORA = Registry(
     "corpus",
     {
-        "brighter_chn": "affuse.data.corpora.brighter:CORPUS",
+        "brighter": "affuse.data.corpora.brighter:CORPUS",
+        "brighter_chn": "affuse.data.corpora.brighter:CHINESE",
         "chnsenticorp": "affuse.data.corpora.chnsenticorp:CORPUS",
         "cped": "affuse.data.corpora.cped:CORPUS",
         "emodb": "affuse.data.corpora.emodb:CORPUS",
