@@ -345,7 +345,7 @@ def test_bad_recordings_and_crashes_are_rows_and_the_run_goes_on(tmp_path: Path)
     shutil.copyfile(tmp_path / "said/killed.srt", tmp_path / "said/z again.srt")
     seen: list[ProgressReport] = []
     patterns = [str(tmp_path / "said" / f"*.{suffix}") for suffix in ("srt", "mp4", "wav")]
-    done = run(patterns, tmp_path / "out", TEXT, workers=2, time_limit=25, progress=seen.append)
+    done = run(patterns, tmp_path / "out", TEXT, workers=2, time_limit=12, progress=seen.append)
     assert manifest.is_file()
     assert (done.total, done.analyzed, done.failed) == (11, 4, 7)
     assert (seen[-1].done, seen[-1].total, seen[-1].share) == (11, 11, 1.0)
@@ -354,7 +354,7 @@ def test_bad_recordings_and_crashes_are_rows_and_the_run_goes_on(tmp_path: Path)
     assert "SIGKILL; out of memory?" in errors["reason"]["z again.srt"]
     assert "z again.srt ended the process" in errors["reason"]["z again.srt"]
     assert "SIGSEGV" in errors["reason"]["segfault.srt"]
-    assert "took longer than 25 s" in errors["reason"]["slow.srt"]
+    assert "took longer than 12 s" in errors["reason"]["slow.srt"]
     assert errors["error"].to_dict()["slow.srt"] == "TimeLimit"
     assert "an internal error (RuntimeError: a defect)" in errors["reason"]["defect.srt"]
     assert "broken.mp4" in errors["reason"]["broken.mp4"]

@@ -15,6 +15,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
+from affuse.data.corpora import Dataset, load
+from affuse.evaluation import evaluate
 from affuse.report.schema import schema
 from command import Result, Run, caller
 
@@ -295,22 +297,31 @@ def test_evaluate_on_a_made_up_set(run: Run, tmp_path: Path) -> None:
 
 @needs_data
 @pytest.mark.parametrize(
-    ("expert", "dataset", "measure", "bar"),
+    ("expert", "dataset", "every", "measure", "bar"),
     [
-        ("face", "ferplus", "accuracy", 0.83),
-        ("face", "ferplus_majority", "accuracy", 0.85),
-        ("voice", "ravdess", "accuracy", 0.64),
-        ("voice", "emodb", "accuracy", 0.78),
-        ("text", "goemotions", "macro_f1", 0.62),
-        ("text", "sst2", "accuracy", 0.885),
-        ("text", "meld", "weighted_f1", 0.57),
-        ("text", "smp2020_ewect", "macro_f1", 0.60),
-        ("text", "chnsenticorp", "accuracy", 0.925),
+        ("face", "ferplus_majority", 6, "accuracy", 0.85),
+        ("voice", "ravdess", 3, "accuracy", 0.64),
+        ("voice", "emodb", 1, "accuracy", 0.78),
+        ("text", "goemotions", 4, "macro_f1", 0.62),
+        ("text", "sst2", 1, "accuracy", 0.885),
+        ("text", "meld", 1, "weighted_f1", 0.57),
+        ("text", "smp2020_ewect", 1, "macro_f1", 0.60),
+        ("text", "chnsenticorp", 1, "accuracy", 0.925),
     ],
 )
-def test_shipped_experts_reach_their_bars(run: Run, expert: str, dataset: str, measure: str, bar: float) -> None:
-    report = json.loads(run("evaluate", "--expert", expert, "--dataset", dataset, "--data", str(DATA), "--json").out)
-    assert report[measure] >= bar
+def test_shipped_experts_reach_their_bars(expert: str, dataset: str, every: int, measure: str, bar: float) -> None:
+    """On every n-th row of the dev split, by the call that ``affuse evaluate --expert`` makes."""
+    rows = load(dataset, str(DATA), "dev")
+    some = Dataset(
+        name=rows.name,
+        modality=rows.modality,
+        labels=rows.labels,
+        inputs=rows.inputs[::every],
+        targets=rows.targets[::every],
+        groups=rows.groups[::every],
+        language=rows.language,
+    )
+    assert evaluate(some, expert=expert).report[measure] >= bar
 
 
 def test_any_fitted_fuser_of_emotions_serves(run: Run, tmp_path: Path) -> None:
