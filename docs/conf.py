@@ -44,7 +44,11 @@ html_css_files = ["affuse.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {
-    page: [] for page in ("index", "start", "architecture", "faq", "contributing", "security", "changelog")
+    page: []
+    for page in (
+        *("index", "start", "architecture", "faq", "law", "intended_use", "scenarios"),
+        *("contributing", "security", "changelog"),
+    )
 }  # they have no pages below them
 html_theme_options = {
     "logo": {"text": "affuse"},

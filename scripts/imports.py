@@ -31,6 +31,7 @@ ROOMS = (
     "lazy",
     "timeline",
     "labels",
+    "purpose",
     "registry",
     "progress",
     "files",

@@ -16,6 +16,7 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 # What a page may name: sources and formats that it cites, a reader's own machine, and hosts reserved for examples.
 HOSTS = {"127.0.0.1", "arxiv.org", "doi.org", "keepachangelog.com", "localhost", "mutmut.readthedocs.io", "semver.org"}
+HOSTS |= {"data.europa.eu"}  # of the Official Journal
 EXAMPLES = (".example", ".example.com", ".example.org")
 # Paths from the root: those that the service answers, and where a server keeps software, settings and data.
 SERVED = ("/health", "/metrics", "/openapi.json", "/v1/")

@@ -38,7 +38,7 @@ def test_texts_of_reports_are_used_by_reports() -> None:
     sources = [*folder.glob("*.py"), *(folder / "static").glob("*.js"), *(folder / "templates").glob("report.*")]
     text = "".join(path.read_text("utf-8") for path in sources)
     families = ("emotion.", "modality.", "kind.", "whole.", "table.", "setting.", "sentence.", "phrase.", "media.")
-    families += ("headline.", "now.", "windows.", "theme.")
+    families += ("headline.", "now.", "windows.", "theme.", "purpose.")
     unused = [key for key in messages("en") if f'"{key}"' not in text and not key.startswith(families)]
     assert unused == []
 

@@ -9,6 +9,7 @@
     ├── ConfigError             an option is out of range, or a name is not registered
     ├── AssetError              weights are missing, incomplete or have a wrong checksum
     ├── OutputError             a file or folder cannot be written
+    ├── ConsentError            a recording is not to be analysed, since people in it did not agree
     └── MissingExtraError       a library of an extra is not installed; the message holds the pip command
 
     LeakWarning                 a warning, no error: outputs are suspiciously good on the rows to learn from
@@ -20,6 +21,7 @@ __all__ = [
     "AffuseError",
     "AssetError",
     "ConfigError",
+    "ConsentError",
     "DataError",
     "LeakWarning",
     "MediaError",
@@ -47,6 +49,10 @@ class DataError(AffuseError, ValueError):
 
 class ConfigError(AffuseError, ValueError):
     """Raised when an option is out of range, or a name is not registered."""
+
+
+class ConsentError(AffuseError):
+    """Raised when a recording is not to be analysed, since people in it did not agree, or no longer do."""
 
 
 class AssetError(AffuseError):

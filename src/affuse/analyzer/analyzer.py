@@ -26,6 +26,7 @@ from affuse.labels import EKMAN, LabelSpace
 from affuse.media import Recording
 from affuse.people import Turn, read_rttm
 from affuse.progress import Progress
+from affuse.purpose import Purpose
 from affuse.results import Analysis, Verdict
 from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Timeline
 
@@ -66,11 +67,15 @@ class Analyzer:
         ``{"voice": {"engaged": "happiness"}}`` for one modality, or a TOML file with such lines and tables.
     shared_voice : bool
         Count voice and words for everybody in view, and do not ask who speaks.
+    purpose : str, optional
+        What the analyses are for, one of `affuse.purpose.PURPOSES`; every result states it.
+    exemption : str, optional
+        "medical" or "safety": why people are analysed at work or in education.
 
     Raises
     ------
     ConfigError
-        If experts, labels, fuser and prior do not fit each other.
+        If experts, labels, fuser and prior do not fit each other, or the purpose is forbidden (`affuse.purpose`).
     AssetError
         If a folder holds no fuser.
 
@@ -104,7 +109,10 @@ class Analyzer:
         labels: LabelSpace | Sequence[str] | None = None,
         label_map: LabelMap | str | Path | None = None,
         shared_voice: bool = False,
+        purpose: str | None = None,
+        exemption: str | None = None,
     ) -> None:
+        self.purpose = Purpose(purpose, exemption)
         self.transcriber = transcriber
         self.shared_voice = shared_voice
         self.window = window
@@ -133,6 +141,9 @@ class Analyzer:
         features: Path | None = None,
         prior: Prior | str | Path | None = None,
         context: str | None = None,
+        *,
+        purpose: str | None = None,
+        exemption: str | None = None,
     ) -> Analyzer:
         """An analyzer with the experts and the fuser of a whole system.
 
@@ -140,7 +151,7 @@ class Analyzer:
         ----------
         folder : str or Path
             What ``affuse export`` wrote.
-        window, hop, prior, context
+        window, hop, prior, context, purpose, exemption
             As in `Analyzer`.
         language : str, optional
             Code of the language of the words; recognised where None.
@@ -159,7 +170,9 @@ class Analyzer:
             As of `load_system` and `Analyzer`.
         """
         experts, fuser = load_system(folder, language, features)
-        return cls(experts, window, hop, fuser, prior=prior, context=context)
+        return cls(
+            experts, window, hop, fuser, prior=prior, context=context, purpose=purpose, exemption=exemption
+        )  # fmt: skip
 
     def analyze(
         self,
@@ -444,6 +457,7 @@ class Analyzer:
             "prior": self.prior.describe(self.context),
             "adaptation": [dict(found) for found in self.adaptations],
             "conflict": {"sure": SURE},
+            **self.purpose.to_dict(),
         }
 
     def _meaning(self, modality: str) -> dict[str, Any]:
@@ -488,6 +502,8 @@ def make_analyzer(
     prior: Prior | str | Path | None = None,
     context: str | None = None,
     label_map: LabelMap | str | Path | None = None,
+    purpose: str | None = None,
+    exemption: str | None = None,
 ) -> Analyzer:
     """The analyzer that the options of a command ask for.
 
@@ -499,7 +515,7 @@ def make_analyzer(
         Experts by modality, as in `load_experts`; without, the shipped ones that the fuser knows.
     fuser : str or Path, optional
         Folder of a fuser instead of the shipped one, or that of the package.
-    window, hop, language, features, prior, context, label_map
+    window, hop, language, features, prior, context, label_map, purpose, exemption
         As in `Analyzer` and `load_experts`.
 
     Returns
@@ -518,8 +534,12 @@ def make_analyzer(
     """
     if package is not None and chosen is not None:
         raise ConfigError("give either --package or --experts; a package says itself which experts it has")
+    Purpose(purpose, exemption)  # refused before the experts are loaded
     experts, own = load_parts(package, chosen, language, features, fuser)
-    return Analyzer(experts, window, hop, own, prior=prior, context=context, label_map=label_map)
+    return Analyzer(
+        experts, window, hop, own, prior=prior, context=context, label_map=label_map, purpose=purpose,
+        exemption=exemption,
+    )  # fmt: skip
 
 
 def analyze(
@@ -540,6 +560,8 @@ def analyze(
     turns: Turns | None = None,
     speakers: int | None = None,
     shared_voice: bool = False,
+    purpose: str | None = None,
+    exemption: str | None = None,
 ) -> Analysis:
     """Analyse one recording, or bare text, with the shipped experts or others.
 
@@ -559,7 +581,7 @@ def analyze(
         Who speaks when, where that is known; or an RTTM file that says so.
     speakers : int, optional
         How many people speak, 1 to 20; their voices are told apart where nothing else tells who speaks.
-    window, hop, experts, fuser, prior, context, labels, label_map, shared_voice
+    window, hop, experts, fuser, prior, context, labels, label_map, shared_voice, purpose, exemption
         As in `Analyzer`, which is there for many recordings.
 
     Returns
@@ -581,11 +603,12 @@ def analyze(
     """
     if (path is None) == (text is None):
         raise ConfigError("analyze needs either the path of a recording or a text")
+    Purpose(purpose, exemption)  # refused before the experts are loaded
     if experts is None:
         experts, fuser = load_parts(language=language, fuser=fuser)
     analyzer = Analyzer(
         experts, window, hop, fuser, prior=prior, context=context, labels=labels, label_map=label_map,
-        shared_voice=shared_voice,
+        shared_voice=shared_voice, purpose=purpose, exemption=exemption,
     )  # fmt: skip
     if path is not None:
         return analyzer.analyze(path, transcript, progress, turns, speakers)

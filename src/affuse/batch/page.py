@@ -18,6 +18,7 @@ from affuse.files import replacing
 from affuse.report.messages import NATIVE, messages, name_of
 from affuse.report.page import GENERATOR
 from affuse.report.palette import palette
+from affuse.report.sentences import purpose_key
 
 __all__ = ["PAGE", "refuse_foreign_page", "write_index"]
 
@@ -67,6 +68,7 @@ def write_index(
         script_hash=_hash(script),
         title=say["title"].format(count=len(set(paths))),
         facts=facts,
+        purpose=_purpose(columns, language),
         say=say,
         unit=unit,
         tables=[_group_table(by, found, language, say) for by, found in (means or {}).items()],
@@ -76,6 +78,16 @@ def write_index(
     )
     with replacing(folder / PAGE) as (part,):
         part.write_text(page, encoding="utf-8")
+
+
+def _purpose(columns: Columns, language: str) -> str:
+    """What the recordings were analysed for, which is the same for all; nothing where none was analysed."""
+    if "purpose" not in columns:
+        return ""
+    first = next((i for i, error in enumerate(columns["error"][1]) if error is None), None)
+    if first is None:
+        return ""
+    return messages(language)[purpose_key(columns["purpose"][1][first], columns["exemption"][1][first])]
 
 
 def _asset(name: str) -> str:

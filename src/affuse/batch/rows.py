@@ -59,7 +59,7 @@ def _person_kinds(labels: Sequence[str], modalities: Sequence[str]) -> dict[str,
         "conflicts": WHOLE,
         "conflict_text": TEXT,
         **{f"{modality}_windows": WHOLE for modality in modalities},
-        "notes": TEXT,
+        **dict.fromkeys(("notes", "purpose", "exemption"), TEXT),
     }
 
 
@@ -84,6 +84,7 @@ def _person_row(analysis: Analysis, rank: int, summary: Verdict) -> dict[str, An
         "conflict_text": summary.conflict_text,
         **{f"{m}_windows": sum(_is_there(v, m) for v in windows) for m in analysis.modalities},
         "notes": "; ".join(analysis.notes),
+        **{name: analysis.settings.get(name) for name in ("purpose", "exemption")},
     }
 
 

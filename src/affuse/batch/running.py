@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affuse.batch.consent import Ledger
 from affuse.batch.pool import Answer, Pool
 from affuse.batch.progress import BatchProgress, ProgressReport
 from affuse.batch.rows import Columns
 from affuse.batch.settings import BatchSettings, fingerprint
-from affuse.batch.sources import FOLDER, Item, Source, content_key, find_items
+from affuse.batch.sources import FOLDER, Item, Source, content_key, find_items, named_by_content
 from affuse.batch.store import Store, arrow_table, refuse_foreign
 from affuse.batch.summary import summarise
 from affuse.batch.worker import Job
@@ -27,6 +28,16 @@ __all__ = ["BatchResult", "run"]
 
 _LANGUAGES = ("en", "zh")  # of the page
 _SOON = 0.5  # seconds that an answer is waited for before a look at the clock
+
+_WORDLESS = frozenset(("MediaError", "TimeLimit", "Crash", "MemoryError"))
+"""Kinds of errors whose reasons name the file and quote neither words nor people."""
+
+_PLAIN_REASONS = {
+    "ConsentError": "consent to the purpose is missing",
+    "Crash": "it ended the process that analysed it",
+    "TimeLimit": "it took too long and was given up",
+    "TranscriptError": "the transcript cannot be read or does not fit",
+}
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ def run(
     unit: str | None = None,
     language: str = "en",
     progress: BatchProgress | None = None,
+    consent: str | Path | None = None,
 ) -> BatchResult:
     """Analyse many recordings into a data set; started again after it was killed, it goes on where it was.
 
@@ -120,6 +132,10 @@ def run(
         "en" or "zh", of the page.
     progress : callable, optional
         Called with a `ProgressReport` after every recording.
+    consent : str or Path, optional
+        A ledger (`affuse.batch.consent`). A recording for which somebody's consent to the purpose of the settings is
+        missing, has ended or was withdrawn is not analysed: it becomes a row of the table "errors" and has no answer
+        in the summaries, also where an earlier run analysed it.
 
     Returns
     -------
@@ -144,14 +160,20 @@ def run(
     _check(workers, time_limit, part_recordings, part_seconds)
     refuse_foreign(Path(out))
     found = find_items(source, Path(out))
+    settings = settings or BatchSettings()
     by = (by,) if isinstance(by, str) else tuple(by)
+    if settings.private:
+        _check_private(by, unit)
+        found = named_by_content(found)
     _check_page(language, by, unit, found.columns)  # refused now, and not after hours of work
-    pool = Pool(settings or BatchSettings(), workers, time_limit)
+    ledger = None if consent is None else Ledger(Path(consent), settings.purpose)
+    pool = Pool(settings, workers, time_limit)
     try:
         description = pool.start()
         store = Store(Path(out), fingerprint(description))
         with store.opened(description):
-            batch = _Batch(found, store, pool, _Buffer(store, part_recordings, part_seconds), progress)
+            buffer = _Buffer(store, part_recordings, part_seconds)
+            batch = _Batch(found, store, pool, buffer, progress, ledger, settings)
             batch.forget_errors(retry_errors)
             with _flushed(batch.buffer):
                 batch.work()
@@ -173,6 +195,12 @@ def _check(workers: int, time_limit: float | None, part_recordings: int, part_se
         raise ConfigError(
             f"a part is of at least one recording and 0 seconds; got {part_recordings} and {part_seconds:g}"
         )
+
+
+def _check_private(by: Sequence[str], unit: str | None) -> None:
+    if by or unit is not None:
+        option = "--by" if by else "--group"
+        raise ConfigError(f"--private keeps no columns of the manifest and no names of folders; leave out {option}")
 
 
 def _check_page(language: str, by: Sequence[str], unit: str | None, columns: Sequence[str]) -> None:
@@ -233,7 +261,7 @@ class _Plan:
 
     keys: dict[int, str] = field(default_factory=dict)  # by number of the item
     rows: dict[str, int] = field(default_factory=dict)  # items by key, whose analysis was asked for
-    missing: dict[int, str] = field(default_factory=dict)  # reason by number of the item
+    missing: dict[int, tuple[str, str]] = field(default_factory=dict)  # kind of error and reason by number of the item
     known: int = 0
     bytes_known: int = 0
     complete: bool = False
@@ -243,8 +271,10 @@ class _Batch:
     """One run."""
 
     def __init__(
-        self, source: Source, store: Store, pool: Pool, buffer: _Buffer, progress: BatchProgress | None
-    ) -> None:
+        self, source: Source, store: Store, pool: Pool, buffer: _Buffer, progress: BatchProgress | None,
+        ledger: Ledger | None, settings: BatchSettings,
+    ) -> None:  # fmt: skip
+        self.ledger, self.settings = ledger, settings
         self.source, self.store, self.pool, self.buffer, self.progress = source, store, pool, buffer, progress
         self.started = time.monotonic()
         self.plan = _Plan()
@@ -282,9 +312,12 @@ class _Batch:
         """Find out whether a recording is to be analysed, and ask for it; False where the run has been stopped."""
         plan = self.plan
         try:
+            if self.ledger is not None:
+                self.ledger.check(item.path)
             key = content_key(item)
         except AffuseError as error:
-            plan.missing[number] = str(error)
+            kind = type(error).__name__
+            plan.missing[number] = kind, self._told(kind, str(error))
             return True
         plan.keys[number] = key
         if key in self.finished or key in self.failed_earlier or key in plan.rows:
@@ -315,12 +348,18 @@ class _Batch:
         self.bytes_done += self.sizes[number]
         if "failed" in answer:
             self.failed_now += 1
-            self.reasons[job.key] = answer["failed"], answer["reason"]
-            name = self.source.items[number].name
-            self.buffer.add_error(name, job.key, answer["failed"], answer["reason"])
+            kind, reason = answer["failed"], self._told(answer["failed"], answer["reason"])
+            self.reasons[job.key] = kind, reason
+            self.buffer.add_error(self.source.items[number].name, job.key, kind, reason)
         else:
             self.analyzed += 1
             self.buffer.add(answer)
+
+    def _told(self, kind: str, reason: str) -> str:
+        """The reason of a failure as it may be written: it may quote words, and names files and people."""
+        if self.settings.private or (self.settings.redact and kind not in _WORDLESS):
+            return _PLAIN_REASONS.get(kind, "it could not be analysed")
+        return reason
 
     def _report(self) -> None:
         if self.progress is None:
@@ -369,7 +408,7 @@ class _Batch:
         for number, item in enumerate(self.source.items):
             key = self.plan.keys.get(number, "")
             if number in self.plan.missing:
-                kind, reason = "MediaError", self.plan.missing[number]
+                kind, reason = self.plan.missing[number]
             elif key in self.reasons:
                 kind, reason = self.reasons[key]
                 reason = reason.replace(str(self.source.items[self.plan.rows[key]].path), str(item.path))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from affuse import __version__
 from affuse.errors import ConfigError
+from affuse.purpose import Purpose
 
 if TYPE_CHECKING:
     from affuse.analyzer import Analyzer
@@ -66,11 +67,19 @@ class BatchSettings:
         How many people speak in each recording, where that is known.
     limits : mapping of str to float, optional
         Limits of a recording by the names of the fields of `affuse.media.budget.Budget`; its defaults for the others.
+    purpose, exemption : str, optional
+        What the recordings are analysed for (`affuse.purpose.Purpose`). Results for one purpose are kept apart from
+        those for another.
+    redact : bool
+        Put "speaker 1" and so on in the place of names that transcripts give, and quote nothing of transcripts.
+    private : bool
+        Keep numbers alone: recordings are called by the hash of their content, and columns of the manifest are left
+        out.
 
     Raises
     ------
     ConfigError
-        If ``adapt`` is neither "none" nor "person".
+        If ``adapt`` is neither "none" nor "person", or the purpose is forbidden.
 
     Examples
     --------
@@ -94,8 +103,13 @@ class BatchSettings:
     shared_voice: bool = False
     speakers: int | None = None
     limits: Mapping[str, float] | None = None
+    purpose: str | None = None
+    exemption: str | None = None
+    redact: bool = False
+    private: bool = False
 
     def __post_init__(self) -> None:
+        Purpose(self.purpose, self.exemption)
         if self.adapt not in ADAPTATIONS:
             raise ConfigError(
                 f"a batch adapts to {' or '.join(ADAPTATIONS)}, since every recording is answered as soon as it is "
@@ -162,6 +176,8 @@ class Analyzers:
             asked.context,
             label_map=asked.label_map,
             shared_voice=asked.shared_voice,
+            purpose=asked.purpose,
+            exemption=asked.exemption,
         )
 
 
@@ -173,7 +189,12 @@ def describe(settings: BatchSettings, analyzer: Analyzer) -> dict[str, Any]:
     options = asdict(settings) | {name: _content(getattr(settings, name)) for name in _FILES}
     del options["package"], options["experts"], options["fuser"]  # their weights are below, wherever they lie
     if settings.transcribe or settings.asr_model is not None:
-        options["asr_model"] = settings.asr_model or os.environ.get("AFFUSE_WHISPER")
+        model = settings.asr_model or os.environ.get("AFFUSE_WHISPER")
+        # The path of a model may name its user.
+        options["asr_model"] = hashlib.sha256(model.encode()).hexdigest() if settings.private and model else model
+    for name in ("redact", "private"):  # results of earlier versions, which knew neither, stay as good as they were
+        if not options[name]:
+            del options[name]
     speaker = weights.find("speaker")  # optional; tells voices apart where it is there
     return {
         "affuse": __version__,

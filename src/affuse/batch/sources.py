@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from affuse.tables import GAPS, TABLE_SUFFIXES, read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FOLDER", "TEXTS", "Item", "Source", "content_key", "find_items"]
+__all__ = ["FOLDER", "TEXTS", "Item", "Source", "content_key", "find_items", "named_by_content", "possible_keys"]
 
 FOLDER = "folder"
 """Groups by the first folder in the names of the recordings, where no column of the user's is called so."""
@@ -155,11 +155,44 @@ def content_key(item: Item) -> str:
 
     The suffixes count where they say how a file is to be read. Raises MediaError where a file cannot be read.
     """
-    parts = [_digest(item.path), item.path.suffix.lower() if item.path.suffix.lower() in TEXTS else ""]
-    if item.transcript is not None:
-        parts += [_digest(item.transcript), item.transcript.suffix.lower()]
-    parts.append(item.language or "")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    words = () if item.transcript is None else (_digest(item.transcript), item.transcript.suffix.lower())
+    return _key(_digest(item.path), _kind_of_text(item.path), words, item.language or "")
+
+
+def possible_keys(
+    digest: str, suffix: str = "", transcripts: Sequence[Path] = (), languages: Sequence[str] = ()
+) -> set[str]:
+    """All keys that `content_key` may have given a recording by its SHA-256: with and without words and a language."""
+    words: list[tuple[str, ...]] = [(), *((_digest(path), path.suffix.lower()) for path in transcripts)]
+    kind = _kind_of_text(Path(f"recording{suffix}"))
+    return {_key(digest, kind, each, language) for each in words for language in ("", *languages)}
+
+
+def _kind_of_text(path: Path) -> str:
+    return path.suffix.lower() if path.suffix.lower() in TEXTS else ""
+
+
+def _key(digest: str, kind: str, words: tuple[str, ...], language: str) -> str:
+    return hashlib.sha256("\n".join((digest, kind, *words, language)).encode()).hexdigest()
+
+
+def named_by_content(source: Source) -> Source:
+    """The recordings by the hashes of their content, without the user's own columns; one that cannot be read by number.
+
+    Examples
+    --------
+    >>> anna = Item("anna.mp4", Path("missing.mp4"), own={"name": "Anna"})
+    >>> named_by_content(Source((anna,), ("name",))).items[0].name
+    'unreadable-1'
+    """
+    items = []
+    for number, item in enumerate(source.items, start=1):
+        try:
+            name = content_key(item)
+        except MediaError:  # said in the table of errors, when it is read again
+            name = f"unreadable-{number}"
+        items.append(replace(item, name=name, own={}))
+    return Source(tuple(items), skipped=source.skipped)
 
 
 def _digest(path: Path) -> str:

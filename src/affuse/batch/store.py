@@ -42,6 +42,7 @@ __all__ = [
     "joined",
     "key_groups",
     "lists_of",
+    "locked",
     "read_arrow",
     "refuse_foreign",
 ]
@@ -150,7 +151,7 @@ class Store:
         Raises OutputError where another run writes here, or the folder holds something else.
         """
         refuse_foreign(self.folder)
-        with _locked(self.folder):
+        with locked(self.folder):
             write_json(self.folder / "configurations" / f"{self.configuration}.json", description)
             self._tidy()
             yield
@@ -262,7 +263,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold a lock that ends with this process, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

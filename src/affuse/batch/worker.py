@@ -125,6 +125,10 @@ def _analyse(job: Job, analyzers: Analyzers) -> dict[str, Any]:
     found = analyzer.observe(recording, speakers=settings.speakers)
     (own,) = adapted_analyzers(analyzer, [found], [""], settings.adapt)
     analysis = own.answer(found)
+    if settings.redact or settings.private:
+        from affuse.report.redaction import redact, without_identity  # brings the report, which others spare
+
+        analysis = redact(analysis) if settings.redact else without_identity(analysis, job.key)
     return {"windows": window_columns(analysis, job.key), "persons": person_columns(analysis, job.key)}
 
 

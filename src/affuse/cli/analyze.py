@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from affuse.cli.options import (
     Adapt,
     AsrModel,
     Context,
+    Exemption,
     ExpertLabelMap,
     Experts,
     FeatureTable,
@@ -26,6 +27,7 @@ from affuse.cli.options import (
     NumberOfSpeakers,
     Package,
     PriorOption,
+    PurposeOption,
     SharedVoice,
     Transcribe,
     Window,
@@ -33,6 +35,7 @@ from affuse.cli.options import (
     names_of,
     with_limits,
 )
+from affuse.cli.privacy import Private, Redact, check_hiding, content_names, hidden, told
 from affuse.errors import AffuseError, ConfigError
 from affuse.progress import progress_bar
 
@@ -95,42 +98,58 @@ def analyze(
     turns: _Turns = None,
     speakers: NumberOfSpeakers = None,
     shared_voice: SharedVoice = False,
+    purpose: PurposeOption = None,
+    exemption: Exemption = None,
+    redact: Redact = False,
+    private: Private = False,
     lang: Annotated[str, typer.Option(help="Language of what is printed and of the report: en or zh.")] = "en",
     as_json: Json = False,
     *,
     budget: Budget,  # from the options of LIMITS
 ) -> None:
     """Analyse recordings: what do people feel in them, over time?"""
+    _check_asked(inputs, text, lang)
+    jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript, out)
+    _check_single(jobs, report, turns, speakers)
+    jobs = _named_by_content(jobs) if private else jobs
+    chosen = _check_formats(formats, out, [job.stem for job in jobs] or [_TEXT])
+    check_hiding(redact, private, chosen)
+    _check_adaptation(adapt)
+    analyzer = analyzer_of(
+        package=package, experts=experts, window=window, hop=hop, language=language, transcribe=transcribe,
+        asr_model=asr_model, feature_table=feature_table, fuser=fuser, prior=prior, context=context,
+        label_map=label_map, purpose=purpose, exemption=exemption,
+    )  # fmt: skip
+    analyzer.shared_voice = shared_voice
+    deliver = partial(_deliver, out=out, report=report, as_json=as_json, lang=lang, formats=chosen)
+    overview = _overview(inputs or [], out)
+    whole = deliver if overview is None else partial(_list, overview, deliver)
+    listed = hidden(whole, redact, private, out, report, chosen, budget)
+    if text is not None:
+        listed(analyzer.analyze_text(text), _TEXT)
+        return
+    failures = _run(analyzer, jobs, adapt, listed, budget, turns, speakers)
+    if overview is not None:
+        overview.finish(_names_of_jobs(jobs, private), told(failures, redact, private), lang)
+    if skipped:
+        typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
+    if failures:
+        _report_failures(failures, len(jobs))
+
+
+def _check_asked(inputs: Sequence[Path] | None, text: str | None, lang: str) -> None:
+    """Raise ConfigError for an unknown language, and unless either recordings or a text are given."""
     from affuse.report.messages import messages
 
     messages(lang)  # refused now, and not after an hour of work
     if bool(inputs) == (text is not None):
         raise ConfigError("give either recordings or --text; for example: affuse analyze clip.mp4")
-    jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript, out)
-    _check_single(jobs, report, turns, speakers)
-    chosen = _check_formats(formats, out, [job.stem for job in jobs] or [_TEXT])
-    from affuse.analyzer.adaptation import check_adaptation
+
+
+def _check_adaptation(adapt: str) -> None:
+    from affuse.analyzer.adaptation import check_adaptation  # brings NumPy, which --help does without
 
     check_adaptation(adapt)
-    analyzer = analyzer_of(
-        package=package, experts=experts, window=window, hop=hop, language=language, transcribe=transcribe,
-        asr_model=asr_model, feature_table=feature_table, fuser=fuser, prior=prior, context=context,
-        label_map=label_map,
-    )  # fmt: skip
-    analyzer.shared_voice = shared_voice
-    if text is not None:
-        _deliver(analyzer.analyze_text(text), _TEXT, out, report, as_json, lang, chosen)
-        return
-    deliver = partial(_deliver, out=out, report=report, as_json=as_json, lang=lang, formats=chosen)
-    overview = _overview(inputs or [], out)
-    listed = deliver if overview is None else partial(_list, overview, deliver)
-    failures = _run(analyzer, jobs, adapt, listed, budget, turns, speakers)
-    if overview is not None:
-        overview.finish({_name(job.stem, job.path.name): job.path for job in jobs}, failures, lang)
-    if skipped:
-        typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
-    if failures:
-        _report_failures(failures, len(jobs))
 
 
 def _check_single(jobs: Sequence[Job], report: Path | None, turns: Path | None, speakers: int | None) -> None:
@@ -189,6 +208,17 @@ def _overview(inputs: Sequence[Path], out: Path | None) -> FolderOverview | None
     from affuse.batch.overview import FolderOverview  # brings NumPy, which --help does without
 
     return FolderOverview(out)
+
+
+def _named_by_content(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs with results that are named by the content of the recording: nothing written may tell names of files."""
+    hashes = content_names([(job.path, job.transcript) for job in jobs])
+    return [replace(job, stem=name) for job, name in zip(jobs, hashes, strict=True)]
+
+
+def _names_of_jobs(jobs: Sequence[Job], private: bool) -> dict[str, Path]:
+    """Recordings by the names that their folder's overview has for them."""
+    return {_name(job.stem, job.stem.name if private else job.path.name): job.path for job in jobs}
 
 
 def _list(overview: FolderOverview, deliver: Callable[[Analysis, Path], None], analysis: Analysis, stem: Path) -> None:

@@ -13,6 +13,7 @@ import typer
 from affuse.cli.options import (
     AsrModel,
     Context,
+    Exemption,
     ExpertLabelMap,
     Experts,
     FeatureTable,
@@ -23,12 +24,14 @@ from affuse.cli.options import (
     NumberOfSpeakers,
     Package,
     PriorOption,
+    PurposeOption,
     SharedVoice,
     Transcribe,
     Window,
     check_lengths,
     parse_experts,
 )
+from affuse.cli.privacy import Private, Redact, check_hiding
 from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,6 +65,10 @@ _Lang = Annotated[str, typer.Option(help="Language of the page: en or zh.")]
 _Adapt = Annotated[
     str, typer.Option(help="Take out, without labels, what shifts the answers: none, or person (of each recording).")
 ]
+_Consent = Annotated[
+    Path | None,
+    typer.Option(help="Ledger of affuse consent: recordings without valid consent for --purpose are not analysed."),
+]
 _Limits = Annotated[
     list[str] | None,
     typer.Option("--set", help="NAME=VALUE: a limit of a recording, such as max_duration=3600; may be given again."),
@@ -94,24 +101,31 @@ def batch(
     asr_model: AsrModel = None,
     speakers: NumberOfSpeakers = None,
     shared_voice: SharedVoice = False,
+    purpose: PurposeOption = None,
+    exemption: Exemption = None,
+    consent: _Consent = None,
+    redact: Redact = False,
+    private: Private = False,
     limits: _Limits = None,
     as_json: Json = False,
 ) -> None:
     """Analyse many recordings into a data set; the same command goes on where a killed run was."""
     check_lengths(window, hop)
+    check_hiding(redact, private)
     from affuse.batch import BatchSettings, run
     from affuse.batch.progress import shown_progress
 
     settings = BatchSettings(
         _text(package), parse_experts(experts), window, hop, language, _text(feature_table), _text(fuser), prior,
         context, _text(label_map), adapt, transcribe, _text(asr_model), shared_voice, speakers, _limits(limits or ()),
+        purpose, exemption, redact=redact, private=private,
     )  # fmt: skip
     try:
         with shown_progress() as progress:
             done = run(
                 inputs, out, settings, workers=workers or os.cpu_count() or 1, retry_errors=retry_errors,
                 time_limit=time_limit, part_recordings=part_recordings, part_seconds=part_seconds, by=by or (),
-                unit=unit, language=lang, progress=progress,
+                unit=unit, language=lang, progress=progress, consent=consent,
             )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("affuse: interrupted; the same command goes on where it was", err=True)

@@ -31,6 +31,15 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "affuse compare --manifest predictions.csv --group speaker --methods mean,log_pool --seeds 1",
         "affuse compare --manifest clips.csv --features bag-of-words --seeds 1",
     ),
+    "consent add": (
+        "affuse consent add consent.csv --recording clip.mp4 --person P07 --purpose research",
+        "affuse consent add consent.csv --recording clip.mp4 --person P07 --purpose research --until 2027-12-31",
+    ),
+    "consent list": ("affuse consent list consent.csv", "affuse consent list consent.csv --json"),
+    "consent withdraw": (
+        "affuse consent withdraw consent.csv --person P07",
+        "affuse consent withdraw consent.csv --person P07 --recording clip.mp4 --purpose research",
+    ),
     "evaluate": (
         "affuse evaluate --manifest clips.csv --experts text --by sex --report report",
         "affuse evaluate --expert voice --dataset ravdess --data datasets --split dev",
@@ -44,6 +53,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "affuse features extract --features bag-of-words --manifest clips.csv --out features.csv",
         "affuse features extract folder --features mfcc --set mfcc.coefficients=20 --out features.parquet",
     ),
+    "forget": (
+        "affuse forget interview.mp4 --in results --in study",
+        "affuse forget interview.mp4 --in study --dry-run",
+    ),
     "fuse": (
         "affuse fuse face.csv voice.csv --labels labels.csv --group speaker --out fused.csv --save my.fuser",
         "affuse fuse face.csv voice.csv --fuser my.fuser --out fused.parquet",
@@ -56,6 +69,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "models verify": ("affuse models verify", "AFFUSE_MODELS=folder affuse models verify"),
     "models download": ("affuse models download yunet", "affuse models download --all"),
     "models licences": ("affuse models licences", "affuse models licences --help"),
+    "notice": (
+        'affuse notice --purpose research --controller "Example University" --retention 365 --out notice.md',
+        "affuse notice --language zh --experts voice,text",
+    ),
     "people enrol": (
         "affuse people enrol Anna anna.mp4 --gallery people",
         "affuse people enrol Anna anna.mp4 voice.wav --gallery people --key-file key.txt",

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from affuse.purpose import EXEMPTIONS, PURPOSES
+
 __all__ = [
     "adaptations",
     "benchmarks",
     "corpora",
+    "exemptions",
     "experts",
     "features",
     "formats",
     "methods",
     "modalities",
     "networks",
+    "notice_languages",
     "person_adaptations",
     "priors",
+    "purposes",
     "splits",
     "targets",
 ]
@@ -39,6 +44,9 @@ adaptations = _one_of("none", "person", "collection")
 person_adaptations = _one_of("none", "person")
 modalities: _Complete = lambda incomplete: _several(incomplete, ("face", "voice", "text"))  # noqa: E731
 priors = _one_of("dialogue", "uniform", "tempered")
+purposes = _one_of(*PURPOSES)
+exemptions = _one_of(*EXEMPTIONS)
+notice_languages = _one_of("en", "zh", "de", "fr", "es")
 splits = _one_of("train", "dev", "test")
 targets = _one_of("onnx", "onnx-int8", "tensorrt")
 

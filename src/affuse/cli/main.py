@@ -15,12 +15,15 @@ from affuse.cli import (
     batch,
     bench,
     compare,
+    consent,
     evaluate,
     export,
     features,
+    forget,
     fuse,
     import_,
     models,
+    notice,
     people,
     serve,
     train,
@@ -57,8 +60,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare.compare,
     "evaluate": evaluate.evaluate,
     "export": export.export,
+    "forget": forget.forget,
     "fuse": fuse.fuse,
     "import": import_.import_,
+    "notice": notice.notice,
     "schema": _print_schema,
     "serve": serve.serve,
     "train": train.train,
@@ -66,6 +71,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for _name, _function in _COMMANDS.items():
     app.command(_name, cls=AffuseCommand, epilog=epilog(_name))(_function)
+app.add_typer(consent.app, name="consent")
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
 app.add_typer(people.app, name="people")

@@ -12,6 +12,7 @@ import typer
 
 from affuse.cli import completion
 from affuse.errors import ConfigError
+from affuse.purpose import FORBIDDEN, PURPOSES
 
 if TYPE_CHECKING:
     from affuse.analyzer.analyzer import Analyzer
@@ -25,6 +26,7 @@ __all__ = [
     "Context",
     "Corpus",
     "Data",
+    "Exemption",
     "ExpertLabelMap",
     "Experts",
     "FeatureNames",
@@ -42,6 +44,7 @@ __all__ = [
     "NumberOfSpeakers",
     "Package",
     "PriorOption",
+    "PurposeOption",
     "Seed",
     "Settings",
     "SharedVoice",
@@ -186,6 +189,26 @@ AsrModel = Annotated[
     ),
 ]
 
+# --- what for ---------------------------------------------------------------------------------------------------------
+
+PurposeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--purpose",
+        help=f"What this is for, which every result states: {', '.join(PURPOSES)}. Without an exemption, "
+        f"{' and '.join(FORBIDDEN)} are refused: Art. 5(1)(f) of the EU's AI Act forbids them.",
+        autocompletion=completion.purposes,
+    ),
+]
+Exemption = Annotated[
+    str | None,
+    typer.Option(
+        "--exemption",
+        help="Why people are analysed at work or in education all the same: medical or safety reasons.",
+        autocompletion=completion.exemptions,
+    ),
+]
+
 # --- how, and what comes out ------------------------------------------------------------------------------------------
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.", min=0)]
@@ -295,6 +318,8 @@ def analyzer_of(
     prior: str | None = None,
     context: str | None = None,
     label_map: Path | None = None,
+    purpose: str | None = None,
+    exemption: str | None = None,
 ) -> Analyzer:
     """The analyzer that these options ask for. Raises ConfigError where they do not fit."""
     check_lengths(window, hop)
@@ -312,6 +337,8 @@ def analyzer_of(
         prior=prior,
         context=context,
         label_map=label_map,
+        purpose=purpose,
+        exemption=exemption,
     )
     if transcribe or asr_model is not None:
         from affuse.experts.transcribe import Transcriber

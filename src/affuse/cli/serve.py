@@ -15,7 +15,7 @@ from affuse.lazy import needs_extra
 if TYPE_CHECKING:
     from affuse.service import Settings
 
-__all__ = ["serve"]
+__all__ = ["default_folder", "serve"]
 
 _Host = Annotated[str, typer.Option("--host", help="Address to listen at; any but this machine's own needs a token.")]
 _AllowHost = Annotated[
@@ -65,7 +65,7 @@ def serve(
     from affuse.service import Settings
 
     settings = Settings(
-        folder=folder or _default_folder(),
+        folder=folder or default_folder(),
         host=host,
         port=port,
         token=_token(token_file),
@@ -121,7 +121,8 @@ def _checked_prior(prior: str) -> str:
     return prior if prior in NAMES else str(Path(prior).absolute())
 
 
-def _default_folder() -> Path:
+def default_folder() -> Path:
+    """Where a service keeps its jobs where nobody says so."""
     from platformdirs import user_data_path
 
     return user_data_path("affuse") / "service"

@@ -16,11 +16,14 @@ from affuse.files import replacing
 
 __all__ = ["FeatureStore", "content_of"]
 
+_OWNER = 16  # digits of the checksum of a file by which its measurements are found again
+
 
 class FeatureStore:
     """Measurements that are kept in a folder, one file each.
 
-    A file is named by the SHA-256 of item and settings and holds numbers only. One that cannot be read is measured
+    A file is named by the SHA-256 of item and settings, and what was measured of a file by the beginning of its SHA-256
+    as well, so that it can be forgotten. It holds numbers only. One that cannot be read is measured
     again. A folder that cannot be written keeps nothing.
 
     Parameters
@@ -58,13 +61,29 @@ class FeatureStore:
         -------
         Measured
         """
-        key = hashlib.sha256(f"{content_of(item, self._contents)}\n{settings}".encode()).hexdigest()
-        path = self.folder / key[:2] / f"{key}.npz"
+        content = content_of(item, self._contents)
+        key = hashlib.sha256(f"{content}\n{settings}".encode()).hexdigest()
+        owner = f"{content.split()[1][:_OWNER]}-" if content.startswith("file ") else ""
+        path = self.folder / key[:2] / f"{owner}{key}.npz"
         kept = _read(path)
         if kept is None:
             kept = measure(item)
             _write(path, kept)
         return kept
+
+    def kept_of(self, sha256: str) -> list[Path]:
+        """The files that hold what was measured of a recording.
+
+        Parameters
+        ----------
+        sha256 : str
+            Checksum of the recording.
+
+        Returns
+        -------
+        list of Path
+        """
+        return sorted(self.folder.glob(f"??/{sha256[:_OWNER]}-*.npz"))
 
 
 def content_of(item: Item, known: dict[tuple[Path, int, int], str] | None = None) -> str:

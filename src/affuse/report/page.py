@@ -17,7 +17,7 @@ from affuse.report.assets import asset, template
 from affuse.report.media import PLACE, Medium, encoded, medium_of
 from affuse.report.messages import LANGUAGES, NATIVE, messages, translate
 from affuse.report.palette import COLOURS, INKS, palette
-from affuse.report.sentences import answer_in_words, headline_parts, source_name
+from affuse.report.sentences import answer_in_words, headline_parts, purpose_key, source_name
 from affuse.results import Analysis
 
 __all__ = ["GENERATOR", "refuse_input", "render_report", "style", "write_page", "write_report"]
@@ -146,6 +146,7 @@ def _render(analysis: Analysis, medium: Medium, language: str) -> str:
         medium=medium,
         uri=Markup(medium.uri),
         headline=headline_parts(analysis, analysis.summary, language),
+        purpose=purpose_key(analysis.settings.get("purpose"), analysis.settings.get("exemption")),
         notes=[translate(note, language) for note in analysis.notes],
         generator=Markup(GENERATOR),
         policy=_policy(css, script, medium),

@@ -20,6 +20,7 @@ __all__ = [
     "conflict_text",
     "headline",
     "headline_parts",
+    "purpose_key",
     "source_name",
     "windows_of",
 ]
@@ -191,3 +192,24 @@ def _absence(modality: str, windows: Sequence[Verdict], language: str) -> Iterat
     for reason, count in reasons.most_common():
         key = "absence.all" if count == len(windows) else "absence.some"
         yield message(language, key, reason=translate(reason, language), count=count, total=len(windows))
+
+
+def purpose_key(purpose: str | None, exemption: str | None = None) -> str:
+    """The key of the message that says what an analysis is for, or that nobody declared it.
+
+    Parameters
+    ----------
+    purpose, exemption : str, optional
+        As in the settings of an analysis.
+
+    Returns
+    -------
+    str
+        A key of `affuse.report.messages.messages`.
+
+    Examples
+    --------
+    >>> messages("en")[purpose_key(None)], messages("en")[purpose_key("work", "safety")]
+    ('Purpose: not declared', 'Declared purpose: work, for safety reasons')
+    """
+    return ".".join(("purpose", purpose or "none", *([exemption] if exemption else [])))

@@ -14,11 +14,14 @@ from affuse.service.store import Job, JobStore
 
 if TYPE_CHECKING:
     from affuse.service.app import create_app
+    from affuse.service.forgetting import forget_jobs
     from affuse.service.server import serve
     from affuse.service.worker import Worker
 
-__all__ = ["Job", "JobStore", "Settings", "Worker", "create_app", "serve"]
+__all__ = ["Job", "JobStore", "Settings", "Worker", "create_app", "forget_jobs", "serve"]
 
 __getattr__, __dir__ = lazy_names(
-    __name__, {"Worker": ".worker", "create_app": ".app", "serve": ".server"}, extra="serve"
+    __name__,
+    {"Worker": ".worker", "create_app": ".app", "forget_jobs": ".forgetting", "serve": ".server"},
+    extra="serve",
 )

@@ -29,13 +29,11 @@ if TYPE_CHECKING:
     from affuse.experts.base import Expert
     from affuse.experts.transcribe import Transcriber
     from affuse.fusion.named import NamedFuser
-    from affuse.results import Analysis, Verdict
+    from affuse.results import Analysis
 
     _Loaded = tuple[dict[str, Expert], NamedFuser | None, Transcriber | None]
 
 __all__ = ["JobSpec", "main"]
-
-_OWN_NAME = re.compile(r"person \d+|channel \d+|off screen")  # names that affuse gives itself
 
 # What a job may take beyond the memory at which the worker ends it with a sentence: stacks of threads, libraries
 # that are loaded meanwhile; and of addresses also files that are mapped and space that is only reserved.
@@ -217,13 +215,14 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
     from affuse.report.files import write_results
     from affuse.report.messages import LANGUAGES
     from affuse.report.palette import palette
+    from affuse.report.redaction import without_names
     from affuse.report.sentences import answer_in_words
 
     # Without a path the page embeds no media: the recording goes when its job is over.
     notes = [_readable(note, spec) for note in analysis.notes]
     analysis = replace(analysis, source=replace(analysis.source, path=None, name=spec.name), notes=notes)
     if spec.private:
-        analysis = _without_names(analysis)
+        analysis = without_names(analysis)
     final = Path(spec.results)
     part = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
@@ -234,33 +233,6 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
         os.replace(part, final)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _without_names(analysis: Analysis) -> Analysis:
-    """The analysis without words, places and given names: who has one is "speaker 1", "speaker 2" and so on."""
-    import numpy as np
-
-    given = [person.id for person in analysis.persons if not _OWN_NAME.fullmatch(person.id)]
-    names = {name: f"speaker {number}" for number, name in enumerate(given, start=1)}
-
-    def unnamed(verdict: Verdict) -> Verdict:
-        person = None if verdict.person is None else names.get(verdict.person, verdict.person)
-        return replace(verdict, person=person)
-
-    persons = []
-    for person in analysis.persons:
-        times = person.times[[0, -1]] if len(person.times) else person.times
-        places = np.full((len(times), 4), np.nan)
-        persons.append(replace(person, id=names.get(person.id, person.id), times=times, boxes=places))
-    return replace(
-        analysis,
-        source=replace(analysis.source, name="recording"),
-        cues=[],
-        persons=persons,
-        verdicts=[unnamed(verdict) for verdict in analysis.verdicts],
-        summaries=[unnamed(verdict) for verdict in analysis.summaries],
-        turns=[replace(turn, speaker=names.get(turn.speaker, turn.speaker)) for turn in analysis.turns],
-    )
 
 
 def _readable(sentence: str, spec: JobSpec) -> str:

@@ -1,0 +1,86 @@
+"""Taking the jobs of one recording out of the store of a service, with what was uploaded and found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from affuse.batch.forgetting import Forgotten, Removal
+from affuse.lazy import needs_extra
+from affuse.service.settings import Settings
+from affuse.service.store import Job, JobStore
+
+__all__ = ["find_services", "forget_jobs"]
+
+_STORE = "jobs.db"
+_UNNAMED = frozenset(("recording", "text"))  # what the service calls jobs whose file has no name, or may have none
+
+
+def find_services(folders: list[Path]) -> list[Path]:
+    """Folders of services among some folders and in them."""
+    return sorted({store.parent for folder in folders for store in folder.rglob(_STORE)})
+
+
+def forget_jobs(folder: str | Path, target: Forgotten, *, dry_run: bool = False) -> list[Removal]:
+    """Remove the jobs of one recording from a service that may be running: their rows, uploads and results.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The ``--folder`` of the service.
+    target : Forgotten
+        The recording, from `affuse.batch.target_of`. A job whose upload is still there is known by its content, any
+        other by the name that the client gave and, where there are results, by the duration.
+    dry_run : bool
+        Say what would be removed, and remove nothing.
+
+    Returns
+    -------
+    list of Removal
+        Empty where the folder is not a service's.
+
+    Examples
+    --------
+    >>> from affuse.service import JobStore
+    >>> Path("service/uploads").mkdir(parents=True)
+    >>> job = JobStore(Path("service/jobs.db")).add("anna.mp4", {}, upload="a1.mp4")
+    >>> anna = Forgotten("0" * 64, frozenset(), frozenset({"anna.mp4"}))
+    >>> [removal.what for removal in forget_jobs("service", anna)]
+    ['jobs of a service']
+    >>> forget_jobs("service", anna)
+    []
+    """
+    folder = Path(folder)
+    if not (folder / _STORE).is_file():
+        return []
+    with needs_extra("serve"):
+        from affuse.service.worker import discard_results, discard_uploads
+
+    settings, store = Settings(folder), JobStore(folder / _STORE)
+    found = []
+    for job in store.recent(sum(store.counts().values()), 0):
+        if not _is_about(job, settings, target):
+            continue
+        found.append(Removal("jobs of a service", settings.results / job.id))
+        if not dry_run:
+            store.delete(job.id)
+            discard_uploads((job.upload, job.transcript), settings)
+            discard_results(job, settings)
+    return found
+
+
+def _is_about(job: Job, settings: Settings, target: Forgotten) -> bool:
+    from affuse.weights import sha256_of
+
+    upload = settings.uploads / job.upload
+    if upload.is_file():
+        return sha256_of(upload) == target.sha256
+    return job.name not in _UNNAMED and target.is_named(job.name, _duration(settings.results / job.id))
+
+
+def _duration(results: Path) -> float | None:
+    try:
+        answer = json.loads((results / "analysis.json").read_text(encoding="utf-8"))
+        return float(answer["source"]["duration"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
