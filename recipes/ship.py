@@ -1,6 +1,7 @@
 """Put the weights of a run among the shipped ones: the file, and its line in ``assets/manifest.json``.
 
-``python -m recipes.ship runs/face/face.onnx --name face --version 1 --licence "FER2013: research use"``
+``python -m recipes.ship runs/face/face.onnx --name face --version 1 --licence "FER2013: research use" --commercial no
+--data "FER2013 (research use)" --data "FER+ (MIT)"``
 
 The model card beside it (``assets/NAME.md``) is written by a person, from the figures in the run's ``card.json``.
 """
@@ -24,8 +25,18 @@ __all__ = ["main", "ship"]
 _ASSETS = Path(affuse.__file__).parent / "assets"
 
 
-def ship(weights: Path, name: str, version: str, licence: str, assets: Path = _ASSETS) -> None:
-    """Copy ``weights`` into ``assets`` and enter size, SHA-256, version and licence in the manifest there.
+def ship(
+    weights: Path,
+    name: str,
+    version: str,
+    licence: str,
+    assets: Path = _ASSETS,
+    commercial: str = "",
+    data: Sequence[str] = (),
+) -> None:
+    """Copy ``weights`` into ``assets`` and enter size, SHA-256, version, licence and data in the manifest there.
+
+    ``commercial`` and ``data`` are those of `affuse.weights.Shipped`.
 
     Of the folder of a fuser all files are copied; the manifest pins its card, which pins the others.
     """
@@ -38,6 +49,8 @@ def ship(weights: Path, name: str, version: str, licence: str, assets: Path = _A
         "bytes": target.stat().st_size,
         "version": version,
         "licence": licence,
+        "commercial": commercial,
+        "data": list(data),
     }
     write_json(path, dict(sorted(entries.items())))
 
@@ -62,9 +75,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", required=True, help="name of the weights, for example face")
     parser.add_argument("--version", required=True, help="version of the weights")
     parser.add_argument("--licence", required=True, help="licence of the data, in short")
+    parser.add_argument("--commercial", required=True, choices=("yes", "no"), help="whether it allows commercial use")
+    parser.add_argument(
+        "--data", action="append", required=True, help="what it learned from, with the licence in brackets; repeatable"
+    )
     options = parser.parse_args(arguments)
     with errors_as_sentences(parser):
-        ship(options.weights, options.name, options.version, options.licence)
+        ship(
+            options.weights,
+            options.name,
+            options.version,
+            options.licence,
+            commercial=options.commercial,
+            data=options.data,
+        )
 
 
 if __name__ == "__main__":

@@ -13,24 +13,35 @@ no dev split selects anything. A killed run goes on after its last epoch by --re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from affuse.labels import EKMAN
+from affuse.data.corpora.brighter import LANGUAGES, MARKS
+from affuse.evaluation.metrics import marks_report
+from affuse.experts.text.multilingual import MultilingualText
+from affuse.labels import EKMAN, SENTIMENT
 from affuse.loop import fit
-from affuse.training.batching import class_weights
+from affuse.training.batching import batches_by_length, class_weights, pad
+from affuse.training.cards import write_card, write_held_out
+from affuse.training.networks.exporter import export_module
+from affuse.training.networks.kinds import AXES
 from affuse.training.seeds import seed_everything
 from recipes.command import errors_as_sentences, recipe_parser, start_run
 from recipes.e5 import PackedModel, base_tokenizer, cut_tokenizer, encoder_of, pieces_of, weights_file
 from recipes.learning import TrainBatches, loop_config
-from recipes.text_multi_data import DOMAINS, EMOTIONAL, MultiBatches, MultiConfig, MultiRows, gather
+from recipes.text_multi_calibration import Answers, calibrate
+from recipes.text_multi_data import DOMAINS, EMOTIONAL, POLAR, MultiBatches, MultiConfig, MultiRows, encode, gather
 from recipes.text_multi_network import MultiNetwork, MultiTraining
 
-__all__ = ["fit_network", "kept_pieces", "main", "train"]
+__all__ = ["domain_shares", "finish", "fit_network", "kept_pieces", "logits_of", "main", "measure", "train"]
+
+_OUTPUTS = ("probabilities", "sentiment", "embedding", "languages", "marks")
 
 
 def kept_pieces(tokenizer: Tokenizer, texts: Sequence[str], config: MultiConfig) -> np.ndarray:
@@ -39,14 +50,14 @@ def kept_pieces(tokenizer: Tokenizer, texts: Sequence[str], config: MultiConfig)
 
 
 def train(data: Path, out: Path, config: MultiConfig, resume: bool = False) -> None:
-    """Train; leaves checkpoints in ``out``."""
+    """Train, export to INT8 and measure; leaves text_multi.onnx, card.json, held_out.npz and checkpoints in ``out``."""
     start_run(out, config, resume)
     rows = gather(data, "train", config.held_out_every)
     whole = base_tokenizer()
     kept = kept_pieces(whole, rows.texts, config)
     tokenizer = cut_tokenizer(whole, kept)
     tokenizer.enable_truncation(config.max_tokens)
-    fit_network(rows, tokenizer, kept, out, config)
+    finish(fit_network(rows, tokenizer, kept, out, config), rows, tokenizer, data, out, config)
 
 
 def fit_network(
@@ -64,6 +75,96 @@ def fit_network(
     batches = MultiBatches(rows, tokenizer, config, epoch=lambda: module.current_epoch)
     fit(module, TrainBatches(batches), loop_config(config, out.name, out, gradient_clip=1.0), monitor=None)
     return network
+
+
+@torch.no_grad()
+def logits_of(network: MultiNetwork, encoded: Sequence[np.ndarray], config: MultiConfig) -> dict[str, np.ndarray]:
+    """Logits of texts, given as ids, by head."""
+    network.eval()
+    found: dict[str, np.ndarray] = {}
+    lengths = np.array(list(map(len, encoded)))
+    for batch in batches_by_length(lengths, config.batch_size, np.random.default_rng(0)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            _, logits = network(*pad([encoded[i] for i in batch]))
+        for name, values in logits.items():
+            found.setdefault(name, np.zeros((len(encoded), *values.shape[1:])))[batch] = values.numpy()
+    return found
+
+
+def domain_shares(rows: MultiRows, config: MultiConfig) -> np.ndarray:
+    """What share of the texts that an epoch reads is of each domain (8,)."""
+    passes = dict(config.passes)
+    read = np.array([passes[corpus] for corpus in rows.corpora.tolist()]) * ~rows.held_out
+    shown = np.bincount(rows.domains, weights=read, minlength=len(DOMAINS))
+    return np.asarray(shown / shown.sum())
+
+
+def finish(
+    network: MultiNetwork, rows: MultiRows, tokenizer: Tokenizer, data: Path, out: Path, config: MultiConfig
+) -> None:
+    """Calibrate on held-out rows, export, quantise, and measure what was exported."""
+    part = rows.select(np.flatnonzero(rows.held_out))
+    logits = logits_of(network, encode(tokenizer, part.texts), config)
+    calibration = calibrate(logits, part, domain_shares(rows, config))
+    weights = out / "text_multi.onnx"
+    tokenizer.no_truncation()
+    facts = {
+        "tokenizer": json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")),
+        "languages": json.dumps(LANGUAGES),
+    }
+    example = {name: torch.ones(2, 5, dtype=torch.int64) for name in ("ids", "mask")}
+    answers = Answers(network, calibration).eval()
+    difference = export_module(
+        answers, weights, example, list(_OUTPUTS), AXES["tokens"], storage="int8", metadata=facts
+    )
+    model = MultilingualText(weights)
+    emotional = np.flatnonzero((part.emotions >= 0) & (part.languages == LANGUAGES.index("chn")))
+    write_held_out(
+        out / "held_out.npz",
+        probabilities=model.probabilities([part.texts[i] for i in emotional]),
+        targets=part.emotions[emotional],
+        corpus=part.corpora[emotional],
+    )
+    card = {
+        "config": asdict(config),
+        "rows": {"train": int((~rows.held_out).sum()), "held_out": len(part.texts)},
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "pieces": tokenizer.get_vocab_size(),
+        "calibration": {name: np.asarray(value).tolist() for name, value in asdict(calibration).items()},
+        "export_difference": difference,
+        "dev": measure(model, gather(data, "dev", config.held_out_every)),
+    }
+    write_card(out / "card.json", weights, card)
+    print(json.dumps(card["dev"], indent=1))
+
+
+def measure(model: MultilingualText, rows: MultiRows) -> dict[str, object]:
+    """Scores of the exported network on the dev splits: by corpus, and by language where a row has several marks."""
+    from sklearn.metrics import f1_score
+
+    scores: dict[str, object] = {}
+    for corpus in np.unique(rows.corpora[rows.domains != DOMAINS.index("posts")]).tolist():
+        part = rows.select(np.flatnonzero(rows.corpora == corpus))
+        if DOMAINS[part.domains[0]] in POLAR:
+            ends = [SENTIMENT.index("negative"), SENTIMENT.index("positive")]
+            answered = model.sentiment(part.texts)[:, ends].argmax(axis=1) * 2
+            scores[corpus] = {"n": len(answered), "accuracy": float((answered == part.sentiments).mean())}
+            continue
+        answers = model.probabilities(part.texts)
+        answers[:, np.setdiff1d(np.arange(len(EKMAN)), part.emotions)] = 0.0  # labels that the corpus lacks
+        answered, y = answers.argmax(axis=1), part.emotions
+        f1 = {average: float(f1_score(y, answered, average=average)) for average in ("macro", "weighted")}
+        scores[corpus] = {"n": len(y), "accuracy": float((answered == y).mean()), **f1}
+    posts = rows.select(np.flatnonzero(rows.domains == DOMAINS.index("posts")))
+    names = [LANGUAGES[place] for place in posts.languages]
+    marked = np.array([model.marks(text) for text in posts.texts])
+    scores["brighter"] = marks_report(marked, posts.marks, MARKS, names)
+    recognised = np.array([model.name_of_language(text) for text in posts.texts])
+    right = recognised == np.array(names)
+    scores["languages recognised"] = {
+        name: float(right[np.array(names) == name].mean()) for name in dict.fromkeys(names)
+    }
+    return scores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

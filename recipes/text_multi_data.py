@@ -19,7 +19,7 @@ from affuse.training.batching import batches_by_length, pad
 from recipes.e5 import SPECIAL
 from recipes.text_en_data import NO_LABEL, oversampled
 
-__all__ = ["DOMAINS", "EMOTIONAL", "POLAR", "MultiBatches", "MultiConfig", "MultiRows", "gather"]
+__all__ = ["DOMAINS", "EMOTIONAL", "POLAR", "MultiBatches", "MultiConfig", "MultiRows", "encode", "gather"]
 
 DOMAINS = ("comments", "dialogue", "microblogs", "talk", "series", "reviews_en", "reviews_zh", "posts")
 """Kinds of text: each has a head of its own, since annotators of different corpora mean different things."""
