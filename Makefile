@@ -19,8 +19,11 @@ DEVELOPING = $(shell { test -n "$$PIP_FIND_LINKS" || $(PYTHON) -m pip config lis
 	&& echo '$(TRAINING)' || echo dev)
 PINNED = --constraint recipes/constraints.txt
 
+# What looks at the environment from outside, in one of its own, so that it lists nothing of itself.
+TOOLS := $(VENV)/tools
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-train demo test mutants fuzz lint lint-js types format bench docs figures clean
+.PHONY: help setup setup-dev setup-train demo test mutants fuzz lint lint-js types format bench docs figures licences sbom audit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,8 +73,24 @@ bench: $(VENV)/.dev  ## measure speed and memory of whole processes
 figures: $(VENV)/.dev  ## measure the shipped experts and refresh every table (AFFUSE_DATA names the data, AFFUSE_MODELS the folder of YuNet)
 	$(BIN)/python scripts/make_figures.py $(ARGS)
 
-clean:  ## remove the environment and everything made by demo, bench, fuzz, mutants and docs
-	rm -rf $(VENV) demo/out demo/report.html bench-out fuzz-out mutants docs/_build docs/reference/generated
+licences: $(VENV)/.core $(TOOLS)/.made  ## list the licences of what is installed, and their texts, in licences-out
+	mkdir -p licences-out
+	$(TOOLS)/bin/pip-licenses --python=$(BIN)/python --with-urls --format=csv --output-file=licences-out/licences.csv
+	$(TOOLS)/bin/pip-licenses --python=$(BIN)/python --with-license-file --no-license-path --format=plain-vertical \
+		--output-file=licences-out/texts.txt
+
+sbom: $(VENV)/.core $(TOOLS)/.made  ## write a software bill of materials (CycloneDX) into licences-out/sbom.cdx.json
+	mkdir -p licences-out
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --of JSON --output-file licences-out/sbom.cdx.json \
+		$(BIN)/python
+
+audit: $(VENV)/.core $(TOOLS)/.made  ## look for known vulnerabilities in what is installed (asks the package index)
+	mkdir -p licences-out
+	@$(BIN)/python scripts/audit.py --tool $(TOOLS)/bin/pip-audit --out licences-out/audit.json \
+		--packages "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+clean:  ## remove the environment and everything made by demo, bench, fuzz, mutants, docs, licences, sbom and audit
+	rm -rf $(VENV) demo/out demo/report.html bench-out fuzz-out mutants licences-out docs/_build docs/reference/generated
 
 # Stamps: an environment is made once, and brought up to date only when pyproject.toml changes.
 $(VENV)/.made:
@@ -103,4 +122,12 @@ $(VENV)/.mutants: $(VENV)/.dev pyproject.toml
 
 $(VENV)/.train: $(VENV)/.dev pyproject.toml recipes/constraints.txt
 	$(INSTALL) '.[$(TRAINING)]' $(PINNED)
+	@touch $@
+
+$(TOOLS)/.made: $(VENV)/.made
+	$(PYTHON) -m venv --without-pip $(TOOLS)
+	@$(PYTHON) -m pip --python $(TOOLS)/bin/python --version >/dev/null 2>&1 || $(TOOLS)/bin/python -m ensurepip --default-pip
+	$$(test -x $(TOOLS)/bin/pip && echo $(TOOLS)/bin/python -m pip || echo $(PYTHON) -m pip --python $(TOOLS)/bin/python) \
+		--disable-pip-version-check install --quiet --no-compile \
+		'pip-licenses>=5.5,<6' 'cyclonedx-bom>=7,<8' 'pip-audit>=2.9,<3'
 	@touch $@

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from affuse.cli.command import AffuseCommand, epilog
+from affuse.cli.options import Json
 from affuse.errors import AssetError, ConfigError
 
 __all__ = ["app"]
+
+_WHAT_YES_MEANS = "yes: the licence of the weights allows it. Data without a licence in brackets: none is known here."
 
 app = typer.Typer(help="List, verify and download weights.", no_args_is_help=True)
 
@@ -75,11 +80,23 @@ def download(
 
 
 @app.command(cls=AffuseCommand, epilog=epilog("models licences"))
-def licences() -> None:
-    """Print the licence of every file of weights."""
-    from affuse import weights
+def licences(as_json: Json = False) -> None:
+    """Print what one may do with every file of weights, and what it was learned from."""
+    from rich.console import Console
 
-    for name, entry in sorted(weights.manifest().items()):
-        typer.echo(f"{name}: {entry.licence}")
-    for name, remotes in sorted(weights.DOWNLOADS.items()):
-        typer.echo(f"{name}: {remotes[0].licence}")
+    from affuse import weights
+    from affuse.evaluation.formatting import ResultTable
+
+    terms = weights.licences()
+    if as_json:
+        typer.echo(json.dumps({"weights": [asdict(one) for one in terms]}, ensure_ascii=False))
+        return
+    table = ResultTable(["name, version, from", "commercial", "licence", "learned from"], left=4)
+    for one in terms:
+        name = f"{one.name} {one.version}".rstrip() + f"\n  {one.package or one.kind}"
+        table.add(name, one.commercial or "not stated", one.licence, "; ".join(one.data) or "not stated")
+    drawn = table.rich()
+    for column in drawn.columns:
+        column.overflow = "fold"  # nothing of a licence may be cut off
+    Console().print(drawn)
+    typer.echo(_WHAT_YES_MEANS)
