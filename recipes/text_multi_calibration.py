@@ -14,6 +14,7 @@ from affuse.fusion.temperature import fit_temperature
 from affuse.labels import EKMAN, SENTIMENT, to_sentiment
 from affuse.training.calibration import class_offsets
 from recipes.text_multi_data import DOMAINS, EMOTIONAL, POLAR, MultiRows
+from recipes.text_multi_grams import GramModels, Mixture, fit_mixture
 from recipes.text_multi_network import MultiNetwork
 
 __all__ = ["Answers", "Calibration", "calibrate", "thresholds"]
@@ -34,19 +35,19 @@ class Calibration:
     """What held-out rows say of the heads.
 
     ``emotion`` (5,) are temperatures and ``offsets`` (5, 7) of `EMOTIONAL`, ``sentiment`` (8,) temperatures of
-    `DOMAINS`; ``marks`` is the temperature of the marks and ``cuts`` (28, 6) the probabilities from which a mark is
-    answered, by language; ``shares`` (8,) are those of the domains in training.
+    `DOMAINS`; ``mixture`` joins the network's marks with those of n-grams, and ``cuts`` (28, 6) are the probabilities
+    from which a mark is answered, by language; ``shares`` (8,) are those of the domains in training.
     """
 
     emotion: np.ndarray
     offsets: np.ndarray
     sentiment: np.ndarray
-    marks: float
+    mixture: Mixture
     cuts: np.ndarray
     shares: np.ndarray
 
 
-def calibrate(logits: dict[str, np.ndarray], rows: MultiRows, shares: np.ndarray) -> Calibration:
+def calibrate(logits: dict[str, np.ndarray], rows: MultiRows, shares: np.ndarray, grams: GramModels) -> Calibration:
     """Learn all of it on held-out ``rows``, whose logits are given by head."""
     emotion, offsets = np.ones(len(EMOTIONAL)), np.zeros((len(EMOTIONAL), len(EKMAN)))
     sentiment = np.ones(len(DOMAINS))
@@ -63,13 +64,12 @@ def calibrate(logits: dict[str, np.ndarray], rows: MultiRows, shares: np.ndarray
             if name in POLAR:
                 z, y = z[:, _ENDS], y // 2
             sentiment[place] = fit_temperature(z, y)
-    posts = rows.domains == _POSTS
-    z, marks = logits["marks"][posts], rows.marks[posts]
-    asked = marks >= 0
-    two = np.stack([np.zeros(asked.sum()), z[asked]], axis=1)
-    temperature = fit_temperature(two, marks[asked])
-    cuts = thresholds(expit(z / temperature), marks, rows.languages[posts])
-    return Calibration(emotion, offsets, sentiment, temperature, cuts, shares)
+    posts = np.flatnonzero(rows.domains == _POSTS)
+    marks, languages = rows.marks[posts], rows.languages[posts]
+    both = logits["marks"][posts], grams.logits([rows.texts[i] for i in posts], languages)
+    mixture = fit_mixture(*both, marks, languages)
+    cuts = thresholds(expit(mixture.mixed(*both, languages)), marks, languages)
+    return Calibration(emotion, offsets, sentiment, mixture, cuts, shares)
 
 
 def _offsets(z: np.ndarray, y: np.ndarray, average: str) -> np.ndarray:
@@ -107,7 +107,7 @@ def _counts(p: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 class Answers(nn.Module):
-    """What is exported: token ids and mask (n, t) in, the answers of all heads out.
+    """What is exported: token ids and mask (n, t) and buckets of n-grams (n, m) in, the answers of all heads out.
 
     Calibrated emotions (n, 7), sentiment (n, 3), embedding (n, d), languages (n, 28) and marks (n, 6); a mark is
     answered from one half upwards.
@@ -117,29 +117,44 @@ class Answers(nn.Module):
     become emotions on the condition that a text has one at most: a softmax over their logits and 0 for neutral.
     """
 
-    def __init__(self, network: MultiNetwork, calibration: Calibration) -> None:
+    def __init__(self, network: MultiNetwork, calibration: Calibration, grams: GramModels) -> None:
         super().__init__()
         self.network = network
+        # A row a bucket, so that those of a text are looked up at once.
+        table = grams.weights.transpose(2, 0, 1).reshape(grams.weights.shape[2], -1)
+        self.register_buffer("grams", torch.from_numpy(np.ascontiguousarray(table)))
+        self.register_buffer("steps", _floats(grams.steps))
+        self.register_buffer("intercepts", _floats(grams.intercepts))
+        self.register_buffer("weights", _floats(calibration.mixture.weights))
+        self.register_buffer("mark_offsets", _floats(calibration.mixture.offsets[:, None]))
         self.register_buffer("log_shares", _floats(np.log(calibration.shares)))
         self.register_buffer("emotion", _floats(calibration.emotion[:, None]))
         self.register_buffer("offsets", _floats(calibration.offsets))
         self.register_buffer("sentiment", _floats(calibration.sentiment[:, None]))
         self.register_buffer("cuts", _floats(np.log(calibration.cuts / (1 - calibration.cuts))))
         self.register_buffer("implied", _floats(to_sentiment(np.eye(len(EKMAN)))))
-        self.marks = float(calibration.marks)
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, buckets: torch.Tensor) -> tuple[torch.Tensor, ...]:
         embedding, logits = self.network(ids, mask)
         gate = torch.softmax(logits["domain"] - self.log_shares, dim=1).unsqueeze(2)
         kinds = torch.softmax(logits["emotions"] / self.emotion + self.offsets, dim=2)
-        marks = logits["marks"] / self.marks
+        languages = torch.softmax(logits["language"], dim=1)
+        marks = self._marks(logits["marks"], buckets, languages)
         posts = torch.softmax(torch.cat([marks, torch.zeros_like(marks[:, :1])], dim=1)[:, _FROM_MARKS], dim=1)
         kinds = torch.cat([kinds, posts.unsqueeze(1)], dim=1)
         emotional = torch.cat([gate[:, : len(EMOTIONAL)], gate[:, _POSTS:]], dim=1)
         emotions = (kinds * emotional).sum(dim=1) / emotional.sum(dim=1)
-        languages = torch.softmax(logits["language"], dim=1)
         marked = torch.sigmoid(marks - languages @ self.cuts)
         return emotions, self._sentiment(logits["sentiments"], emotions, posts, gate), embedding, languages, marked
+
+    def _marks(self, network: torch.Tensor, buckets: torch.Tensor, languages: torch.Tensor) -> torch.Tensor:
+        """Logits of marks (n, 6), joined for every language and averaged by how likely a text is in each."""
+        rows = self.grams[buckets].float()
+        n_buckets = torch.ones_like(rows[:, :, 0]).sum(dim=1).clamp(min=1)
+        sums = (rows.sum(dim=1) / n_buckets.sqrt().unsqueeze(1)).unflatten(1, self.steps.shape)
+        grams = sums * self.steps + self.intercepts
+        mixed = self.weights[:, :1] * network.unsqueeze(1) + self.weights[:, 1:] * grams + self.mark_offsets
+        return (mixed * languages.unsqueeze(2)).sum(dim=1)
 
     def _sentiment(
         self, logits: torch.Tensor, emotions: torch.Tensor, posts: torch.Tensor, gate: torch.Tensor

@@ -16,7 +16,7 @@ from recipes.learning import one_cycle
 from recipes.text_en_data import NO_LABEL
 from recipes.text_multi_data import DOMAINS, EMOTIONAL, POLAR, MultiConfig
 
-__all__ = ["MultiNetwork", "MultiTraining"]
+__all__ = ["MultiNetwork", "MultiTraining", "PackedEmbedding"]
 
 _ENDS = [SENTIMENT.index("negative"), SENTIMENT.index("positive")]
 
@@ -51,6 +51,26 @@ class MultiNetwork(nn.Module):
             "marks": self.marks(dropped).float(),
             "language": self.language(dropped).float(),
         }
+
+
+class PackedEmbedding(nn.Module):
+    """The embeddings of pieces as the package keeps them, which training leaves as they are: 4 bits a weight.
+
+    ``levels`` (v, b, 16) uint8 hold two weights each and ``scales`` (v, b) belong to blocks of 32. Scales are kept in
+    whole steps of 16 bits, since tools that store networks smaller leave whole numbers as they are.
+    """
+
+    def __init__(self, levels: torch.Tensor, scales: torch.Tensor) -> None:
+        super().__init__()
+        self.step = float(scales.abs().max()) / torch.iinfo(torch.int16).max
+        self.register_buffer("levels", levels)
+        self.register_buffer("scales", torch.round(scales.float() / self.step).to(torch.int16))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        both = self.levels[ids].float()
+        high = torch.floor(both / 16)
+        weights = torch.cat([both - 16 * high, high], dim=-1) - 8
+        return (weights * (self.scales[ids].float() * self.step).unsqueeze(-1)).flatten(-2)
 
 
 class MultiTraining(LightningModule):

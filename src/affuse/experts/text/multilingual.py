@@ -1,0 +1,141 @@
+"""The multilingual text network: pieces of words in 28 languages in, emotions, marks, sentiment and language out."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+
+from affuse import weights
+from affuse.errors import AssetError
+from affuse.experts.text.chinese import gram_hashes
+from affuse.experts.text.language import LanguageModel
+
+__all__ = ["N_BUCKETS", "MultilingualText", "gram_buckets"]
+
+N_BUCKETS = 1 << 14
+"""Number of places that n-grams of characters fall into."""
+
+_SPECIAL_TOKENS = 2  # <s> and </s> around every piece of text
+_MAX_TOKENS = 128  # twice what the network was trained with; longer texts are read in parts
+_REMEMBERED = 64  # texts: recognising the language of one and reading it is one run of the network
+_OUTPUTS = ("probabilities", "sentiment", "embedding", "languages", "marks")
+_SPACE = re.compile(r"\s+")
+_FACTOR = np.uint64(2654435761)  # 2^32 / golden ratio (Knuth, TAOCP 3, 6.4)
+_SHIFT = np.uint64(32 - 14)
+
+
+def gram_buckets(text: str) -> np.ndarray:
+    """Places (m,) int64, ascending, that the n-grams of one to four characters of a text fall into.
+
+    Full width counts as half width, capitals as small letters, and every blank as one space.
+    """
+    plain = f" {_SPACE.sub(' ', unicodedata.normalize('NFKC', text).lower()).strip()} "
+    hashes = gram_hashes(plain)[0].astype(np.uint64) * _FACTOR
+    return np.unique(((hashes & np.uint64(0xFFFFFFFF)) >> _SHIFT).astype(np.int64))
+
+
+class MultilingualText(LanguageModel):
+    """multilingual-e5-small tuned on posts in 28 languages, with linear models over n-grams; runs one text at a time.
+
+    A subclass is a language: ``heads`` are the names that the network gives it. The embedding is the mean of the last
+    layer's states. The tokenizer and the names of the languages travel in the metadata of the ONNX file, under the same
+    checksum as the weights. Raises AssetError where ``path`` is another model's file.
+    """
+
+    asset = "text_multi"
+    heads: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._session = weights.session(path)
+        facts = self._session.get_modelmeta().custom_metadata_map
+        try:
+            self._tokenizer = Tokenizer.from_str(facts["tokenizer"])
+            self.languages: tuple[str, ...] = tuple(json.loads(facts["languages"]))
+        except KeyError as error:
+            raise AssetError(
+                f"{path} does not hold the multilingual text network: no {error} in its metadata"
+            ) from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._answers = lru_cache(maxsize=_REMEMBERED)(self._read)
+
+    @classmethod
+    def claims(cls, text: str, network: Callable[[], Self]) -> bool:
+        """Whether the network takes a text for one in this language."""
+        return network().name_of_language(text) in cls.heads
+
+    def name_of_language(self, text: str) -> str:
+        """The network's name of the language that a text is most likely in; it always answers one that it knows."""
+        return self.languages[int(np.argmax(self._answers(text)[3]))]
+
+    def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Emotions (7,), sentiment (3,) and embedding (d,) of one text; parts of a long one count by their tokens."""
+        emotions, sentiment, embedding, _, _ = self._answers(text)
+        return emotions, sentiment, embedding
+
+    def marks(self, text: str) -> np.ndarray:
+        """How likely annotators mark a text with each of the six emotions (6,); one half is where to say yes."""
+        return self._answers(text)[4]
+
+    def _read(self, text: str) -> tuple[np.ndarray, ...]:
+        parts, buckets = list(self._parts(text)), gram_buckets(text)
+        outputs = [self._run(ids, buckets) for ids in parts]
+        lengths = [max(1, len(ids) - _SPECIAL_TOKENS) for ids in parts]  # a text without any piece is one part
+        return tuple(
+            np.average([output[i] for output in outputs], axis=0, weights=lengths) for i in range(len(_OUTPUTS))
+        )
+
+    def _parts(self, text: str) -> Iterator[list[int]]:
+        ids = self._tokenizer.encode(text).ids
+        first, inner, last = ids[0], ids[1:-1], ids[-1]
+        room = _MAX_TOKENS - _SPECIAL_TOKENS
+        count = max(1, -(-len(inner) // room))  # rounded up
+        for part in np.array_split(np.array(inner, dtype=np.int64), count):
+            yield [first, *part.tolist(), last]
+
+    def _run(self, ids: list[int], buckets: np.ndarray) -> list[np.ndarray]:
+        row = np.array([ids], dtype=np.int64)
+        inputs = {"ids": row, "mask": np.ones_like(row), "buckets": buckets[None]}
+        outputs = self._session.run(list(_OUTPUTS), inputs)
+        return [np.asarray(output[0], dtype=float) for output in outputs]
+
+
+def _language(code: str, script: str, *heads: str) -> type[MultilingualText]:
+    """The class of one language."""
+    name = f"Multilingual_{code}"
+    return type(name, (MultilingualText,), {"code": code, "script": script, "heads": heads, "__module__": __name__})
+
+
+Afrikaans = _language("af", "latin", "afr")
+Amharic = _language("am", "ethiopic", "amh")
+Arabic = _language("ar", "arabic", "arq", "ary")
+German = _language("de", "latin", "deu")
+Spanish = _language("es", "latin", "esp")
+Hausa = _language("ha", "latin", "hau")
+Hindi = _language("hi", "devanagari", "hin")
+Igbo = _language("ig", "latin", "ibo")
+Marathi = _language("mr", "devanagari", "mar")
+Oromo = _language("om", "latin", "orm")
+Pidgin = _language("pcm", "latin", "pcm")
+Portuguese = _language("pt", "latin", "ptbr", "ptmz")
+Romanian = _language("ro", "latin", "ron")
+Russian = _language("ru", "cyrillic", "rus")
+Kinyarwanda = _language("rw", "latin", "kin")
+Somali = _language("so", "latin", "som")
+Sundanese = _language("su", "latin", "sun")
+Swedish = _language("sv", "latin", "swe")
+Swahili = _language("sw", "latin", "swa")
+Tigrinya = _language("ti", "ethiopic", "tir")
+Tatar = _language("tt", "cyrillic", "tat")
+Ukrainian = _language("uk", "cyrillic", "ukr")
+Makhuwa = _language("vmw", "latin", "vmw")
+Yoruba = _language("yo", "latin", "yor")
