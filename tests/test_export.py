@@ -82,6 +82,7 @@ def test_a_system_holds_all_that_it_needs(system: Path) -> None:
         "LICENCES.md",
         "parity.json",
         "voice/voice.onnx",
+        "text/text_multi.md",
         "text/text_zh.md",
     } <= there
     assert all(weights.sha256_of(system / name) == digest for name, digest in told["files"].items())
@@ -284,7 +285,7 @@ def test_int8_networks_are_smaller_and_answer_nearly_the_same(system: Path, smal
 
 
 def test_what_is_int8_already_stays_as_it_is(system: Path, small: Path) -> None:
-    for name in ("text/text_en.onnx", "text/text_zh.onnx"):
+    for name in ("text/text_en.onnx", "text/text_multi.onnx", "text/text_zh.onnx"):
         assert (small / name).read_bytes() == (system / name).read_bytes()
         assert is_quantised(small / name)
     assert is_quantised(small / "face" / "face.onnx")

@@ -17,15 +17,23 @@ from affuse.timeline import Segment, Timeline
 
 DATA = os.environ.get("AFFUSE_DATA")
 
+OTHERS = (
+    ("Ich habe heute meine Arbeit verloren und weiß nicht weiter", "de"),
+    ("Das ist wirklich eine wunderbare Nachricht für uns alle", "de"),
+    ("Ich bin wütend", "de"),  # three words, which no wordpieces tell from English
+    ("No sé cómo decírselo a mi familia esta noche", "es"),
+    ("Estoy muy triste", "es"),
+    ("Мне очень грустно, потому что он ушёл", "ru"),
+    ("Nimefurahi sana leo", "sw"),
+    ("मैं बहुत दुखी हूँ", "hi"),
+)
 FOREIGN = (
-    "Ich habe heute meine Arbeit verloren und weiß nicht weiter",
-    "Das ist wirklich eine wunderbare Nachricht für uns alle",
     "Je ne sais pas comment le dire à ma famille",
     "Nous sommes vraiment contents de cette bonne nouvelle",
-    "No sé cómo decírselo a mi familia esta noche",
     "Sono molto felice di questa bellissima notizia",
-    "Ik weet niet hoe ik het mijn familie moet vertellen",
     "Nie wiem jak mam to powiedzieć mojej rodzinie",
+    "Είμαι πολύ χαρούμενος σήμερα",
+    "今日は元気です",
 )
 
 
@@ -48,7 +56,12 @@ def english() -> EnglishText:
         ("这个 is really a wonderful film", "latin"),
         ("今日は元気です", "other"),
         ("오늘은 기분이 좋아요", "other"),
-        ("Мне очень грустно", "other"),
+        ("Мне очень грустно", "cyrillic"),
+        ("أنا سعيد جدا", "arabic"),
+        ("मैं बहुत दुखी हूँ", "devanagari"),
+        ("በጣም ደስ ብሎኛል", "ethiopic"),
+        ("Είμαι καλά", "other"),
+        ("ＡＢＣ", "latin"),
         ("123 !?", None),
         ("", None),
     ],
@@ -57,8 +70,13 @@ def test_script_of_most_letters(text: str, script: str | None) -> None:
     assert script_of(text) == script
 
 
+@pytest.mark.parametrize(("text", "language"), OTHERS)
+def test_languages_are_recognised(expert: TextExpert, text: str, language: str) -> None:
+    assert expert.language_of(text) == language
+
+
 @pytest.mark.parametrize("text", FOREIGN)
-def test_other_languages_in_latin_letters_are_not_judged(expert: TextExpert, text: str) -> None:
+def test_languages_that_nobody_taught_are_not_judged(expert: TextExpert, text: str) -> None:
     assert expert.language_of(text) is None
     assert np.isnan(expert.classify([text])).all()
 
@@ -119,7 +137,7 @@ def test_an_empty_text_in_a_forced_language_has_an_answer() -> None:
 
 
 def test_every_language_answers_distributions_and_nothing_is_nan(expert: TextExpert) -> None:
-    texts = ["I am so happy today!", "我今天很开心！", "Мне очень грустно", "气死我了，什么垃圾服务"]
+    texts = ["I am so happy today!", "我今天很开心！", FOREIGN[0], "气死我了，什么垃圾服务"]
     for answers in expert.judge(texts):
         np.testing.assert_allclose(answers[[0, 1, 3]].sum(axis=1), 1, atol=1e-5)
         assert np.isnan(answers[2]).all()

@@ -83,7 +83,8 @@ class SystemDescription:
             check_file_names(self.files, self.what, folders=True)
             self._check_complete()
         for modality, names in {m: set(own) for m, own in self.weights.items()}.items():
-            if names != NAMES.get(modality):
+            # A system of an earlier version lacks the multilingual words, which then are the shipped ones.
+            if not names or not names <= NAMES.get(modality, set()):
                 known = "; ".join(f"{m}: {', '.join(sorted(n))}" for m, n in NAMES.items())
                 raise ConfigError(f"{modality} cannot have the weights {', '.join(sorted(names))}; known: {known}")
 
@@ -145,7 +146,7 @@ class SystemDescription:
             raise AssetError(f"it does not hold together: {error}") from error
 
 
-NAMES = {"face": {"face"}, "voice": {"voice"}, "text": {"text_en", "text_zh"}}
+NAMES = {"face": {"face"}, "voice": {"voice"}, "text": {"text_en", "text_multi", "text_zh"}}
 """The weights of every shipped expert, by modality."""
 
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from affuse import weights
 from affuse.experts.base import Abilities
+from affuse.experts.text.english import FEW_WORDS
 from affuse.experts.text.language import LANGUAGES, LanguageModel, languages_of_script, script_of
+from affuse.experts.text.multilingual import MultilingualText
 from affuse.experts.words import WordsExpert, average
 from affuse.labels import EKMAN, SENTIMENT, LabelSpace
 from affuse.media import Recording
@@ -21,10 +23,12 @@ from affuse.timeline import Timeline
 __all__ = ["TextExpert"]
 
 _EMBEDDED = "en"  # the language whose network gives the embeddings
+_SURE_OF_FEW = 0.8  # share of a language from which two or three words are not taken for English
+_MARKED = "de"  # one of those whose network says which emotions annotators mark, in any language that it knows
 
 
 class TextExpert(WordsExpert):
-    """Emotion and sentiment of words, in every language of `LANGUAGES`: English and Chinese as shipped.
+    """Emotion and sentiment of words, in every language of `LANGUAGES`.
 
     Parameters
     ----------
@@ -101,20 +105,27 @@ class TextExpert(WordsExpert):
         -------
         LanguageModel
         """
-        if language not in self._networks:
-            kind = LANGUAGES.find(language)
-            self._networks[language] = kind(self.models.get(language) or kind.file())
-        return self._networks[language]
+        kind = LANGUAGES.find(language)
+        name = kind.asset or language  # languages of one network share it
+        if name not in self._networks:
+            self._networks[name] = kind(self._own.get(name) or kind.file())
+        return self._networks[name]
 
     @cached_property
     def sha256(self) -> dict[str, str]:
         """Checksums of the weights by name."""
-        kinds = {code: LANGUAGES.find(code) for code in LANGUAGES}
-        own = {code: weights.sha256_of(path) for code, path in self.models.items()}
-        return {kind.asset or code: own.get(code) or kind.checksum() for code, kind in kinds.items()}
+        kinds = {LANGUAGES.find(code).asset or code: LANGUAGES.find(code) for code in LANGUAGES}
+        own = {name: weights.sha256_of(path) for name, path in self._own.items()}
+        return {name: own.get(name) or kind.checksum() for name, kind in kinds.items()}
+
+    @property
+    def _own(self) -> dict[str, Path]:
+        """Other weights than the shipped ones, by the names of these."""
+        return {LANGUAGES.find(code).asset or code: path for code, path in self.models.items()}
 
     def sessions(self) -> list[tuple[Any, str]]:
-        return [(self.network(code), "_session") for code in LANGUAGES]
+        networks = {id(network): network for network in map(self.network, LANGUAGES)}
+        return [(network, "_session") for network in networks.values()]
 
     def language_of(self, text: str) -> str | None:
         """Language that a text is read in.
@@ -131,10 +142,21 @@ class TextExpert(WordsExpert):
         """
         if self.language is not None:
             return self.language
-        for code in languages_of_script(script_of(text)):
-            if LANGUAGES.find(code).claims(text, partial(self.network, code)):
-                return code
-        return None
+        codes = languages_of_script(script_of(text))
+        if _EMBEDDED in codes and 1 < len(text.split()) < FEW_WORDS:
+            codes = [self._language_of_few_words(text, codes)]
+        return next((code for code in codes if LANGUAGES.find(code).claims(text, partial(self.network, code))), None)
+
+    def _language_of_few_words(self, text: str, codes: Sequence[str]) -> str:
+        """Language in Latin letters of so few words that their pieces do not tell English from others."""
+        shares = self._multilingual().languages_of(text)
+        known = [code for code in codes if issubclass(LANGUAGES.find(code), MultilingualText)]
+        return next((code for code in known if LANGUAGES.find(code).is_sure(shares, _SURE_OF_FEW)), _EMBEDDED)
+
+    def _multilingual(self) -> MultilingualText:
+        network = self.network(_MARKED)
+        assert isinstance(network, MultilingualText)
+        return network
 
     def classify(self, texts: Sequence[str]) -> np.ndarray:
         """Emotions of texts.
@@ -173,8 +195,35 @@ class TextExpert(WordsExpert):
         for i, text in enumerate(texts):
             language = self.language_of(text)
             if language is not None:
-                emotions[i], sentiments[i], _ = self.network(language).read(text)
+                emotions[i], sentiments[i] = self._read(language, text)
         return emotions, sentiments
+
+    def _read(self, language: str, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Emotions (7,) and sentiment (3,), which the language's network may share with the multilingual one."""
+        own, shares = self.network(language).read(text)[:2], LANGUAGES.find(language).multilingual
+        if not any(shares):
+            return own
+        other = self._multilingual().read(text)
+        emotions, sentiment = (
+            (1 - share) * mine + share * its for share, mine, its in zip(shares, own, other[:2], strict=True)
+        )
+        return emotions, sentiment
+
+    def marks(self, texts: Sequence[str]) -> np.ndarray:
+        """How likely annotators see each of the six emotions in texts, of which one may show several.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+            Utterances.
+
+        Returns
+        -------
+        array of shape (n, 6)
+            Over `affuse.EKMAN` but neutral; from one half upwards the answer is yes.
+        """
+        network = self._multilingual()
+        return np.array([network.marks(text) for text in texts]).reshape(-1, len(EKMAN) - 1)
 
     def embed(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         """Embeddings of English words, averaged as in `read`.

@@ -22,12 +22,40 @@ LANGUAGES = Registry(
     {
         "en": "affuse.experts.text.english:EnglishText",
         "zh": "affuse.experts.text.chinese:ChineseText",
+        "af": "affuse.experts.text.multilingual:Afrikaans",
+        "am": "affuse.experts.text.multilingual:Amharic",
+        "ar": "affuse.experts.text.multilingual:Arabic",
+        "de": "affuse.experts.text.multilingual:German",
+        "es": "affuse.experts.text.multilingual:Spanish",
+        "ha": "affuse.experts.text.multilingual:Hausa",
+        "hi": "affuse.experts.text.multilingual:Hindi",
+        "ig": "affuse.experts.text.multilingual:Igbo",
+        "mr": "affuse.experts.text.multilingual:Marathi",
+        "om": "affuse.experts.text.multilingual:Oromo",
+        "pcm": "affuse.experts.text.multilingual:Pidgin",
+        "pt": "affuse.experts.text.multilingual:Portuguese",
+        "ro": "affuse.experts.text.multilingual:Romanian",
+        "ru": "affuse.experts.text.multilingual:Russian",
+        "rw": "affuse.experts.text.multilingual:Kinyarwanda",
+        "so": "affuse.experts.text.multilingual:Somali",
+        "su": "affuse.experts.text.multilingual:Sundanese",
+        "sv": "affuse.experts.text.multilingual:Swedish",
+        "sw": "affuse.experts.text.multilingual:Swahili",
+        "ti": "affuse.experts.text.multilingual:Tigrinya",
+        "tt": "affuse.experts.text.multilingual:Tatar",
+        "uk": "affuse.experts.text.multilingual:Ukrainian",
+        "vmw": "affuse.experts.text.multilingual:Makhuwa",
+        "yo": "affuse.experts.text.multilingual:Yoruba",
     },
     group="affuse.languages",
 )
-"""The model of every language by its code (ISO 639-1); other packages add theirs by the entry point group."""
+"""The model of every language by its code (ISO 639-1, or 639-3 where that has none).
+
+The first that claims a text reads it. Other packages add theirs by the entry point group.
+"""
 
 _HAN_NEIGHBOURS = ("HIRAGANA", "KATAKANA", "HANGUL")
+_SCRIPTS = ("latin", "cyrillic", "arabic", "devanagari", "ethiopic")
 
 
 class LanguageModel(ABC):
@@ -46,6 +74,8 @@ class LanguageModel(ABC):
         Name of its shipped weights; another package writes `file` and `checksum` instead.
     script : str
         Its script, as `script_of` names it.
+    multilingual : tuple of float
+        Shares of the multilingual network in emotions and in sentiment; the rest is this network's.
 
     Examples
     --------
@@ -57,6 +87,7 @@ class LanguageModel(ABC):
     code: ClassVar[str]
     asset: ClassVar[str] = ""
     script: ClassVar[str]
+    multilingual: ClassVar[tuple[float, float]] = (0.0, 0.0)
     _session: Any
 
     @abstractmethod
@@ -174,8 +205,9 @@ def languages_of_script(script: str | None) -> list[str]:
 
 
 def script_of(text: str) -> str | None:
-    """Name of the script of most letters in ``text``: "latin", "han" or "other"; None where there are no letters.
+    """Name of the script of most letters in ``text``, "other" for those that no language here is written in.
 
+    One of "latin", "han", "cyrillic", "arabic", "devanagari", "ethiopic" and "other"; None where there are no letters.
     Han characters among Japanese or Korean letters do not make a text Chinese. A Han character counts as two letters:
     it carries a syllable, where a Latin letter carries about half of one.
     """
@@ -183,17 +215,16 @@ def script_of(text: str) -> str | None:
     for character in text:
         if not character.isalpha():
             continue
-        name = unicodedata.name(character, "")
+        name = unicodedata.name(character, "").removeprefix("FULLWIDTH ")
         if name.startswith("CJK"):
             counts["han"] += 2
-        elif name.startswith("LATIN") or name.startswith("FULLWIDTH LATIN"):
-            counts["latin"] += 1
         elif name.startswith(_HAN_NEIGHBOURS):
             counts["neighbour"] += 2
         else:
-            counts["other"] += 1
+            script = name.partition(" ")[0].lower()
+            counts[script if script in _SCRIPTS else "other"] += 1
     if not counts:
         return None
     if counts["neighbour"] * 5 >= counts["han"] and counts["neighbour"] > 0:
         counts["other"] += counts.pop("han", 0) + counts.pop("neighbour")
-    return max(("latin", "han", "other"), key=lambda script: counts[script])
+    return max((*_SCRIPTS, "han", "other"), key=lambda script: counts[script])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Self
@@ -24,6 +24,7 @@ N_BUCKETS = 1 << 14
 
 _SPECIAL_TOKENS = 2  # <s> and </s> around every piece of text
 _MAX_TOKENS = 128  # twice what the network was trained with; longer texts are read in parts
+_SURE = 0.6  # most languages that the network does not know look like several that it does
 _REMEMBERED = 64  # texts: recognising the language of one and reading it is one run of the network
 _OUTPUTS = ("probabilities", "sentiment", "embedding", "languages", "marks")
 _SPACE = re.compile(r"\s+")
@@ -70,17 +71,27 @@ class MultilingualText(LanguageModel):
 
     @classmethod
     def claims(cls, text: str, network: Callable[[], Self]) -> bool:
-        """Whether the network takes a text for one in this language."""
-        return network().name_of_language(text) in cls.heads
+        """Whether the network is sure enough that a text is in this language."""
+        return cls.is_sure(network().languages_of(text))
+
+    @classmethod
+    def is_sure(cls, shares: Mapping[str, float], least: float = _SURE) -> bool:
+        """Whether this language has ``least`` of the ``shares`` of all."""
+        return sum(shares[head] for head in cls.heads) >= least
+
+    def languages_of(self, text: str) -> dict[str, float]:
+        """How likely a text is in each language, by the network's names; others than these 28 it does not know."""
+        return dict(zip(self.languages, self._answers(text)[3].tolist(), strict=True))
 
     def name_of_language(self, text: str) -> str:
-        """The network's name of the language that a text is most likely in; it always answers one that it knows."""
-        return self.languages[int(np.argmax(self._answers(text)[3]))]
+        """The network's name of the language that a text is most likely in."""
+        shares = self.languages_of(text)
+        return max(shares, key=lambda name: shares[name])
 
     def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Emotions (7,), sentiment (3,) and embedding (d,) of one text; parts of a long one count by their tokens."""
         emotions, sentiment, embedding, _, _ = self._answers(text)
-        return emotions, sentiment, embedding
+        return emotions / emotions.sum(), sentiment / sentiment.sum(), embedding  # weights of 8 bits miss 1 by 1e-5
 
     def marks(self, text: str) -> np.ndarray:
         """How likely annotators mark a text with each of the six emotions (6,); one half is where to say yes."""
