@@ -116,7 +116,7 @@ def pack_embeddings(network: MultiNetwork, kept: np.ndarray) -> None:
     packed = PackedModel.read(weights_file())
     levels, scales = (blocks.unflatten(0, (packed.pieces, -1)) for blocks in packed.blocks("emb.word"))
     places = torch.from_numpy(kept)
-    network.encoder.embeddings.word_embeddings = PackedEmbedding(levels[places], scales[places])  # type: ignore[assignment]
+    network.encoder.embeddings.word_embeddings = PackedEmbedding(levels[places], scales[places])
 
 
 def finish(

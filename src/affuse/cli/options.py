@@ -161,7 +161,8 @@ Methods = Annotated[
 Window = Annotated[float | None, typer.Option("--window", help="Length of a window in seconds (default 3).")]
 Hop = Annotated[float | None, typer.Option("--hop", help="Seconds from one window to the next (default 1).")]
 Language = Annotated[
-    str | None, typer.Option("--language", help="Language of the words, en or zh (default: recognised).")
+    str | None,
+    typer.Option("--language", help="Code of the language of the words, such as en or de (default: recognised)."),
 ]
 Transcribe = Annotated[
     bool, typer.Option("--transcribe", help="Recognise the words of recordings without a transcript (extra asr).")
