@@ -123,7 +123,8 @@ def test_what_the_shipped_experts_declare() -> None:
     face, voice, text = FaceExpert.abilities, VoiceExpert.abilities, TextExpert().abilities
     assert (face.reads, face.sees_persons, face.judges_sentiment) == (("frames",), True, False)
     assert (voice.reads, voice.sees_persons, voice.languages) == (("sound",), False, ())
-    assert (text.reads, text.languages, text.judges_sentiment) == (("words",), ("en", "zh"), True)
+    assert (text.reads, text.languages, text.judges_sentiment) == (("words",), tuple(LANGUAGES), True)
+    assert {"de", "en", "sw", "zh"} < set(text.languages)
     assert all(a.classifies and a.embeds and a.streams for a in (face, voice, text))
 
 
@@ -226,8 +227,8 @@ class Greek(LanguageModel):
 def test_a_language_is_one_class_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LANGUAGES.built_in, "el", f"{__name__}:Greek")  # type: ignore[arg-type]
     expert = TextExpert()
-    assert expert.abilities.languages == ("el", "en", "zh")
-    assert [expert.language_of(t) for t in ("καλημέρα", "Доброе утро", "hello", "你好")] == ["el", None, "en", "zh"]
+    assert "el" in expert.abilities.languages
+    assert [expert.language_of(t) for t in ("καλημέρα", "おはよう", "hello", "你好")] == ["el", None, "en", "zh"]
     assert expert.classify(["καλημέρα"])[0, EKMAN.index("happiness")] == 1
     assert expert.sha256["el"] == "0" * 64
     assert TextExpert("el").in_language("en").language == "en"
@@ -269,7 +270,7 @@ def test_an_unknown_language_is_refused_everywhere() -> None:
         lambda: TextExpert().in_language("fr"),
         lambda: TextExpert(models={"fr": Path("x")}),
     ):
-        with pytest.raises(ConfigError, match="unknown language 'fr'; the expert text reads en, zh"):
+        with pytest.raises(ConfigError, match="unknown language 'fr'; the expert text reads af, am, "):
             wrong()
 
 

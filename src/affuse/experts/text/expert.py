@@ -142,13 +142,16 @@ class TextExpert(WordsExpert):
         """
         if self.language is not None:
             return self.language
-        codes = languages_of_script(script_of(text))
-        if _EMBEDDED in codes and 1 < len(text.split()) < FEW_WORDS:
+        # English last: its network tells by pieces of words, and lets a few texts of others pass.
+        codes = sorted(languages_of_script(script_of(text)), key=lambda code: code == _EMBEDDED)
+        if _EMBEDDED in codes and len(text.split()) < FEW_WORDS:
             codes = [self._language_of_few_words(text, codes)]
         return next((code for code in codes if LANGUAGES.find(code).claims(text, partial(self.network, code))), None)
 
     def _language_of_few_words(self, text: str, codes: Sequence[str]) -> str:
         """Language in Latin letters of so few words that their pieces do not tell English from others."""
+        if len(text.split()) < 2:
+            return _EMBEDDED
         shares = self._multilingual().languages_of(text)
         known = [code for code in codes if issubclass(LANGUAGES.find(code), MultilingualText)]
         return next((code for code in known if LANGUAGES.find(code).is_sure(shares, _SURE_OF_FEW)), _EMBEDDED)
