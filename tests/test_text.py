@@ -180,3 +180,14 @@ def test_expert_keeps_the_contract(expert: TextExpert) -> None:
 def test_embeddings_follow_meaning(english: EnglishText) -> None:
     a, b, c = english.embed(["I am very happy today", "what a joyful day for me", "the contract was terminated"])
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > a @ c / np.linalg.norm(a) / np.linalg.norm(c)
+
+
+def test_the_multilingual_network_has_its_share(expert: TextExpert) -> None:
+    """The answer is the weighted geometric mean of both networks, worked out by hand."""
+    text = "I got the job!"
+    own, other = (expert.network(code).read(text) for code in ("en", "de"))
+    for column, found in enumerate(expert.judge([text])):
+        expected = (own[column] + 1e-4) ** 0.7 * (other[column] + 1e-4) ** 0.3
+        np.testing.assert_allclose(found[0], expected / expected.sum(), atol=1e-9)
+    text = "Ich freue mich so sehr über dich!"
+    np.testing.assert_allclose(expert.judge([text])[0][0], expert.network("de").read(text)[0])

@@ -23,6 +23,7 @@ from affuse.timeline import Timeline
 __all__ = ["TextExpert"]
 
 _EMBEDDED = "en"  # the language whose network gives the embeddings
+_FLOOR = 1e-4  # so that a network that excludes a label does not exclude it for both
 _SURE_OF_FEW = 0.8  # share of a language from which two or three words are not taken for English
 _MARKED = "de"  # one of those whose network says which emotions annotators mark, in any language that it knows
 
@@ -202,14 +203,15 @@ class TextExpert(WordsExpert):
         return emotions, sentiments
 
     def _read(self, language: str, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Emotions (7,) and sentiment (3,), which the language's network may share with the multilingual one."""
+        """Emotions (7,) and sentiment (3,), which the language's network may share with the multilingual one.
+
+        Logarithms are averaged: means of probabilities would be less certain than either network is.
+        """
         own, shares = self.network(language).read(text)[:2], LANGUAGES.find(language).multilingual
         if not any(shares):
             return own
         other = self._multilingual().read(text)
-        emotions, sentiment = (
-            (1 - share) * mine + share * its for share, mine, its in zip(shares, own, other[:2], strict=True)
-        )
+        emotions, sentiment = map(_pooled, own, other[:2], shares)
         return emotions, sentiment
 
     def marks(self, texts: Sequence[str]) -> np.ndarray:
@@ -249,3 +251,10 @@ class TextExpert(WordsExpert):
             return np.full((len(timeline), len(english.read("a")[2])), np.nan)
         shared = timeline.overlaps([cue.segment for cue in cues])
         return average(shared, np.array([english.read(cue.text)[2] for cue in cues]))
+
+
+def _pooled(own: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
+    """Two distributions (k,) as one: the mean of their logarithms, in which the other has a ``share``."""
+    logarithms = (1 - share) * np.log(own + _FLOOR) + share * np.log(other + _FLOOR)
+    pooled = np.exp(logarithms)
+    return np.asarray(pooled / pooled.sum())
