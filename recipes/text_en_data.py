@@ -37,6 +37,7 @@ __all__ = [
     "gather",
     "kept_pieces",
     "oversampled",
+    "sentiment_of",
 ]
 
 DOMAINS = ("comments", "dialogue", "reviews")
@@ -117,7 +118,7 @@ def gather(data: Path, held_out_every: int) -> TextRows:
     parts: list[TextRows] = []
     emotion_sets = {"goemotions": load("goemotions", data, "train"), "meld": load("meld", data, "train")}
     for name, rows in emotion_sets.items():
-        sentiments = _sentiment_of(rows.targets)
+        sentiments = sentiment_of(rows.targets)
         if name == "meld":
             sentiments = load("meld_sentiment", data, "train").targets
         parts.append(_part(name, rows.inputs, rows.targets, sentiments, rows.groups, held_out_every))
@@ -134,7 +135,7 @@ def gather(data: Path, held_out_every: int) -> TextRows:
     )
 
 
-def _sentiment_of(emotions: np.ndarray) -> np.ndarray:
+def sentiment_of(emotions: np.ndarray) -> np.ndarray:
     """Sentiment that an emotion implies; surprise implies none."""
     implied = to_sentiment(np.eye(len(EKMAN))).argmax(axis=1)
     implied[EKMAN.index("surprise")] = NO_LABEL

@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from affuse.data.corpora.brighter import LANGUAGES, MARKS
 from affuse.evaluation.metrics import marks_report
 from affuse.experts.text.multilingual import MultilingualText
-from affuse.labels import EKMAN, SENTIMENT
+from affuse.labels import EKMAN
 from affuse.loop import fit
 from affuse.training.batching import batches_by_length, class_weights, pad
 from affuse.training.cards import write_card, write_held_out
@@ -36,6 +36,7 @@ from affuse.training.seeds import seed_everything
 from recipes.command import errors_as_sentences, recipe_parser, start_run
 from recipes.e5 import PackedModel, base_tokenizer, cut_tokenizer, encoder_of, pieces_of, weights_file
 from recipes.learning import TrainBatches, loop_config
+from recipes.text_en_data import POLAR as ENDS
 from recipes.text_multi_calibration import Answers, calibrate
 from recipes.text_multi_data import DOMAINS, EMOTIONAL, POLAR, MultiBatches, MultiConfig, MultiRows, encode, gather
 from recipes.text_multi_grams import fit_grams
@@ -173,8 +174,7 @@ def measure(model: MultilingualText, rows: MultiRows) -> dict[str, object]:
     for corpus in np.unique(rows.corpora[rows.domains != DOMAINS.index("posts")]).tolist():
         part = rows.select(np.flatnonzero(rows.corpora == corpus))
         if DOMAINS[part.domains[0]] in POLAR:
-            ends = [SENTIMENT.index("negative"), SENTIMENT.index("positive")]
-            answered = model.sentiment(part.texts)[:, ends].argmax(axis=1) * 2
+            answered = model.sentiment(part.texts)[:, ENDS].argmax(axis=1) * 2
             scores[corpus] = {"n": len(answered), "accuracy": float((answered == part.sentiments).mean())}
             continue
         answers = model.probabilities(part.texts)

@@ -11,8 +11,9 @@ from torch import nn
 
 from affuse.data.corpora.brighter import LANGUAGES, MARKS
 from affuse.fusion.temperature import fit_temperature
-from affuse.labels import EKMAN, SENTIMENT, to_sentiment
+from affuse.labels import EKMAN, to_sentiment
 from affuse.training.calibration import class_offsets
+from recipes.text_en_data import POLAR as ENDS
 from recipes.text_multi_data import DOMAINS, EMOTIONAL, POLAR, MultiRows
 from recipes.text_multi_grams import GramModels, Mixture, fit_mixture
 from recipes.text_multi_network import MultiNetwork
@@ -23,7 +24,6 @@ _AVERAGE = {"comments": "macro", "dialogue": "weighted", "microblogs": "macro"}
 """The F1 that a domain is scored by, for which rare emotions get offsets; the others are scored by accuracy."""
 
 _NEUTRAL = EKMAN.index("neutral")
-_ENDS = [SENTIMENT.index("negative"), SENTIMENT.index("positive")]
 _POSTS = DOMAINS.index("posts")
 _FROM_MARKS = [MARKS.index(label) if label in MARKS else len(MARKS) for label in EKMAN.labels]
 _STEPS = np.linspace(0.05, 0.95, 37)
@@ -62,7 +62,7 @@ def calibrate(logits: dict[str, np.ndarray], rows: MultiRows, shares: np.ndarray
         if known.any():
             z, y = logits["sentiments"][known, place], rows.sentiments[known]
             if name in POLAR:
-                z, y = z[:, _ENDS], y // 2
+                z, y = z[:, ENDS], y // 2
             sentiment[place] = fit_temperature(z, y)
     posts = np.flatnonzero(rows.domains == _POSTS)
     marks, languages = rows.marks[posts], rows.languages[posts]
@@ -165,7 +165,7 @@ class Answers(nn.Module):
         neutral = emotions[:, _NEUTRAL : _NEUTRAL + 1]
         parts = [three]
         for name in POLAR:
-            two = torch.softmax(logits[:, DOMAINS.index(name)][:, _ENDS], dim=1) * (1 - neutral)
+            two = torch.softmax(logits[:, DOMAINS.index(name)][:, ENDS], dim=1) * (1 - neutral)
             parts.append(torch.cat([two[:, :1], neutral, two[:, 1:]], dim=1).unsqueeze(1))
         parts.append((posts @ self.implied).unsqueeze(1))
         return (torch.cat(parts, dim=1) * gate).sum(dim=1)

@@ -12,12 +12,12 @@ from tokenizers import Tokenizer
 
 from affuse.data.corpora import load
 from affuse.data.corpora.brighter import LANGUAGES, MARKS, read_marks
-from affuse.labels import EKMAN, to_sentiment
+from affuse.labels import EKMAN
 from affuse.loop import epoch_seed
 from affuse.training.augment.words import drop_tokens
 from affuse.training.batching import batches_by_length, pad
 from recipes.e5 import SPECIAL
-from recipes.text_en_data import NO_LABEL, oversampled
+from recipes.text_en_data import NO_LABEL, oversampled, sentiment_of
 
 __all__ = ["DOMAINS", "EMOTIONAL", "POLAR", "MultiBatches", "MultiConfig", "MultiRows", "encode", "gather"]
 
@@ -136,7 +136,7 @@ def _labelled(name: str, data: Path, split: str, every: int) -> MultiRows:
         sentiments = rows.targets * 2
     else:
         emotions = np.array([EKMAN.index(label) for label in rows.labels.labels])[rows.targets]
-        sentiments = _implied(emotions)
+        sentiments = sentiment_of(emotions)
         if name == "meld":
             sentiments = load("meld_sentiment", data, split).targets
     return MultiRows(
@@ -165,13 +165,6 @@ def _marked(language: str, data: Path, split: str, every: int) -> MultiRows:
         domains=np.full(n, DOMAINS.index("posts")),
         held_out=_held_out(np.arange(n), every),
     )
-
-
-def _implied(emotions: np.ndarray) -> np.ndarray:
-    """Sentiment that an emotion implies; surprise implies none."""
-    implied = to_sentiment(np.eye(len(EKMAN))).argmax(axis=1)
-    implied[EKMAN.index("surprise")] = NO_LABEL
-    return np.asarray(implied[emotions])
 
 
 def _held_out(groups: np.ndarray, every: int) -> np.ndarray:

@@ -14,11 +14,10 @@ from affuse.data.corpora.brighter import LANGUAGES, MARKS
 from affuse.labels import EKMAN, SENTIMENT
 from recipes.learning import one_cycle
 from recipes.text_en_data import NO_LABEL
+from recipes.text_en_data import POLAR as ENDS
 from recipes.text_multi_data import DOMAINS, EMOTIONAL, POLAR, MultiConfig
 
 __all__ = ["MultiNetwork", "MultiTraining", "PackedEmbedding"]
-
-_ENDS = [SENTIMENT.index("negative"), SENTIMENT.index("positive")]
 
 
 class MultiNetwork(nn.Module):
@@ -129,7 +128,7 @@ class MultiTraining(LightningModule):
 def _sentiment_loss(z: torch.Tensor, y: torch.Tensor, domain: str) -> torch.Tensor:
     """Sum over rows (n, 3) with a sentiment; emotions come first, where a row has one."""
     if domain in POLAR:
-        return F.cross_entropy(z[:, _ENDS], y // 2, reduction="sum")
+        return F.cross_entropy(z[:, ENDS], y // 2, reduction="sum")
     return 0.5 * F.cross_entropy(z, y, ignore_index=NO_LABEL, reduction="sum")
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from affuse import weights
-from affuse.experts.text.language import LanguageModel
+from affuse.experts.text.language import LanguageModel, read_in_parts
 
 __all__ = ["FEW_WORDS", "EnglishText"]
 
-_SPECIAL_TOKENS = 2  # [CLS] and [SEP] around every piece of text
 _MAX_TOKENS = 64  # what the network was trained with; longer texts are read in parts
 
 # A text of several words in Latin letters is not English where its words fall into many wordpieces, or into quite
@@ -66,12 +65,7 @@ class EnglishText(LanguageModel):
 
     def read(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Emotions (7,), sentiment (3,) and embedding (d,) of one text; parts of a long one count by their tokens."""
-        parts = list(self._parts(text))
-        outputs = [self._run(ids) for ids in parts]
-        lengths = [max(1, len(ids) - _SPECIAL_TOKENS) for ids in parts]  # a text without any wordpiece is one part
-        emotions, sentiment, embedding = (
-            np.average([output[i] for output in outputs], axis=0, weights=lengths) for i in range(3)
-        )
+        emotions, sentiment, embedding = read_in_parts(self._tokenizer.encode(text).ids, _MAX_TOKENS, self._run)
         return emotions, sentiment, embedding
 
     def pieces_per_word(self, text: str) -> float:
@@ -79,14 +73,6 @@ class EnglishText(LanguageModel):
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         words = {w for w in encoding.word_ids if w is not None}
         return len(encoding.ids) / max(1, len(words))
-
-    def _parts(self, text: str) -> Iterator[list[int]]:
-        ids = self._tokenizer.encode(text).ids
-        first, inner, last = ids[0], ids[1:-1], ids[-1]
-        room = _MAX_TOKENS - _SPECIAL_TOKENS
-        count = max(1, -(-len(inner) // room))  # rounded up
-        for part in np.array_split(np.array(inner, dtype=np.int64), count):
-            yield [first, *part.tolist(), last]
 
     def _run(self, ids: list[int]) -> list[np.ndarray]:
         row = np.array([ids], dtype=np.int64)

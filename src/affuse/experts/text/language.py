@@ -15,7 +15,7 @@ from affuse import weights
 from affuse.labels import EKMAN, SENTIMENT
 from affuse.registry import Registry
 
-__all__ = ["LANGUAGES", "LanguageModel", "languages_of_script", "script_of"]
+__all__ = ["LANGUAGES", "LanguageModel", "languages_of_script", "read_in_parts", "script_of"]
 
 LANGUAGES = Registry(
     "language",
@@ -197,6 +197,21 @@ class LanguageModel(ABC):
         array of shape (n, d)
         """
         return np.array([self.read(text)[2] for text in texts])
+
+
+def read_in_parts(
+    ids: Sequence[int], most: int, run: Callable[[list[int]], Sequence[np.ndarray]]
+) -> tuple[np.ndarray, ...]:
+    """Outputs of a network for a text of any length, whose parts count by their tokens.
+
+    ``ids`` begin and end with a special token, and so does every part, of ``most`` ids at most, that ``run`` is given.
+    """
+    first, inner, last = ids[0], ids[1:-1], ids[-1]
+    count = max(1, -(-len(inner) // (most - 2)))  # rounded up; a text without any token is one part
+    parts = np.array_split(np.array(inner, dtype=np.int64), count)
+    outputs = [run([first, *part.tolist(), last]) for part in parts]
+    lengths = [max(1, len(part)) for part in parts]
+    return tuple(np.average(values, axis=0, weights=lengths) for values in zip(*outputs, strict=True))
 
 
 def languages_of_script(script: str | None) -> list[str]:

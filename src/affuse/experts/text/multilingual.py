@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -15,21 +15,21 @@ import numpy as np
 from affuse import weights
 from affuse.errors import AssetError
 from affuse.experts.text.chinese import gram_hashes
-from affuse.experts.text.language import LanguageModel
+from affuse.experts.text.language import LanguageModel, read_in_parts
 
 __all__ = ["N_BUCKETS", "MultilingualText", "gram_buckets"]
 
-N_BUCKETS = 1 << 14
+_BITS = 14
+N_BUCKETS = 1 << _BITS
 """Number of places that n-grams of characters fall into."""
 
-_SPECIAL_TOKENS = 2  # <s> and </s> around every piece of text
 _MAX_TOKENS = 128  # twice what the network was trained with; longer texts are read in parts
 _SURE = 0.6  # most languages that the network does not know look like several that it does
 _REMEMBERED = 64  # texts: recognising the language of one and reading it is one run of the network
 _OUTPUTS = ("probabilities", "sentiment", "embedding", "languages", "marks")
 _SPACE = re.compile(r"\s+")
 _FACTOR = np.uint64(2654435761)  # 2^32 / golden ratio (Knuth, TAOCP 3, 6.4)
-_SHIFT = np.uint64(32 - 14)
+_SHIFT = np.uint64(32 - _BITS)
 
 
 def gram_buckets(text: str) -> np.ndarray:
@@ -98,20 +98,8 @@ class MultilingualText(LanguageModel):
         return self._answers(text)[4]
 
     def _read(self, text: str) -> tuple[np.ndarray, ...]:
-        parts, buckets = list(self._parts(text)), gram_buckets(text)
-        outputs = [self._run(ids, buckets) for ids in parts]
-        lengths = [max(1, len(ids) - _SPECIAL_TOKENS) for ids in parts]  # a text without any piece is one part
-        return tuple(
-            np.average([output[i] for output in outputs], axis=0, weights=lengths) for i in range(len(_OUTPUTS))
-        )
-
-    def _parts(self, text: str) -> Iterator[list[int]]:
-        ids = self._tokenizer.encode(text).ids
-        first, inner, last = ids[0], ids[1:-1], ids[-1]
-        room = _MAX_TOKENS - _SPECIAL_TOKENS
-        count = max(1, -(-len(inner) // room))  # rounded up
-        for part in np.array_split(np.array(inner, dtype=np.int64), count):
-            yield [first, *part.tolist(), last]
+        run = partial(self._run, buckets=gram_buckets(text))
+        return read_in_parts(self._tokenizer.encode(text).ids, _MAX_TOKENS, run)
 
     def _run(self, ids: list[int], buckets: np.ndarray) -> list[np.ndarray]:
         row = np.array([ids], dtype=np.int64)
