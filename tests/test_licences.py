@@ -188,6 +188,20 @@ def test_the_notice_names_what_wheels_bundle_under_the_gpl() -> None:
             assert library in page
 
 
+@in_checkout
+def test_the_face_cascade_is_under_the_licence_in_its_head() -> None:
+    # OpenCV states Apache-2.0 for the package; the file says something else.
+    file = distribution("opencv-python-headless").locate_file("cv2/data/haarcascade_frontalface_default.xml")
+    head = " ".join(Path(str(file)).read_text(encoding="utf-8")[:1500].split())
+    licence = "Intel License Agreement For Open Source Computer Vision Library"
+    assert licence in head
+    assert "Copyright (C) 2000, Intel Corporation" in head
+    (terms,) = (one for one in weights.licences() if one.name == "face cascade")
+    assert terms.licence.startswith(licence)
+    for page in (ROOT / "NOTICE", ROOT / "docs" / "licences.md"):
+        assert licence in " ".join(page.read_text(encoding="utf-8").split())
+
+
 # --- the audit --------------------------------------------------------------------------------------------------------
 
 

@@ -225,7 +225,15 @@ DOWNLOADS: dict[str, tuple[Remote, ...]] = {
 }
 
 OTHERS = (
-    Terms("face cascade", "other package", "", "Intel (BSD-like)", "yes", package="opencv-python-headless"),
+    # As the head of haarcascade_frontalface_default.xml says; the rest of OpenCV is Apache-2.0.
+    Terms(
+        "face cascade",
+        "other package",
+        "",
+        "Intel License Agreement For Open Source Computer Vision Library (BSD-like)",
+        "yes",
+        package="opencv-python-headless",
+    ),
     # https://github.com/davisking/dlib-models says how each was made.
     Terms(
         "face identity",
