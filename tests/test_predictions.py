@@ -86,6 +86,11 @@ def test_three_decimals_are_close_enough_and_rows_sum_to_one_afterwards(write: W
     np.testing.assert_allclose(table.P, np.full((1, 3), 1 / 3))
 
 
+def rows_of(ids: str) -> str:
+    """A table with one row for each of the ids."""
+    return "id,a,b\n" + "".join(f"{i},0.5,0.5\n" for i in ids.split())
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -95,6 +100,13 @@ def test_three_decimals_are_close_enough_and_rows_sum_to_one_afterwards(write: W
         ("id,a,a\n1,0.5,0.5\n", r"names the column 'a' twice"),
         ("id,a\n1,1\n", r"at least two labels; got a"),
         ("id,a,b\n7,0.5,0.5\n8,0.5,0.5\n7,0.1,0.9\n", r"the id '7' is in the rows 1, 3; ids must be unique"),
+        # Five rows of one id and how many more; how many other ids. 2 stands first here, though 1 repeats first.
+        (rows_of("2 1 1 2"), r"the id '2' is in the rows 1, 4 \(1 more id is repeated\); ids must be unique$"),
+        (
+            rows_of("a a b a b a a c c"),
+            r"the id 'a' is in the rows 1, 2, 4, 6, 7 \(2 more ids are repeated\)",
+        ),
+        (rows_of("x " + "a " * 1000), r"the id 'a' is in the rows 2, 3, 4, 5, 6 and 995 more; ids must be unique$"),
         ("id,a,b\n1,0.5,0.5\n2,0.5,0.3\n", r"row 2 \(id '2'\): the probabilities sum to 0\.8, not to 1"),
         ("id,a,b\n1,2.5,-1.5\n", r"row 1 \(id '1'\): -1\.5 is no probability; if these are logits, give --logits"),
         ("id,a,b\n1,2.5,1.5\n", r"2\.5 is no probability; if these are logits, give --logits"),

@@ -18,6 +18,7 @@ __all__ = ["checked", "ids_of", "listed", "need_columns", "numbers", "refuse_par
 
 # How far a row's sum may be from 1: wide enough for files with three decimals and a dozen classes.
 _TOLERANCE = 1e-2
+_MOST_TOLD = 5  # rows of one id that an error names
 
 
 def listed(names: Iterable[Any]) -> str:
@@ -35,11 +36,20 @@ def ids_of(table: pd.DataFrame, path: Path, id_column: str | None = None) -> pd.
     if id_column not in table.columns:
         raise DataError(f"{path} has no column {id_column!r} as --id says; its columns: {listed(table.columns)}")
     ids = table[id_column].astype(str)
-    twice = ids[ids.duplicated(keep=False)]
-    if len(twice):
-        rows = [str(i + 1) for i in np.flatnonzero(ids == twice.iloc[0])]
-        raise DataError(f"{path}: the id {twice.iloc[0]!r} is in the rows {', '.join(rows)}; ids must be unique")
+    again = ids[ids.duplicated()]
+    if len(again):
+        raise DataError(f"{path}: {_repeated(ids, again)}; ids must be unique")
     return ids
+
+
+def _repeated(ids: pd.Series, again: pd.Series) -> str:
+    """The first rows of the first id of ``again``, and how many there are besides."""
+    first = ids[ids.isin(again)].iloc[0]
+    rows = np.flatnonzero(ids == first) + 1
+    more = f" and {len(rows) - _MOST_TOLD} more" if len(rows) > _MOST_TOLD else ""
+    others = again.nunique() - 1
+    ending = f" ({others} more {'id is' if others == 1 else 'ids are'} repeated)" if others else ""
+    return f"the id {first!r} is in the rows {listed(rows[:_MOST_TOLD])}{more}{ending}"
 
 
 def numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> np.ndarray:
