@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affuse.cli.options import AsrModel, Fuser, Package, PriorOption, Transcribe
+from affuse.cli.options import AsrModel, Exemption, Fuser, Package, PriorOption, PurposeOption, Transcribe
 from affuse.errors import ConfigError
 from affuse.lazy import needs_extra
 
@@ -55,6 +55,8 @@ def serve(
     prior: PriorOption = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
+    purpose: PurposeOption = None,
+    exemption: Exemption = None,
     private: Annotated[
         bool, typer.Option("--private", help="Keep nothing but scores: no names, no words, no boxes.")
     ] = False,
@@ -84,6 +86,8 @@ def serve(
         prior=None if prior is None else _checked_prior(prior),
         transcribe=transcribe,
         asr_model=None if asr_model is None else str(asr_model.absolute()),
+        purpose=purpose,
+        exemption=exemption,
         private=private,
         keep_uploads=keep_uploads,
     )

@@ -17,6 +17,7 @@ from affuse.errors import AffuseError, ConfigError
 from affuse.evaluation.fused_tables import methods_without_labels
 from affuse.fusion import registry
 from affuse.labels import EKMAN
+from affuse.purpose import Purpose
 from affuse.report.messages import LANGUAGES, page_messages
 from affuse.report.page import style
 from affuse.report.palette import palette
@@ -107,7 +108,7 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
     )
     app.state.settings, app.state.store = settings, store
     app.include_router(analyses.make_router(settings, store, notifier, metrics))
-    app.include_router(fusion.make_router(metrics))
+    app.include_router(fusion.make_router(metrics, Purpose(settings.purpose, settings.exemption)))
     app.include_router(live.make_router(settings, metrics))
     _add_figures(app, store, metrics, settings.package)
     _add_page(app)

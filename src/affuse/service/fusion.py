@@ -28,6 +28,7 @@ from affuse.evaluation.comparison import AUTO, compare_fusers
 from affuse.evaluation.fused_tables import fuse_predictions, methods_without_labels
 from affuse.evaluation.protocol import Protocol, group_folds, rows_of
 from affuse.fusion import registry
+from affuse.purpose import Purpose
 from affuse.service.metrics import Metrics
 from affuse.service.uploads import BODY_REFUSALS, display_name, form_content, read_form
 
@@ -77,6 +78,8 @@ class FusedAnswer(BaseModel):
         default=None,
         description="Accuracy of every rule on the labelled rows, cross-validated; only where it was asked for.",
     )
+    purpose: str | None = Field(default=None, description="What the service is declared to be for.")
+    exemption: str | None = Field(default=None, description="Why it may be, where the law forbids it otherwise.")
 
 
 _FORM = {
@@ -95,8 +98,8 @@ _FORM = {
 }
 
 
-def make_router(metrics: Metrics) -> APIRouter:
-    """The routes of fusion."""
+def make_router(metrics: Metrics, purpose: Purpose) -> APIRouter:
+    """The routes of fusion, whose answers state the purpose."""
     router = APIRouter(prefix="/v1/fuse", tags=["fusion"])
 
     @router.post("", responses=BODY_REFUSALS)
@@ -104,7 +107,7 @@ def make_router(metrics: Metrics) -> APIRouter:
         """Fuse predictions given as numbers."""
         answer = _answer(_predictions(request), request.method)
         metrics.fused_rows.inc(len(answer.rows))
-        return answer
+        return answer.model_copy(update=purpose.to_dict())
 
     @router.post("/files", responses=BODY_REFUSALS, openapi_extra=_FORM)
     async def fuse_files(request: Request) -> FusedAnswer:
@@ -115,7 +118,7 @@ def make_router(metrics: Metrics) -> APIRouter:
         finally:
             await form.close()
         metrics.fused_rows.inc(len(answer.rows))
-        return answer
+        return answer.model_copy(update=purpose.to_dict())
 
     return router
 

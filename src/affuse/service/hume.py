@@ -18,7 +18,7 @@ def to_hume(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Turn an analysis (as `Analysis.to_dict` gives it) into a list of one source with its predictions.
 
     Emotions are those of affuse, capitalised, with their probability as score. Windows without evidence of a modality
-    are no predictions of its model.
+    are no predictions of its model. ``purpose`` and ``exemption`` are those of the analysis.
     """
     models = {
         _MODELS.get(modality, modality): {
@@ -29,7 +29,9 @@ def to_hume(analysis: Mapping[str, Any]) -> list[dict[str, Any]]:
     }
     models["fused"] = {"metadata": None, "grouped_predictions": _groups(analysis["windows"], _fused, analysis)}
     name = analysis["source"]["name"]
-    prediction = {"file": name, "file_type": analysis["source"]["kind"], "models": models}
+    # Analyses of earlier versions state no purpose.
+    declared = {key: analysis["settings"].get(key) for key in ("purpose", "exemption")}
+    prediction = {"file": name, "file_type": analysis["source"]["kind"], **declared, "models": models}
     return [
         {
             "source": {"type": "file", "filename": name},

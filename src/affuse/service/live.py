@@ -13,8 +13,9 @@ The server says ``{"type": "loading"}`` where networks must be loaded first, ``{
 their colours and the modalities, then
 ``{"type": "step", "time": …, "evidence": …, "fused": …, "label": …, "delay_ms": …, "dropped": …}`` at most once a step
 and only where something came since; the rest of a step is as in the windows of an analysis, ``evidence.face.box`` is
-where the face is, and ``dropped`` counts the pictures that were given up for newer ones since the stream began. What
-does not fit ends the stream with ``{"type": "error", "detail": …}``.
+where the face is, and ``dropped`` counts the pictures that were given up for newer ones since the stream began.
+``purpose`` and ``exemption`` are what the service is declared to be for, null where nothing is. What does not fit ends
+the stream with ``{"type": "error", "detail": …}``.
 
 From 12 pictures a second on a step tells who speaks: ``speaking``, null where nothing tells, is how probable it is that
 what is heard in the window is of ``person``, whom the step is about. ``speakers`` is null likewise, or a list of
@@ -49,6 +50,7 @@ from affuse.errors import AffuseError, AssetError, MediaError
 from affuse.experts.transcribe import Transcriber
 from affuse.labels import LabelSpace
 from affuse.media import Words
+from affuse.purpose import Purpose
 from affuse.report.palette import palette
 from affuse.service.metrics import Metrics
 from affuse.service.security import SUBPROTOCOL
@@ -137,6 +139,7 @@ class _Live:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self.metrics = settings, metrics
         self.experts: LiveExperts | None = None
+        self.purpose = Purpose(settings.purpose, settings.exemption).to_dict()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "live")
         self._listener = ThreadPoolExecutor(1, "words")
@@ -316,7 +319,7 @@ class _Client:
         self._dropped = moment.dropped
         who = {"speakers": _speakers(answer), "note": answer.note}
         figures = {"delay_ms": round(1000 * delay, 1), "dropped": moment.dropped}
-        await self._send({"type": "step", "time": verdict["end"]} | verdict | who | figures)
+        await self._send({"type": "step", "time": verdict["end"]} | verdict | who | figures | self.live.purpose)
 
     async def _send(self, message: dict[str, Any]) -> None:
         try:

@@ -67,6 +67,8 @@ class JobSpec:
     prior: str | None = None
     transcribe: bool = False
     asr_model: str | None = None
+    purpose: str | None = None
+    exemption: str | None = None
     memory: int = 0
     seconds: float = 0.0
 
@@ -167,7 +169,9 @@ def _analyzer(spec: JobSpec, loaded: dict[str | None, _Loaded]) -> Analyzer:
     if spec.language not in loaded:
         loaded[spec.language] = _load(spec)
     experts, fuser, transcriber = loaded[spec.language]
-    return Analyzer(experts, spec.window, spec.hop, fuser, transcriber, spec.prior)
+    return Analyzer(
+        experts, spec.window, spec.hop, fuser, transcriber, spec.prior, purpose=spec.purpose, exemption=spec.exemption
+    )
 
 
 def _load(spec: JobSpec) -> _Loaded:

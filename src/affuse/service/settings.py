@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affuse.errors import ConfigError
+from affuse.purpose import Purpose
 
 __all__ = ["Settings", "is_loopback"]
 
@@ -89,11 +90,16 @@ class Settings:
         Recognise the words of recordings without a transcript, and of live streams.
     asr_model : str or None
         Folder of the weights of speech recognition.
+    purpose : str or None
+        What the service is for, one of `affuse.purpose.PURPOSES`; every answer states it.
+    exemption : str or None
+        Why people are analysed at work or in education, one of `affuse.purpose.EXEMPTIONS`.
 
     Raises
     ------
     ConfigError
-        If the values do not fit together, such as a public address without a token.
+        If the values do not fit together, such as a public address without a token, or the purpose is forbidden
+        (`affuse.purpose`).
 
     Examples
     --------
@@ -133,8 +139,11 @@ class Settings:
     prior: str | None = None
     transcribe: bool = False
     asr_model: str | None = None
+    purpose: str | None = None
+    exemption: str | None = None
 
     def __post_init__(self) -> None:
+        Purpose(self.purpose, self.exemption)
         if not is_loopback(self.host) and not self.token:
             raise ConfigError(
                 f"listening at {self.host} lets others in; give them a token: --token-file FILE or AFFUSE_TOKEN"

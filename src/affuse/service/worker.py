@@ -336,6 +336,8 @@ class Worker:
             prior=self.settings.prior,
             transcribe=self.settings.transcribe,
             asr_model=self.settings.asr_model,
+            purpose=self.settings.purpose,
+            exemption=self.settings.exemption,
             memory=self.settings.job_memory,
             seconds=self.settings.job_seconds,
             **job.options,
