@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["default_folder", "serve"]
 
 _Host = Annotated[str, typer.Option("--host", help="Address to listen at; any but this machine's own needs a token.")]
+_Folder = Annotated[Path | None, typer.Option(help="Where jobs and results lie (default: the user's data folder).")]
+_TokenFile = Annotated[
+    Path | None, typer.Option(help="File with the token that clients must show (or the variable AFFUSE_TOKEN).")
+]
 _AllowHost = Annotated[
     list[str] | None, typer.Option(help="Another name that clients ask by, such as a reverse proxy's.")
 ]
@@ -30,12 +34,8 @@ _TrustedProxy = Annotated[
 def serve(
     host: _Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
-    folder: Annotated[
-        Path | None, typer.Option(help="Where jobs and results lie (default: the user's data folder).")
-    ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with the token that clients must show (or the variable AFFUSE_TOKEN).")
-    ] = None,
+    folder: _Folder = None,
+    token_file: _TokenFile = None,
     allow_host: _AllowHost = None,
     trusted_proxy: _TrustedProxy = None,
     redis: Annotated[str | None, typer.Option(hidden=True, envvar="AFFUSE_REDIS")] = None,
