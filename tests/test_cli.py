@@ -1,5 +1,6 @@
 """The command line from outside: what it prints, what it writes, and one clear sentence for every kind of bad input."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -61,6 +62,7 @@ def test_text_is_answered_and_json_keeps_the_schema(run: Run) -> None:
     assert result.code == 0
     document = json.loads(result.out)
     Draft202012Validator(schema()).validate(document)
+    assert document["source"]["sha256"] is None
     assert document["summary"][0]["label"] == "happiness"
     assert document["summary"][0]["evidence"]["face"]["probabilities"] is None
 
@@ -85,6 +87,7 @@ def test_results_are_four_files_that_agree(run: Run, tone: Path, tmp_path: Path)
     assert sorted(p.name for p in out.iterdir()) == ["tone.csv", "tone.html", "tone.json", "tone.parquet"]
     document = json.loads((out / "tone.json").read_text(encoding="utf-8"))
     Draft202012Validator(schema()).validate(document)
+    assert document["source"]["sha256"] == hashlib.sha256(tone.read_bytes()).hexdigest()
     table, columns = pd.read_csv(out / "tone.csv"), pd.read_parquet(out / "tone.parquet")
     assert table["start"].tolist() == columns["start"].tolist() == [w["start"] for w in document["windows"]]
     assert "<html" in (out / "tone.html").read_text(encoding="utf-8")[:500].lower()

@@ -65,6 +65,16 @@ def tones(folder: Path) -> None:
         write_sound(folder / person / "baseline.wav", samples)
 
 
+def forget_checksums(folder: Path) -> None:
+    """Make results look like those of versions that wrote no checksum of the recording."""
+    changed = 0
+    for path in (path for path in folder.rglob("*") if path.suffix in (".json", ".html")):
+        text, count = re.subn(r',\s*"sha256":\s*"[0-9a-f]{64}"', "", path.read_text(encoding="utf-8"), count=1)
+        path.write_text(text, encoding="utf-8")
+        changed += count
+    assert changed
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -187,11 +197,16 @@ def test_a_data_set_that_a_batch_writes_to_is_left_alone(tmp_path: Path) -> None
 # --- results of analyze -----------------------------------------------------------------------------------------------
 
 
-def test_results_of_one_name_and_length_are_told_apart_by_their_folders(affuse: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_content", [True, False])
+def test_results_of_one_name_and_length_are_told_apart_by_content_or_else_by_their_folders(
+    affuse: Run, tmp_path: Path, by_content: bool
+) -> None:
     tones(tmp_path / "in")
     formats = "json,csv,parquet,html,srt,audacity"
     asked = ["analyze", tmp_path / "in", "--out", tmp_path / "out", "--experts", "voice", "--format", formats]
     assert affuse(*asked).code == 0
+    if not by_content:
+        forget_checksums(tmp_path / "out")
     others = {name: content for name, content in contents(tmp_path / "out").items() if name.startswith("P02/")}
     assert len(others) == 6
     assert affuse("forget", tmp_path / "in" / "P01" / "baseline.wav", "--in", tmp_path / "out").code == 0
@@ -210,6 +225,7 @@ def test_results_that_could_be_anybodys_are_refused_before_anything_goes(affuse:
     for person in ("P01", "P02"):
         path = tmp_path / "in" / person / "baseline.wav"
         affuse("analyze", path, "--out", tmp_path / "out" / f"results-{person}", "--experts", "voice")
+    forget_checksums(tmp_path / "out")
     before = contents(tmp_path / "out")
     result = affuse("forget", tmp_path / "in" / "P01" / "baseline.wav", "--in", tmp_path / "out")
     assert result.code == 2
@@ -219,6 +235,41 @@ def test_results_that_could_be_anybodys_are_refused_before_anything_goes(affuse:
     assert affuse("forget", tmp_path / "in" / "P01" / "baseline.wav", "--in", meant).code == 0
     assert set(contents(meant)) == {"retention.log"}
     assert len(contents(tmp_path / "out" / "results-P02")) == 4
+
+
+def test_results_are_known_by_content_wherever_they_lie(affuse: Run, tmp_path: Path) -> None:
+    tones(tmp_path / "in")
+    for person in ("P01", "P02"):
+        path = tmp_path / "in" / person / "baseline.wav"
+        affuse("analyze", path, "--out", tmp_path / "out" / f"results-{person}", "--experts", "voice")
+    others = contents(tmp_path / "out" / "results-P02")
+    result = affuse("forget", tmp_path / "in" / "P01" / "baseline.wav", "--in", tmp_path / "out")
+    assert result.code == 0
+    digest = sha256_of(tmp_path / "in" / "P02" / "baseline.wav")
+    assert result.err.splitlines() == [
+        f"kept: {(tmp_path / 'out' / 'results-P02' / 'baseline').as_posix()} has the same name, but another content or "
+        f"transcript; its hash is {digest}"
+    ]
+    assert contents(tmp_path / "out" / "results-P01") == {}
+    assert contents(tmp_path / "out" / "results-P02") == others
+    assert affuse("forget", digest, "--in", tmp_path / "out").code == 0  # the hash alone, without any data set
+    assert set(contents(tmp_path / "out")) == {"retention.log"}
+
+
+def test_a_renamed_recording_is_found_and_one_that_took_its_name_is_not(affuse: Run, tmp_path: Path) -> None:
+    tones(tmp_path / "in")
+    own, other = (tmp_path / "in" / person / "baseline.wav" for person in ("P01", "P02"))
+    asked = ["--experts", "voice", "--format", "json,csv,html"]
+    assert affuse("analyze", tmp_path / "in" / "P01", "--out", tmp_path / "out", *asked).code == 0
+    before = contents(tmp_path / "out")
+    assert set(before) == {"baseline.json", "baseline.csv", "baseline.html", "summary.csv", "index.html"}
+    kept = affuse("forget", other, "--in", tmp_path / "out", "--log", tmp_path / "log")  # same name and same length
+    assert (kept.code, contents(tmp_path / "out")) == (0, before)
+    assert "kept: " in kept.err
+    assert "no trace of the recording was found" in kept.err
+    renamed = own.rename(own.with_name("petra.wav"))
+    assert affuse("forget", renamed, "--in", tmp_path / "out").code == 0
+    assert set(contents(tmp_path / "out")) == {"retention.log"}
 
 
 def test_files_that_affuse_did_not_write_stay(affuse: Run, tmp_path: Path, tone: Path) -> None:
@@ -356,3 +407,18 @@ def test_jobs_of_a_service_go_with_uploads_and_results(
     assert [path.name for path in settings.uploads.iterdir()] == []
     assert {path.name for path in settings.results.iterdir()} == {ids[2], ids[3]}
     assert b"renamed.wav" not in (settings.folder / "jobs.db").read_bytes()
+
+
+def test_jobs_are_known_by_the_checksum_in_their_results(affuse: Run, tmp_path: Path, tone: Path) -> None:
+    pytest.importorskip("psutil", reason="the service needs the extra serve")
+    petra = Path(shutil.copyfile(tone, tmp_path / "petra.wav"))
+    settings = Settings(tmp_path / "service")
+    ids = fill_service(settings, [("renamed.wav", "", 1.0), ("petra.wav", "", 1.0)])
+    for number, digest in zip(ids, (sha256_of(petra), "0" * 64), strict=True):
+        place = settings.results / number / "analysis.json"
+        answer = json.loads(place.read_text(encoding="utf-8"))
+        answer["source"]["sha256"] = digest
+        place.write_text(json.dumps(answer), encoding="utf-8")
+    assert affuse("forget", petra, "--in", tmp_path / "service").code == 0
+    assert JobStore(settings.folder / "jobs.db").ids() == {ids[1]}
+    assert {path.name for path in settings.results.iterdir()} == {ids[1]}

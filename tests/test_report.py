@@ -465,6 +465,8 @@ def break_document(document: dict[str, Any], path: str, value: Any) -> None:
         ("summary", []),
         ("source/kind", "smell"),
         ("source/duration", -1),
+        ("source/sha256", "0" * 63),
+        ("source/sha256", ""),
         ("labels", ["anger"]),
         ("windows/0/confidence", 1.2),
         ("windows/0/confidence", None),
@@ -489,6 +491,14 @@ def test_broken_documents_fail(path: str, value: Any) -> None:
     break_document(document, path, value)
     with pytest.raises(ValidationError):
         Draft202012Validator(schema()).validate(document)
+
+
+@pytest.mark.parametrize("version", ["affuse/analysis/1", "affuse/analysis/2"])
+def test_documents_without_a_checksum_are_valid(version: str) -> None:
+    document = samples.one_person().to_dict()
+    Draft202012Validator(schema()).validate(document | {"source": document["source"] | {"sha256": "0" * 64}})
+    del document["source"]["sha256"]
+    Draft202012Validator(schema()).validate(document | {"schema": version})
 
 
 def test_own_labels_obey_the_schema() -> None:

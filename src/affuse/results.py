@@ -213,6 +213,8 @@ class Source:
         Seconds; 0 for a picture or a text.
     kind : str
         "video", "audio", "picture" or "text".
+    sha256 : str, optional
+        Checksum of the file in hexadecimal; None for bare text, and where it is not to be told.
 
     Examples
     --------
@@ -224,6 +226,7 @@ class Source:
     path: Path | None
     duration: float
     kind: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -343,6 +346,7 @@ class Analysis:
                 "name": self.source.name,
                 "kind": self.source.kind,
                 "duration": round(self.source.duration, _DECIMALS),
+                "sha256": self.source.sha256,
             },
             "labels": list(self.labels.labels),
             "modalities": list(self.modalities),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from affuse.analyzer.answers import EvidenceFuser
@@ -12,6 +13,7 @@ from affuse.experts.base import ExpertOutput
 from affuse.media import Words
 from affuse.results import Analysis, Cue, Person, Source, Verdict
 from affuse.timeline import Timeline
+from affuse.weights import sha256_of
 
 __all__ = ["ONE_VOICE", "assemble"]
 
@@ -29,7 +31,7 @@ def assemble(found: Observation, fuser: EvidenceFuser, settings: Mapping[str, An
     by_person = [_verdicts(found, fuser, person) for person in people]
     verdicts = [verdict for row in zip(*by_person, strict=True) for verdict in row]
     return Analysis(
-        source=Source(recording.name, recording.path, recording.duration, recording.kind),
+        source=Source(recording.name, recording.path, recording.duration, recording.kind, _checksum(recording.path)),
         verdicts=verdicts,
         summaries=[_summary(found, fuser, person) for person in people],
         persons=_persons(people),
@@ -40,6 +42,13 @@ def assemble(found: Observation, fuser: EvidenceFuser, settings: Mapping[str, An
         labels=fuser.labels,
         turns=[] if found.speech is None else found.speech.speakers.turns(recording.span.end),
     )
+
+
+def _checksum(path: Path | None) -> str | None:
+    try:
+        return None if path is None else sha256_of(path)
+    except OSError:  # it was there when it was read, and is no more
+        return None
 
 
 def _verdicts(found: Observation, fuser: EvidenceFuser, person: Mapping[str, ExpertOutput]) -> list[Verdict]:

@@ -1,8 +1,8 @@
 """Taking every trace of one recording out of what affuse wrote about it.
 
-A batch knows its recordings by the hash of their content. Results of ``affuse analyze`` know the name of the file and
-its duration only, and are found by both; where several have the same, by their folders as well, which are those of the
-recordings.
+A batch knows its recordings by the hash of their content, and so does the JSON of ``affuse analyze``. Results without
+that hash know the name of the file and its duration only, and are found by both; where several have the same, by their
+folders as well, which are those of the recordings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -52,6 +52,8 @@ _WORDS = frozenset(
 ) | {"error"}
 """Columns of a summary that hold words."""
 
+_Told = Mapping[Path, Mapping[str, Mapping[str, Any]]]  # what results say: by folder and stem
+
 _NATIVE = {"zh-CN": "zh"}  # languages of pages by the attribute lang; all others are English
 
 
@@ -71,6 +73,8 @@ class Forgotten:
         Seconds; empty where it is not known.
     file : Path, optional
         The recording itself, which is never removed.
+    is_key : bool
+        Whether ``sha256`` is the key of a data set, so that the checksum of the file is not known.
 
     Examples
     --------
@@ -83,6 +87,43 @@ class Forgotten:
     names: frozenset[str] = frozenset()
     durations: tuple[float, ...] = ()
     file: Path | None = None
+    is_key: bool = False
+
+    def is_source(self, source: Mapping[str, Any]) -> bool:
+        """Whether a result is about the recording: by the checksum of the file, or else by name and duration.
+
+        Parameters
+        ----------
+        source : mapping
+            The part "source" of its JSON.
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> Forgotten("0" * 64, frozenset()).is_source({"name": "renamed.mp4", "duration": 6.0, "sha256": "0" * 64})
+        True
+        """
+        told, length = self.tells(source), source.get("duration")
+        seconds = float(length) if isinstance(length, int | float) else None
+        return self.is_named(str(source.get("name")), seconds) if told is None else told
+
+    def tells(self, source: Mapping[str, Any]) -> bool | None:
+        """Whether the checksum in a result is that of the recording; None where one of both is not known.
+
+        Parameters
+        ----------
+        source : mapping
+            The part "source" of its JSON.
+
+        Returns
+        -------
+        bool or None
+        """
+        digest = source.get("sha256")
+        return None if not isinstance(digest, str) or self.is_key else digest == self.sha256
 
     def is_named(self, name: str, duration: float | None = None) -> bool:
         """Whether a name, and the duration where both are known, are those of the recording.
@@ -244,19 +285,20 @@ def forget(
     places = {root: list(_walk(root)) for root in roots}
     sets = [place for inside in places.values() for place in inside if _is_data_set(place)]
     target = _with_names(target, sets)
-    meant = {place for inside in places.values() for place in _meant(inside, target)}  # refuses before anything goes
+    told = {place: _told_in(place) for inside in places.values() for place in inside}
+    meant = {place for inside in places.values() for place in _meant(inside, told, target)}  # refuses before all else
     found: list[Removal] = []
     for place in dict.fromkeys(sets):
         found += _forget_rows(place, target, dry_run)
-    for place in dict.fromkeys(place for inside in places.values() for place in inside):
+    for place in told:
         own = target if place in meant else replace(target, names=frozenset())
-        found += _forget_results(place, own, dry_run)
-        found += _forget_overview(place, target, meant, dry_run)
+        found += _forget_results(place, told[place], own, dry_run)
+        found += _forget_overview(place, told, target, meant, dry_run)
     return found + _forget_measured(target, dry_run)
 
 
 def namesakes(target: Forgotten, folders: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """Recordings of data sets that have the name of one, and another content, which `forget` leaves.
+    """Recordings of data sets and results that have the name of one, and another content, which `forget` leaves.
 
     Parameters
     ----------
@@ -268,8 +310,8 @@ def namesakes(target: Forgotten, folders: Sequence[str | Path]) -> list[tuple[st
     Returns
     -------
     list of (str, str)
-        Path and key of each, as the data set has them. The recording may have changed since it was analysed, or its
-        transcript, which is part of the key.
+        Path and key of each, as the data set has them; path and SHA-256, as results of its name and length have them.
+        The recording may have changed since it was analysed, or its transcript, which is part of the key.
 
     Examples
     --------
@@ -277,11 +319,16 @@ def namesakes(target: Forgotten, folders: Sequence[str | Path]) -> list[tuple[st
     []
     """
     found: dict[tuple[str, str], None] = {}
-    for folder in (place for root in folders for place in _walk(Path(root)) if _is_data_set(place)):
-        for row in (row for part in _parts(folder, "summaries") for row in _rows(part)[1]):
+    unknown = replace(target, is_key=True)  # by name and length alone
+    for folder in (place for root in folders for place in _walk(Path(root))):
+        parts = _parts(folder, "summaries") if _is_data_set(folder) else []
+        for row in (row for part in parts for row in _rows(part)[1]):
             name = PurePosixPath(str(row["path"])).name
             if row.get("key") and row["key"] not in target.keys and name in target.names:
                 found[str(row["path"]), str(row["key"])] = None
+        for stem, source in _told_in(folder).items():
+            if target.tells(source) is False and unknown.is_source(source):
+                found[(folder / stem).as_posix(), source["sha256"]] = None
     return list(found)
 
 
@@ -304,17 +351,18 @@ def _is_service(folder: Path) -> bool:
     return (folder / "jobs.db").is_file()
 
 
-def _meant(places: Sequence[Path], target: Forgotten) -> set[Path]:
+def _meant(places: Sequence[Path], told: _Told, target: Forgotten) -> set[Path]:
     """The folders of one root whose results are the recording's, of those that hold results of its name and duration.
 
-    Raises ConfigError where it cannot be told.
+    Results that state a checksum prove themselves, and do not count here. Raises ConfigError where it cannot be told.
     """
-    by_name = replace(target, keys=frozenset())
-    found = {place for place in places if any(_stems(place, by_name))}
+    by_name = replace(target, keys=frozenset(), sha256="")
+    found = {place for place in places if any(_stems(place, told[place], by_name))}
     for place in places:
         header, rows = _read_csv(place / _SUMMARY)
         named = (dict(zip(header, row, strict=False)) for row in rows if "key" not in header)
-        found |= {place / PurePosixPath(row["path"]).parent for row in named if by_name.is_row(row)}
+        unproven = (row for row in named if _proven(place, row, told, target) is None)
+        found |= {place / PurePosixPath(row["path"]).parent for row in unproven if by_name.is_row(row)}
     if len(found) < 2:
         return found
     own = () if target.file is None else absolute(target.file).parent.parts
@@ -355,15 +403,16 @@ def _with_names(target: Forgotten, sets: Iterable[Path]) -> Forgotten:
     """With the names and durations that data sets have for a recording of which the hash alone is known."""
     if target.file is not None:
         return target
-    names, durations = set(target.names), list(target.durations)
+    names, durations, is_key = set(target.names), list(target.durations), target.is_key
     for folder in sets:
         for part in _parts(folder, "summaries"):
             for row in _rows(part)[1]:
                 if row.get("key") in target.keys:
+                    is_key |= row["key"] == target.sha256
                     name = PurePosixPath(str(row["path"])).name
                     names |= {name, PurePosixPath(name).stem}
                     durations += [] if row.get("duration") is None else [float(row["duration"])]
-    return replace(target, names=frozenset(names), durations=tuple(dict.fromkeys(durations)))
+    return replace(target, names=frozenset(names), durations=tuple(dict.fromkeys(durations)), is_key=is_key)
 
 
 def _forget_rows(folder: Path, target: Forgotten, dry_run: bool) -> list[Removal]:
@@ -404,8 +453,10 @@ def _filter_part(part: Path, target: Forgotten, dry_run: bool) -> int:
 # --- results of an analysis -------------------------------------------------------------------------------------------
 
 
-def _forget_results(folder: Path, target: Forgotten, dry_run: bool) -> list[Removal]:
-    stems = set(_stems(folder, target))
+def _forget_results(
+    folder: Path, told: Mapping[str, Mapping[str, Any]], target: Forgotten, dry_run: bool
+) -> list[Removal]:
+    stems = set(_stems(folder, told, target))
     found = []
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         if any(_belongs(path, stem) for stem in stems) and not _is_recording(path, target):
@@ -415,18 +466,31 @@ def _forget_results(folder: Path, target: Forgotten, dry_run: bool) -> list[Remo
     return found
 
 
-def _stems(folder: Path, target: Forgotten) -> Iterator[str]:
-    """What the names of the results of a recording begin with: told by JSON and HTML, and else by the names alone."""
-    told: dict[str, bool] = {}
+def _told_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """What JSON and pages in a folder say about their recordings, by what the names of the results begin with."""
+    told: dict[str, dict[str, Any]] = {}
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    for path in files:
-        source = _source_of(path)
+    for path in sorted(files, key=lambda path: (path.suffix != ".json", path.name)):
+        source = None if path.stem in told else _source_of(path)
         if source is not None:
-            told.setdefault(path.stem, target.is_named(str(source.get("name")), source.get("duration")))
-    yield from (stem for stem, own in told.items() if own)
+            told[path.stem] = source
+    return told
+
+
+def _stems(folder: Path, told: Mapping[str, Mapping[str, Any]], target: Forgotten) -> Iterator[str]:
+    """What the names of the results of a recording begin with: told by JSON and HTML, and else by the names alone."""
+    yield from (stem for stem, source in told.items() if target.is_source(source))
     for name in target.names | target.keys:
         if name not in told and any(_is_ours(folder / f"{name}{suffix}") for suffix in _SUFFIXES):
             yield name
+
+
+def _proven(folder: Path, row: Mapping[str, Any], told: _Told, target: Forgotten) -> bool | None:
+    """Whether a row of the summary of a folder is about the recording, where results of its name state a checksum."""
+    path = PurePosixPath(str(row["path"]))
+    beside = told.get(folder / path.parent, {}).values()
+    known = [target.tells(source) for source in beside if source.get("name") == path.name]
+    return any(known) if known and None not in known else None
 
 
 def _source_of(path: Path) -> dict[str, Any] | None:
@@ -481,15 +545,16 @@ def _unlink(path: Path) -> None:
 # --- summary.csv and index.html ---------------------------------------------------------------------------------------
 
 
-def _forget_overview(folder: Path, target: Forgotten, meant: set[Path], dry_run: bool) -> list[Removal]:
+def _forget_overview(folder: Path, told: _Told, target: Forgotten, meant: set[Path], dry_run: bool) -> list[Removal]:
     table, page = folder / _SUMMARY, folder / PAGE
     header, rows = _read_csv(table)
     chosen = []
     for cells in rows:
         row = dict(zip(header, cells, strict=False))
-        where = folder / PurePosixPath(row["path"]).parent
-        by_name = "key" in header or where in meant
-        chosen.append((target if by_name else replace(target, names=frozenset())).is_row(row))
+        by_name = "key" in header or folder / PurePosixPath(row["path"]).parent in meant
+        own = (target if by_name else replace(target, names=frozenset())).is_row(row)
+        proven = None if "key" in header else _proven(folder, row, told, target)
+        chosen.append(own if proven is None else proven)
     if not any(chosen):
         return []
     found = [Removal(f"rows of {_SUMMARY}", table, sum(chosen))]

@@ -52,7 +52,7 @@ def forget(
     for removal in removed:
         typer.echo(f"{'would be removed' if dry_run else 'removed'}: {removal}")
     for path, key in others:
-        typer.echo(f"kept: {path} has the same name, but another content or transcript; its key is {key}", err=True)
+        typer.echo(f"kept: {path} has the same name, but another content or transcript; its hash is {key}", err=True)
     if not removed:
         typer.echo("no trace of the recording was found", err=True)
     elif not dry_run:

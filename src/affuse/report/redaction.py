@@ -119,7 +119,7 @@ def without_names(analysis: Analysis) -> Analysis:
     Returns
     -------
     Analysis
-        Called "recording". Notes and the path of the recording stay.
+        Called "recording", without the checksum of its file. Notes and the path of the recording stay.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def without_names(analysis: Analysis) -> Analysis:
     renamed = _renamed(analysis, _names(analysis))
     return replace(
         renamed,
-        source=replace(analysis.source, name="recording"),
+        source=replace(analysis.source, name="recording", sha256=None),
         cues=[],
         persons=[_placeless(person) for person in renamed.persons],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from affuse.batch.forgetting import Forgotten, Removal
 from affuse.lazy import needs_extra
@@ -29,8 +30,8 @@ def forget_jobs(folder: str | Path, target: Forgotten, *, dry_run: bool = False)
     folder : str or Path
         The ``--folder`` of the service.
     target : Forgotten
-        The recording, from `affuse.batch.target_of`. A job whose upload is still there is known by its content, any
-        other by the name that the client gave and, where there are results, by the duration.
+        The recording, from `affuse.batch.target_of`. A job is known by the content of its upload, or by the checksum in
+        its results; without either by the name that the client gave and, where there are results, by the duration.
     dry_run : bool
         Say what would be removed, and remove nothing.
 
@@ -75,12 +76,16 @@ def _is_about(job: Job, settings: Settings, target: Forgotten) -> bool:
     upload = settings.uploads / job.upload
     if upload.is_file():
         return sha256_of(upload) == target.sha256
-    return job.name not in _UNNAMED and target.is_named(job.name, _duration(settings.results / job.id))
+    source = _source(settings.results / job.id)
+    if source.get("sha256"):
+        return target.is_source(source)
+    return job.name not in _UNNAMED and target.is_named(job.name, source.get("duration"))
 
 
-def _duration(results: Path) -> float | None:
+def _source(results: Path) -> dict[str, Any]:
+    """What the results of a job say about the recording; nothing where there are none."""
     try:
-        answer = json.loads((results / "analysis.json").read_text(encoding="utf-8"))
-        return float(answer["source"]["duration"])
+        source = json.loads((results / "analysis.json").read_text(encoding="utf-8"))["source"]
+        return source if isinstance(source, dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
