@@ -273,16 +273,21 @@ def write(figures: Mapping[str, Any]) -> None:
     )
     for weights in dict.fromkeys(row.weights for row in SETS):
         replace_block(ASSETS / f"{weights}.md", "evaluate", card(figures, weights))
-    replace_block(ROOT / "docs" / "languages.md", "languages", languages(figures))
+    replace_block(
+        ROOT / "docs" / "languages.md", "languages", languages(figures, ("language", "rows", "macro F1"), "mean")
+    )
+    replace_block(
+        ROOT / "docs" / "zh" / "languages.md", "languages", languages(figures, ("语言", "样本数", "宏 F1"), "平均")
+    )
     replace_block(ROOT / "docs" / "clips.md", "clips", clips(figures))
 
 
-def languages(figures: Mapping[str, Any]) -> str:
+def languages(figures: Mapping[str, Any], header: Sequence[str], mean: str) -> str:
     """Macro F1 of every language of the marked set, and their mean."""
     found = figures["evaluate"][MARKED]
     rows = [[f"`{name}`", f"{one['n']:,}", fraction(one["macro_f1"])] for name, one in found["languages"].items()]
-    rows.append(["mean", f"{found['n']:,}", fraction(found["macro_f1"])])
-    return ResultTable(["language", "rows", "macro F1"], rows=rows).markdown()
+    rows.append([mean, f"{found['n']:,}", fraction(found["macro_f1"])])
+    return ResultTable(header, rows=rows).markdown()
 
 
 def main() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from pages import DOCS, PAGES, ROOT, blocks, links
+from pages import DOCS, PAGES, ROOT, blocks, links, prose
 
 pytestmark = pytest.mark.skipif(not (ROOT / "CONTRIBUTING.md").is_file(), reason="not part of this source distribution")
 
@@ -104,6 +105,24 @@ def test_the_readmes_show_the_same_figures() -> None:
         return re.findall(r"\d+\.\d+|\.\d+", "".join(tables))
 
     assert numbers("README.md") == numbers("README.zh-CN.md") != []
+
+
+# The others say in words in one language what they say in digits in the other.
+SAME_FIGURES = [
+    "languages.md",
+    "speakers.md",
+    *(f"tutorials/{page.name}" for page in (DOCS / "zh" / "tutorials").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("name", sorted(SAME_FIGURES))
+def test_both_languages_print_the_same_figures(name: str) -> None:
+    def figures(page: Path) -> Counter[str]:
+        return Counter(re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+", prose(page)))
+
+    chinese, english = figures(DOCS / "zh" / name), figures(DOCS / name)
+    assert english
+    assert (chinese - english, english - chinese) == (Counter(), Counter())
 
 
 @pytest.mark.parametrize("page", sorted((DOCS / "zh").rglob("*.md")), ids=lambda page: page.name)
