@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affuse.errors import ConfigError, DataError, MissingExtraError, OutputError
-from affuse.tables import TABLE_SUFFIXES, _excel_text, _first_line, csv_text, read_table, write_table
+from affuse.tables import TABLE_SUFFIXES, _copy_rows, _excel_text, _first_line, csv_text, read_table, write_table
 from command import caller
 
 # Everything but control characters, which Excel cannot hold, and the halves of surrogate pairs, which no file can.
@@ -206,6 +209,28 @@ def test_which_columns_are_text(tmp_path: Path) -> None:
 def test_line_ends_within_cells_stay(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b'id,x\r\n"a\r\nb",1\r\n')
     assert read_table(tmp_path / "t.csv").to_dict("records") == [{"id": "a\r\nb", "x": 1}]
+
+
+class _Row(list[object]):
+    """A row that can be watched."""
+
+
+def test_rows_of_excel_are_copied_without_keeping_them() -> None:
+    watched: list[weakref.ref[_Row]] = []
+
+    def rows() -> Iterator[_Row]:
+        short = [[number, 0.5] for number in range(100)]
+        for values in (["id", "x", None], [None], *short, ["a", 1, "", 2], [1, 2, 3]):
+            assert sum(row() is not None for row in watched) <= 1
+            row = _Row(values)
+            watched.append(weakref.ref(row))
+            yield row
+            del row
+
+    lines = io.StringIO(newline="")
+    assert _copy_rows(rows(), lines) == (2, (103, 4))  # the empty row counts; the first that is too wide is named
+    assert lines.getvalue().splitlines()[:3] == ["id,x", "0,0.5", "1,0.5"]
+    assert len(watched) == 104
 
 
 def test_the_longest_text_of_excel_fits(tmp_path: Path) -> None:

@@ -328,30 +328,45 @@ def _text_cell(library: Any, sheet: Any, text: str) -> Any:
 
 def _read_excel(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
     library = _openpyxl()
+    lines = io.StringIO(newline="")
     try:
         book = library.load_workbook(path, read_only=True, data_only=True)
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some programs write wrong ones
-        rows = [[_excel_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+        width, wide = _copy_rows(sheet.iter_rows(values_only=True), lines)
         book.close()
     except Exception as error:  # those of openpyxl, zip and XML share no base
         raise DataError(f"{path} is not an Excel file (.xlsx), or not all of it is there") from error
-    numbered = [(number, _without_end(row)) for number, row in enumerate(rows, 1) if any(row)]
-    width = len(numbered[0][1]) if numbered else 0
-    for number, row in numbered:
-        if len(row) > width:
-            raise DataError(
-                f"{path}: row {number} has a value in column {len(row)}, but the header names {width} columns"
-            )
-    lines = io.StringIO(newline="")
-    csv.writer(lines, lineterminator="\n").writerows([*row, *[""] * (width - len(row))] for _, row in numbered)
+    if wide is not None:
+        number, last = wide
+        raise DataError(f"{path}: row {number} has a value in column {last}, but the header names {width} columns")
     lines.seek(0)
     return _parsed(lines, path, ",", text_columns)
 
 
+def _copy_rows(rows: Iterable[Sequence[Any]], lines: io.StringIO) -> tuple[int, tuple[int, int] | None]:
+    """Write rows of values as CSV, one at a time, since a million of them as lists would take half a gigabyte.
+
+    Empty rows are left out. Returns the width of the first row, and number and width of the first that is wider.
+    """
+    width, wide = 0, None
+    write = csv.writer(lines, lineterminator="\n").writerow
+    for number, row in enumerate(rows, 1):
+        cells = _without_end([_excel_text(value) for value in row])
+        if not cells:
+            continue
+        width = width or len(cells)
+        if len(cells) > width:
+            wide = wide or (number, len(cells))
+        write([*cells, *[""] * (width - len(cells))])
+    return width, wide
+
+
 def _without_end(cells: list[str]) -> list[str]:
     """Cells up to the last that is not empty."""
-    last = max((place for place, cell in enumerate(cells, 1) if cell), default=0)
+    last = len(cells)
+    while last and not cells[last - 1]:
+        last -= 1
     return cells[:last]
 
 

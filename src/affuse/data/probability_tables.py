@@ -36,18 +36,18 @@ def ids_of(table: pd.DataFrame, path: Path, id_column: str | None = None) -> pd.
     if id_column not in table.columns:
         raise DataError(f"{path} has no column {id_column!r} as --id says; its columns: {listed(table.columns)}")
     ids = table[id_column].astype(str)
-    again = ids[ids.duplicated()]
-    if len(again):
-        raise DataError(f"{path}: {_repeated(ids, again)}; ids must be unique")
+    repeated = ids[ids.duplicated(keep=False)]
+    if len(repeated):
+        raise DataError(f"{path}: {_repeated(ids, repeated)}; ids must be unique")
     return ids
 
 
-def _repeated(ids: pd.Series, again: pd.Series) -> str:
-    """The first rows of the first id of ``again``, and how many there are besides."""
-    first = ids[ids.isin(again)].iloc[0]
+def _repeated(ids: pd.Series, repeated: pd.Series) -> str:
+    """The first rows of the first id of ``repeated``, and how many there are besides."""
+    first = repeated.iloc[0]
     rows = np.flatnonzero(ids == first) + 1
     more = f" and {len(rows) - _MOST_TOLD} more" if len(rows) > _MOST_TOLD else ""
-    others = again.nunique() - 1
+    others = repeated.nunique() - 1
     ending = f" ({others} more {'id is' if others == 1 else 'ids are'} repeated)" if others else ""
     return f"the id {first!r} is in the rows {listed(rows[:_MOST_TOLD])}{more}{ending}"
 
