@@ -22,7 +22,7 @@ import numpy as np
 
 from affuse.analyzer import Analyzer
 from affuse.analyzer import speech as speech_module
-from affuse.data.corpora import load
+from affuse.data.corpora import load_open
 from affuse.experts.face import FaceExpert
 from affuse.experts.face.detect import HaarDetector
 from affuse.media import SAMPLE_RATE, Recording
@@ -57,7 +57,7 @@ class Dialogue:
 
 def read_clips(data: Path, pattern: str = "*") -> list[Clip]:
     """Clips of `javanese_av` that lie here and whose names match a pattern."""
-    dataset = load("javanese_av", data, "dev")
+    dataset = load_open("javanese_av", data)
     found = []
     for path, target in zip(dataset.inputs, dataset.targets, strict=True):
         if not Path(str(path)).match(pattern):

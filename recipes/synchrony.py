@@ -23,7 +23,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affuse.data.corpora import load
+from affuse.data.corpora import load_open
 from affuse.experts.face import FaceExpert
 from affuse.loop import epoch_seed, fit
 from affuse.media import Recording
@@ -260,7 +260,7 @@ def _other_microphone(spectrum: np.ndarray, draw: np.random.Generator) -> np.nda
 
 def read_talkers(data: Path) -> list[Talker]:
     """The clips of `javanese_av` in which one face is seen, cut as the product cuts them."""
-    clips = load("javanese_av", data, "dev")  # all that lies here: what is kept elsewhere is never learned from
+    clips = load_open("javanese_av", data)  # all that lies here: what is kept elsewhere is never learned from
     expert = FaceExpert()
     found = []
     for path in sorted(Path(str(path)) for path in clips.inputs):

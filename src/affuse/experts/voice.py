@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,9 @@ VAD_FRAME = 480
 """Samples of a frame that is judged speech or not: 30 ms, the longest that WebRTC's detector takes."""
 
 _MIN_SAMPLES = SAMPLE_RATE // 2
+# The encoder attends from every moment to every other one, which grows with the square of the length; longer sound is
+# read in equal pieces, whose answers are averaged.
+_LONGEST = 20 * SAMPLE_RATE
 _VAD_MODE = 2  # of 0…3; 3 already misses soft, breathy speech
 # Speech comes and goes, hiss, hum and held tones do not, though the detector takes them for speech: what stands out of
 # the quietest tenth of its window by less than this (dB) is not counted.
@@ -101,7 +105,7 @@ class SoundExpert(Expert):
 
 
 class VoiceExpert(SoundExpert):
-    """How something is said, whatever the words, by a network whose log-mel front end is part of its ONNX graph.
+    """How something is said, whatever the words: a speech encoder and heads, with the front end in their ONNX graph.
 
     Probabilities are over `labels.VOICE`, calibrated on speakers that training did not see. The recipe is
     `recipes.voice`.
@@ -186,8 +190,9 @@ class VoiceExpert(SoundExpert):
 
     def _run(self, output: str, samples: np.ndarray) -> np.ndarray:
         # One window at a time: a batch would have to pad windows of different lengths, which changes their statistics.
-        row = self._session.run([output], {"waveform": samples[None].astype(np.float32)})[0][0]
-        return np.asarray(row)
+        pieces = np.array_split(samples, max(1, math.ceil(len(samples) / _LONGEST)))
+        rows = [self._session.run([output], {"waveform": piece[None].astype(np.float32)})[0][0] for piece in pieces]
+        return np.asarray(rows[0] if len(rows) == 1 else np.mean(rows, axis=0))
 
 
 def why_not(samples: np.ndarray) -> str:

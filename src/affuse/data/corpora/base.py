@@ -98,6 +98,9 @@ class Corpus:
         Licence in a few words, which models trained on the corpus state; empty where it is not known.
     lies_in : callable, optional
         ``lies_in(folder)`` is true for a folder that holds the corpus as it was published.
+    open_splits : tuple of str
+        The splits that make up its open part, which may differ from "train" and "dev": only "dev" where nothing is
+        learned from.
 
     Examples
     --------
@@ -115,6 +118,7 @@ class Corpus:
     modality: str
     licence: str = ""
     lies_in: Callable[[Path], bool] = _never
+    open_splits: tuple[str, ...] = ("dev",)
 
 
 def holds(pattern: str) -> Callable[[Path], bool]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from affuse.data.corpora.base import Corpus, Dataset, existing_folder
 from affuse.data.splits import split_name
 from affuse.errors import ConfigError, DataError
 from affuse.registry import Registry
 
-__all__ = ["CORPORA", "find", "load", "names", "recognise"]
+__all__ = ["CORPORA", "find", "load", "load_open", "names", "recognise"]
 
 CORPORA = Registry(
     "corpus",
@@ -128,6 +131,51 @@ def load(name: str, data: str | Path, split: str) -> Dataset:
     if len(dataset) == 0:
         raise DataError(f"no rows of the {split} split of {name} lie in {folder}")
     return dataset
+
+
+def load_open(name: str, data: str | Path) -> Dataset:
+    """Read the whole open part of a corpus: everything that is no test, whatever learns from it.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    data : str or Path
+        Folder that holds the corpora, or the folder of this one.
+
+    Returns
+    -------
+    Dataset
+        The rows of the splits `Corpus.open_splits`, one after the other.
+
+    Raises
+    ------
+    ConfigError
+        If the corpus is unknown.
+    DataError
+        If its rows are not in the folder, or its splits do not have the same labels.
+
+    Examples
+    --------
+    >>> folder = Path("urdu_speech")
+    >>> folder.mkdir()
+    >>> (folder / "a.wav").touch()
+    >>> _ = (folder / "labels_open.csv").write_text("path,label,speaker\\na.wav,anger,Ann\\n")
+    >>> len(load_open("urdu_speech", "."))
+    1
+    """
+    parts = [load(name, data, split) for split in find(name).open_splits]
+    first = parts[0]
+    if any(part.labels != first.labels for part in parts) or any(part.votes is not None for part in parts):
+        raise DataError(f"the splits of {name} cannot be joined: their labels differ, or are votes")
+    return replace(
+        first,
+        inputs=[item for part in parts for item in part.inputs],
+        targets=np.concatenate([part.targets for part in parts]),
+        groups=np.concatenate([part.groups for part in parts]),
+        columns={key: [value for part in parts for value in part.columns[key]] for key in first.columns},
+        marks=None if first.marks is None else np.concatenate([part.marks for part in parts]),
+    )
 
 
 def recognise(folder: Path) -> str | None:

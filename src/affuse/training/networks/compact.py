@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -21,8 +22,11 @@ ONNX Runtime also computes with."""
 _WORTH_IT = 1024  # numbers in a weight; smaller ones, such as those of a norm, keep their precision
 
 
-def compact(path: Path, storage: Storage) -> None:
-    """Rewrite the ONNX file at ``path`` with its larger weights stored as ``storage`` says, whole or not at all."""
+def compact(path: Path, storage: Storage, exact: Sequence[str] = ()) -> None:
+    """Rewrite the ONNX file at ``path`` with its larger weights stored as ``storage`` says, whole or not at all.
+
+    ``exact`` names modules of the exported network that "int8" leaves as they are, such as a front end over sound.
+    """
     import onnx
 
     if storage not in get_args(Storage):
@@ -30,7 +34,7 @@ def compact(path: Path, storage: Storage) -> None:
     if storage == "float32":
         return
     if storage == "int8":
-        _quantise(path)
+        _quantise(path, exact)
         return
     model = onnx.load(str(path))
     _narrow(model, storage)
@@ -81,12 +85,15 @@ def _scaled(name: str, values: np.ndarray) -> tuple[dict[str, np.ndarray], list[
     return {short: np.round(values / scale).astype(np.int16), factor: np.asarray(scale)}, nodes
 
 
-def _quantise(path: Path) -> None:
+def _quantise(path: Path, exact: Sequence[str]) -> None:
     """Dynamic quantisation by ONNX Runtime: 8-bit weights, activations quantised as they come."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with TemporaryDirectory() as folder, replacing(path) as (part,):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-        quantize_dynamic(str(prepared), str(part), per_channel=True, weight_type=QuantType.QInt8)
+        prefixes = tuple(f"/{name}/" for name in exact)
+        kept = [node.name for node in onnx.load(str(prepared)).graph.node if node.name.startswith(prefixes)]
+        quantize_dynamic(str(prepared), str(part), per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=kept)

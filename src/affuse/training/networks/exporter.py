@@ -95,6 +95,7 @@ def export_module(
     storage: Storage = "float32",
     metadata: Mapping[str, str] | None = None,
     constants: Mapping[str, np.ndarray] | None = None,
+    exact: Sequence[str] = (),
 ) -> float:
     """Write a module as an ONNX file, after checking that the file answers as the module does.
 
@@ -104,7 +105,7 @@ def export_module(
     inputs: an example by name, on which answers are compared. axes: of the inputs, those that vary from call to call;
     outputs vary in their first axis where an input does. storage: how weights are stored; it is applied after the
     check, since it rounds on purpose. metadata: texts that travel in the file. constants: further outputs that give
-    the same arrays whatever comes in.
+    the same arrays whatever comes in. exact: modules in ``model`` whose products "int8" leaves in float32.
 
     Returns the largest difference between the module's answers and the file's. Raises AssetError where it is above
     `PARITY`, OutputError where ``path`` cannot be written.
@@ -127,11 +128,17 @@ def export_module(
                 dynamo=False,
             )
         difference = check_parity(model, part, inputs, outputs)
-        _complete(part, storage, metadata or {}, constants or {})
+        _complete(part, storage, metadata or {}, constants or {}, exact)
     return difference
 
 
-def _complete(path: Path, storage: Storage, metadata: Mapping[str, str], constants: Mapping[str, np.ndarray]) -> None:
+def _complete(
+    path: Path,
+    storage: Storage,
+    metadata: Mapping[str, str],
+    constants: Mapping[str, np.ndarray],
+    exact: Sequence[str],
+) -> None:
     import onnx
 
     if constants:
@@ -139,7 +146,7 @@ def _complete(path: Path, storage: Storage, metadata: Mapping[str, str], constan
         for name, values in constants.items():
             _add_constant(model, name, values)
         onnx.save(model, str(path))
-    compact(path, storage)
+    compact(path, storage, exact)
     if metadata:  # after quantisation, which leaves it out
         model = onnx.load(str(path))
         onnx.helper.set_model_props(model, dict(metadata))

@@ -1,0 +1,95 @@
+"""The network of the voice recipe: a pretrained speech encoder, statistics of its states over time, and heads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from recipes.whisper import WIDTH, LogMel, SpeechEncoder
+
+__all__ = ["VoiceEnsemble", "VoiceHead", "pooled", "pooled_width"]
+
+_SPREADS = 4.0  # a statistic further out says "another kind of sound", not "four times as angry"
+
+
+def pooled_width(layers: int) -> int:
+    """Number of statistics that `pooled` gives of an encoder with so many layers."""
+    return 2 * WIDTH * (layers + 1)
+
+
+def pooled(states: Sequence[Tensor]) -> Tensor:
+    """Mean and standard deviation over time of every state (n, frames, 384), joined: (n, d)."""
+    parts = []
+    for state in states:
+        mean = state.mean(dim=1)
+        spread = ((state - mean.unsqueeze(1)) ** 2).mean(dim=1).clamp(min=1e-6).sqrt()
+        parts += [mean, spread]
+    return torch.cat(parts, dim=1)
+
+
+class VoiceHead(nn.Module):
+    """Statistics (n, d) in, logits (n, n_classes) out: those of a perceptron and of a linear model, blended.
+
+    The perceptron is the better one for the corpora that it learned from, the linear model for others.
+    """
+
+    def __init__(
+        self, mean: Tensor, spread: Tensor, n_classes: int, hidden: int, dropout: float, linear_share: float
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("spread", spread)
+        self.perceptron = nn.Sequential(
+            nn.Dropout(dropout / 2),
+            nn.Linear(len(mean), hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, n_classes),
+        )
+        self.linear = nn.Linear(len(mean), n_classes)
+        self.linear_share = linear_share
+
+    def standardised(self, statistics: Tensor) -> Tensor:
+        """Statistics (n, d) in standard deviations of the training rows, four at most."""
+        return ((statistics - self.mean) / self.spread).clamp(-_SPREADS, _SPREADS)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        x = self.standardised(statistics)
+        return (1 - self.linear_share) * self.perceptron(x) + self.linear_share * self.linear(x)
+
+
+class VoiceEnsemble(nn.Module):
+    """What is exported: waveforms (n, samples) in, calibrated probabilities (n, k) and embedding (n, e) out.
+
+    The logits of all heads are averaged. The embedding is the principal components of the statistics, set by
+    `fit_projection`.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, heads: Sequence[VoiceHead], temperature: float) -> None:
+        super().__init__()
+        self.mel, self.encoder = LogMel(), encoder
+        self.heads, self.temperature = nn.ModuleList(heads), temperature
+        self.projection = nn.Linear(len(heads[0].mean), 1)
+
+    def fit_projection(self, statistics: Tensor, size: int) -> None:
+        """Learn the ``size`` principal components of statistics (rows, d), with unit variance each."""
+        scaled = (statistics - statistics.mean(dim=0)) / (statistics.std(dim=0) + 1e-3)
+        _, spread, axes = torch.linalg.svd(scaled, full_matrices=False)
+        # The sign of an axis is arbitrary; a fixed one makes runs comparable.
+        signs = torch.sign(axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)))
+        weight = (axes * signs)[:size] / spread[:size, None] * math.sqrt(len(scaled)) / (statistics.std(dim=0) + 1e-3)
+        self.projection = nn.Linear(statistics.shape[1], size)
+        self.projection.weight.data = weight
+        self.projection.bias.data = -weight @ statistics.mean(dim=0)
+
+    def statistics(self, waveform: Tensor) -> Tensor:
+        """Statistics (n, d) of waveforms (n, samples)."""
+        return pooled(self.encoder(self.mel(waveform)))
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        statistics = self.statistics(waveform)
+        logits = torch.stack([head(statistics) for head in self.heads]).mean(dim=0)
+        return torch.softmax(logits / self.temperature, dim=1), self.projection(statistics)
