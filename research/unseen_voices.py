@@ -98,9 +98,9 @@ def _report(
             fused.append(answer.fused)
             targets.append(EKMAN.index(answer.clip.label))
             persons.append(answer.clip.person)
-    return product_report(
-        np.array(P), np.array(fused), np.array(targets), np.array(persons), _MODALITIES, EKMAN.labels
-    )["as_answered"]
+    arrays = (np.array(part) for part in (P, fused, targets, persons))
+    report: dict[str, Any] = product_report(*arrays, _MODALITIES, EKMAN.labels)["as_answered"]
+    return report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -388,7 +388,8 @@ def test_the_unpacked_encoder_answers_as_its_package_does(torch, whisper_folder:
     samples = vowels(2.0) + hiss(2.0, 0.01)
     mel = WhisperFeatureExtractor()(samples, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
     engine = ctranslate2.models.Whisper(str(whisper_folder), device="cpu", compute_type="float32")
-    expected = np.array(engine.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, dtype=np.float32))))[0]
+    asked = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, dtype=np.float32))
+    expected = np.array(engine.encode(asked))[0]
     with torch.no_grad():
         last = SpeechEncoder.pretrained(4, whisper_folder / "model.bin")(torch.from_numpy(mel).transpose(1, 2))[-1]
         own = torch.nn.functional.layer_norm(
