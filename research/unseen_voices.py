@@ -98,9 +98,9 @@ def _report(
             fused.append(answer.fused)
             targets.append(EKMAN.index(answer.clip.label))
             persons.append(answer.clip.person)
-    arrays = (np.array(part) for part in (P, fused, targets, persons))
-    report: dict[str, Any] = product_report(*arrays, _MODALITIES, EKMAN.labels)["as_answered"]
-    return report
+    stacked, answers, columns, groups = (np.array(part) for part in (P, fused, targets, persons))
+    report = product_report(stacked, answers, columns, groups, _MODALITIES, EKMAN.labels)
+    return dict(report["as_answered"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
