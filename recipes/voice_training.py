@@ -36,13 +36,13 @@ class VoiceConfig:
     batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
-    hidden: int = 64
+    hidden: int = 56  # more would not fit into the 80 MB of all weights
     dropout: float = 0.5
     label_smoothing: float = 0.1
     mixup: float = 0.3
     mixup_share: float = 0.5
     corpus_power: float = 0.5  # a corpus of n clips is drawn in proportion to n to the power 1 - this
-    linear_share: float = 0.4
+    linear_share: float = 0.2
     linear_penalty: float = 0.001  # scikit-learn's C
     folds: int = 5
     embedding: int = 32
