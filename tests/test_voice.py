@@ -155,7 +155,7 @@ def test_all_windows_at_once_give_the_same_numbers_as_one_by_one(expert: VoiceEx
 def test_shipped_weights_are_the_listed_ones_and_small(expert: VoiceExpert) -> None:
     entry = weights.manifest()["voice"]
     assert expert.sha256 == {"voice": entry.sha256}
-    assert weights.shipped("voice").stat().st_size == entry.bytes <= 5_000_000
+    assert weights.shipped("voice").stat().st_size == entry.bytes <= 6_000_000
 
 
 def test_weights_that_are_no_weights_are_refused(tmp_path: Path) -> None:
@@ -172,11 +172,20 @@ def test_any_length_of_half_a_second_or_more_is_judged(expert: VoiceExpert, seco
     assert (p > 0).all()
 
 
-def test_batch_gives_the_same_numbers_as_one_by_one(expert: VoiceExpert) -> None:
+def test_batch_gives_the_same_answers_as_one_by_one(expert: VoiceExpert) -> None:
+    """But for rounding: the ranges of INT8 are found anew in every run, over all that it holds."""
     session = weights.session(weights.shipped("voice"))
     clips = np.stack([vowels(2.0), vowels(2.0, pitch=240), hiss(2.0, 0.1)])
     batch = session.run(["probabilities"], {"waveform": clips})[0]
-    np.testing.assert_allclose(batch, [expert.classify(clip) for clip in clips], atol=1e-5)
+    single = np.array([expert.classify(clip) for clip in clips])
+    np.testing.assert_allclose(batch, single, atol=0.05)
+    assert batch.argmax(axis=1).tolist() == single.argmax(axis=1).tolist()
+
+
+def test_long_sound_is_read_in_equal_pieces(expert: VoiceExpert) -> None:
+    long = np.concatenate([vowels(15.0), vowels(15.0, pitch=220.0)])  # 30 s: two pieces of 15
+    pieces = [expert.classify(long[: 15 * SAMPLE_RATE]), expert.classify(long[15 * SAMPLE_RATE :])]
+    np.testing.assert_allclose(expert.classify(long), np.mean(pieces, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("gain", [0.05, 3.0])
@@ -204,7 +213,7 @@ def test_wrong_input_is_named(expert: VoiceExpert) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("corpus", "labels", "bar"), [("ravdess", RAVDESS, 0.60), ("emodb", EMODB, 0.70)])
+@pytest.mark.parametrize(("corpus", "labels", "bar"), [("ravdess", RAVDESS, 0.75), ("emodb", EMODB, 0.82)])
 def test_accuracy_on_speakers_that_training_never_heard(
     expert: VoiceExpert, data: Path, corpus: str, labels: LabelSpace, bar: float
 ) -> None:
