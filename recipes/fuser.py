@@ -1,13 +1,13 @@
 """Recipe of the shipped fuser, from outputs of the experts for people and texts that they were not trained on.
 
-``python -m recipes.fuser --data DIR --voice runs/voice_folds/unseen.npz --out runs/fuser`` writes the folder
+``python -m recipes.fuser --data DIR --voice runs/voice/held_out.npz --out runs/fuser`` writes the folder
 ``runs/fuser/fuser``, which is a fuser as ``affuse fuse --save`` writes one, in two minutes.
 
 No corpus at hand shows face, voice and words of one moment to experts that never saw it, so every row shows one
 modality and the others are gaps: means by emotion and the covariance within are learned for each modality by itself,
 and modalities count as independent given the emotion, the person and the collection. Faces come from FER+ dev,
-voices from RAVDESS and EMO-DB by networks that never heard the speaker (``python -m recipes.voice
---folds-over-all``), words from the dev splits of MELD, GoEmotions and SMP2020.
+voices from the train parts of RAVDESS, EMO-DB and the Javanese clips, by heads that never heard the speaker
+(``python -m recipes.voice``), words from the dev splits of MELD, GoEmotions and SMP2020.
 
 How far persons differ is learned from the speakers of voices, and assumed for words. FER+ does not say who is who;
 there the spread between the persons of the ORL faces is used, without any label of an emotion. How far collections
@@ -168,7 +168,7 @@ def columns_of_emotions(labels: LabelSpace) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit the fuser and write it."""
     parser = data_parser(__doc__)
-    parser.add_argument("--voice", type=Path, required=True, help="unseen.npz of a run of recipes.voice")
+    parser.add_argument("--voice", type=Path, required=True, help="held_out.npz of a run of recipes.voice")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     options = parser.parse_args(arguments)
     with errors_as_sentences(parser):

@@ -129,7 +129,7 @@ def page(facts: Mapping[str, Any], measured: Protocol) -> str:
         "voice network, an action-unit classifier and a fuser that never met them, and a fuser learns from answers "
         "that were made in the same way. Intervals of 95 % draw whole actors; p swaps fused and best single answer "
         "for whole actors, and p (Holm) allows for the number of methods. In unseen.npz the last fold holds the actors "
-        "of dev, whom the shipped ensemble judges; the others are judged by one network of each kind."
+        "of dev, whom the shipped ensemble judges; the others are judged by one head."
     )
     parts = [
         "# RAVDESS: voice and action units, fused",
