@@ -82,7 +82,12 @@ def test_the_command_prints_all_of_it(run: Run, monkeypatch: pytest.MonkeyPatch)
         assert one["licence"]
     (voice,) = (one for one in listed if one["name"] == "voice")
     assert voice["version"] == weights.manifest()["voice"].version
-    assert voice["data"] == ["RAVDESS (CC BY-NC-SA 4.0)", "EMO-DB (free for research with citation)"]
+    assert voice["data"] == [
+        "RAVDESS (CC BY-NC-SA 4.0)",
+        "EMO-DB (free for research with citation)",
+        "Javanese acted speech and clips (MIT)",
+        "Whisper tiny.en, the base (MIT)",
+    ]
 
 
 def test_a_manifest_without_these_facts_is_read(tmp_path: Path) -> None:
