@@ -9,7 +9,8 @@
 
 The encoder (`recipes.whisper`) stays as it is. The train split is cut into folds of whole speakers. A head learns from
 every fold's complement; what the heads answer for the speakers of the fold itself gives the temperature and the rows
-for the fuser, and together they are the shipped ensemble. Dev only reports.
+for the fuser, and together they are the shipped ensemble. Nothing is fitted to dev; the settings of `VoiceConfig` were
+chosen by cross-validation over the speakers of train and dev, and by the third command.
 
 The other commands ship nothing. The second measures the recipe on all speakers of train and dev, each of them judged by
 a head that never heard them. The third leaves a corpus out, dev speakers and all, and judges all of its clips.
@@ -31,7 +32,7 @@ from affuse.evaluation.intervals import cluster_bootstrap
 from affuse.experts.voice import MIN_SPEECH, speech_seconds
 from affuse.files import replacing, write_json
 from affuse.fusion.temperature import fit_temperature
-from affuse.labels import EKMAN, RAVDESS, VOICE, merge_emotions, restrict, to_emotions
+from affuse.labels import EKMAN, RAVDESS, VOICE, merge_emotions, restrict
 from affuse.media import SAMPLE_RATE
 from affuse.training.cards import write_card, write_held_out
 from affuse.training.networks.exporter import export_module
@@ -39,6 +40,7 @@ from affuse.training.networks.kinds import AXES
 from affuse.training.seeds import seed_everything
 from affuse.weights import session
 from recipes.command import errors_as_sentences, recipe_parser, start_run
+from recipes.fuser import columns_of_emotions
 from recipes.voice_data import CORPORA, Clips, assign_folds, read_clips, statistics_table
 from recipes.voice_network import VoiceEnsemble, VoiceHead
 from recipes.voice_training import Fold, VoiceConfig, label_masks, learn_head
@@ -136,7 +138,7 @@ def leave_out(data: Path, out: Path, config: VoiceConfig, corpus: str, resume: b
     export(_ensemble(learned, encoder, temperature, config), out / "voice.onnx")
     classify = _classifier(out / "voice.onnx")
     P = merge_emotions(np.stack([classify(waveform) for waveform in other.waveforms]), VOICE)
-    columns = to_emotions(np.eye(len(VOICE)), VOICE).argmax(axis=1)[other.targets]
+    columns = columns_of_emotions(VOICE)[other.targets]
     present = np.unique(columns)
     right = present[P[:, present].argmax(axis=1)] == columns
     report = {
@@ -246,7 +248,7 @@ def _classifier(weights: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _report(P: np.ndarray, dev: Clips) -> dict[str, Any]:
-    """Accuracy of answers (n, 9) about whole clips that nothing was fitted on or chosen by, corpus by corpus."""
+    """Accuracy of answers (n, 9) about whole clips that nothing was fitted on, corpus by corpus."""
     facts: dict[str, Any] = {"dev_rows": len(dev)}
     for name, labels in CORPORA.items():
         chosen = dev.corpus == name

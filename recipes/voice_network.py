@@ -76,14 +76,14 @@ class VoiceEnsemble(nn.Module):
 
     def fit_projection(self, statistics: Tensor, size: int) -> None:
         """Learn the ``size`` principal components of statistics (rows, d), with unit variance each."""
-        scaled = (statistics - statistics.mean(dim=0)) / (statistics.std(dim=0) + 1e-3)
-        _, spread, axes = torch.linalg.svd(scaled, full_matrices=False)
+        mean, scale = statistics.mean(dim=0), statistics.std(dim=0) + 1e-3
+        _, spread, axes = torch.linalg.svd((statistics - mean) / scale, full_matrices=False)
         # The sign of an axis is arbitrary; a fixed one makes runs comparable.
         signs = torch.sign(axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)))
-        weight = (axes * signs)[:size] / spread[:size, None] * math.sqrt(len(scaled)) / (statistics.std(dim=0) + 1e-3)
+        weight = (axes * signs)[:size] / spread[:size, None] * math.sqrt(len(statistics)) / scale
         self.projection = nn.Linear(statistics.shape[1], size)
         self.projection.weight.data = weight
-        self.projection.bias.data = -weight @ statistics.mean(dim=0)
+        self.projection.bias.data = -weight @ mean
 
     def statistics(self, waveform: Tensor) -> Tensor:
         """Statistics (n, d) of waveforms (n, samples)."""

@@ -172,7 +172,7 @@ def _fit_linear(head: VoiceHead, plain: Tensor, fold: Fold, config: VoiceConfig)
     weights = row_weights(fold.clips.corpus[fold.rows], config.corpus_power) * len(fold.rows)
     model = LogisticRegression(C=config.linear_penalty, max_iter=150, tol=1e-3)
     model.fit(plain[torch.from_numpy(fold.rows)].numpy(), fold.clips.targets[fold.rows], sample_weight=weights)
-    weight, bias = (np.atleast_1d(part) for part in (model.coef_, model.intercept_))
+    weight, bias = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # one row says both
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     with torch.no_grad():

@@ -654,6 +654,14 @@ def test_known_sets_are_read(data: Path, name: str, rows: int, persons: int, lab
 
 
 @pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "rows"), [("ravdess", 1200), ("emodb", 415), ("javanese_av", 144), ("urdu_speech", 294)]
+)
+def test_open_is_everything_that_is_no_test(data: Path, name: str, rows: int) -> None:
+    assert len(corpus_manifest(name, data, "open")) == rows
+
+
+@pytest.mark.data
 def test_a_known_set_and_its_own_table_are_the_same_rows(data: Path) -> None:
     by_table = read_manifest(data / "javanese_av" / "labels_open.csv")
     by_name = corpus_manifest("javanese_av", data, "open")

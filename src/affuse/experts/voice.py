@@ -192,7 +192,7 @@ class VoiceExpert(SoundExpert):
         # One window at a time: a batch would have to pad windows of different lengths, which changes their statistics.
         pieces = np.array_split(samples, max(1, math.ceil(len(samples) / _LONGEST)))
         rows = [self._session.run([output], {"waveform": piece[None].astype(np.float32)})[0][0] for piece in pieces]
-        return np.asarray(rows[0] if len(rows) == 1 else np.mean(rows, axis=0))
+        return np.asarray(np.mean(rows, axis=0))
 
 
 def why_not(samples: np.ndarray) -> str:

@@ -99,8 +99,7 @@ class Corpus:
     lies_in : callable, optional
         ``lies_in(folder)`` is true for a folder that holds the corpus as it was published.
     open_splits : tuple of str
-        The splits that make up its open part, which may differ from "train" and "dev": only "dev" where nothing is
-        learned from.
+        The splits that make up its open part; fewer where a corpus has no others.
 
     Examples
     --------
@@ -118,7 +117,7 @@ class Corpus:
     modality: str
     licence: str = ""
     lies_in: Callable[[Path], bool] = _never
-    open_splits: tuple[str, ...] = ("dev",)
+    open_splits: tuple[str, ...] = ("train", "dev")
 
 
 def holds(pattern: str) -> Callable[[Path], bool]:

@@ -26,5 +26,5 @@ def read_javanese_speech(data: Path, split: str) -> Dataset:
     return read_labelled(data, "javanese_speech", split, modality="voice", language="jv", dev_speakers=DEV_ACTORS)
 
 
-VIDEO = Corpus("javanese_av", read_javanese_av, "video", "MIT", open_splits=("train", "dev"))
-SPEECH = Corpus("javanese_speech", read_javanese_speech, "voice", "MIT", open_splits=("train", "dev"))
+VIDEO = Corpus("javanese_av", read_javanese_av, "video", "MIT")
+SPEECH = Corpus("javanese_speech", read_javanese_speech, "voice", "MIT")

@@ -24,4 +24,4 @@ def read_online_shopping(data: Path, split: str) -> Dataset:
     return reviews(_NAME, table, "review", groups=table["cat"].to_numpy())
 
 
-CORPUS = Corpus(_NAME, read_online_shopping, "text", lies_in=holds(f"{_NAME}.zip"))
+CORPUS = Corpus(_NAME, read_online_shopping, "text", lies_in=holds(f"{_NAME}.zip"), open_splits=("train",))

@@ -166,13 +166,14 @@ def load_open(name: str, data: str | Path) -> Dataset:
     """
     parts = [load(name, data, split) for split in find(name).open_splits]
     first = parts[0]
-    if any(part.labels != first.labels for part in parts) or any(part.votes is not None for part in parts):
-        raise DataError(f"the splits of {name} cannot be joined: their labels differ, or are votes")
+    if any(part.labels != first.labels for part in parts):
+        raise DataError(f"the splits of {name} cannot be joined: their labels differ")
     return replace(
         first,
         inputs=[item for part in parts for item in part.inputs],
         targets=np.concatenate([part.targets for part in parts]),
         groups=np.concatenate([part.groups for part in parts]),
+        votes=None if first.votes is None else np.concatenate([part.votes for part in parts]),
         columns={key: [value for part in parts for value in part.columns[key]] for key in first.columns},
         marks=None if first.marks is None else np.concatenate([part.marks for part in parts]),
     )

@@ -43,4 +43,4 @@ def _microblogs(name: str, data: Path, file: str) -> Dataset:
 
 
 VIRUS = Corpus("smp2020_ewect", read_virus, "text", "research use", lies_in=holds("virus_*.txt"))
-EVERYDAY = Corpus("smp2020_usual", read_everyday, "text")
+EVERYDAY = Corpus("smp2020_usual", read_everyday, "text", open_splits=("train",))

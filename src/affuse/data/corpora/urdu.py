@@ -15,4 +15,4 @@ def read_urdu_speech(data: Path, split: str) -> Dataset:
     return read_labelled(data, "urdu_speech", split, modality="voice", language="ur")
 
 
-CORPUS = Corpus("urdu_speech", read_urdu_speech, "voice")
+CORPUS = Corpus("urdu_speech", read_urdu_speech, "voice", open_splits=("dev",))

@@ -18,4 +18,4 @@ def read_waimai(data: Path, split: str) -> Dataset:
     return reviews("waimai_10k", pd.read_csv(find_folder(data, "waimai_10k", "*.csv") / "waimai_10k.csv"), "review")
 
 
-CORPUS = Corpus("waimai_10k", read_waimai, "text", lies_in=holds("waimai_10k.csv"))
+CORPUS = Corpus("waimai_10k", read_waimai, "text", lies_in=holds("waimai_10k.csv"), open_splits=("train",))
