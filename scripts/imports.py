@@ -35,6 +35,7 @@ ROOMS = (
     "registry",
     "progress",
     "files",
+    "budget",
     "tables",
     "weights",
     "media",

@@ -27,7 +27,7 @@ LIMITS = (
     *("max_duration", "max_pixels", "max_frames", "max_packets", "max_cues", "max_text", "max_windows"),
     *("max_window_seconds", "max_answers"),
 )
-"""Limits of a recording, which are the fields of `affuse.media.budget.Budget`."""
+"""Limits of a recording, which are the fields of `affuse.budget.Budget`."""
 
 _LIBRARIES = ("av", "numpy", "onnxruntime", "opencv-python-headless", "scikit-learn", "scipy")
 _FILES = ("feature_table", "label_map", "prior")  # what counts of them is what they hold, not where they lie
@@ -66,7 +66,7 @@ class BatchSettings:
     speakers : int, optional
         How many people speak in each recording, where that is known.
     limits : mapping of str to float, optional
-        Limits of a recording by the names of the fields of `affuse.media.budget.Budget`; its defaults for the others.
+        Limits of a recording by the names of the fields of `affuse.budget.Budget`; its defaults for the others.
     purpose, exemption : str, optional
         What the recordings are analysed for (`affuse.purpose.Purpose`). Results for one purpose are kept apart from
         those for another.
@@ -138,7 +138,7 @@ class Analyzers:
 
     def __init__(self, settings: BatchSettings) -> None:
         from affuse.analyzer.loading import load_parts
-        from affuse.media.budget import Budget
+        from affuse.budget import Budget
 
         features = None if settings.feature_table is None else Path(settings.feature_table)
         self.settings = settings

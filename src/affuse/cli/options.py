@@ -16,7 +16,7 @@ from affuse.purpose import FORBIDDEN, PURPOSES
 
 if TYPE_CHECKING:
     from affuse.analyzer.analyzer import Analyzer
-    from affuse.media.budget import Budget
+    from affuse.budget import Budget
 
 __all__ = [
     "LIMITS",
@@ -254,7 +254,7 @@ LIMITS: dict[str, Any] = {
         int | None, _limit("--max-answers", "Most windows times speakers that a transcript names (500000).")
     ],
 }
-"""An option for every field of `affuse.media.budget.Budget`, by its name."""
+"""An option for every field of `affuse.budget.Budget`, by its name."""
 
 
 def with_limits(command: Callable[..., None]) -> Callable[..., None]:
@@ -350,7 +350,7 @@ def analyzer_of(
 
 def budget_of(**limits: float | None) -> Budget:
     """The budget with the limits that are given, by the names of its fields; its defaults for those that are None."""
-    from affuse.media.budget import Budget  # brings PyAV, which --help does without
+    from affuse.budget import Budget  # brings PyAV, which --help does without
 
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
     return Budget(**given)

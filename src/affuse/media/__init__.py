@@ -1,6 +1,6 @@
 """Recordings: frames, sound and words on one clock, streamed from the usual formats within stated limits."""
 
-from affuse.media.budget import Budget
+from affuse.budget import Budget
 from affuse.media.recording import SAMPLE_RATE, Frame, Recording
 from affuse.media.transcript import Words, read_transcript
 from affuse.media.views import Excerpt, Picture

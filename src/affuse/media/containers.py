@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import av
 from av.container import InputContainer
 
+from affuse.budget import DEFAULT_BUDGET, Budget
 from affuse.errors import MediaError
-from affuse.media.budget import DEFAULT_BUDGET, Budget
 
 __all__ = ["AUDIO_DECODERS", "CONTAINERS", "SAMPLE_RATES", "VIDEO_DECODERS", "is_taken", "open_container"]
 

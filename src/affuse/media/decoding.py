@@ -19,8 +19,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from affuse.budget import DEFAULT_BUDGET, Budget
 from affuse.errors import ConfigError, MediaError
-from affuse.media.budget import DEFAULT_BUDGET, Budget
 from affuse.media.containers import SAMPLE_RATES, is_taken, open_container
 
 __all__ = [

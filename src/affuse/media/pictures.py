@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from affuse.budget import DEFAULT_BUDGET, Budget
 from affuse.errors import MediaError
-from affuse.media.budget import DEFAULT_BUDGET, Budget
 
 __all__ = ["decode_picture", "is_animated", "is_picture", "read_picture"]
 

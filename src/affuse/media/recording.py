@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from affuse.budget import DEFAULT_BUDGET, Budget, budget_in_use
 from affuse.errors import ConfigError, MediaError
-from affuse.media.budget import DEFAULT_BUDGET, Budget
 from affuse.media.decoding import SAMPLE_RATE, Chunk, Converter, Damage, Probe, chunks, probe, shown_frames
 from affuse.media.pictures import is_animated, is_picture, read_picture
 from affuse.media.transcript import TRANSCRIPT_SUFFIXES, Words, has_times, read_transcript, spread
@@ -101,7 +101,7 @@ class Recording:
         path: str | Path,
         transcript: str | Path | None = None,
         audio_stream: int | None = None,
-        budget: Budget = DEFAULT_BUDGET,
+        budget: Budget | None = None,
     ) -> Recording:
         """Open a video, a sound file, a picture, or a transcript alone.
 
@@ -114,8 +114,8 @@ class Recording:
             The words of the recording.
         audio_stream : int, optional
             Which of several audio streams to hear, from 0; the best one by default.
-        budget : Budget
-            The most that may be read of it.
+        budget : Budget, optional
+            The most that may be read of it; by default `affuse.budget.budget_in_use`.
 
         Returns
         -------
@@ -131,6 +131,7 @@ class Recording:
             If there is no such audio stream.
         """
         path = Path(path)
+        budget = budget_in_use() if budget is None else budget
         _check_file(path)
         if path.suffix.lower() in TRANSCRIPT_SUFFIXES:
             return cls._from_transcript(path, transcript, audio_stream, budget)

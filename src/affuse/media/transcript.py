@@ -16,8 +16,8 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from affuse.budget import DEFAULT_BUDGET, Budget
 from affuse.errors import TranscriptError
-from affuse.media.budget import DEFAULT_BUDGET, Budget
 from affuse.media.speakers import Said, by_speaker, in_turns, names_in, without_markup
 from affuse.timeline import Segment
 

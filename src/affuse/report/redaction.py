@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from affuse.budget import DEFAULT_BUDGET, Budget
 from affuse.errors import OutputError
 from affuse.files import replacing
-from affuse.media.budget import DEFAULT_BUDGET, Budget
 from affuse.report.messages import messages
 from affuse.results import Analysis, Evidence, Person, Source, Verdict
 

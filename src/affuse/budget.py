@@ -1,13 +1,16 @@
-"""How much of a recording is taken on: limits that are checked before the work, and not after it."""
+"""How much of a recording or of a table is taken on: limits that are checked before the work, and not after it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 
 from affuse.errors import ConfigError
 
-__all__ = ["DEFAULT_BUDGET", "Budget"]
+__all__ = ["DEFAULT_BUDGET", "Budget", "budget_in_use", "within_budget"]
 
 _UNITS = {
     "max_duration": "s",
@@ -19,15 +22,18 @@ _UNITS = {
     "max_windows": "windows",
     "max_window_seconds": "s",
     "max_answers": "answers",
+    "max_rows": "rows",
+    "max_table_bytes": "bytes",
 }
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that one recording may ask for; what asks for more is refused with a sentence that names the limit.
+    """The most that one recording or table may ask for; more is refused with a sentence that names the limit.
 
-    The defaults take a day of sound, 8K video, pictures of telephones and subtitles of 100,000 cues. ``affuse analyze``
-    has an option of the same name for every limit (``--max-duration``).
+    The defaults take a day of sound, 8K video, pictures of telephones, subtitles of 100,000 cues and tables of half a
+    million rows. Every command that reads recordings has an option of the same name for every limit
+    (``--max-duration``), every command that reads tables alone one for the limits of tables.
 
     Parameters
     ----------
@@ -49,6 +55,10 @@ class Budget:
         Windows times their length, in seconds: how much is read where windows overlap.
     max_answers : int
         Windows times the speakers that a transcript names, each of whom gets an answer in every window.
+    max_rows : int
+        Rows of a table.
+    max_table_bytes : int
+        Size of a table in bytes; of Excel and Parquet files the size once they are unpacked.
 
     Raises
     ------
@@ -72,6 +82,8 @@ class Budget:
     max_windows: int = 50_000
     max_window_seconds: float = 1_000_000.0
     max_answers: int = 500_000
+    max_rows: int = 500_000
+    max_table_bytes: int = 250_000_000
 
     def __post_init__(self) -> None:
         for limit in fields(self):
@@ -141,3 +153,46 @@ class Budget:
 
 DEFAULT_BUDGET = Budget()
 """What is taken on where nothing else is said."""
+
+_IN_USE: ContextVar[Budget] = ContextVar("affuse_budget", default=DEFAULT_BUDGET)
+
+
+def budget_in_use() -> Budget:
+    """The budget of whatever opens a recording or a table and names none.
+
+    Returns
+    -------
+    Budget
+        That of the innermost `within_budget`, else `DEFAULT_BUDGET`.
+    """
+    return _IN_USE.get()
+
+
+@contextmanager
+def within_budget(budget: Budget) -> Iterator[Budget]:
+    """Open recordings and tables within other limits than the defaults, for the length of a ``with`` statement.
+
+    It holds for this thread and for what is awaited in it, not for threads and processes that are started in it.
+
+    Parameters
+    ----------
+    budget : Budget
+        The limits.
+
+    Yields
+    ------
+    Budget
+
+    Examples
+    --------
+    >>> with within_budget(Budget(max_rows=1000)):
+    ...     budget_in_use().max_rows
+    1000
+    >>> budget_in_use().max_rows
+    500000
+    """
+    before = _IN_USE.set(budget)
+    try:
+        yield budget
+    finally:
+        _IN_USE.reset(before)
