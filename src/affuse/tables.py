@@ -8,11 +8,13 @@ import math
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from affuse.budget import budget_in_use
 from affuse.errors import ConfigError, DataError, MissingExtraError
 from affuse.files import replacing
 
@@ -49,6 +51,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", *_PARQUET, *_EXCEL)
 _LONGEST_EXCEL_TEXT = 32_767  # characters in a cell
 _LARGEST_WHOLE = 2**53  # up to which a float holds every whole number
 
+_Row = TypeVar("_Row")
+
 _ROWS_AT_ONCE = 200
 _SEPARATORS = {",": "a comma", "\t": "a tab"}
 
@@ -81,7 +85,8 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the file is missing, empty, not a table, names a column twice, or has a row with too many or too few cells.
+        If the file is missing, empty, not a table, names a column twice, has a row with too many or too few cells, or
+        has more rows or bytes than `affuse.budget.budget_in_use` allows.
     MissingExtraError
         If it is an Excel file and openpyxl is not installed.
 
@@ -94,6 +99,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {state}; a CSV, TSV, Parquet or Excel file is needed")
+    _check_bytes(path, path.stat().st_size)
     suffix = path.suffix.lower()
     if suffix in _PARQUET:
         table = _read_parquet(path)
@@ -104,6 +110,20 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path} holds no rows")
     return table
+
+
+def _check_bytes(path: Path, size: int) -> None:
+    if why := budget_in_use().excess("max_table_bytes", size):
+        raise DataError(f"{path} holds a table of {size:,} bytes; {why}")
+
+
+def _counted(rows: Iterable[_Row], path: Path) -> Iterator[_Row]:
+    """The rows of a table; raises DataError at the first one too many."""
+    budget = budget_in_use()
+    for number, row in enumerate(rows):
+        if why := budget.excess("max_rows", number):  # the header is none
+            raise DataError(f"{path} has {number:,} rows or more; {why}")
+        yield row
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -269,6 +289,7 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd  # takes a third of a second, and --help does without
+    from arro3.core import Table
     from arro3.io import read_parquet
 
     magic = b"PAR1"
@@ -278,12 +299,25 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         if not head == file.read() == magic:
             raise DataError(f"{path} is not a Parquet file, or not all of it is there")
     try:
-        table = read_parquet(path).read_all()
+        batches = read_parquet(path)
+        table = Table.from_batches(_bounded(batches, path), schema=batches.schema)
     except BaseException as error:  # a broken file makes arro3 panic, which is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        if isinstance(error, KeyboardInterrupt | SystemExit | DataError):
             raise
         raise DataError(f"{path} is a broken Parquet file: {_first_line(error)}") from error
     return pd.DataFrame({str(name): _column(table.column(name)) for name in table.column_names})
+
+
+def _bounded(batches: Iterable[Any], path: Path) -> list[Any]:
+    """The batches of a Parquet file, which can hold a thousand times the bytes that it has on disk."""
+    budget, found, rows, size = budget_in_use(), [], 0, 0
+    for batch in batches:
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if why := budget.excess("max_rows", rows):
+            raise DataError(f"{path} has {rows:,} rows or more; {why}")
+        _check_bytes(path, size)
+        found.append(batch)
+    return found
 
 
 def _column(column: Any) -> Any:
@@ -330,11 +364,15 @@ def _read_excel(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
     library = _openpyxl()
     lines = io.StringIO(newline="")
     try:
+        with zipfile.ZipFile(path) as parts:
+            _check_bytes(path, sum(part.file_size for part in parts.infolist()))
         book = library.load_workbook(path, read_only=True, data_only=True)
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some programs write wrong ones
-        width, wide = _copy_rows(sheet.iter_rows(values_only=True), lines)
+        width, wide = _copy_rows(_counted(sheet.iter_rows(values_only=True), path), lines)
         book.close()
+    except DataError:
+        raise
     except Exception as error:  # those of openpyxl, zip and XML share no base
         raise DataError(f"{path} is not an Excel file (.xlsx), or not all of it is there") from error
     if wide is not None:
@@ -414,10 +452,11 @@ def _even(lines: Any, path: Path, separator: str) -> Any:
     pandas drops what is too much and fills in what is too little, both without a word.
     """
     rows = csv.reader(lines, delimiter=separator)
-    header = next(rows, [])
+    counted = _counted(rows, path)
+    header = next(counted, [])
     width, ragged, short = len(header), False, None
     before = rows.line_num
-    for row in rows:
+    for row in counted:
         if len(row) != width and not _is_blank(row):
             if any(row[width:]):
                 names = "1 column" if width == 1 else f"{width} columns"
