@@ -19,6 +19,7 @@ DEFAULT_HOP = 1.0
 # Two times closer than this are the same time: far below a sample at 16 kHz (62 microseconds),
 # far above the rounding of seconds held in a float over a day of recording.
 _TOLERANCE = 1e-6
+_SAME_WINDOW = 0.25  # of a hop: windows that begin closer together hold nearly the same
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -112,6 +113,8 @@ class Timeline:
         """Cover a recording with windows of equal length.
 
         The last window ends with the recording; a recording shorter than one window gets a single shorter window.
+        Where the last window would begin less than a quarter of a hop after the one before it, it takes that one's
+        place: the two would hold the same.
 
         Parameters
         ----------
@@ -137,7 +140,9 @@ class Timeline:
             raise ConfigError(
                 f"a hop of {hop:g} s with windows of {window:g} s leaves gaps; use a hop of at most {window:g} s"
             )
-        n = 1 + max(0, math.ceil((duration - window) / hop - _TOLERANCE))
+        hops = (duration - window) / hop
+        near = _SAME_WINDOW if hops > 1 and hop * (1 + _SAME_WINDOW) <= window else _TOLERANCE  # never leaves a gap
+        n = 1 + max(0, math.ceil(hops - near))
         starts = [i * hop for i in range(n)]
         if duration > window:
             starts[-1] = duration - window  # the last window is moved back so that it is as long as the others
