@@ -162,6 +162,8 @@ class Cue:
         Code such as "en"; None where it is not supported.
     speaker : str, optional
         Who says them, where the transcript tells.
+    label, confidence, sentiment : optional
+        The answer to these words by themselves, as in a `Verdict`: emotion, its probability, and sentiment (-1…1).
 
     Examples
     --------
@@ -173,6 +175,9 @@ class Cue:
     text: str
     language: str | None
     speaker: str | None = None
+    label: str | None = None
+    confidence: float | None = None
+    sentiment: float | None = None
 
 
 @dataclass(frozen=True)
@@ -369,6 +374,9 @@ class Analysis:
                     "text": c.text,
                     "language": c.language,
                     "speaker": c.speaker,
+                    "label": c.label,
+                    "confidence": _rounded(c.confidence),
+                    "sentiment": _rounded(c.sentiment),
                 }
                 for c in self.cues
             ],

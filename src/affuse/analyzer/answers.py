@@ -207,6 +207,24 @@ class EvidenceFuser:
         (summary,) = self.fuse(mean_of_windows(P), mean_of_windows(S), about)
         return summary
 
+    def answer_alone(
+        self, modality: str, probabilities: np.ndarray, sentiment: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Answers (n, k) and sentiment (n,) where one modality alone says something, such as about single sentences.
+
+        ``probabilities`` (n, n_labels) and ``sentiment`` (n, 3) are those of its expert.
+        """
+        n, m, j = len(probabilities), len(self.modalities), self.modalities.index(modality)
+        output = ExpertOutput(probabilities, ("",) * n, sentiment)
+        P, S = np.full((n, m, len(self.labels)), np.nan), np.full((n, m, len(SENTIMENT)), np.nan)
+        P[:, j], S[:, j] = self._labels_of(modality, output), self._sentiment_of(modality, output)
+        prior = np.broadcast_to(self.prior.frequencies_in(self.context), (n, len(self.labels)))
+        by_themselves = np.full(P.shape, np.nan)
+        by_themselves[:, j] = self.fuser.fuse(P[:, [j]], [modality], prior)
+        answer, _ = self._agreeing(P, S, by_themselves, prior)
+        fused, judged = answer(np.ones(m, dtype=bool))
+        return fused, sentiment_score(judged)
+
     def fuse(self, P: np.ndarray, S: np.ndarray, about: WindowInfo) -> list[Verdict]:
         """One answer a row of P (n, m, k) and S (n, m, 3), which `probabilities` collects."""
         prior = self._priors(P, about)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from affuse.analyzer.answers import EvidenceFuser
 from affuse.analyzer.observation import Observation
 from affuse.analyzer.speech import UNSURE, speaker_of
@@ -88,9 +90,25 @@ def _words(timeline: Timeline, cues: Sequence[Words]) -> list[str]:
 def _cues(found: Observation, fuser: EvidenceFuser) -> list[Cue]:
     reader = fuser.experts.get("text")
     return [
-        Cue(cue.segment, cue.text, None if reader is None else reader.language_of(cue.text), _speaker(found, cue))
-        for cue in found.recording.cues
+        Cue(
+            cue.segment, cue.text, None if reader is None else reader.language_of(cue.text), _speaker(found, cue), *said
+        )
+        for cue, said in zip(found.recording.cues, _said(found, fuser), strict=True)
     ]
+
+
+def _said(found: Observation, fuser: EvidenceFuser) -> Sequence[tuple[str | None, float | None, float | None]]:
+    """Label, confidence and sentiment of the words of every cue by themselves; None where they say nothing."""
+    n = len(found.recording.cues)
+    own = [(m, outputs[0]) for m, outputs in found.outputs.items() if n and len(outputs[0].cue_probabilities) == n]
+    if not own:
+        return [(None, None, None)] * n
+    modality, output = own[0]
+    fused, sentiment = fuser.answer_alone(modality, output.cue_probabilities, output.cue_sentiment)
+    silent = np.isnan(fused).any(axis=1)
+    labels = [None if none else fuser.labels.labels[i] for none, i in zip(silent, fused.argmax(axis=1), strict=True)]
+    known = [None if none else float(p) for none, p in zip(silent, fused.max(axis=1), strict=True)]
+    return list(zip(labels, known, [None if np.isnan(s) else float(s) for s in sentiment], strict=True))
 
 
 def _speaker(found: Observation, cue: Words) -> str | None:

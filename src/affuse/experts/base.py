@@ -117,6 +117,10 @@ class ExpertOutput:
         detector finds none, and of length 0 where the expert keeps none.
     notes : tuple of str
         What a reader should know, one sentence each.
+    cue_probabilities : array of shape (n_cues, n_labels)
+        What an expert on words says of every cue by itself; of length 0 where it keeps none.
+    cue_sentiment : array of shape (n_cues, 3), optional
+        Its sentiment, likewise.
 
     Examples
     --------
@@ -133,6 +137,8 @@ class ExpertOutput:
     boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
     landmarks: np.ndarray = field(default_factory=lambda: np.empty((0, 5, 2)))
     notes: tuple[str, ...] = ()
+    cue_probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    cue_sentiment: np.ndarray | None = None
 
     @classmethod
     def silent(cls, n_windows: int, n_labels: int, reason: str) -> ExpertOutput:

@@ -71,7 +71,8 @@ class WordsExpert(Expert):
         readable = ~np.isnan(P).any(axis=1)
         reasons = tuple(self._reason(row, readable) for row in shared)
         judged = None if sentiment is None else average(shared[:, readable], sentiment[readable])
-        return [ExpertOutput(average(shared[:, readable], P[readable]), reasons, sentiment=judged)]
+        whole = average(shared[:, readable], P[readable])
+        return [ExpertOutput(whole, reasons, judged, cue_probabilities=P, cue_sentiment=sentiment)]
 
     def judge(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
         """What `classify` says of texts, and `sentiment` where the expert judges it.
