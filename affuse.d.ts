@@ -12,6 +12,7 @@ interface Evidence {
   probabilities: Record<string, number> | null;
   reason: string;
   share: number | null;
+  points?: number | null;
   box?: Omit<Box, "time"> | null;
 }
 
@@ -37,6 +38,9 @@ interface Cue {
   text: string;
   language?: string | null;
   speaker?: string | null;
+  label?: string | null;
+  confidence?: number | null;
+  sentiment?: number | null;
 }
 
 interface Turn {

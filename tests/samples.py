@@ -52,7 +52,8 @@ def verdict(segment: Segment, person: str | None, evidence: Mapping[str, np.ndar
     fused /= fused.sum()
     top = int(np.argmax(fused))
     shares = {name: float(np.log(p[top] / PRIOR[top])) for name, p in present.items()}
-    kept = {name: Evidence(p, share=shares[name]) for name, p in present.items()} | absent
+    points = {name: float(p[top] - PRIOR[top]) for name, p in present.items()}
+    kept = {name: Evidence(p, share=shares[name], points=points[name]) for name, p in present.items()} | absent
     conflict = _divergence(list(present.values())) if len(present) > 1 else None
     return Verdict(
         segment,

@@ -24,9 +24,9 @@ from affuse.fusion import (
     stack,
     temperature_scale,
 )
-from affuse.fusion.base import patterns_of, softmax
+from affuse.fusion.base import patterns_of, present, softmax
 from affuse.fusion.calibrated import fit_weights
-from affuse.fusion.explain import log_odds
+from affuse.fusion.explain import log_odds, shares_and_points
 from affuse.fusion.pooling import separation
 from affuse.fusion.temperature import fit_temperatures
 from affuse.testing import check_fuser
@@ -377,6 +377,22 @@ def test_shares_of_a_mean_by_hand() -> None:
     first = ((odds(0.9) - odds(0.5)) + (odds(0.75) - odds(0.6))) / 2
     second = ((odds(0.6) - odds(0.5)) + (odds(0.75) - odds(0.9))) / 2
     assert np.allclose(shares, [[first, second]])
+
+
+def test_shares_in_points_by_hand() -> None:
+    P = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.2, 0.8], [np.nan, np.nan]]])
+
+    def mean(keep: np.ndarray) -> np.ndarray:
+        rows = np.where(keep[None, :, None], P, np.nan)
+        count = np.maximum(1, np.isfinite(rows[:, :, 0]).sum(axis=1))[:, None]
+        return np.where(np.isfinite(rows).any(axis=1), np.nansum(rows, axis=1) / count, np.nan)
+
+    shares, points = shares_and_points(mean, present(P), np.array([0.5, 0.5]), np.array([0, 1]))
+    # Of a mean of .9 and .6 from an even prior: what each adds first, and what it adds last, .75 in all.
+    assert np.allclose(points[0], [(0.4 + 0.15) / 2, (0.1 - 0.15) / 2])
+    assert points[1, 0] == pytest.approx(0.3)
+    assert np.isnan(points[1, 1])
+    assert np.allclose(shares[1, 0], math.log(4))
 
 
 def test_pool_of_given_numbers_is_the_fitted_one_and_refuses_half_of_one() -> None:

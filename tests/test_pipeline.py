@@ -93,6 +93,7 @@ def test_shares_add_up_to_the_gain_over_the_prior(recording: Path) -> None:
     assert verdict.prior == pytest.approx(np.log(prior / (1 - prior)))
     gain = np.log(p / (1 - p)) - np.log(prior / (1 - prior))
     assert sum(e.share for e in verdict.evidence.values() if e.share is not None) == pytest.approx(gain)
+    assert sum(e.points for e in verdict.evidence.values() if e.points is not None) == pytest.approx(p - prior)
 
 
 def test_silence_is_a_reason_and_never_a_number(recording: Path) -> None:

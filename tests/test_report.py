@@ -638,14 +638,14 @@ def test_terminal_names_answer_and_absences() -> None:
 
 def test_terminal_tells_every_share() -> None:
     summary = samples.audio_only().summary
-    voice, text = (summary.evidence[name].share for name in ("voice", "text"))
-    assert f"voice neutral {voice:+.2f}, words sadness {text:+.2f}" in printed(samples.audio_only())
+    voice, text = (summary.evidence[name].points or 0 for name in ("voice", "text"))
+    assert f"voice neutral {100 * voice:+.0f}, words sadness {100 * text:+.0f}" in printed(samples.audio_only())
 
 
 def test_terminal_begins_with_the_prior_where_it_is_known() -> None:
     analysis = samples.audio_only()
-    known = replace(analysis, summaries=[replace(analysis.summary, prior=-2.5)])
-    assert "in log-odds: prior -2.50, voice neutral" in printed(known)
+    known = replace(analysis, summaries=[replace(analysis.summary, prior=-2.0)])
+    assert "in percentage points: prior 12, voice neutral" in printed(known)
 
 
 def test_terminal_spares_pictures_the_timeline() -> None:

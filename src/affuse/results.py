@@ -50,6 +50,9 @@ class Evidence:
         The modality's Shapley share in the fused answer, with its sign: the shares of an answer add up to the gain in
         the log-odds of its label over the prior. None where the modality is absent. An expert that judges sentiment
         only has a share without probabilities.
+    points : float, optional
+        The same share in the probability of the label: those of an answer add up to its probability over that of the
+        prior.
 
     Examples
     --------
@@ -60,6 +63,7 @@ class Evidence:
     probabilities: np.ndarray | None
     reason: str = ""
     share: float | None = None
+    points: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ class Verdict:
                     "probabilities": _mapping(e.probabilities, labels),
                     "reason": e.reason,
                     "share": _rounded(e.share),
+                    "points": _rounded(e.points),
                 }
                 for name, e in self.evidence.items()
             },

@@ -14,7 +14,7 @@ from affuse.analyzer.speech import hears_only
 from affuse.errors import ConfigError, DataError
 from affuse.experts.base import Expert, ExpertOutput
 from affuse.fusion import conflict, conflict_in_words, present
-from affuse.fusion.explain import log_odds, shares_of
+from affuse.fusion.explain import log_odds, shares_and_points
 from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior, Windows
 from affuse.fusion.sentiment import COMPATIBILITY, agree, sentiment_score, trust_that_agrees
@@ -235,9 +235,9 @@ class EvidenceFuser:
         fused, sentiment = answer(np.ones(len(self.modalities), dtype=bool))
         columns = np.where(np.isnan(fused).any(axis=1), 0, np.nan_to_num(fused).argmax(axis=1))
         speaking = present(P) | present(S) if self._emotional else present(P)
-        shares = shares_of(lambda keep: answer(keep)[0], speaking, prior, columns)
+        shares, points = shares_and_points(lambda keep: answer(keep)[0], speaking, prior, columns)
         before = log_odds(prior[np.arange(len(P)), columns])
-        return self._verdicts(about, alone, fused, sentiment_score(sentiment), shares, before)
+        return self._verdicts(about, alone, fused, sentiment_score(sentiment), (shares, points), before)
 
     def _perhaps_own(
         self, answer: _Answer, P: np.ndarray, S: np.ndarray, own: np.ndarray, prior: np.ndarray
@@ -294,7 +294,7 @@ class EvidenceFuser:
         alone: np.ndarray,
         fused: np.ndarray,
         sentiment: np.ndarray,
-        shares: np.ndarray,
+        decided: tuple[np.ndarray, np.ndarray],
         before: np.ndarray,
     ) -> list[Verdict]:
         divergence = conflict(alone)
@@ -307,7 +307,7 @@ class EvidenceFuser:
                 fused[i],
                 sentiment[i],
                 divergence[i],
-                shares[i],
+                (decided[0][i], decided[1][i]),
                 before[i],
                 None if about.own is None else float(about.own[i]),
             )
@@ -341,13 +341,13 @@ class EvidenceFuser:
         fused: np.ndarray,
         sentiment: float,
         divergence: float,
-        shares: np.ndarray,
+        decided: tuple[np.ndarray, np.ndarray],
         before: float,
         speaking: float | None,
     ) -> Verdict:
         answered = not np.isnan(fused).any()
         evidence = {
-            modality: _evidence(alone[i], reasons[i], float(shares[i]) if answered else np.nan)
+            modality: _evidence(alone[i], reasons[i], *(float(d[i]) if answered else np.nan for d in decided))
             for i, modality in enumerate(self.modalities)
         }
         heard = None if np.isnan(sentiment) else float(sentiment)
@@ -368,15 +368,15 @@ class EvidenceFuser:
         )
 
 
-def _evidence(alone: np.ndarray, reason: str, share: float) -> Evidence:
-    """What one modality said: its own answer (k,), NaN where it has none, and its share, NaN likewise.
+def _evidence(alone: np.ndarray, reason: str, share: float, points: float) -> Evidence:
+    """What one modality said: its own answer (k,), NaN where it has none, and its share and points, NaN likewise.
 
     An expert that judges sentiment only has a share as well: sentiment and emotion are of one answer.
     """
-    known = None if np.isnan(share) else share
+    known, moved = (None, None) if np.isnan(share) else (share, points)
     if np.isnan(alone).any():
-        return Evidence(None, reason or _NOT_UNDERSTOOD, known)
-    return Evidence(alone, share=known)
+        return Evidence(None, reason or _NOT_UNDERSTOOD, known, moved)
+    return Evidence(alone, share=known, points=moved)
 
 
 def _mixture(theirs: np.ndarray, others: np.ndarray, own: np.ndarray, nothing: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ __all__ = [
     "contradictory",
     "log_odds",
     "shapley_shares",
+    "shares_and_points",
     "shares_of",
 ]
 
@@ -253,6 +254,29 @@ def shares_of(partial: Callable[[Mask], Array], here: Mask, prior: Array, labels
 
     ``here`` (n, m) says which modality is present in which row.
     """
+    return _shapley(_worths(partial, here, prior, labels, log_odds), here)
+
+
+def shares_and_points(
+    partial: Callable[[Mask], Array], here: Mask, prior: Array, labels: Columns
+) -> tuple[Array, Array]:
+    """`shares_of`, and the same in the probability of the label, which the shares of a row move from that of the prior.
+
+    Probabilities are what readers of an answer see, log-odds what independent evidence adds up in. Both are exact
+    Shapley values, of two measures of the same answers.
+    """
+    values = _worths(partial, here, prior, labels, np.asarray)
+    return _shapley({members: log_odds(value) for members, value in values.items()}, here), _shapley(values, here)
+
+
+def _worths(
+    partial: Callable[[Mask], Array],
+    here: Mask,
+    prior: Array,
+    labels: Columns,
+    measure: Callable[[Array], Array],
+) -> dict[frozenset[int], Array]:
+    """The ``measure`` of the probability of each row's label, by the set of modalities that is used."""
     n, m = here.shape
     rows = np.arange(n)
     values: dict[frozenset[int], Array] = {}
@@ -261,7 +285,13 @@ def shares_of(partial: Callable[[Mask], Array], here: Mask, prior: Array, labels
             fused = partial(np.isin(np.arange(m), members)) if members else np.full((n, np.shape(prior)[-1]), np.nan)
             # Members without evidence leave the prior's answer, as if they were not in the set.
             fused = np.where(np.isnan(fused).any(axis=1, keepdims=True), prior, fused)
-            values[frozenset(members)] = log_odds(fused[rows, labels])
+            values[frozenset(members)] = measure(fused[rows, labels])
+    return values
+
+
+def _shapley(values: dict[frozenset[int], Array], here: Mask) -> Array:
+    """Shapley values (n, m) of what sets of modalities are worth; NaN for missing modalities."""
+    n, m = here.shape
     shares = np.zeros((n, m))
     for i in range(m):
         others = [j for j in range(m) if j != i]

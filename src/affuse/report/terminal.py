@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,16 +150,18 @@ class _Printer:
 
     def _print_shares(self, summary: Verdict) -> None:
         """Every modality's Shapley share, behind what it says by itself; before them the prior, where it is known."""
-        line = Text() if summary.prior is None else Text(f"{self.say['share.prior']} {summary.prior:+.2f}")
+        line = Text()
+        if summary.prior is not None:
+            line.append(f"{self.say['share.prior']} {100 / (1 + math.exp(-summary.prior)):.0f}")
         for modality in self.analysis.modalities:
-            label, share = self._label(summary, modality), summary.evidence[modality].share
-            if label is None and share is None:
+            label, points = self._label(summary, modality), summary.evidence[modality].points
+            if label is None and points is None:
                 continue
             line.append(self.say["conflict.comma"] if line else "")
             line.append(_safe(name_of("modality", modality, self.language)))
             if label is not None:
                 line.append(" ").append(self._name(label), style=self._style(label))
-            line.append("" if share is None else f" {share:+.2f}")
+            line.append("" if points is None else f" {round(100 * points) or 0:+d}")
         before, after = self.say["shares.line"].split("{shares}")
         self.console.print(Text(before).append_text(line).append(after))
 

@@ -63,16 +63,30 @@ export function createParts(say, palette) {
      */
     shares(verdict, modalities) {
       if (!verdict.label) return [make("p", { class: "help" }, say("shares.none"))];
-      /** @type {[string, number | null][]} */
-      const rows = modalities.map((m) => [modalityName(m), verdict.evidence[m]?.share ?? null]);
-      if (typeof verdict.prior === "number") rows.unshift([say("share.prior"), verdict.prior]);
+      const all = modalities.map((m) => verdict.evidence[m]);
+      const told = all.some((evidence) => typeof evidence?.points === "number");  // earlier documents have log-odds alone
+      /** @param {number} value */
+      const change = (value) => (told ? signed(Math.round(100 * value) || 0, 0) : signed(value, 2));
+      /** @type {[string, number | null, string][]} */
+      const rows = all.map((evidence, i) => {
+        const value = (told ? evidence?.points : evidence?.share) ?? null;
+        return [modalityName(modalities[i]), value, value === null ? say("share.absent") : change(value)];
+      });
+      if (typeof verdict.prior === "number") {
+        const before = 1 / (1 + Math.exp(-verdict.prior));
+        rows.unshift([say("share.prior"), told ? before : verdict.prior, told ? percent(before) : change(verdict.prior)]);
+      }
       const largest = Math.max(0.01, ...rows.map(([, value]) => Math.abs(value ?? 0)));
-      const bars = rows.map(([name, value]) => {
+      const bars = rows.map(([name, value, text]) => {
         const signedBar = make("i", { class: (value ?? 0) < 0 ? "away" : "towards", style: { width: `${(50 * Math.abs(value ?? 0)) / largest}%` } });
         return make("li", {}, make("span", { class: "name" }, capital(name)), make("span", { class: "signed", "aria-hidden": "true" }, value === null ? null : signedBar),
-          make("span", { class: "value" }, value === null ? say("share.absent") : signed(value, 2)));
+          make("span", { class: "value" }, text));
       });
-      return [make("ul", { class: "shares" }, ...bars), make("p", { class: "help" }, say("shares.help", { label: emotion(verdict.label) }))];
+      if (told && verdict.confidence !== null) {
+        bars.push(make("li", { class: "total" }, make("span", { class: "name" }, capital(say("shares.answer"))), make("span", {}, capital(emotion(verdict.label))), make("span", { class: "value" }, percent(verdict.confidence))));
+      }
+      const help = say(told ? "shares.help" : "shares.help_log_odds", { label: emotion(verdict.label) });
+      return [make("ul", { class: "shares" }, ...bars), make("p", { class: "help" }, help)];
     },
 
     /**
