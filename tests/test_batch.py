@@ -411,8 +411,6 @@ def test_settings_and_places_that_do_not_fit_get_one_sentence(affuse: Run, tmp_p
         ([*asked, tmp_path / "new", "--language", "fr"], "unknown language 'fr'"),
         ([*asked, tmp_path / "new", "--adapt", "collection"], "a batch adapts to none or person"),
         ([*asked, tmp_path / "new", "--time-limit", "0"], "the time limit must be above 0 seconds"),
-        ([*asked, tmp_path / "new", "--set", "max_time=3"], "there is no such limit; known: max_duration, max_pixels"),
-        ([*asked, tmp_path / "new", "--set", "max_text=x"], "a number is needed, such as max_text=3600"),
         ([*asked, tmp_path / "new", "--by", "age"], "--by age: the manifest has no such column; known: folder"),
         ([*asked, tmp_path / "new", "--lang", "fr"], "no texts in the language 'fr'"),
         ([*asked, tmp_path / "new", "--window", "0"], "--window must lie between 0.1 and 3600"),

@@ -26,7 +26,9 @@ __all__ = [
     "ID_COLUMNS",
     "LABEL_COLUMNS",
     "TABLE_SUFFIXES",
+    "check_bytes",
     "check_header",
+    "counted",
     "csv_text",
     "read_table",
     "unguarded",
@@ -99,7 +101,7 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {state}; a CSV, TSV, Parquet or Excel file is needed")
-    _check_bytes(path, path.stat().st_size)
+    check_bytes(path, path.stat().st_size)
     suffix = path.suffix.lower()
     if suffix in _PARQUET:
         table = _read_parquet(path)
@@ -112,13 +114,57 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
     return table
 
 
-def _check_bytes(path: Path, size: int) -> None:
+def check_bytes(path: Path, size: int) -> None:
+    """Refuse a table that is too large.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    size : int
+        Its bytes, once it is unpacked.
+
+    Raises
+    ------
+    DataError
+        If `affuse.budget.budget_in_use` allows fewer.
+
+    Examples
+    --------
+    >>> check_bytes(Path("rows.csv"), 250_000_001)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    affuse.errors.DataError: rows.csv holds a table of 250,000,001 bytes; the limit is 250,000,000 bytes (raise it ...
+    """
     if why := budget_in_use().excess("max_table_bytes", size):
         raise DataError(f"{path} holds a table of {size:,} bytes; {why}")
 
 
-def _counted(rows: Iterable[_Row], path: Path) -> Iterator[_Row]:
-    """The rows of a table; raises DataError at the first one too many."""
+def counted(rows: Iterable[_Row], path: Path) -> Iterator[_Row]:
+    """Pass the rows of a table on, the header first, as long as they are not too many.
+
+    Parameters
+    ----------
+    rows : iterable
+        The rows, which may come one at a time.
+    path : Path
+        The file, for the message.
+
+    Yields
+    ------
+    object
+        The rows.
+
+    Raises
+    ------
+    DataError
+        If `affuse.budget.budget_in_use` allows fewer.
+
+    Examples
+    --------
+    >>> list(counted([["id"], ["a"]], Path("rows.csv")))
+    [['id'], ['a']]
+    """
     budget = budget_in_use()
     for number, row in enumerate(rows):
         if why := budget.excess("max_rows", number):  # the header is none
@@ -315,7 +361,7 @@ def _bounded(batches: Iterable[Any], path: Path) -> list[Any]:
         rows, size = rows + batch.num_rows, size + batch.nbytes
         if why := budget.excess("max_rows", rows):
             raise DataError(f"{path} has {rows:,} rows or more; {why}")
-        _check_bytes(path, size)
+        check_bytes(path, size)
         found.append(batch)
     return found
 
@@ -365,11 +411,11 @@ def _read_excel(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
     lines = io.StringIO(newline="")
     try:
         with zipfile.ZipFile(path) as parts:
-            _check_bytes(path, sum(part.file_size for part in parts.infolist()))
+            check_bytes(path, sum(part.file_size for part in parts.infolist()))
         book = library.load_workbook(path, read_only=True, data_only=True)
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some programs write wrong ones
-        width, wide = _copy_rows(_counted(sheet.iter_rows(values_only=True), path), lines)
+        width, wide = _copy_rows(counted(sheet.iter_rows(values_only=True), path), lines)
         book.close()
     except DataError:
         raise
@@ -452,11 +498,11 @@ def _even(lines: Any, path: Path, separator: str) -> Any:
     pandas drops what is too much and fills in what is too little, both without a word.
     """
     rows = csv.reader(lines, delimiter=separator)
-    counted = _counted(rows, path)
-    header = next(counted, [])
+    each = counted(rows, path)
+    header = next(each, [])
     width, ragged, short = len(header), False, None
     before = rows.line_num
-    for row in counted:
+    for row in each:
         if len(row) != width and not _is_blank(row):
             if any(row[width:]):
                 names = "1 column" if width == 1 else f"{width} columns"

@@ -20,6 +20,7 @@ from affuse.cli.options import (
     Transcribe,
     Window,
     analyzer_of,
+    with_limits,
 )
 from affuse.errors import ConfigError
 from affuse.progress import progress_bar
@@ -40,6 +41,7 @@ _CHOICES = {
 }
 
 
+@with_limits
 def adapt(
     manifest: Annotated[
         Path, typer.Option(help="Your labelled clips: path or text, label, and if need be start, end, person, group.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,12 +29,13 @@ from affuse.cli.options import (
     Window,
     check_lengths,
     parse_experts,
+    with_limits,
 )
 from affuse.cli.privacy import Private, Redact, check_hiding
-from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from affuse.batch import BatchResult
+    from affuse.budget import Budget
 
 __all__ = ["batch"]
 
@@ -69,12 +69,9 @@ _Consent = Annotated[
     Path | None,
     typer.Option(help="Ledger of affuse consent: recordings without valid consent for --purpose are not analysed."),
 ]
-_Limits = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="NAME=VALUE: a limit of a recording, such as max_duration=3600; may be given again."),
-]
 
 
+@with_limits
 def batch(
     inputs: _Inputs,
     out: _Out,
@@ -106,8 +103,9 @@ def batch(
     consent: _Consent = None,
     redact: Redact = False,
     private: Private = False,
-    limits: _Limits = None,
     as_json: Json = False,
+    *,
+    budget: Budget,  # from the options of LIMITS
 ) -> None:
     """Analyse many recordings into a data set; the same command goes on where a killed run was."""
     check_lengths(window, hop)
@@ -117,7 +115,7 @@ def batch(
 
     settings = BatchSettings(
         _text(package), parse_experts(experts), window, hop, language, _text(feature_table), _text(fuser), prior,
-        context, _text(label_map), adapt, transcribe, _text(asr_model), shared_voice, speakers, _limits(limits or ()),
+        context, _text(label_map), adapt, transcribe, _text(asr_model), shared_voice, speakers, _limits(budget),
         purpose, exemption, redact=redact, private=private,
     )  # fmt: skip
     try:
@@ -139,20 +137,13 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _limits(given: Sequence[str]) -> dict[str, float] | None:
-    """Limits from "NAME=VALUE". Raises ConfigError for another name or no number."""
+def _limits(budget: Budget) -> dict[str, float] | None:
+    """The limits of recordings that are not the defaults."""
     from affuse.batch.settings import LIMITS
+    from affuse.budget import DEFAULT_BUDGET
 
-    found: dict[str, float] = {}
-    for each in given:
-        name, _, value = each.partition("=")
-        if name not in LIMITS:
-            raise ConfigError(f"--set {each}: there is no such limit; known: {', '.join(LIMITS)}")
-        try:
-            found[name] = float(value) if "." in value else int(value)
-        except ValueError:
-            raise ConfigError(f"--set {each}: a number is needed, such as {name}=3600") from None
-    return found or None
+    own = {name: getattr(budget, name) for name in LIMITS}
+    return {name: value for name, value in own.items() if value != getattr(DEFAULT_BUDGET, name)} or None
 
 
 def _print(done: BatchResult) -> None:

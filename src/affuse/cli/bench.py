@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affuse.cli.options import Json, Package
+from affuse.cli.options import Json, Package, with_limits
 from affuse.errors import ConfigError, MediaError
 
 __all__ = ["bench"]
@@ -16,6 +16,7 @@ __all__ = ["bench"]
 _UNITS = {"decode": "second", "detect": "picture", "face": "crop", "voice": "3 s", "fusion": "window"}
 
 
+@with_limits
 def bench(
     package: Package = None,
     clip: Annotated[Path | None, typer.Option(help="Recording to analyse (default: a drawn face that speaks).")] = None,

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affuse.cli import completion
-from affuse.cli.options import AdaptPerson, Data, FeatureNames, Group, IdColumn, Json, Methods, Split, names_of
+from affuse.cli.options import (
+    AdaptPerson,
+    Data,
+    FeatureNames,
+    Group,
+    IdColumn,
+    Json,
+    Methods,
+    Split,
+    names_of,
+    with_limits,
+)
 from affuse.errors import ConfigError
 from affuse.progress import progress_bar
 
@@ -30,6 +41,7 @@ _Manifest = Annotated[
 ]
 
 
+@with_limits
 def compare(
     dataset: Annotated[
         str | None,

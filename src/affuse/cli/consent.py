@@ -12,7 +12,7 @@ import typer
 
 from affuse.cli import completion
 from affuse.cli.command import AffuseCommand, epilog
-from affuse.cli.options import Json
+from affuse.cli.options import Json, with_table_limits
 from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _Purpose = Annotated[
 
 
 @app.command(cls=AffuseCommand, epilog=epilog("consent add"))
+@with_table_limits
 def add(
     ledger: _Ledger,
     recording: Annotated[Path, typer.Option(help="The recording; its checksum is kept, not its name.")],
@@ -51,6 +52,7 @@ def add(
 
 
 @app.command("list", cls=AffuseCommand, epilog=epilog("consent list"))
+@with_table_limits
 def list_consents(ledger: _Ledger, as_json: Json = False) -> None:
     """List the consents of a ledger, and whether they hold today."""
     from affuse.batch.consent import read_consents
@@ -65,6 +67,7 @@ def list_consents(ledger: _Ledger, as_json: Json = False) -> None:
 
 
 @app.command(cls=AffuseCommand, epilog=epilog("consent withdraw"))
+@with_table_limits
 def withdraw(
     ledger: _Ledger,
     person: _Person,

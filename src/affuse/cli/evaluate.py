@@ -26,6 +26,7 @@ from affuse.cli.options import (
     Transcribe,
     Window,
     analyzer_of,
+    with_limits,
 )
 from affuse.errors import ConfigError
 from affuse.progress import progress_bar
@@ -45,6 +46,7 @@ _Manifest = Annotated[
 ]
 
 
+@with_limits
 def evaluate(
     manifest: _Manifest = None,
     dataset: Corpus = None,

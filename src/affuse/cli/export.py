@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from affuse.cli import completion
-from affuse.cli.options import Data, Experts, Fuser, Json, parse_experts
+from affuse.cli.options import Data, Experts, Fuser, Json, parse_experts, with_limits
 from affuse.errors import ConfigError
 
 __all__ = ["export"]
 
 
+@with_limits
 def export(
     package: Annotated[
         str, typer.Argument(help="What to export: a package's folder, or 'shipped' for all that comes with affuse.")

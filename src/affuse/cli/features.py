@@ -12,7 +12,7 @@ import typer
 from affuse.cli import completion
 from affuse.cli.command import AffuseCommand, epilog
 from affuse.cli.files import check_table, refuse_inputs
-from affuse.cli.options import FeatureNames, Json, Settings, names_of
+from affuse.cli.options import FeatureNames, Json, Settings, names_of, with_limits
 from affuse.errors import ConfigError
 from affuse.progress import progress_bar
 
@@ -79,6 +79,7 @@ def _table(rows: Sequence[dict[str, str]]) -> ResultTable:
 
 
 @app.command(cls=AffuseCommand, epilog=epilog("features extract"))
+@with_limits
 def extract(
     sources: Annotated[
         list[Path] | None, typer.Argument(help="Recordings, pictures or texts, or folders of them.")

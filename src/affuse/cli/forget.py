@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from affuse.cli.options import with_limits
 from affuse.errors import ConfigError
 
 __all__ = ["forget"]
@@ -27,6 +28,7 @@ _Log = Annotated[
 ]
 
 
+@with_limits
 def forget(
     recording: _Recording,
     folders: _In = None,

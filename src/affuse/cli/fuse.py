@@ -11,7 +11,17 @@ import typer
 
 from affuse.cli import completion
 from affuse.cli.files import check_table, refuse_inputs, refuse_others
-from affuse.cli.options import AdaptPerson, Fuser, Group, IdColumn, Json, LabelMap, Logits, PriorOption
+from affuse.cli.options import (
+    AdaptPerson,
+    Fuser,
+    Group,
+    IdColumn,
+    Json,
+    LabelMap,
+    Logits,
+    PriorOption,
+    with_table_limits,
+)
 from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["fuse"]
 
 
+@with_table_limits
 def fuse(
     files: Annotated[list[Path], typer.Argument(help="Predictions, one table a modality: CSV, TSV, Parquet or Excel.")],
     labels: Annotated[Path | None, typer.Option(help="Table of true labels by id, to learn from.")] = None,

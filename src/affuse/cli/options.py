@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -57,6 +57,7 @@ __all__ = [
     "names_of",
     "parse_experts",
     "with_limits",
+    "with_table_limits",
 ]
 
 # --- what is read -----------------------------------------------------------------------------------------------------
@@ -253,25 +254,41 @@ LIMITS: dict[str, Any] = {
     "max_answers": Annotated[
         int | None, _limit("--max-answers", "Most windows times speakers that a transcript names (500000).")
     ],
+    "max_rows": Annotated[int | None, _limit("--max-rows", "Most rows of a table (500000).")],
+    "max_table_bytes": Annotated[
+        int | None, _limit("--max-table-bytes", "Largest table in bytes, Excel and Parquet unpacked (250000000).")
+    ],
 }
 """An option for every field of `affuse.budget.Budget`, by its name."""
 
 
-def with_limits(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with `LIMITS` as further options, which gets the budget that they state as ``budget``."""
+def with_limits(command: Callable[..., None], names: Sequence[str] = tuple(LIMITS)) -> Callable[..., None]:
+    """A command with `LIMITS` as further options, within which it opens recordings and tables.
+
+    A command that has a parameter ``budget`` gets the `affuse.budget.Budget` that they state.
+    """
     own = {name: hint for name, hint in command.__annotations__.items() if name not in ("budget", "return")}
-    hints = get_type_hints(type("", (), {"__annotations__": own}), command.__globals__, include_extras=True) | LIMITS
+    hints = get_type_hints(type("", (), {"__annotations__": own}), command.__globals__, include_extras=True)
+    hints |= {name: LIMITS[name] for name in names}
+    parameters = signature(command).parameters
 
     @wraps(command)
     def call(**given: Any) -> None:
-        budget = budget_of(**{name: given.pop(name) for name in LIMITS})
-        command(**given, budget=budget)
+        from affuse.budget import within_budget
 
-    taken = [p.replace(annotation=hints[p.name]) for p in signature(command).parameters.values() if p.name != "budget"]
-    added = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=hint) for name, hint in LIMITS.items()]
+        with within_budget(budget_of(**{name: given.pop(name) for name in names})) as budget:
+            command(**given, **({"budget": budget} if "budget" in parameters else {}))
+
+    taken = [p.replace(annotation=hints[p.name]) for p in parameters.values() if p.name != "budget"]
+    added = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=hints[name]) for name in names]
     call.__signature__ = Signature([*taken, *added])  # type: ignore[attr-defined]
     call.__annotations__ = hints
     return call
+
+
+def with_table_limits(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the limits of tables as further options, within which it opens tables."""
+    return with_limits(command, ("max_rows", "max_table_bytes"))
 
 
 # --- reading them -----------------------------------------------------------------------------------------------------
@@ -350,7 +367,7 @@ def analyzer_of(
 
 def budget_of(**limits: float | None) -> Budget:
     """The budget with the limits that are given, by the names of its fields; its defaults for those that are None."""
-    from affuse.budget import Budget  # brings PyAV, which --help does without
+    from affuse.budget import Budget
 
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
     return Budget(**given)

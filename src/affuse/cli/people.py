@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affuse.cli.command import AffuseCommand, epilog
-from affuse.cli.options import Json
+from affuse.cli.options import Json, with_limits
 from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ KeyFile = Annotated[
 
 
 @app.command(cls=AffuseCommand, epilog=epilog("people enrol"))
+@with_limits
 def enrol(
     name: Annotated[str, typer.Argument(help="Name of the person.")],
     recordings: Annotated[list[Path], typer.Argument(help="Recordings or pictures that show nobody else.")],
@@ -64,6 +65,7 @@ def list_people(gallery: Folder = Path("gallery"), key_file: KeyFile = None, as_
 
 
 @app.command(cls=AffuseCommand, epilog=epilog("people find"))
+@with_limits
 def find(
     recording: Annotated[Path, typer.Argument(help="Recording or picture.")],
     gallery: Folder = Path("gallery"),

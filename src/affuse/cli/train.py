@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from affuse.cli import completion
-from affuse.cli.options import Corpus, Data, Package, Settings
+from affuse.cli.options import Corpus, Data, Package, Settings, with_limits
 from affuse.errors import ConfigError
 from affuse.lazy import needs_extra
 
@@ -25,6 +25,7 @@ __all__ = ["train"]
 _SHOWN = 10  # suggestions
 
 
+@with_limits
 def train(
     config: Annotated[
         Path | None, typer.Argument(help="TOML file that says everything, such as the config.toml of a run.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from affuse.cli.files import refuse_inputs, refuse_others
-from affuse.cli.options import Group, IdColumn, Json, LabelMap, Logits, Methods, Seed, Settings, names_of
+from affuse.cli.options import Group, IdColumn, Json, LabelMap, Logits, Methods, Seed, Settings, names_of, with_limits
 from affuse.errors import ConfigError
 from affuse.lazy import needs_extra
 from affuse.progress import progress_bar
@@ -23,6 +23,7 @@ __all__ = ["tune"]
 _SHOWN = 10
 
 
+@with_limits
 def tune(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Predictions, one table a modality: CSV, TSV, Parquet or Excel.")

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import av
 from av.container import InputContainer
 
-from affuse.budget import DEFAULT_BUDGET, Budget
+from affuse.budget import Budget, budget_in_use
 from affuse.errors import MediaError
 
 __all__ = ["AUDIO_DECODERS", "CONTAINERS", "SAMPLE_RATES", "VIDEO_DECODERS", "is_taken", "open_container"]
@@ -56,7 +56,7 @@ _TAKEN = ",".join(CONTAINERS)
 _DECODERS = ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS))
 
 
-def open_container(path: Path, budget: Budget = DEFAULT_BUDGET) -> InputContainer:
+def open_container(path: Path, budget: Budget | None = None) -> InputContainer:
     """Open a file for reading, with decoders that refuse frames well above ``budget.max_pixels``.
 
     Decoding starts later, so that the caller can check what the header states. Streams whose decoder is not taken are
@@ -64,6 +64,7 @@ def open_container(path: Path, budget: Budget = DEFAULT_BUDGET) -> InputContaine
 
     Raises MediaError where it is no recording in one of `CONTAINERS`, or states more than the budget allows.
     """
+    budget = budget_in_use() if budget is None else budget
     _check_boxes(path, budget)
     # Also for the frames that FFmpeg decodes while it opens. It counts whole blocks, hence the margin.
     pixels = {"max_pixels": str(round(1.05 * budget.max_pixels) + _MARGIN)}

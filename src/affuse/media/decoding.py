@@ -19,7 +19,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from affuse.budget import DEFAULT_BUDGET, Budget
+from affuse.budget import DEFAULT_BUDGET, Budget, budget_in_use
 from affuse.errors import ConfigError, MediaError
 from affuse.media.containers import SAMPLE_RATES, is_taken, open_container
 
@@ -354,8 +354,9 @@ def _is_measured(frame: Any, budget: Budget) -> bool:
     return not budget.excess("max_pixels", frame.width * frame.height)
 
 
-def good_frames(container: InputContainer, stream: Any, budget: Budget = DEFAULT_BUDGET) -> Iterator[Any]:
+def good_frames(container: InputContainer, stream: Any, budget: Budget | None = None) -> Iterator[Any]:
     """Frames of one stream from where the container stands, without what is damaged."""
+    budget = budget_in_use() if budget is None else budget
     for packet in _packets(container, [stream], Damage()):
         yield from _decode(packet, Damage(), budget)
 

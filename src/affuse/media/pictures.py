@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from affuse.budget import DEFAULT_BUDGET, Budget
+from affuse.budget import Budget, budget_in_use
 from affuse.errors import MediaError
 
 __all__ = ["decode_picture", "is_animated", "is_picture", "read_picture"]
@@ -43,11 +43,12 @@ def _formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def _opened(path: Path, budget: Budget) -> Iterator[Image.Image]:
+def _opened(path: Path, given: Budget | None) -> Iterator[Image.Image]:
     """A picture whose header is read and whose size is within the budget; raises MediaError where it is damaged.
 
     `UnidentifiedImageError` is passed on.
     """
+    budget = budget_in_use() if given is None else given
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the budget decides
@@ -64,7 +65,7 @@ def _opened(path: Path, budget: Budget) -> Iterator[Image.Image]:
         raise MediaError(f"{path} is a damaged picture: {error}") from error
 
 
-def is_picture(path: Path, budget: Budget = DEFAULT_BUDGET) -> bool:
+def is_picture(path: Path, budget: Budget | None = None) -> bool:
     """Whether a file holds a still picture.
 
     Raises MediaError where it is damaged or exceeds the budget, and for HEIC, which neither Pillow nor FFmpeg reads
@@ -81,13 +82,13 @@ def is_picture(path: Path, budget: Budget = DEFAULT_BUDGET) -> bool:
         return False
 
 
-def is_animated(path: Path, budget: Budget = DEFAULT_BUDGET) -> bool:
+def is_animated(path: Path, budget: Budget | None = None) -> bool:
     """Whether a picture file holds more than one picture of which only the first is read."""
     with _opened(path, budget) as image:
         return image.format == "WEBP" and getattr(image, "is_animated", False)
 
 
-def read_picture(path: Path, max_side: int | None = None, budget: Budget = DEFAULT_BUDGET) -> np.ndarray:
+def read_picture(path: Path, max_side: int | None = None, budget: Budget | None = None) -> np.ndarray:
     """Read a picture as RGB uint8 (h, w, 3), upright by its EXIF orientation, transparent parts on white.
 
     ``max_side`` bounds the longer side in pixels; the aspect is kept. Raises MediaError where the file is damaged, and

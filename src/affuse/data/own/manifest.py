@@ -22,7 +22,7 @@ from affuse.data.splits import find_split
 from affuse.errors import DataError, TranscriptError
 from affuse.labels import recognise
 from affuse.media.transcript import decode_text
-from affuse.tables import TABLE_SUFFIXES, check_header, read_table, unguarded
+from affuse.tables import TABLE_SUFFIXES, check_bytes, check_header, counted, read_table, unguarded
 
 __all__ = ["read_manifest"]
 
@@ -87,6 +87,7 @@ def _read(path: Path) -> _Table:
         frame = read_table(path)
         return _Table(path, tuple(map(str, frame.columns)), frame.to_dict("records"))
     try:
+        check_bytes(path, path.stat().st_size)
         return _parse(path, decode_text(path, path.read_bytes()))
     except TranscriptError as error:
         raise DataError(str(error)) from error
@@ -97,9 +98,10 @@ def _read(path: Path) -> _Table:
 def _parse(path: Path, text: str) -> _Table:
     """The table of a text with cells as they are written: a label "NA" or a speaker "007" must stay so."""
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
-    header = [name.strip() for name in next(lines, [])]
+    rows = counted(lines, path)
+    header = [name.strip() for name in next(rows, [])]
     check_header(path, header)
-    cells = [[unguarded(cell) for cell in line] for line in lines if any(line)]
+    cells = [[unguarded(cell) for cell in line] for line in rows if any(line)]
     if not cells:
         raise DataError(f"{path} holds no rows")
     records = [dict(zip_longest(header, line[: len(header)], fillvalue="")) for line in cells]
