@@ -20,7 +20,7 @@ from affuse.labels import EMODB, RAVDESS, VOICE, LabelSpace
 from affuse.media import SAMPLE_RATE
 from affuse.training.augment import SoundAugmentation
 from affuse.training.augment.sound import add_noise, change_speed, coloured_noise
-from recipes.voice_network import pooled
+from recipes.voice_network import audible, pooled
 from recipes.whisper import LogMel, SpeechEncoder
 
 __all__ = [
@@ -144,8 +144,8 @@ def statistics_table(
     mel = LogMel()
 
     def measured(waveform: np.ndarray) -> np.ndarray:
-        sound = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None]
-        return pooled(encoder(mel(sound)))[0].numpy().astype(np.float16)
+        sound = mel(torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None])
+        return pooled(encoder(sound), audible(sound))[0].numpy().astype(np.float16)
 
     def augmented(row: int, rng: np.random.Generator) -> np.ndarray:
         changed = augment_speaker(clips.waveforms[row], rng)

