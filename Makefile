@@ -19,6 +19,9 @@ DEVELOPING = $(shell { test -n "$$PIP_FIND_LINKS" || $(PYTHON) -m pip config lis
 	&& echo '$(TRAINING)' || echo dev)
 PINNED = --constraint recipes/constraints.txt
 
+# pip compiles nothing (--no-compile), so every process would compile all that it imports where none may keep bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What looks at the environment from outside, in one of its own, so that it lists nothing of itself.
 TOOLS := $(VENV)/tools
 
