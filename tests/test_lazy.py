@@ -17,6 +17,7 @@ PACKAGES = (
     "affuse.fusion",
     "affuse.fusion.rules",
     "affuse.fusion.trust",
+    "affuse.people",
     "affuse.service",
 )
 

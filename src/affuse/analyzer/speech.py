@@ -11,11 +11,9 @@ import numpy as np
 from affuse.errors import ConfigError
 from affuse.experts.base import Expert, ExpertOutput
 from affuse.media import SAMPLE_RATE, Recording, Words
-from affuse.people.clustering import voices_apart
 from affuse.people.given import channel_turns, transcript_turns
 from affuse.people.speaking import OFF_SCREEN, Speakers, who_speaks
 from affuse.people.turns import Turn
-from affuse.people.voices import VoiceEncoder
 from affuse.timeline import Timeline
 
 __all__ = [
@@ -118,6 +116,8 @@ def check_speakers(count: int | None, shared_voice: bool = False) -> None:
     if shared_voice:
         raise ConfigError("a shared voice counts for everybody; leave out the number of speakers")
     if count > 1:
+        from affuse.people.voices import VoiceEncoder  # few recordings need it
+
         VoiceEncoder().check()
 
 
@@ -156,9 +156,13 @@ def find_speakers(
     """
     given = turns or transcript_turns(recording.cues) or channel_turns(recording)
     seen = who_speaks(recording, faces) if faces and recording.has_sound and recording.has_frames else None
-    if not given:
-        return seen if seen is not None or count is None or count < 2 else voices_apart(recording, count), {}
-    return Speakers.of_turns(given, recording.span.end), {} if seen is None else _names_of_faces(given, seen)
+    if given:
+        return Speakers.of_turns(given, recording.span.end), {} if seen is None else _names_of_faces(given, seen)
+    if seen is not None or count is None or count < 2:
+        return seen, {}
+    from affuse.people.clustering import voices_apart  # few recordings need it
+
+    return voices_apart(recording, count), {}
 
 
 def _names_of_faces(turns: Sequence[Turn], seen: Speakers) -> dict[str, str]:

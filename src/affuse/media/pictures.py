@@ -33,6 +33,10 @@ _JPEG = b"\xff\xd8"
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)  # neither data of a scan nor its restarts
 _SCAN, _END, _BARE = b"\xda", b"\xd9", (b"\x01", b"\xd8")
 
+# How recordings begin. Pillow loads all of its forty plugins before it says that such a file is no picture.
+_RECORDINGS = (b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"OggS", b"fLaC", b"ID3", b"FLV")
+_PICTURE_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
+
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
 
@@ -71,15 +75,24 @@ def is_picture(path: Path, budget: Budget | None = None) -> bool:
     Raises MediaError where it is damaged or exceeds the budget, and for HEIC, which neither Pillow nor FFmpeg reads
     whole.
     """
+    with path.open("rb") as file:
+        head = file.read(12)
     try:
-        with _opened(path, budget) as image:
-            return not (image.format in _PLAYABLE and getattr(image, "is_animated", False))
+        if not _is_recording(head):
+            with _opened(path, budget) as image:
+                return not (image.format in _PLAYABLE and getattr(image, "is_animated", False))
     except UnidentifiedImageError:
-        with path.open("rb") as file:
-            head = file.read(12)
-        if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
-            raise MediaError(f"{path} is a HEIC picture, which is not supported; convert it to JPEG or PNG") from None
-        return False
+        pass
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        raise MediaError(f"{path} is a HEIC picture, which is not supported; convert it to JPEG or PNG")
+    return False
+
+
+def _is_recording(head: bytes) -> bool:
+    """Whether a file with these first twelve bytes is a video or sound, which no picture begins like."""
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in _PICTURE_BRANDS
+    return head.startswith(_RECORDINGS) or (head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WAVE"))
 
 
 def is_animated(path: Path, budget: Budget | None = None) -> bool:

@@ -14,6 +14,7 @@ from affuse.files import write_text
 from affuse.media import SAMPLE_RATE, Recording, Words
 from affuse.media.transcript import decode_text
 from affuse.people.turns import Turn
+from affuse.people.windows import sliding_max
 from affuse.timeline import Segment, Timeline
 
 __all__ = ["channel_turns", "read_rttm", "transcript_turns", "write_rttm"]
@@ -260,9 +261,9 @@ def _active(spoken: np.ndarray, loudness: np.ndarray) -> np.ndarray:
 
     if len(spoken) == 0:
         return spoken
-    own = maximum_filter1d(loudness, _OWN_FRAMES, axis=0)
+    own = sliding_max(loudness, _OWN_FRAMES // 2, _OWN_FRAMES // 2)
     # The window of the other channel reaches back, because an echo comes late.
-    other = maximum_filter1d(own[:, ::-1], _ECHO_FRAMES + 1, axis=0, origin=_ECHO_FRAMES // 2)
+    other = sliding_max(own[:, ::-1], _ECHO_FRAMES, 0)
     return np.asarray(spoken & (own >= other - _CROSSTALK))
 
 

@@ -20,6 +20,7 @@ from affuse.people.hidden_markov import forward_backward
 from affuse.people.mouths import MOUTH_RATE, FacePath
 from affuse.people.synchrony import SynchronyNetworks, measure_agreement
 from affuse.people.turns import Turn
+from affuse.people.windows import sliding_max
 from affuse.timeline import Segment
 
 __all__ = ["HOP", "OFF_SCREEN", "Speakers", "TurnModel", "who_speaks"]
@@ -27,7 +28,7 @@ __all__ = ["HOP", "OFF_SCREEN", "Speakers", "TurnModel", "who_speaks"]
 HOP = 3
 """Pictures (of 40 ms) of a step in time: 0.12 s."""
 
-_AROUND = 7  # pictures: the detector of speech misses soft sounds between loud ones, which mouths move for as well
+_AROUND = 3  # pictures before and after: the detector of speech misses soft sounds between loud ones, which mouths move for as well
 
 OFF_SCREEN = "off screen"
 """Who speaks where it is nobody whose face is seen."""
@@ -133,9 +134,7 @@ class TurnModel:
 
     def _emissions(self, scores: np.ndarray, speech: np.ndarray) -> np.ndarray:
         """Log-likelihoods (steps, m + 2), up to a constant for each step; -inf for faces that are not seen."""
-        from scipy.ndimage import maximum_filter1d  # takes a tenth of a second, which not every recording needs
-
-        seen, near = ~np.isnan(scores), maximum_filter1d(speech, _AROUND) if len(speech) else speech
+        seen, near = ~np.isnan(scores), sliding_max(speech, _AROUND, _AROUND)
         agreed = _steps(np.where(seen, (self.gain * np.nan_to_num(scores) - self.cost) * near[:, None], 0.0))
         present = _steps(seen.astype(float)) > 0
         pictures = np.maximum(_steps(np.ones(len(speech))), 1)

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from xml.sax.saxutils import quoteattr
 
 from affuse.labels import EKMAN, LabelSpace
 from affuse.report.formats.base import Format, Place
@@ -90,6 +89,8 @@ def labelling_config(labels: LabelSpace = EKMAN, video: bool = True) -> str:
       <TextArea name="person" toName="audio" perRegion="true" editable="true" rows="1"/>
     </View>
     """
+    from xml.sax.saxutils import quoteattr  # brings ssl, which takes 30 ms
+
     colours = palette(labels.labels).colours
     choices = [f'    <Label value={quoteattr(name)} background="{colours[name]}"/>' for name in labels.labels]
     sync = ' sync="video"' if video else ""
