@@ -111,12 +111,25 @@ interface Medium {
   stills: [number, string][];
   note: string;
   details: Record<string, string>;
+  /** Small pictures of moments, by the time of their start. */
+  thumbnails?: [number, string][];
 }
 
 /** Sentences of an analysis in one language, an entry a person. */
 interface Answers {
   headlines: string[][];
   absences: Record<string, string[]>[];
+  highlights?: Highlight[][];
+}
+
+/** A moment that is worth a look first: see affuse.report.highlights. */
+interface Highlight {
+  start: number;
+  end: number;
+  kind: "emotion" | "conflict" | "change";
+  label: string | null;
+  value: number;
+  text: string;
 }
 
 /** Texts by language and key. */
@@ -129,6 +142,7 @@ interface Speech {
   language: string;
   say: Say;
   sentence: (text: string) => string;
+  conflict: (text: string) => string;
   verdict: (verdict: Verdict) => Verdict;
 }
 
@@ -153,6 +167,8 @@ interface Index {
   cells: Cell[];
   extent: number;
   at: (time: number) => Verdict | null;
+  /** The cells of a stretch of time. */
+  between: (from: number, to: number) => Cell[];
   step: (time: number, steps: number) => number;
 }
 

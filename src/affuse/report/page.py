@@ -35,6 +35,7 @@ _DECIMALS = 4
 _MODULES = (
     "elements",
     "timeline",
+    "overview",
     "speech",
     "clock",
     "theme",
@@ -42,6 +43,7 @@ _MODULES = (
     "numbers",
     "people",
     "transcript",
+    "highlights",
     "viewer",
     "report",
 )

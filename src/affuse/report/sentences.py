@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from affuse.report.highlights import highlights
 from affuse.report.messages import message, messages, name_of, translate
 from affuse.results import Analysis, Verdict
 
@@ -91,10 +92,11 @@ def absences(analysis: Analysis, summary: Verdict, language: str = "en") -> dict
 
 
 def answer_in_words(analysis: Analysis, language: str = "en") -> dict[str, list[Any]]:
-    """What a page needs besides the analysis itself: ``headlines`` and ``absences``, an entry a person each."""
+    """What a page needs besides the analysis itself: ``headlines``, ``absences`` and ``highlights`` by person."""
     return {
         "headlines": [headline_parts(analysis, summary, language) for summary in analysis.summaries],
         "absences": [absences(analysis, summary, language) for summary in analysis.summaries],
+        "highlights": [[m.to_dict() for m in highlights(analysis, s.person)] for s in analysis.summaries],
     }
 
 

@@ -37,9 +37,19 @@ export function createSpeech(messages, language) {
     return null;
   }
 
+  /** @type {Map<string, string>} */
+  const known = new Map();  // windows of an hour repeat few sentences
+
   /** @param {string} text */
   function sentence(text) {
     if (!patterns.length || !text) return text;
+    const found = known.get(text) ?? translation(text);
+    known.set(text, found);
+    return found;
+  }
+
+  /** @param {string} text */
+  function translation(text) {
     const whole = translated(text, ["sentence."]);
     if (whole !== null) return whole;
     const parts = text.split("; ").map((part) => translated(part, ["sentence."]));
@@ -64,6 +74,7 @@ export function createSpeech(messages, language) {
     language,
     say,
     sentence,
+    conflict,
     verdict: (verdict) => ({
       ...verdict,
       conflict_text: conflict(verdict.conflict_text),

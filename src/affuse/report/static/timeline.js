@@ -5,16 +5,23 @@ import { capital, topOf } from "./elements.js";
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = { ribbon: 36, conflict: 18, emotions: 136, modality: 58, words: 26, sentiment: 76, speakers: 24, track: 26, speech: 6, axis: 24, title: 24, gap: 10, handle: 12 };
 const PAD = 1;
+const LEAST_WINDOWS = 6;  // in view
+const JUMP = 1.5;  // seconds from which a change of time is no playing
 let serial = 0;
 
 // ---------------------------------------------------------------------------------------------------------------- data
 
-/** @param {number} seconds */
+/**
+ * Minutes and seconds, and hours from one hour on.
+ * @param {number} seconds
+ */
 export const formatTime = (seconds) => {
   const tenths = Math.max(0, Math.round(seconds * 10));
   const minutes = Math.floor(tenths / 600);
   const rest = (tenths - minutes * 600) / 10;
-  return `${minutes}:${rest < 10 ? "0" : ""}${Number.isInteger(rest) ? rest : rest.toFixed(1)}`;
+  const hours = Math.floor(minutes / 60);
+  const whole = hours ? `${hours}:${String(minutes % 60).padStart(2, "0")}` : String(minutes);
+  return `${whole}:${rest < 10 ? "0" : ""}${Number.isInteger(rest) ? rest : rest.toFixed(1)}`;
 };
 
 /**
@@ -71,6 +78,7 @@ export function createIndex(analysis, person) {
     windows,
     cells,
     extent,
+    between: (from, to) => cells.slice(position(from), position(to) + 1),
     at: (time) => {
       const cell = cells[position(time)];
       return cell && time >= cell.start - 1e-6 && time <= cell.end + 1e-6 ? cell.window : null;
@@ -92,7 +100,7 @@ export function createIndex(analysis, person) {
  * @param {string} row
  * @param {number} limit
  */
-function binned(cells, row, limit) {
+export function binned(cells, row, limit) {
   const size = Math.max(1, Math.ceil(cells.length / limit));
   /** @type {Bin[]} */
   const groups = [];
@@ -114,7 +122,7 @@ function binned(cells, row, limit) {
  * @param {G[]} groups
  * @param {(group: G) => string} key
  */
-function runs(groups, key) {
+export function runs(groups, key) {
   /** @type {{ key: string, start: number, end: number, groups: G[] }[]} */
   const merged = [];
   for (const group of groups) {
@@ -129,10 +137,26 @@ function runs(groups, key) {
 
 /**
  * Conflicting windows, neighbours with the same words taken together.
- * @param {Index} index
+ * @param {Cell[]} cells
  */
-export const conflictsOf = (index) =>
-  runs(index.cells, (c) => c.window.conflict_text).filter((run) => run.key);
+export const conflictsOf = (cells) => runs(cells, (c) => c.window.conflict_text).filter((run) => run.key);
+
+/**
+ * Of boxes in order of time, those that can be told apart: what would be drawn within the pixels of the one before it is
+ * left out.
+ * @template T
+ * @param {T[]} items
+ * @param {(item: T) => [number, number]} place left and right edge
+ */
+function apart(items, place) {
+  let reached = -Infinity;
+  return items.filter((item) => {
+    const [left, right] = place(item);
+    if (right - left < 2 && right <= reached + 1) return false;
+    reached = Math.max(reached, right);
+    return true;
+  });
+}
 
 // ------------------------------------------------------------------------------------------------------------- drawing
 
@@ -181,17 +205,29 @@ const fitted = (text, width, size = 12, weight = 400) => {
  * `onSeek` hears of the seconds that are sought, `onToggle` that it shall play or pause, and `clock` writes seconds. Where
  * nothing seeks it is a picture, otherwise a slider. `update` takes a new analysis, for live pages. With `people` it shows
  * who speaks, and where there are several, an answer over time for each of them above all rows of the chosen one.
+ *
+ * Only the stretch of time in view is drawn: `setView` chooses it, `onView` hears of it. Control and the wheel zoom.
  * @param {HTMLElement} root
  * @param {Curves} analysis
- * @param {{ say: Say, palette: Palette, people?: People | null, person?: string | null, onSeek?: ((seconds: number) => void) | null, onToggle?: () => void, clock?: (seconds: number) => string }} options
+ * @param {{ say: Say, palette: Palette, people?: People | null, person?: string | null, onSeek?: ((seconds: number) => void) | null, onToggle?: () => void, onView?: (from: number, to: number) => void, clock?: (seconds: number) => string }} options
  */
 export function createTimeline(root, analysis, options) {
-  const { say, palette, people = null, onSeek = null, onToggle = () => {}, clock = formatTime } = options;
+  const { say, palette, people = null, onSeek = null, onToggle = () => {}, onView = () => {}, clock = formatTime } = options;
   const id = `affuse-${serial++}`;
   const svg = element("svg", { class: "timeline", "aria-label": say("timeline.label"), ...(onSeek ? { role: "slider", tabindex: "0" } : { role: "img" }) });
   let data = analysis;
   let person = options.person ?? null;
-  let index = createIndex(data, person);
+  /** @type {Map<string | null, Index>} */
+  let indexes = new Map();
+  /** @param {string | null} name */
+  const indexOf = (name) => {
+    const found = indexes.get(name) ?? createIndex(data, name);
+    indexes.set(name, found);
+    return found;
+  };
+  let index = indexOf(person);
+  const view = { from: 0, to: index.extent };
+  let due = 0;
   let time = 0;
   let width = 0;
   let height = 0;
@@ -200,12 +236,15 @@ export function createTimeline(root, analysis, options) {
   let hoverText = element("text");
 
   /** @param {number} seconds */
-  const x = (seconds) => PAD + (Math.min(index.extent, Math.max(0, seconds)) / index.extent) * (width - 2 * PAD);
-  /** @param {PointerEvent} event */
+  const x = (seconds) => PAD + ((Math.min(view.to, Math.max(view.from, seconds)) - view.from) / (view.to - view.from)) * (width - 2 * PAD);
+  /** Whether a stretch is in view. @param {{ start: number, end: number }} stretch */
+  const inView = (stretch) => stretch.end > view.from && stretch.start < view.to;
+  const cells = () => index.between(view.from, view.to);
+  /** @param {MouseEvent} event */
   const timeAt = (event) => {
     const box = svg.getBoundingClientRect();
     const fraction = (event.clientX - box.left - PAD) / Math.max(1, box.width - 2 * PAD);
-    return Math.min(1, Math.max(0, fraction)) * index.extent;
+    return view.from + Math.min(1, Math.max(0, fraction)) * (view.to - view.from);
   };
 
   /**
@@ -356,7 +395,7 @@ export function createTimeline(root, analysis, options) {
    */
   function conflicts(y, tall) {
     const layer = element("g");
-    for (const run of conflictsOf(index)) {
+    for (const run of apart(conflictsOf(cells()), (clash) => [x(clash.start), x(clash.end)])) {
       const left = x(run.start);
       const wide = Math.max(3, x(run.end) - left);
       const mark = element("rect", { x: left, y: y + 2, width: wide, height: tall - 4, rx: 3, class: "conflict" });
@@ -380,11 +419,12 @@ export function createTimeline(root, analysis, options) {
     const layer = element("g");
     for (const value of [1, 0, -1]) layer.append(element("line", { x1: 0, x2: width, y1: level(value), y2: level(value), class: value ? "grid" : "grid zero" }));
     const limit = Math.max(50, width / 2);
-    const size = Math.max(1, Math.ceil(index.cells.length / limit));
+    const shown = cells();
+    const size = Math.max(1, Math.ceil(shown.length / limit));
     /** @type {{ start: number, end: number, value: number | null }[]} */
     const groups = [];
-    for (let i = 0; i < index.cells.length; i += size) {
-      const group = index.cells.slice(i, i + size);
+    for (let i = 0; i < shown.length; i += size) {
+      const group = shown.slice(i, i + size);
       const found = group.map((c) => c.window.sentiment).filter((v) => v !== null);
       groups.push({ start: group[0].start, end: group[group.length - 1].end, value: found.length ? found.reduce((a, b) => a + b, 0) / found.length : null });
     }
@@ -419,7 +459,7 @@ export function createTimeline(root, analysis, options) {
    */
   function speakers(everybody, turns, y, tall, named) {
     const layer = element("g");
-    for (const turn of turns) {
+    for (const turn of apart(turns.filter(inView), (box) => [x(box.start), x(box.end)])) {
       const left = x(turn.start);
       const wide = Math.max(1, x(turn.end) - left);
       const name = capital(everybody.name(turn.speaker));
@@ -440,7 +480,7 @@ export function createTimeline(root, analysis, options) {
    */
   function words(y, tall) {
     const layer = element("g");
-    for (const cue of data.cues.filter((said) => !people || people.owns(person, said))) {
+    for (const cue of data.cues.filter((said) => inView(said) && (!people || people.owns(person, said)))) {
       const left = x(cue.start);
       const wide = x(cue.end) - left;
       if (wide < 2) continue;
@@ -456,9 +496,9 @@ export function createTimeline(root, analysis, options) {
   /** @param {number} y */
   function axis(y) {
     const layer = element("g");
-    const step = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600].find((s) => (s / index.extent) * width >= 56) ?? 7200;
-    for (let tick = 0; tick <= index.extent + 1e-6; tick += step) {
-      const anchor = tick === 0 ? "start" : x(tick) > width - 20 ? "end" : "middle";
+    const step = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600].find((s) => (s / (view.to - view.from)) * width >= 56) ?? 7200;
+    for (let tick = Math.ceil(view.from / step - 1e-9) * step; tick <= view.to + 1e-6; tick += step) {
+      const anchor = x(tick) < 20 ? "start" : x(tick) > width - 20 ? "end" : "middle";
       layer.append(
         element("line", { x1: x(tick), x2: x(tick), y1: y, y2: y + 5, class: "tick" }),
         element("text", { x: x(tick), y: y + 18, class: "scale", "text-anchor": anchor }, clock(tick)),
@@ -486,17 +526,18 @@ export function createTimeline(root, analysis, options) {
       parts.push(body(y, tall));
       y += tall + HEIGHT.gap;
     };
+    const shown = cells();
     const contradictions = () => {
-      if (!conflictsOf(index).length) return;
+      if (!conflictsOf(index.cells).length) return;
       y -= HEIGHT.gap - 2;
       row("", HEIGHT.conflict, conflicts);
     };
-    const fused = binned(index.cells, "fused", limit);
+    const fused = binned(shown, "fused", limit);
     const several = people && people.answered.length > 1;
     if (people?.turns.length) row(say("row.speakers"), HEIGHT.speakers, (top, tall) => speakers(people, people.turns, top, tall, true));
     if (several) {
       for (const name of people.answered) {
-        row(heading(people, name, y), HEIGHT.track, (top, tall) => ribbon(name === person ? fused : binned(createIndex(data, name).cells, "fused", limit), top, tall));
+        row(heading(people, name, y), HEIGHT.track, (top, tall) => ribbon(name === person ? fused : binned(indexOf(name).between(view.from, view.to), "fused", limit), top, tall));
         const own = people.turnsOf(name);
         if (own.length) {
           y -= HEIGHT.gap - 2;
@@ -510,7 +551,7 @@ export function createTimeline(root, analysis, options) {
     }
     row(several ? say("row.detail", { name: people.name(person) }) : say("row.emotions"), HEIGHT.emotions, (top, tall) => stack(fused, top, tall));
     for (const modality of data.modalities) {
-      row(say(`modality.${modality}`), HEIGHT.modality, (top, tall) => stack(binned(index.cells, modality, limit), top, tall));
+      row(say(`modality.${modality}`), HEIGHT.modality, (top, tall) => stack(binned(shown, modality, limit), top, tall));
       if (modality === "text" && data.cues.length) {
         y -= HEIGHT.gap - 3;
         row("", HEIGHT.words, words);
@@ -532,6 +573,7 @@ export function createTimeline(root, analysis, options) {
   function place() {
     if (!onSeek) return;
     playhead.setAttribute("transform", `translate(${x(time).toFixed(2)},0)`);
+    playhead.toggleAttribute("hidden", time < view.from - 1e-6 || time > view.to + 1e-6);
     const window = index.at(time);
     const answer = window?.label
       ? say("status", { time: clock(time), label: say(`emotion.${window.label}`), percent: Math.round(100 * (window.confidence ?? 0)) })
@@ -566,14 +608,54 @@ export function createTimeline(root, analysis, options) {
       ArrowRight: () => index.step(time, 1), ArrowUp: () => index.step(time, 1), ArrowLeft: () => index.step(time, -1), ArrowDown: () => index.step(time, -1),
       PageUp: () => index.step(time, 10), PageDown: () => index.step(time, -10), Home: () => 0, End: () => index.extent,
     };
+    /** @type {Record<string, () => void>} */
+    const zooms = { "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), 0: () => setView(0, index.extent) };
     if (event.key === " ") onToggle();
+    else if (zooms[event.key]) zooms[event.key]();
     else if (goals[event.key]) onSeek(goals[event.key]());
     else return false;
     event.preventDefault();
     return true;
   }
 
+  /**
+   * Show a stretch of time; as much as a few windows at least, and never what lies outside the recording.
+   * @param {number} start
+   * @param {number} end
+   */
+  function setView(start, end) {
+    const least = Math.min(index.extent, (LEAST_WINDOWS * index.extent) / Math.max(1, index.cells.length));
+    const length = Math.min(index.extent, Math.max(least, end - start));
+    const first = Math.min(Math.max(0, (start + end - length) / 2), index.extent - length);
+    if (Math.abs(first - view.from) < 1e-9 && Math.abs(first + length - view.to) < 1e-9) return;
+    Object.assign(view, { from: first, to: first + length });
+    if (!due) due = requestAnimationFrame(() => { due = 0; redraw(); });
+    onView(view.from, view.to);
+  }
+
+  /**
+   * Show `factor` times as much, around a time: the playhead where it is in view, else the middle.
+   * @param {number} factor
+   * @param {number} [around]
+   */
+  function zoom(factor, around = time >= view.from && time <= view.to ? time : (view.from + view.to) / 2) {
+    const start = around - (around - view.from) * factor;
+    setView(start, start + (view.to - view.from) * factor);
+  }
+
+  /** @param {WheelEvent} event */
+  function onWheel(event) {
+    const sideways = event.shiftKey ? event.deltaY : event.deltaX;
+    if (event.ctrlKey) zoom(2 ** Math.max(-1, Math.min(1, event.deltaY / 100)), timeAt(event));
+    else if (view.to - view.from < index.extent && Math.abs(sideways) > Math.abs(event.shiftKey ? 0 : event.deltaY)) {
+      const step = (sideways / width) * (view.to - view.from);
+      setView(view.from + step, view.to + step);
+    } else return;
+    event.preventDefault();
+  }
+
   if (onSeek) {
+    svg.addEventListener("wheel", onWheel, { passive: false });
     svg.addEventListener("pointerdown", onPointer);
     svg.addEventListener("pointermove", onPointer);
     svg.addEventListener("pointerleave", () => hover.setAttribute("hidden", ""));
@@ -587,21 +669,31 @@ export function createTimeline(root, analysis, options) {
   return {
     onKey,
     redraw,
+    setView,
+    zoom,
     /** @param {number} seconds */
     setTime: (seconds) => {
+      const seen = (/** @type {number} */ at) => at >= view.from && at <= view.to;
+      const follows = seen(time) || Math.abs(seconds - time) > JUMP;
       time = seconds;
+      // What plays in view, or is sought elsewhere, stays in view; a look at another place while it plays lasts.
+      const length = view.to - view.from;
+      if (follows && !seen(time)) setView(time - 0.1 * length, time + 0.9 * length);
       place();
     },
     /** @param {string | null} next */
     setPerson: (next) => {
       person = next;
-      index = createIndex(data, person);
+      index = indexOf(person);
       redraw();
     },
     /** @param {Curves} next */
     update: (next) => {
+      const whole = view.to - view.from >= index.extent - 1e-9;
       data = next;
-      index = createIndex(data, person);
+      indexes = new Map();
+      index = indexOf(person);
+      if (whole) Object.assign(view, { from: 0, to: index.extent });
       redraw();
     },
     get index() {

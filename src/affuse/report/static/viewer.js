@@ -1,10 +1,16 @@
 import { Clock } from "./clock.js";
 import { capital, find, make, percent, search } from "./elements.js";
+import { drawHighlights } from "./highlights.js";
 import { createNumbers } from "./numbers.js";
 import { createParts, fitDistributions } from "./parts.js";
 import { createPeople } from "./people.js";
 import { conflictsOf, createIndex, createTimeline, formatTime, hasEvidence } from "./timeline.js";
-import { createTranscript } from "./transcript.js";
+import { createOverview } from "./overview.js";
+import { createCueFinder, createTranscript } from "./transcript.js";
+
+const AT_A_GLANCE = 40;  // windows up to which a timeline is neither zoomed nor has an overview
+const CLOSE = 30;  // seconds that are shown before and after a highlight
+const MOST_CONFLICTS = 200;
 
 /**
  * Brings an analysis to life in the skeleton inside `root` (see report.html.j2): answer, player, timeline, transcript and
@@ -16,7 +22,7 @@ import { createTranscript } from "./transcript.js";
  * @param {{ analysis: Analysis, medium: Medium, speech: Speech, palette: Palette, chosen?: number, time?: number } & Answers} data
  * @returns {Viewer}
  */
-export function createViewer(root, { analysis: given, medium, headlines, absences, speech, palette, chosen = 0, time: start = 0 }) {
+export function createViewer(root, { analysis: given, medium, headlines, absences, highlights = [], speech, palette, chosen = 0, time: start = 0 }) {
   const { say } = speech;
   /** @param {string} id */
   const byId = (id) => find(root, id);
@@ -37,6 +43,9 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   let timeline = null;
   /** @type {ReturnType<typeof createTranscript> | null} */
   let transcript = null;
+  /** @type {ReturnType<typeof createOverview> | null} */
+  let overview = null;
+  const said = createCueFinder(analysis.cues);
   /** @type {(() => void) | null} */
   let transport = null;
   let resetNumbers = () => {};
@@ -102,6 +111,8 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     announced = "";
     drawHeader();
     timeline?.setPerson(summary().person);
+    overview?.draw();
+    drawMoments();
     drawConflicts();
     resetNumbers();
     tick();
@@ -116,7 +127,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   }
 
   /** @param {number} time */
-  const cuesAt = (time) => analysis.cues.filter((c) => !timed || (c.start <= time + 1e-6 && time < c.end));
+  const cuesAt = (time) => (timed ? said(time).map((i) => analysis.cues[i]) : analysis.cues);
 
   /**
    * What the chosen person says.
@@ -305,7 +316,8 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     const time = media ? media.currentTime : 0;
     const window = nowAt(time);
     timeline?.setTime(time);
-    transcript?.setTime(time);
+    overview?.setTime(time);
+    if (timed) transcript?.setTime(time);
     const key = `${chosen} ${window?.start} ${people.turnAt(time)?.start} ${wordsAt(time)}`;
     if (key !== shown) {
       shown = key;
@@ -332,9 +344,11 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   function drawTimeline() {
     byId("over-time").hidden = false;
     byId("legend").append(...parts.legend());
-    const curves = createTimeline(byId("timeline"), analysis, { say, palette, people, person: summary().person, onSeek: seek, onToggle: toggle });
+    const curves = createTimeline(byId("timeline"), analysis, { say, palette, people, person: summary().person, onSeek: seek, onToggle: toggle, onView: (from, to) => overview?.setView(from, to) });
     timeline = curves;
     byId("timeline").querySelector("svg")?.setAttribute("aria-describedby", "timeline-help");
+    const strip = perhaps("overview");
+    if (strip && index.windows.length > AT_A_GLANCE) overview = createOverview(strip, { say, palette, index: () => index, timeline: curves, onSeek: seek });
     document.addEventListener("keydown", (event) => {
       const busy = event.target instanceof Element && event.target.closest("input, select, textarea, button, summary, a, [role=slider], [role=tab]");
       const seen = byId("timeline").offsetParent !== null;
@@ -347,6 +361,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
    * @param {Cue} cue
    */
   function labelOf(cue) {
+    if (!timed) return cue.label ?? null;
     const whole = analysis.summary.length === 1 && !people.turns.length ? index : null;
     const own = indexes.get(cue.speaker ?? "") ?? whole;
     return own?.at((cue.start + cue.end) / 2)?.label ?? null;
@@ -354,17 +369,48 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
 
   function drawTranscript() {
     byId("transcript").hidden = false;
-    transcript = createTranscript(byId("lines"), { cues: analysis.cues, people, parts, palette, labelOf, onSeek: seek });
+    if (!timed) byId("transcript").querySelector(".help")?.replaceChildren(say("transcript.help_text"));
+    transcript = createTranscript(byId("lines"), { cues: analysis.cues, cuesAt: said, people, parts, palette, say, labelOf, onSeek: timed ? seek : null, signal: ended.signal });
+  }
+
+  /** The moments of the chosen person that are worth a look first. */
+  function drawMoments() {
+    const section = perhaps("highlights");
+    const moments = highlights[chosen] ?? [];
+    if (!section) return;
+    section.hidden = moments.length < 2;
+    drawHighlights(byId("moments"), {
+      highlights: moments,
+      thumbnails: new Map(medium.thumbnails ?? []),
+      parts,
+      speech,
+      timed,
+      wordsOf: (moment) => (timed ? wordsAt((moment.start + moment.end) / 2) : analysis.cues.find((cue) => cue.start === moment.start)?.text ?? ""),
+      onChoose: lookAt,
+    });
+  }
+
+  /** @param {Highlight} moment */
+  function lookAt(moment) {
+    if (!timed) {
+      transcript?.show(analysis.cues.findIndex((cue) => cue.start === moment.start));
+      return;
+    }
+    if (overview) timeline?.setView(moment.start - CLOSE, moment.end + CLOSE);
+    seek((moment.start + moment.end) / 2);
+    byId("watch").scrollIntoView({ block: "nearest" });
   }
 
   /** Neighbouring windows with the same conflict are one entry. */
   function drawConflicts() {
-    const merged = conflictsOf(index);
-    const list = make("ol", { class: "clashes" }, ...merged.map((entry) => {
+    const merged = conflictsOf(index.cells);
+    const more = merged.length - MOST_CONFLICTS;
+    const list = make("ol", { class: "clashes" }, ...merged.slice(0, MOST_CONFLICTS).map((entry) => {
       const button = make("button", { type: "button" }, make("b", {}, `${formatTime(entry.start)}–${formatTime(entry.end)}`), " ", entry.key);
       button.addEventListener("click", () => seek((entry.groups[0].start + entry.groups[0].end) / 2));
       return make("li", {}, button);
     }));
+    if (more > 0) list.append(make("li", { class: "help" }, say("conflicts.more", { count: more })));
     byId("conflicts").replaceChildren(merged.length ? list : make("p", { class: "help" }, say(index.windows.some((w) => w.conflict !== null) ? "conflicts.none" : "conflicts.alone")));
   }
 
@@ -378,9 +424,10 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   if (timed) {
     drawTimeline();
     drawConflicts();
-    if (analysis.cues.length) drawTranscript();
     if (start) seek(start);
   }
+  if (analysis.cues.length > (timed ? 0 : 1)) drawTranscript();
+  drawMoments();
   if (index.windows.length) {
     byId("numbers").hidden = false;
     resetNumbers = createNumbers(find(root, "table", HTMLDetailsElement), byId("table-body"), { speech, parts, modalities: analysis.modalities, windows: () => index.windows, signal: ended.signal });
