@@ -257,7 +257,6 @@ def _loudness(samples: np.ndarray) -> np.ndarray:
 
 def _active(spoken: np.ndarray, loudness: np.ndarray) -> np.ndarray:
     """In which frames each channel speaks itself, (n, 2), from speech and loudness (dB) of its frames, (n, 2)."""
-    from scipy.ndimage import maximum_filter1d
 
     if len(spoken) == 0:
         return spoken

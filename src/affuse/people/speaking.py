@@ -28,7 +28,8 @@ __all__ = ["HOP", "OFF_SCREEN", "Speakers", "TurnModel", "who_speaks"]
 HOP = 3
 """Pictures (of 40 ms) of a step in time: 0.12 s."""
 
-_AROUND = 3  # pictures before and after: the detector of speech misses soft sounds between loud ones, which mouths move for as well
+# Pictures before and after: the detector of speech misses soft sounds between loud ones, which mouths move for as well.
+_AROUND = 3
 
 OFF_SCREEN = "off screen"
 """Who speaks where it is nobody whose face is seen."""
