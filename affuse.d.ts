@@ -130,6 +130,8 @@ interface Highlight {
   label: string | null;
   value: number;
   text: string;
+  /** The number of the sentence, in a bare text. */
+  cue?: number | null;
 }
 
 /** Texts by language and key. */

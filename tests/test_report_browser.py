@@ -471,6 +471,18 @@ def test_table_tells_how_probable_it_is_that_they_speak(show: Show) -> None:
     assert cells == [f"{round(100 * p)}\u00a0%" for p in own]
 
 
+def test_what_decided_it_is_in_points_and_adds_up(show: Show) -> None:
+    analysis = samples.audio_only()
+    known = replace(analysis, summaries=[replace(analysis.summary, prior=-2.0)])
+    page = show(known)
+    shown = page.locator("#shares li .value").all_inner_texts()
+    assert shown[0].replace("\u00a0", " ") == "12 %"
+    voice, text = (analysis.summary.evidence[m].points or 0 for m in ("voice", "text"))
+    assert [value.replace("−", "-") for value in shown[2:4]] == [f"{100 * voice:+.0f}", f"{100 * text:+.0f}"]
+    assert shown[1] == "absent"
+    assert shown[-1].replace("\u00a0", " ") == f"{100 * (analysis.summary.confidence or 0):.0f} %"
+
+
 def test_own_labels_have_their_colours_and_names(show: Show, clip: Path) -> None:
     analysis = samples.own_labels(clip, SECONDS)
     page = ready(show(analysis))
@@ -524,6 +536,127 @@ def test_table_holds_every_window_a_page_at_a_time(show: Show) -> None:
     page.locator("#table-body > button").click()
     assert rows.count() == count
     assert not page.locator("#table-body > button").is_visible()
+
+
+def view(page: Any) -> tuple[str, ...]:
+    return tuple(page.locator(".zoom output").inner_text().split("–"))
+
+
+def test_zoom_by_buttons_keys_and_wheel(show: Show) -> None:
+    page = show(samples.long_video(4))
+    assert view(page) == ("0:00", "4:00")
+    page.locator(".zoom button").nth(1).click()
+    assert view(page) == ("0:00", "2:00")  # around the playhead, which is at the start
+    page.locator(TIMELINE).focus()
+    for key, expected in (("+", ("0:00", "1:00")), ("-", ("0:00", "2:00")), ("0", ("0:00", "4:00"))):
+        page.keyboard.press(key)
+        assert view(page) == expected
+    assert page.locator(".zoom button").nth(2).is_disabled()
+    click_at(page, 0.5)  # the middle of four minutes
+    page.locator(".zoom button").nth(1).click()
+    assert view(page) == ("1:00", "3:00")
+    click_at(page, 0.25)  # clicks count within what is in view
+    assert playhead(page) == pytest.approx(90, abs=1)
+    page.locator(TIMELINE).hover(position={"x": 5, "y": 60})
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    start, end = view(page)
+    assert start == "1:00"
+    assert end in ("1:59", "2:00", "2:01")
+
+
+def test_the_overview_chooses_what_is_shown(show: Show) -> None:
+    page = show(samples.long_video(4))
+    strip = page.locator("svg.overview")
+    strip.scroll_into_view_if_needed()
+    box = strip.bounding_box()
+
+    def drag(start: float, end: float) -> None:
+        page.mouse.move(box["x"] + start * box["width"], box["y"] + 10)
+        page.mouse.down()
+        page.mouse.move(box["x"] + end * box["width"], box["y"] + 12, steps=4)
+        page.mouse.up()
+
+    drag(0.25, 0.5)
+    assert view(page) == ("1:00", "2:00")
+    drag(0.4, 0.65)  # from within: moves it
+    assert view(page) == ("2:00", "3:00")
+    drag(0.75, 1.0)  # its right edge
+    assert view(page) == ("2:00", "4:00")
+    strip.click(position={"x": 0.25 * box["width"], "y": 10})
+    assert view(page) == ("0:00", "2:00")
+    assert playhead(page) == pytest.approx(60, abs=1)
+    page.wait_for_timeout(50)
+    ribbon = page.locator(f"{TIMELINE} text.scale").all_text_contents()
+    assert "2:00" in ribbon
+    assert "4:00" not in ribbon
+
+
+def test_playing_and_seeking_keep_the_moment_in_view(show: Show) -> None:
+    page = show(samples.long_video(4))
+    page.locator(".zoom button").nth(1).click()
+    page.locator(TIMELINE).focus()
+    page.keyboard.press("End")
+    assert view(page) == ("2:00", "4:00")
+    page.keyboard.press("Home")
+    assert view(page) == ("0:00", "2:00")
+
+
+def test_short_recordings_have_no_zoom(show: Show, clip: Path) -> None:
+    page = show(samples.one_person(clip, SECONDS))
+    assert page.locator(".zoom").count() == 0
+    assert page.locator("#highlights").is_hidden()
+
+
+def test_highlights_lead_there_and_zoom_in(show: Show) -> None:
+    page = show(samples.long_video(4))
+    moments = page.locator("#moments button")
+    assert moments.count() >= 4
+    minutes, seconds_ = moments.first.locator(".time").inner_text().split(":")
+    moments.first.click()
+    assert playhead(page) == pytest.approx(60 * int(minutes) + float(seconds_) + 1.5, abs=1)
+    assert view(page) != ("0:00", "4:00")
+    answer = page.locator("#headline").bounding_box()["y"]
+    assert answer < page.locator("#highlights").bounding_box()["y"] < page.locator("#watch").bounding_box()["y"]
+
+
+def sentences(count: int) -> Analysis:
+    kinds = ("anger", "happiness", "neutral")
+    cues = [
+        Cue(Segment(i / count, (i + 1) / count), f"Sentence {i}.", "en", None, kinds[i % 3], 0.6) for i in range(count)
+    ]
+    return replace(samples.text_only("Sentence 0."), cues=cues)
+
+
+def test_a_text_is_told_sentence_by_sentence(show: Show) -> None:
+    page = show(sentences(6))
+    lines = page.locator("#lines .line")
+    assert lines.count() == 6
+    assert [line.locator(".chip").inner_text() for line in lines.all()] == ["anger", "happiness", "neutral"] * 2
+    assert page.locator("#lines button").count() == 0  # there is nothing to seek
+    assert "Click" not in page.locator("#transcript .help").inner_text()
+
+
+def test_of_a_long_transcript_only_what_is_in_view_is_in_the_document(show: Show) -> None:
+    page = show(sentences(5000))
+    lines = page.locator("#lines .line")
+    assert lines.count() <= 300
+    page.evaluate("document.getElementById('lines').scrollTop = 1e9")
+    sync_api.expect(page.locator("#lines")).to_contain_text("Sentence 4999.")
+    assert lines.count() <= 600
+    page.locator("#moments button").first.click()
+    sync_api.expect(page.locator("#lines")).to_contain_text("Sentence 0.")
+    assert page.locator("#caption").inner_text().endswith("…")
+
+
+def test_words_that_say_something_else_are_told_too(show: Show) -> None:
+    analysis = samples.audio_only()
+    cue = replace(analysis.cues[0], label="fear", confidence=0.9)
+    page = show(replace(analysis, cues=[cue, *analysis.cues[1:]]))
+    line = page.locator("#lines .line").first
+    assert line.locator(".chip").all_inner_texts() == [line.locator(".chip").first.inner_text(), "fear"]
+    assert page.locator("#lines .words").count() == 1
 
 
 def test_half_an_hour_draws_at_once(show: Show) -> None:

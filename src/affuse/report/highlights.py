@@ -29,7 +29,7 @@ class Highlight:
     """A moment: ``kind`` is emotion, conflict or change.
 
     ``start`` and ``end`` are seconds, ``label`` and ``value`` the emotion and its probability, the conflict, or how
-    far sentiment changes; ``text`` says who contradicts whom.
+    far sentiment changes; ``text`` says who contradicts whom, and ``cue`` is the number of the sentence in a bare text.
     """
 
     start: float
@@ -38,6 +38,7 @@ class Highlight:
     label: str | None
     value: float
     text: str = ""
+    cue: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a page."""
@@ -84,7 +85,10 @@ def _felt(window: Verdict) -> Highlight:
 def _sentences(analysis: Analysis) -> Iterator[Highlight]:
     if len(analysis.cues) < _LEAST_SENTENCES:
         return
-    said = (Highlight(c.segment.start, c.segment.end, "emotion", c.label, c.confidence or 0.0) for c in analysis.cues)
+    said = (
+        Highlight(c.segment.start, c.segment.end, "emotion", c.label, c.confidence or 0.0, cue=i)
+        for i, c in enumerate(analysis.cues)
+    )
     yield from _emotions(said, 0.0)
 
 

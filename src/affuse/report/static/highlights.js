@@ -1,4 +1,4 @@
-import { capital, make, percent, signed } from "./elements.js";
+import { capital, make, percent } from "./elements.js";
 import { formatTime } from "./timeline.js";
 
 /**
@@ -13,7 +13,7 @@ export function drawHighlights(list, { highlights, thumbnails, parts, speech, ti
   function told(moment) {
     if (moment.label) return [parts.chip(moment.label), ` ${percent(moment.value)}`];
     if (moment.kind === "conflict") return [make("span", { class: "clash" }, "≠ ", speech.conflict(moment.text))];
-    return [make("b", {}, say(moment.value > 0 ? "highlights.rise" : "highlights.fall", { change: signed(moment.value, 1) }))];
+    return [make("b", {}, say(moment.value > 0 ? "highlights.rise" : "highlights.fall", { change: Math.abs(moment.value).toFixed(1) }))];
   }
 
   /** @param {Highlight} moment */

@@ -11,6 +11,7 @@ import { createCueFinder, createTranscript } from "./transcript.js";
 const AT_A_GLANCE = 40;  // windows up to which a timeline is neither zoomed nor has an overview
 const CLOSE = 30;  // seconds that are shown before and after a highlight
 const MOST_CONFLICTS = 200;
+const MOST_SENTENCES = 12;  // of a text above its answer; all of them are in the transcript
 
 /**
  * Brings an analysis to life in the skeleton inside `root` (see report.html.j2): answer, player, timeline, transcript and
@@ -127,7 +128,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   }
 
   /** @param {number} time */
-  const cuesAt = (time) => (timed ? said(time).map((i) => analysis.cues[i]) : analysis.cues);
+  const cuesAt = (time) => (timed ? said(time).map((i) => analysis.cues[i]) : analysis.cues.slice(0, MOST_SENTENCES));
 
   /**
    * What the chosen person says.
@@ -307,6 +308,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     caption.style.setProperty("border-color", window?.label ? palette.colours[window.label] : "transparent");
     const cues = cuesAt(time);
     const words = cues.flatMap((cue) => [...(cue.speaker ? [make("b", {}, people.dot(cue.speaker), capital(people.name(cue.speaker)))] : []), cue.text, " "]).slice(0, -1);
+    if (cues.length < analysis.cues.length && !timed) words.push(" …");
     const text = words.map((part) => (typeof part === "string" ? part : part.textContent)).join("");
     if (caption.textContent !== text) caption.replaceChildren(make("span", {}, ...words));
     caption.classList.toggle("empty", !text);
@@ -385,7 +387,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
       parts,
       speech,
       timed,
-      wordsOf: (moment) => (timed ? wordsAt((moment.start + moment.end) / 2) : analysis.cues.find((cue) => cue.start === moment.start)?.text ?? ""),
+      wordsOf: (moment) => (timed ? wordsAt((moment.start + moment.end) / 2) : analysis.cues[moment.cue ?? -1]?.text ?? ""),
       onChoose: lookAt,
     });
   }
@@ -393,7 +395,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   /** @param {Highlight} moment */
   function lookAt(moment) {
     if (!timed) {
-      transcript?.show(analysis.cues.findIndex((cue) => cue.start === moment.start));
+      transcript?.show(moment.cue ?? 0);
       return;
     }
     if (overview) timeline?.setView(moment.start - CLOSE, moment.end + CLOSE);
