@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
-from scipy.special import log_softmax
 
 from affuse.errors import ConfigError
 from affuse.fusion.base import Array, Columns, Groups, Mask, patterns_of, present
@@ -331,6 +330,14 @@ def _mixed_logs(P: Array, floor: float) -> Array:
     return np.asarray(np.log(mixed, out=mixed))
 
 
+def _log_softmax(scores: Array) -> Array:
+    """Logarithms of the softmax of every row (n, k); as scipy's, in a quarter of the time."""
+    columns = np.array(scores.T, order="C")  # sums over few long rows are many times faster than over many short ones
+    columns -= columns.max(axis=0)
+    columns -= np.log(np.exp(columns).sum(axis=0))
+    return np.ascontiguousarray(columns.T)
+
+
 def _minimise(loss: Loss, start: Array, bounds: object = None, rough: bool = False) -> Array:
     from scipy.optimize import minimize  # slow to import, and only learning needs it
 
@@ -354,7 +361,7 @@ def _fit_pool(rows: _Rows, floor: float, log_prior: Array) -> Array:
     count = rows.Y.sum(axis=1, keepdims=True)
 
     def loss(weights: Array) -> tuple[float, Array]:
-        L = log_softmax(log_prior + np.einsum("m,nmk->nk", weights, features), axis=1)
+        L = _log_softmax(log_prior + np.einsum("m,nmk->nk", weights, features))
         slope = np.einsum("nk,nmk->m", count * np.exp(L) - rows.Y, features) + _POOL_PULL * (weights - aim)
         value = -(L * rows.Y).sum() + _POOL_PULL * ((weights - aim) ** 2).sum() / 2
         return value / count.sum(), slope / count.sum()
@@ -437,7 +444,7 @@ def _fit_deviations(X: Array, Y: Array, offset: Array, rough: bool) -> Array:
 
     def loss(flat: Array) -> tuple[float, Array]:
         W = flat.reshape(X.shape[1], -1)
-        L = log_softmax(X @ W + offset, axis=1)
+        L = _log_softmax(X @ W + offset)
         slope = X.T @ (count * np.exp(L) - Y) + W
         return float(-(L * Y).sum() + (W**2).sum() / 2) / total, slope.ravel() / total
 
