@@ -14,7 +14,7 @@ from scipy.signal import lfilter
 from affuse import weights
 from affuse.errors import AssetError, DataError
 from affuse.experts.base import Expert
-from affuse.experts.voice import MIN_SPEECH, SILENCE, VoiceExpert, level, speech_seconds
+from affuse.experts.voice import MIN_SPEECH, SILENCE, VoiceExpert, level, speech_seconds, why_not
 from affuse.labels import EMODB, RAVDESS, VOICE, LabelSpace, restrict
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Segment, Timeline
@@ -43,6 +43,17 @@ def vowels(seconds: float, pitch: float = 120.0, peak: float = 0.3) -> np.ndarra
 def tone(seconds: float, hertz: float, peak: float = 0.3) -> np.ndarray:
     time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     return (peak * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+
+
+def tune(seconds: float) -> np.ndarray:
+    """Plucked notes of a chord, two a second: harmonics that die away, the higher ones sooner."""
+    time = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
+    pitches = [196 * 2 ** (step / 12) for step in (0, 4, 7, 12, 7, 4)] * math.ceil(seconds / 3)
+    notes = [
+        sum(np.exp(-5 * k * time) * np.sin(2 * np.pi * k * pitch * time) / k for k in range(1, 20)) for pitch in pitches
+    ]
+    sound = np.concatenate(notes)[: int(seconds * SAMPLE_RATE)]
+    return (0.3 * sound / np.abs(sound).max()).astype(np.float32)
 
 
 def hiss(seconds: float, spread: float) -> np.ndarray:
@@ -603,3 +614,17 @@ def test_a_corpus_that_is_left_out_is_judged_whole_and_never_learned_from(  # ty
     assert report["n"] == 12
     assert sorted(report["labels"]) == ["anger", "fear", "happiness", "neutral", "sadness", "surprise"]
     assert report["uar"] == pytest.approx(report["accuracy"])  # two clips of every emotion
+
+
+def test_music_is_no_speech() -> None:
+    music = tune(3.0)
+    assert speech_seconds(music) >= MIN_SPEECH  # WebRTC's detector takes it for speech
+    assert why_not(music) == "no speech"
+    assert why_not(vowels(3.0)) == ""
+
+
+@pytest.mark.data
+def test_music_of_a_cartoon_is_no_speech(data: Path) -> None:
+    recording = Recording.open(data / "clips" / "no_face.mp4")
+    windows = list(recording.sound(Timeline((Segment(0.0, 3.0), Segment(0.9, 3.9)))))
+    assert [why_not(window) for window in windows] == ["no speech", "no speech"]

