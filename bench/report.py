@@ -3,7 +3,8 @@
 ``python bench/report.py`` makes an analysis of ``--minutes`` with ``--persons`` and a sentence every 2.4 s, and
 measures the time to open its report, to zoom, to go to a moment, to choose another person and to scroll the
 transcript. A text of 100,000 sentences and an index of 5,000 recordings are measured as well. Times are of the page
-itself, in milliseconds, the best of ``--repeat``: work until the next picture is drawn. ``--pictures FOLDER`` keeps screenshots.
+itself, in milliseconds, the best of ``--repeat``: work until the next picture is drawn. ``--pictures FOLDER`` keeps
+screenshots.
 """
 
 from __future__ import annotations

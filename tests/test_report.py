@@ -157,7 +157,115 @@ def test_large_video_is_linked_from_the_folder_of_the_page(tmp_path: Path, monke
     assert page.data["medium"]["note"] == "media.linked"
 
 
-def test_unplayable_video_is_replaced_by_stills_in_order(tmp_path: Path) -> None:
+def write_sounding(path: Path, codec: str, audio: str, seconds: float = 4.0, rate: int = 25) -> Path:
+    """A video of 120 × 80 whose brightness grows, with a tone that starts in the middle."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=rate)
+        video.width, video.height, video.pix_fmt = 120, 80, "yuv420p"
+        sound = container.add_stream(audio, rate=44100, layout="mono")
+        for i in range(round(seconds * rate)):
+            level = np.full((80, 120, 3), round(250 * i / (seconds * rate)), np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(level, format="rgb24")))
+        at = np.arange(round(seconds * 44100)) / 44100
+        wave = np.where(at < seconds / 2, 0, 12000 * np.sin(2 * np.pi * 440 * at)).astype(np.int16)
+        for i in range(0, len(wave), 1024):
+            frame = av.AudioFrame.from_ndarray(wave[None, i : i + 1024], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 44100, i
+            container.mux(sound.encode(frame))
+        container.mux(video.encode())
+        container.mux(sound.encode())
+    return path
+
+
+def played(page: Page, folder: Path) -> dict[str, Any]:
+    """What a browser would find in the page: codecs, brightness over time, and when the tone begins."""
+    import av
+
+    sources = page.attributes("source") or page.attributes("video")
+    data = (sources[-1]["src"] or "").split(",")[1]
+    (folder / "played.mp4").write_bytes(base64.b64decode(data))
+    with av.open(str(folder / "played.mp4")) as container:
+        codecs = {stream.type: stream.codec_context.name for stream in container.streams}
+        bright = {round(f.time, 3): float(f.to_ndarray(format="gray").mean()) for f in container.decode(video=0)}
+    with av.open(str(folder / "played.mp4")) as container:
+        loud = [f.time for f in container.decode(audio=0) if np.abs(f.to_ndarray()).max() > 0.1]
+    return {"codecs": codecs, "bright": bright, "tone": min(loud), "bytes": len(data) * 3 // 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "video", "audio"), [("a.mp4", "libx265", "aac"), ("b.mkv", "libx264", "flac"), ("c.avi", "mpeg4", "mp3")]
+)
+def test_what_browsers_refuse_plays_as_a_copy_on_the_same_clock(
+    tmp_path: Path, name: str, video: str, audio: str
+) -> None:
+    clip = write_sounding(tmp_path / name, video, audio)
+    page = Page(write_report(samples.one_person(clip, 4.0), tmp_path / "out" / "r.html").read_text("utf-8"))
+    assert page.data["medium"]["note"] == "media.proxy"
+    found = played(page, tmp_path)
+    assert found["codecs"] == {"video": "h264", "audio": "aac"}
+    assert found["tone"] == pytest.approx(2.0, abs=0.08)
+    times, levels = np.array(list(found["bright"])), np.array(list(found["bright"].values()))
+    assert np.diff(times).max() < 0.2
+    assert np.abs(levels - 250 * times / 4).max() < 8  # brightness tells when a picture was taken
+    originals = [s["src"] for s in page.attributes("source")]
+    assert originals[:1] == (["../a.mp4"] if name == "a.mp4" else [])
+
+
+def test_long_copies_hold_key_frames_and_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from affuse.report import proxy
+
+    clip = write_sounding(tmp_path / "a.mp4", "libx265", "aac", seconds=12.0)
+    monkeypatch.setattr(proxy, "SMOOTH_SECONDS", 5.0)
+    page = Page(render_report(samples.one_person(clip, 12.0)))
+    assert page.data["medium"]["note"] == "media.proxy_slow"
+    found = played(page, tmp_path)
+    assert 1 <= len(found["bright"]) <= 3  # x265 has a key frame every 250 pictures
+    assert found["tone"] == pytest.approx(6.0, abs=0.08)
+    monkeypatch.setattr(report_media, "EMBED_LIMIT", 80_000)
+    small = played(Page(render_report(samples.one_person(clip, 12.0))), tmp_path)
+    assert small["bytes"] <= 80_000
+    monkeypatch.setattr(report_media, "EMBED_LIMIT", 20_000)  # less than the sound needs
+    assert Page(render_report(samples.one_person(clip, 12.0))).data["medium"]["kind"] == "stills"
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mpeg4"), ("b.mov", "libx264")])
+def test_a_copy_is_upright(tmp_path: Path, name: str, codec: str) -> None:
+    import av
+
+    from affuse.report.proxy import write_proxy
+
+    picture = np.zeros((80, 120, 3), np.uint8)
+    picture[:, :60] = 250  # the left half is bright; turned to the left, the lower half is
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=5)
+        stream.width, stream.height, stream.pix_fmt = 120, 80, "yuv420p"
+        stream.set_display_rotation(90)
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    made = write_proxy(tmp_path / name, tmp_path / "out.mp4", 0, None, 1.0, 1_000_000)
+    assert made is not None
+    with av.open(str(made.path)) as container:
+        frame = next(container.decode(video=0))
+        upright = np.rot90(frame.to_ndarray(format="gray"), frame.rotation // 90)
+    assert upright.shape == (120, 80)
+    assert upright[:50].mean() < 30
+    assert upright[70:].mean() > 220
+
+
+def test_highlights_have_pictures(tmp_path: Path) -> None:
+    clip = samples.write_clip(tmp_path / "clip.mp4", seconds=40.0)
+    medium = Page(render_report(samples.one_person(clip, 40.0))).data["medium"]
+    page = Page(render_report(samples.one_person(clip, 40.0)))
+    starts = [moment["start"] for moment in page.data["answers"]["en"]["highlights"][0]]
+    assert [start for start, _ in medium["thumbnails"]] == sorted(set(starts))
+    assert all(uri.startswith("data:image/jpeg;base64,/9j/") for _, uri in medium["thumbnails"])
+
+
+def test_unplayable_video_is_replaced_by_stills_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_media, "EMBED_LIMIT", 10)  # no room for a copy
     clip = samples.write_clip(tmp_path / "clip.mpg", "mpeg1video", rate=25, size=(120, 80))
     page = Page(render_report(samples.one_person(clip, 6.0)))
     medium = page.data["medium"]
@@ -171,7 +279,7 @@ def test_unplayable_video_is_replaced_by_stills_in_order(tmp_path: Path) -> None
 
 def test_codec_decides_not_only_the_suffix(tmp_path: Path) -> None:
     clip = samples.write_clip(tmp_path / "old.mp4", "mpeg4")
-    assert Page(render_report(samples.one_person(clip, 6.0))).data["medium"]["note"] == "media.unplayable"
+    assert Page(render_report(samples.one_person(clip, 6.0))).data["medium"]["note"] == "media.proxy"
 
 
 def test_sound_with_a_cover_is_sound(tmp_path: Path) -> None:

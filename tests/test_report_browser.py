@@ -668,7 +668,19 @@ def test_half_an_hour_draws_at_once(show: Show) -> None:
     assert points < 500_000
 
 
-def test_unplayable_recording_still_has_a_clock(show: Show, tmp_path: Path) -> None:
+def test_hevc_plays_as_a_copy(show: Show, tmp_path: Path) -> None:
+    path = samples.write_clip(tmp_path / "phone.mp4", "libx265", SECONDS)
+    page = ready(show(samples.one_person(path, SECONDS)))
+    assert "a small copy plays here" in page.locator("#media-note").inner_text()
+    assert page.evaluate("document.querySelector('video').currentSrc").startswith("data:video/mp4")
+    click_at(page, 0.5)
+    assert seconds(page) == pytest.approx(3, abs=0.05)
+    page.keyboard.press(" ")
+    until(page, "document.querySelector('video').currentTime > 3.2")
+
+
+def test_unplayable_recording_still_has_a_clock(show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "EMBED_LIMIT", 10)  # no room for a copy
     path = samples.write_clip(tmp_path / "clip.mpg", "mpeg1video", SECONDS, 25, (120, 80))
     page = show(samples.one_person(path, SECONDS))
     assert "cannot play this format (mpg)" in page.locator("#media-note").inner_text()

@@ -1,4 +1,4 @@
-"""The recording inside the page: embedded where a browser can play it, else linked, else as stills."""
+"""The recording inside the page: as it is where a browser can play it, else as a small copy, else as stills."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import base64
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from affuse.errors import MediaError
+from affuse.report.highlights import highlights
 from affuse.results import Analysis, Source
 
 if TYPE_CHECKING:
     import av
     from PIL import Image
+
+    from affuse.report.proxy import Proxy
 
 __all__ = ["EMBED_LIMIT", "PLACE", "Medium", "encoded", "medium_of"]
 
@@ -45,6 +49,10 @@ _CODECS = frozenset(
 )
 _STILLS = 12
 _STILL_SIDE = 480  # pixels
+_THUMBNAIL_SIDE = 240
+_PICTURED = 4  # persons whose highlights have thumbnails
+_NEAR = 1.0  # seconds
+_MOST_DECODED = 90  # pictures, to reach one
 _PICTURE_SIDE = 1600
 
 
@@ -53,9 +61,10 @@ class Medium:
     """What the page shows: ``kind`` is video, audio, stills, picture or none.
 
     ``uri`` is a data URI or a link; that of a recording that is to be embedded holds `PLACE` for the contents of the
-    file ``embedded``, which are only read while the page is written. ``ratio`` is width over height of the picture.
-    ``stills`` holds pairs of a time in seconds and a data URI. ``note`` is a key of `messages`, filled in from
-    ``details``; empty where there is nothing to explain.
+    file ``embedded``, which are only read while the page is written. ``original`` is a link to the recording and its
+    type, for browsers that play it although others do not. ``ratio`` is width over height of the picture;
+    ``thumbnails`` are pairs of the start of a highlight and a data URI. ``stills`` holds
+    pairs of a time in seconds and a data URI. ``note`` is a key of `messages`, filled in from ``details``; empty where there is nothing to explain.
     """
 
     kind: str
@@ -65,28 +74,36 @@ class Medium:
     note: str = ""
     details: dict[str, str] = field(default_factory=dict)
     embedded: Path | None = None
+    original: tuple[str, str] | None = None
+    thumbnails: tuple[tuple[float, str], ...] = ()
 
     @property
     def linked(self) -> bool:
         """Whether the page reaches for a file beside itself."""
-        return bool(self.uri) and not self.uri.startswith("data:")
+        return self.original is not None or (bool(self.uri) and not self.uri.startswith("data:"))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the page's script, without the recording itself, which stands in an element of its own."""
         values = asdict(self)
-        del values["uri"], values["embedded"]
+        del values["uri"], values["embedded"], values["original"]
         return values
 
 
-def medium_of(analysis: Analysis, folder: Path) -> Medium:
-    """What a page in ``folder`` shows of the recording; one that cannot be read again is no error, but a note."""
+def medium_of(analysis: Analysis, folder: Path, scratch: Path) -> Medium:
+    """What a page in ``folder`` shows of the recording; one that cannot be read again is no error, but a note.
+
+    ``scratch`` is an empty folder for a copy that browsers can play; it is needed until the page is written.
+    """
     source = analysis.source
     if source.kind == "text" or source.path is None:
         return Medium("none", note="" if source.kind == "text" else "media.none")
     from av.error import FFmpegError
 
     try:
-        return _picture(source.path) if source.kind == "picture" else _stream(source, source.path, folder)
+        if source.kind == "picture":
+            return _picture(source.path)
+        medium = _stream(source, source.path, folder, scratch)
+        return replace(medium, thumbnails=_thumbnails(analysis, source.path)) if medium.ratio else medium
     except (MediaError, FFmpegError, OSError, ValueError):
         return Medium("none", note="media.missing")
 
@@ -101,12 +118,27 @@ def _picture(path: Path) -> Medium:
     return Medium("picture", _jpeg(image, _PICTURE_SIDE), image.width / image.height)
 
 
-def _stream(source: Source, path: Path, folder: Path) -> Medium:
+def _stream(source: Source, path: Path, folder: Path, scratch: Path) -> Medium:
     from affuse.media.containers import open_container  # brings PyAV
 
     with open_container(path) as container:
         playable = path.suffix.lower() in _MIME and _codecs(container) <= _CODECS
         ratio = _ratio(container)
+        copied = None if playable else _copy(source, container, bool(ratio), scratch / "proxy.mp4")
+        if copied is not None:
+            kind, key = ("video", "media.proxy") if ratio else ("audio", "media.proxy_sound")
+            uri = f"data:{kind}/mp4;base64,{PLACE}"
+            details = {"format": path.suffix.lstrip(".")}
+            note = key if copied.smooth else "media.proxy_slow"
+            return Medium(
+                kind,
+                uri,
+                ratio,
+                note=note,
+                details=details,
+                embedded=copied.path,
+                original=_original(path, container, folder),
+            )
         if not playable:
             stills = _stills(container, source.duration) if ratio else ()
             key = "media.unplayable" if stills else "media.mute_unplayable"
@@ -115,6 +147,34 @@ def _stream(source: Source, path: Path, folder: Path) -> Medium:
     if path.stat().st_size > EMBED_LIMIT:
         return Medium(kind, _link(path, folder), ratio, note="media.linked", details={"name": path.name})
     return Medium(kind, f"data:{_mime(path, kind)};base64,{PLACE}", ratio, embedded=path)
+
+
+def _copy(source: Source, container: av.container.InputContainer, moves: bool, path: Path) -> Proxy | None:
+    """A copy that browsers can play; None where it would be too large or cannot be made."""
+    from av.error import FFmpegError
+
+    from affuse.media.containers import is_taken
+    from affuse.report.proxy import write_proxy  # brings PyAV
+
+    sound = next((stream for stream in container.streams.audio if is_taken(stream)), None)
+    video = _moving(container)[0] if moves else None
+    original = source.path
+    if original is None or (sound is None and video is None):
+        return None
+    try:
+        pictures, heard = (None if stream is None else stream.index for stream in (video, sound))
+        return write_proxy(original, path, pictures, heard, source.duration, EMBED_LIMIT)
+    except (FFmpegError, OSError, ValueError):
+        return None
+
+
+def _original(path: Path, container: av.container.InputContainer, folder: Path) -> tuple[str, str] | None:
+    """Link and type of HEVC in MP4, which Safari plays, and others where the machine does."""
+    moving = _moving(container)
+    if path.suffix.lower() not in (".mp4", ".mov", ".m4v") or not moving or moving[0].codec_context.name != "hevc":
+        return None
+    profile = "2.4" if "10" in (moving[0].codec_context.pix_fmt or "") else "1.6"
+    return _link(path, folder), f'video/mp4; codecs="hvc1.{profile}.L123.B0"'
 
 
 def encoded(path: Path) -> Iterator[str]:
@@ -156,8 +216,6 @@ def _frames(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
 
 def _stills(container: av.container.InputContainer, duration: float) -> tuple[tuple[float, str], ...]:
     """Up to twelve frames from equal steps of the recording, read at the key frames nearest to them."""
-    from PIL import Image
-
     origin = (container.start_time or 0) / 1_000_000
     found: dict[float, str] = {}
     for step in range(_STILLS):
@@ -165,10 +223,42 @@ def _stills(container: av.container.InputContainer, duration: float) -> tuple[tu
         frame = next(_frames(container), None)
         if frame is None or frame.time is None:
             continue
-        image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-        upright = image.rotate(frame.rotation, expand=True) if frame.rotation else image
-        found.setdefault(round(max(0.0, frame.time - origin), 3), _jpeg(upright, _STILL_SIDE))
+        found.setdefault(round(max(0.0, frame.time - origin), 3), _jpeg(_upright(frame), _STILL_SIDE))
     return tuple(sorted(found.items()))
+
+
+def _thumbnails(analysis: Analysis, path: Path) -> tuple[tuple[float, str], ...]:
+    """Small pictures of the highlights of the first persons, by their start; not those that take long to get."""
+    from affuse.media.containers import open_container
+
+    persons = [summary.person for summary in analysis.summaries[:_PICTURED]]
+    moments = {m.start: (m.start + m.end) / 2 for person in persons for m in highlights(analysis, person)}
+    found = {}
+    with open_container(path) as container:
+        for start, middle in sorted(moments.items()):
+            frame = _frame_near(container, middle)
+            if frame is not None:
+                found[start] = _jpeg(_upright(frame), _THUMBNAIL_SIDE)
+    return tuple(found.items())
+
+
+def _frame_near(container: av.container.InputContainer, time: float) -> av.VideoFrame | None:
+    """A picture at most a second before a time, or after; few are decoded for it."""
+    origin = (container.start_time or 0) / 1_000_000
+    container.seek(int((origin + time) * 1_000_000))
+    near = None
+    for frame in islice(_frames(container), _MOST_DECODED):
+        near = None if frame.time is None else frame
+        if near is not None and near.time - origin >= time - _NEAR:
+            break
+    return near if near is not None and abs(near.time - origin - time) <= 2 * _NEAR else None
+
+
+def _upright(frame: av.VideoFrame) -> Image.Image:
+    from PIL import Image
+
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 def _jpeg(image: Image.Image, side: int) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from affuse.errors import OutputError
@@ -126,14 +127,15 @@ def render_report(analysis: Analysis, folder: str | Path = ".", language: str = 
 
 def write_page(analysis: Analysis, file: TextIO, folder: str | Path = ".", language: str = "en") -> None:
     """Write the HTML text of `render_report` to ``file``; recording and data go there piece by piece."""
-    medium = medium_of(analysis, Path(folder))
-    for part in re.split(f"({PLACE}|{_DATA_PLACE})", _render(analysis, medium, language)):
-        if part == _DATA_PLACE:
-            file.writelines(_data(analysis, medium, language))
-        elif part == PLACE and medium.embedded is not None:
-            file.writelines(encoded(medium.embedded))
-        else:
-            file.write(part)
+    with TemporaryDirectory(prefix="affuse-") as scratch:
+        medium = medium_of(analysis, Path(folder), Path(scratch))
+        for part in re.split(f"({PLACE}|{_DATA_PLACE})", _render(analysis, medium, language)):
+            if part == _DATA_PLACE:
+                file.writelines(_data(analysis, medium, language))
+            elif part == PLACE and medium.embedded is not None:
+                file.writelines(encoded(medium.embedded))
+            else:
+                file.write(part)
 
 
 def _render(analysis: Analysis, medium: Medium, language: str) -> str:
@@ -147,6 +149,7 @@ def _render(analysis: Analysis, medium: Medium, language: str) -> str:
         name=source_name(analysis, language),
         medium=medium,
         uri=Markup(medium.uri),
+        original=medium.original and (Markup(medium.original[0]), medium.original[1]),
         headline=headline_parts(analysis, analysis.summary, language),
         purpose=purpose_key(analysis.settings.get("purpose"), analysis.settings.get("exemption")),
         notes=[translate(note, language) for note in analysis.notes],

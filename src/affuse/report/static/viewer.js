@@ -190,11 +190,12 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
       tick();
       player.append(make("p", { class: "notice" }, say("media.error")));
     };
-    if (element.error) {
+    if (element.error || element.networkState === HTMLMediaElement.NETWORK_NO_SOURCE) {
       replace();
       return;
     }
-    element.addEventListener("error", replace, { signal: ended.signal });
+    // Of several sources, the error of the last one says that none can be played.
+    (element.querySelector("source:last-of-type") ?? element).addEventListener("error", replace, { signal: ended.signal });
     wireClock(element);
   }
 
