@@ -62,9 +62,9 @@ class Medium:
 
     ``uri`` is a data URI or a link; that of a recording that is to be embedded holds `PLACE` for the contents of the
     file ``embedded``, which are only read while the page is written. ``original`` is a link to the recording and its
-    type, for browsers that play it although others do not. ``ratio`` is width over height of the picture;
-    ``thumbnails`` are pairs of the start of a highlight and a data URI. ``stills`` holds
-    pairs of a time in seconds and a data URI. ``note`` is a key of `messages`, filled in from ``details``; empty where there is nothing to explain.
+    type, for browsers that play it although others do not. ``ratio`` is width over height of the picture. ``stills``
+    holds pairs of a time in seconds and a data URI, ``thumbnails`` of the start of a highlight and a data URI. ``note``
+    is a key of `messages`, filled in from ``details``; empty where there is nothing to explain.
     """
 
     kind: str
