@@ -36,6 +36,7 @@ ROOMS = (
     "progress",
     "files",
     "budget",
+    "encryption",
     "tables",
     "weights",
     "media",

@@ -165,6 +165,7 @@ class LocalService:
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()
+        self.worker.close()
 
     def send(self, path: Path | None = None, name: str | None = None, **parts: Any) -> httpx.Response:
         """Upload a recording under a name, or send a text; ``parts`` are options, or ``transcript`` as a path."""

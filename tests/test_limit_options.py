@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
 
@@ -12,7 +13,7 @@ from affuse.budget import DEFAULT_BUDGET, Budget, budget_in_use, within_budget
 from affuse.cli.main import app
 from affuse.cli.options import LIMITS
 from affuse.errors import DataError
-from affuse.tables import read_table
+from affuse.tables import read_table, write_table
 from command import Run, caller
 
 MEDIA = (
@@ -75,11 +76,22 @@ def test_a_refusal_names_an_option_of_its_own_command_that_helps(affuse: Run, tm
         assert named[1] in flags_of(command)
 
 
-def test_what_is_opened_without_a_budget_takes_the_one_in_use(tmp_path: Path) -> None:
-    table = tmp_path / "rows.csv"
-    table.write_text("id,anger\n" + "a,0.5\n" * 10)
-    with within_budget(Budget(max_rows=9)), pytest.raises(DataError, match="has 10 rows or more; the limit is 9 rows"):
-        read_table(table)
-    with within_budget(Budget(max_rows=10)):
-        assert len(read_table(table)) == 10
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".xlsx"])
+def test_what_is_opened_without_a_budget_takes_the_one_in_use(tmp_path: Path, suffix: str) -> None:
+    place = tmp_path / f"rows{suffix}"
+    write_table(pd.DataFrame({"id": ["a" * 1000] * 3000, "anger": [0.5] * 3000}), place)
+    with (
+        within_budget(Budget(max_rows=2999)),
+        pytest.raises(DataError, match=r"has 3,0.. rows or more; the limit is 2,999 rows"),
+    ):
+        read_table(place)
+    with within_budget(Budget(max_rows=3000)):
+        assert len(read_table(place)) == 3000
+    if suffix in (".parquet", ".xlsx"):
+        assert place.stat().st_size < 100_000
+    with (
+        within_budget(Budget(max_table_bytes=1_000_000)),
+        pytest.raises(DataError, match="the limit is 1,000,000"),
+    ):
+        read_table(place)  # three megabytes once it is unpacked
     assert budget_in_use() is DEFAULT_BUDGET

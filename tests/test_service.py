@@ -22,6 +22,7 @@ from PIL import Image
 
 import affuse
 import samples
+from affuse.budget import Budget
 from affuse.errors import ConfigError
 from affuse.report.schema import schema
 from samples import write_clip
@@ -196,7 +197,7 @@ def test_a_list_of_files_opens_none_of_them(service: LocalService, tmp_path: Pat
 
 
 def test_a_recording_that_is_too_long_is_refused(make_service: Callable[..., LocalService], tone: Path) -> None:
-    job = make_service(max_duration=0.5).done(tone)
+    job = make_service(budget=Budget(max_duration=0.5)).done(tone)
     assert job["error"].startswith("tone.wav lasts 1.0 s or more; the limit is 0.5 s (raise it with --max-duration")
 
 

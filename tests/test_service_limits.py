@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the service needs the extra serve")
 pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (extra dev)")
 
-from affuse.service.worker import Runner, without_network
+from affuse.service.worker import Runner, confinement_of, without_network
 from serving import LocalService
 
 _LIMITED = "from affuse.service.runner import JobSpec, _limit\n_limit(JobSpec('a', 'b', 'c', memory={}, seconds={}))\n"
@@ -81,7 +81,7 @@ def test_a_recording_that_cannot_be_measured_is_given_up(make_service: Callable[
 
 def test_a_real_job_runs_under_limits(make_service: Callable[..., LocalService], tone: Path) -> None:
     service = make_service(job_memory=2_000_000_000, job_seconds=500)
-    runner = Runner(1.0, network=False)
+    runner = Runner(1.0, confinement_of(service.settings, service.worker.staging))
     service.worker.runner = runner
     try:
         job = service.done(tone)
@@ -113,12 +113,13 @@ def test_a_job_cannot_open_a_connection() -> None:
 
 
 def test_only_a_service_that_may_fetch_weights_leaves_jobs_the_network(
-    make_service: Callable[..., LocalService],
+    make_service: Callable[..., LocalService], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from affuse.service.worker import Worker
-
-    service = make_service()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    settings = make_service().settings
     for more, network in (({}, False), ({"transcribe": True}, True), ({"transcribe": True, "asr_model": "x"}, False)):
-        worker = Worker(type(service.settings)(service.settings.folder, **more))
-        prefix = worker.runner.command[: -len([sys.executable, "-m", "affuse.service.runner"])]
-        assert tuple(prefix) == (() if network else without_network())
+        confinement = confinement_of(type(settings)(settings.folder, **more), tmp_path)
+        assert confinement.network is network
+        assert (str(tmp_path / "hub") in confinement.write) is network
+        prefix = [] if network else without_network()
+        assert Runner(1.0, confinement).command[: len(prefix) + 1] == [*prefix, sys.executable]

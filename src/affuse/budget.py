@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from affuse.errors import ConfigError
 
-__all__ = ["DEFAULT_BUDGET", "Budget", "budget_in_use", "within_budget"]
+__all__ = ["DEFAULT_BUDGET", "SERVICE_BUDGET", "Budget", "budget_in_use", "within_budget"]
 
 _UNITS = {
     "max_duration": "s",
@@ -153,6 +153,9 @@ class Budget:
 
 DEFAULT_BUDGET = Budget()
 """What is taken on where nothing else is said."""
+
+SERVICE_BUDGET = Budget(max_duration=7200.0)
+"""What a service takes on where nothing else is said: two hours of a recording."""
 
 _IN_USE: ContextVar[Budget] = ContextVar("affuse_budget", default=DEFAULT_BUDGET)
 

@@ -34,6 +34,9 @@ def forget(
     folders: _In = None,
     transcript: _Transcript = None,
     log: _Log = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Key file of a service that is encrypted (affuse serve --key-file).")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
 ) -> None:
     """Remove every trace of one recording from results, cache and service; the recording itself stays."""
@@ -50,7 +53,7 @@ def forget(
     others = namesakes(target, places)
     removed = forget_results(target, places, dry_run=dry_run)
     for service in dict.fromkeys([*find_services(places), default_folder()]):
-        removed += forget_jobs(service, target, dry_run=dry_run)
+        removed += forget_jobs(service, target, dry_run=dry_run, key_file=key_file)
     for removal in removed:
         typer.echo(f"{'would be removed' if dry_run else 'removed'}: {removal}")
     for path, key in others:

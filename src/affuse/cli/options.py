@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from affuse.budget import DEFAULT_BUDGET, Budget, within_budget
 from affuse.cli import completion
 from affuse.errors import ConfigError
 from affuse.purpose import FORBIDDEN, PURPOSES
 
 if TYPE_CHECKING:
     from affuse.analyzer.analyzer import Analyzer
-    from affuse.budget import Budget
 
 __all__ = [
     "LIMITS",
@@ -52,7 +53,6 @@ __all__ = [
     "Transcribe",
     "Window",
     "analyzer_of",
-    "budget_of",
     "check_lengths",
     "names_of",
     "parse_experts",
@@ -233,50 +233,48 @@ Formats = Annotated[
 # --- how much is read -------------------------------------------------------------------------------------------------
 
 
-def _limit(flag: str, text: str) -> Any:
-    return typer.Option(flag, help=text, min=1, rich_help_panel="Limits")
-
-
-LIMITS: dict[str, Any] = {
-    "max_duration": Annotated[
-        float | None,
-        _limit("--max-duration", "Longest recording and latest time of a transcript, in seconds (86400)."),
-    ],
-    "max_pixels": Annotated[int | None, _limit("--max-pixels", "Most pixels of a picture or a frame (64000000).")],
-    "max_frames": Annotated[int | None, _limit("--max-frames", "Most frames of a video (6000000).")],
-    "max_packets": Annotated[int | None, _limit("--max-packets", "Most coded pieces of video and sound (10000000).")],
-    "max_cues": Annotated[int | None, _limit("--max-cues", "Most cues or words of a transcript (300000).")],
-    "max_text": Annotated[int | None, _limit("--max-text", "Largest transcript in bytes (25000000).")],
-    "max_windows": Annotated[int | None, _limit("--max-windows", "Most windows of an analysis (50000).")],
-    "max_window_seconds": Annotated[
-        float | None, _limit("--max-window-seconds", "Most seconds that all windows hold together (1000000).")
-    ],
-    "max_answers": Annotated[
-        int | None, _limit("--max-answers", "Most windows times speakers that a transcript names (500000).")
-    ],
-    "max_rows": Annotated[int | None, _limit("--max-rows", "Most rows of a table (500000).")],
-    "max_table_bytes": Annotated[
-        int | None, _limit("--max-table-bytes", "Largest table in bytes, Excel and Parquet unpacked (250000000).")
-    ],
+_LIMITS = {
+    "max_duration": "Longest recording and latest time of a transcript, in seconds",
+    "max_pixels": "Most pixels of a picture or a frame",
+    "max_frames": "Most frames of a video",
+    "max_packets": "Most coded pieces of video and sound",
+    "max_cues": "Most cues or words of a transcript",
+    "max_text": "Largest transcript in bytes",
+    "max_windows": "Most windows of an analysis",
+    "max_window_seconds": "Most seconds that all windows hold together",
+    "max_answers": "Most windows times speakers that a transcript names",
+    "max_rows": "Most rows of a table",
+    "max_table_bytes": "Largest table in bytes, Excel and Parquet unpacked",
 }
+
+
+def _limit(name: str, default: float) -> Any:
+    flag, text = f"--{name.replace('_', '-')}", f"{_LIMITS[name]} ({default:.0f})."
+    kind = float | None if isinstance(default, float) else int | None
+    return Annotated[kind, typer.Option(flag, help=text, min=1, rich_help_panel="Limits")]
+
+
+LIMITS: dict[str, Any] = {name: _limit(name, getattr(DEFAULT_BUDGET, name)) for name in _LIMITS}
 """An option for every field of `affuse.budget.Budget`, by its name."""
 
 
-def with_limits(command: Callable[..., None], names: Sequence[str] = tuple(LIMITS)) -> Callable[..., None]:
+def with_limits(
+    command: Callable[..., None], names: Sequence[str] = tuple(LIMITS), default: Budget = DEFAULT_BUDGET
+) -> Callable[..., None]:
     """A command with `LIMITS` as further options, within which it opens recordings and tables.
 
     A command that has a parameter ``budget`` gets the `affuse.budget.Budget` that they state.
     """
     own = {name: hint for name, hint in command.__annotations__.items() if name not in ("budget", "return")}
     hints = get_type_hints(type("", (), {"__annotations__": own}), command.__globals__, include_extras=True)
-    hints |= {name: LIMITS[name] for name in names}
+    hints |= {name: _limit(name, getattr(default, name)) for name in names}
     parameters = signature(command).parameters
 
     @wraps(command)
     def call(**given: Any) -> None:
-        from affuse.budget import within_budget
-
-        with within_budget(budget_of(**{name: given.pop(name) for name in names})) as budget:
+        limits = {name: given.pop(name) for name in names}
+        stated = {name: value for name, value in limits.items() if value is not None}
+        with within_budget(replace(default, **stated)) as budget:
             command(**given, **({"budget": budget} if "budget" in parameters else {}))
 
     taken = [p.replace(annotation=hints[p.name]) for p in parameters.values() if p.name != "budget"]
@@ -363,14 +361,6 @@ def analyzer_of(
 
         analyzer.transcriber = Transcriber(asr_model, language)
     return analyzer
-
-
-def budget_of(**limits: float | None) -> Budget:
-    """The budget with the limits that are given, by the names of its fields; its defaults for those that are None."""
-    from affuse.budget import Budget
-
-    given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
-    return Budget(**given)
 
 
 def check_lengths(window: float | None, hop: float | None) -> None:

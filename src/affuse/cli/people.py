@@ -10,7 +10,6 @@ import typer
 
 from affuse.cli.command import AffuseCommand, epilog
 from affuse.cli.options import Json, with_limits
-from affuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from affuse.people.gallery import Gallery
@@ -147,12 +146,7 @@ def _no_voice() -> str:
 
 
 def _gallery(folder: Path, key_file: Path | None) -> Gallery:
+    from affuse.encryption import read_key_file
     from affuse.people.gallery import Gallery
 
-    if key_file is None:
-        return Gallery(folder)
-    try:
-        key = key_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the key file {key_file} cannot be read: {error}") from error
-    return Gallery(folder, key)
+    return Gallery(folder, None if key_file is None else read_key_file(key_file))

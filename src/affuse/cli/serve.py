@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affuse.cli.options import AsrModel, Exemption, Fuser, Package, PriorOption, PurposeOption, Transcribe
+from affuse.budget import SERVICE_BUDGET, Budget
+from affuse.cli.options import AsrModel, Exemption, Fuser, Package, PriorOption, PurposeOption, Transcribe, with_limits
 from affuse.errors import ConfigError
 from affuse.lazy import needs_extra
 
@@ -29,8 +31,17 @@ _TrustedProxy = Annotated[
     list[str] | None,
     typer.Option(help="Address or network of a reverse proxy that tells who came by HTTPS (default: this host)."),
 ]
+_KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="Text file with the key under which recordings, results and names are encrypted on disk."),
+]
+_AllowRead = Annotated[
+    list[Path] | None,
+    typer.Option(help="File or folder that jobs may read besides, such as the weights of an expert of your own."),
+]
 
 
+@partial(with_limits, default=SERVICE_BUDGET)
 def serve(
     host: _Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
@@ -44,7 +55,6 @@ def serve(
         bool, typer.Option("--worker", help="Be a worker of the service in --folder, and listen nowhere.")
     ] = False,
     max_upload: Annotated[int, typer.Option(help="Largest upload in MB.", min=1)] = 500,
-    max_duration: Annotated[float, typer.Option(help="Longest recording in seconds.", min=1)] = 7200,
     max_queue: Annotated[int, typer.Option(help="Jobs that may wait before new ones are refused.", min=1)] = 100,
     job_seconds: Annotated[float, typer.Option(help="Time a job may take, in seconds.", min=1)] = 3600,
     job_memory: Annotated[int, typer.Option(help="Memory a job may hold, in MB.", min=200)] = 3000,
@@ -61,6 +71,10 @@ def serve(
         bool, typer.Option("--private", help="Keep nothing but scores: no names, no words, no boxes.")
     ] = False,
     keep_uploads: Annotated[bool, typer.Option("--keep-uploads", help="Keep recordings after their job.")] = False,
+    key_file: _KeyFile = None,
+    allow_read: _AllowRead = None,
+    *,
+    budget: Budget,  # from the options of LIMITS
 ) -> None:
     """Serve analyses, fusion and live streams over HTTP, and the page to use them by."""
     _check_installation(redis)
@@ -75,7 +89,7 @@ def serve(
         trusted_proxies=tuple(trusted_proxy or Settings.trusted_proxies),
         workers=workers,
         max_upload=max_upload * 1_000_000,
-        max_duration=max_duration,
+        budget=budget,
         max_queue=max_queue,
         job_seconds=job_seconds,
         job_memory=job_memory * 1_000_000,
@@ -90,6 +104,8 @@ def serve(
         exemption=exemption,
         private=private,
         keep_uploads=keep_uploads,
+        key_file=None if key_file is None else str(key_file.absolute()),
+        readable=tuple(str(path.absolute()) for path in allow_read or ()),
     )
     _run(settings, worker)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from affuse.encryption import SCRYPT, derive_key, new_salt
 from affuse.errors import ConfigError, DataError
 from affuse.files import replacing, write_json
 from affuse.lazy import needs_extra
@@ -25,8 +24,6 @@ __all__ = ["Gallery", "Person"]
 _CARD, _PLAIN, _ENCRYPTED = "gallery.json", "people.npz", "people.npz.fernet"
 _FORMAT = 1
 # OWASP's password storage cheat sheet: 64 MiB and about a quarter of a second a guess.
-_SCRYPT = {"n": 2**16, "r": 8, "p": 1}
-_MEMORY = 128 * 2**20  # bytes that scrypt may use
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,8 +233,7 @@ class Gallery:
             from cryptography.fernet import Fernet
 
         try:
-            salt, cost = bytes.fromhex(card["salt"]), {name: int(card["scrypt"][name]) for name in _SCRYPT}
-            secret = hashlib.scrypt(str(self.key).encode(), salt=salt, **cost, maxmem=_MEMORY, dklen=32)
+            secret = derive_key(str(self.key), bytes.fromhex(card["salt"]), card["scrypt"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.folder / _CARD} does not say how the key is derived: {error}") from error
         return Fernet(base64.urlsafe_b64encode(secret))
@@ -247,7 +243,7 @@ class Gallery:
         if card is None:
             card = {"format": _FORMAT, "encrypted": self.key is not None}
             if self.key is not None:
-                card |= {"salt": os.urandom(16).hex(), "scrypt": _SCRYPT}
+                card |= {"salt": new_salt().hex(), "scrypt": SCRYPT}
             _check_key(self.key)
         raw = _packed(people)
         if card["encrypted"]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from affuse.service.hume import to_hume
 from affuse.service.metrics import Metrics
 from affuse.service.notifier import JobNotifier
-from affuse.service.settings import Settings
+from affuse.service.storage import Storage
 from affuse.service.store import Job, JobStore
 from affuse.service.uploads import (
     BODY_REFUSALS,
@@ -112,10 +113,11 @@ _ERRORS = BODY_REFUSALS | refusals(
 )
 
 
-def make_router(settings: Settings, store: JobStore, notifier: JobNotifier, metrics: Metrics) -> APIRouter:
+def make_router(storage: Storage, store: JobStore, notifier: JobNotifier, metrics: Metrics) -> APIRouter:
     """The routes of analyses."""
     router = APIRouter(prefix="/v1/analyses", tags=["analyses"])
-    handlers = AnalysisHandlers(settings, store, notifier, metrics)
+    settings = storage.settings
+    handlers = AnalysisHandlers(storage, store, notifier, metrics)
 
     @router.post("", status_code=202, responses=_ERRORS, openapi_extra=_BODY)
     async def submit(request: Request) -> JobState:
@@ -139,18 +141,19 @@ def make_router(settings: Settings, store: JobStore, notifier: JobNotifier, metr
         job = handlers.find(job_id)
         state = _state(job)
         if job.state == "done":
-            result = json.loads(handlers.result(job, "analysis.json").read_text(encoding="utf-8"))
+            result = json.loads(handlers.result(job, "analysis.json"))
             state.result = to_hume(result) if shape == "hume" else result
         return state
 
-    @router.get("/{job_id}/{file}", responses=_NOT_FOUND, response_class=FileResponse)
-    def download(job_id: str, file: Literal["table.csv", "table.parquet", "report.html", "words.json"]) -> FileResponse:
+    @router.get("/{job_id}/{file}", responses=_NOT_FOUND, response_class=Response)
+    def download(job_id: str, file: Literal["table.csv", "table.parquet", "report.html", "words.json"]) -> Response:
         """The table or the report of a finished job, or its answer in sentences by language, as a file."""
         stored, kind = _FILES[file]
         job = handlers.find(job_id)
-        name = f"{Path(job.name).stem}{Path(stored).suffix}"
-        headers = _REPORT_HEADERS if kind == "text/html" else {}
-        return FileResponse(handlers.result(job, stored), media_type=kind, filename=name, headers=headers)
+        name = quote(f"{Path(job.name).stem}{Path(stored).suffix}")
+        headers = {"Content-Disposition": f"attachment; filename*=utf-8''{name}"}
+        headers |= _REPORT_HEADERS if kind == "text/html" else {}
+        return Response(handlers.result(job, stored), media_type=kind, headers=headers)
 
     @router.delete("/{job_id}", status_code=204, responses=_NOT_FOUND)
     def delete(job_id: str) -> None:
@@ -166,8 +169,9 @@ def make_router(settings: Settings, store: JobStore, notifier: JobNotifier, metr
 class AnalysisHandlers:
     """What the routes do: accept jobs and look them up."""
 
-    def __init__(self, settings: Settings, store: JobStore, notifier: JobNotifier, metrics: Metrics) -> None:
-        self.settings, self.store, self.notifier, self.metrics = settings, store, notifier, metrics
+    def __init__(self, storage: Storage, store: JobStore, notifier: JobNotifier, metrics: Metrics) -> None:
+        self.storage, self.settings = storage, storage.settings
+        self.store, self.notifier, self.metrics = store, notifier, metrics
 
     def refuse_if_full(self) -> None:
         """Raise HTTPException 429, with the seconds after which to ask again, where too many jobs wait."""
@@ -187,7 +191,7 @@ class AnalysisHandlers:
         except ValidationError as error:
             raise HTTPException(422, first_problem(error.errors(include_url=False, include_context=False))) from error
         options = asked.model_dump(exclude={"text"}) | {"kind": "text"}
-        name = await run_in_threadpool(keep_text, asked.text, self.settings)
+        name = await run_in_threadpool(keep_text, asked.text, self.storage)
         return await run_in_threadpool(self._accept, "text", options, name, None)
 
     async def recording(self, request: Request) -> Job:
@@ -196,8 +200,8 @@ class AnalysisHandlers:
         try:
             file, transcript, options = _parts(form)
             name = "recording" if self.settings.private else display_name(file.filename)
-            upload = await run_in_threadpool(keep, file, self.settings)
-            words = None if transcript is None else await run_in_threadpool(keep, transcript, self.settings)
+            upload = await run_in_threadpool(keep, file, self.storage)
+            words = None if transcript is None else await run_in_threadpool(keep, transcript, self.storage)
         finally:
             await form.close()
         return await run_in_threadpool(self._accept, name, options.model_dump(), upload, words)
@@ -217,12 +221,12 @@ class AnalysisHandlers:
             raise HTTPException(404, _UNKNOWN)
         return job
 
-    def result(self, job: Job, file: str) -> Path:
+    def result(self, job: Job, file: str) -> bytes:
         """A file of results. Raises HTTPException 404 while there is none."""
-        path = self.settings.results / job.id / file
-        if job.state != "done" or not path.is_file() or path.is_symlink():
+        content = self.storage.read_result(job.id, file) if job.state == "done" else None
+        if content is None:
             raise HTTPException(404, f"this analysis has no result: it is {job.state}")
-        return path
+        return content
 
 
 def _parts(form: FormData) -> tuple[UploadFile, UploadFile | None, Options]:

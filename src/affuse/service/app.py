@@ -26,6 +26,7 @@ from affuse.service.metrics import Metrics
 from affuse.service.notifier import JobNotifier
 from affuse.service.security import Guard
 from affuse.service.settings import Settings
+from affuse.service.storage import open_storage
 from affuse.service.store import JobStore
 from affuse.service.uploads import Intake, first_problem
 
@@ -83,7 +84,7 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
     Raises
     ------
     ConfigError
-        If its folder cannot hold the jobs.
+        If its folder cannot hold the jobs, or the key does not open it.
 
     Examples
     --------
@@ -94,7 +95,8 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
     {'queued': 0, 'running': 0, 'done': 0, 'failed': 0}
     """
     settings.make_folders()
-    store = JobStore(settings.folder / "jobs.db", settings.lease_seconds)
+    storage = open_storage(settings)
+    store = JobStore(settings.folder / "jobs.db", settings.lease_seconds, storage)
     notifier = notifier or JobNotifier()
     metrics = Metrics(store)
     app = FastAPI(
@@ -107,8 +109,8 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
         responses={code: {"model": Refusal, "description": text} for code, text in _ALWAYS.items()},
     )
     app.state.settings, app.state.store = settings, store
-    app.include_router(analyses.make_router(settings, store, notifier, metrics))
-    app.include_router(fusion.make_router(metrics, Purpose(settings.purpose, settings.exemption)))
+    app.include_router(analyses.make_router(storage, store, notifier, metrics))
+    app.include_router(fusion.make_router(metrics, Purpose(settings.purpose, settings.exemption), storage))
     app.include_router(live.make_router(settings, metrics))
     _add_figures(app, store, metrics, settings.package)
     _add_page(app)

@@ -9,6 +9,7 @@ from typing import Any
 from affuse.batch.forgetting import Forgotten, Removal
 from affuse.lazy import needs_extra
 from affuse.service.settings import Settings
+from affuse.service.storage import Storage, open_storage
 from affuse.service.store import Job, JobStore
 
 __all__ = ["find_services", "forget_jobs"]
@@ -22,7 +23,9 @@ def find_services(folders: list[Path]) -> list[Path]:
     return sorted({store.parent for folder in folders for store in folder.rglob(_STORE)})
 
 
-def forget_jobs(folder: str | Path, target: Forgotten, *, dry_run: bool = False) -> list[Removal]:
+def forget_jobs(
+    folder: str | Path, target: Forgotten, *, dry_run: bool = False, key_file: str | Path | None = None
+) -> list[Removal]:
     """Remove the jobs of one recording from a service that may be running: their rows, uploads and results.
 
     Parameters
@@ -34,11 +37,18 @@ def forget_jobs(folder: str | Path, target: Forgotten, *, dry_run: bool = False)
         its results; without either by the name that the client gave and, where there are results, by the duration.
     dry_run : bool
         Say what would be removed, and remove nothing.
+    key_file : str or Path, optional
+        The key file of a service that is encrypted.
 
     Returns
     -------
     list of Removal
         Empty where the folder is not a service's.
+
+    Raises
+    ------
+    ConfigError
+        If the service is encrypted, and the key is missing or wrong.
 
     Examples
     --------
@@ -57,10 +67,14 @@ def forget_jobs(folder: str | Path, target: Forgotten, *, dry_run: bool = False)
     with needs_extra("serve"):
         from affuse.service.worker import discard_results, discard_uploads
 
-    settings, store = Settings(folder), JobStore(folder / _STORE)
+    # Of several services that are looked through, some may not be encrypted.
+    encrypted = key_file is not None and (folder / "key.json").is_file()
+    settings = Settings(folder, key_file=str(key_file) if encrypted else None)
+    storage = open_storage(settings)
+    store = JobStore(folder / _STORE, storage=storage)
     found = []
     for job in store.recent(sum(store.counts().values()), 0):
-        if not _is_about(job, settings, target):
+        if not _is_about(job, storage, target):
             continue
         found.append(Removal("jobs of a service", settings.results / job.id))
         if not dry_run:
@@ -70,22 +84,20 @@ def forget_jobs(folder: str | Path, target: Forgotten, *, dry_run: bool = False)
     return found
 
 
-def _is_about(job: Job, settings: Settings, target: Forgotten) -> bool:
-    from affuse.weights import sha256_of
-
-    upload = settings.uploads / job.upload
-    if upload.is_file():
-        return sha256_of(upload) == target.sha256
-    source = _source(settings.results / job.id)
+def _is_about(job: Job, storage: Storage, target: Forgotten) -> bool:
+    upload = storage.upload_sha256(job.upload)
+    if upload is not None:
+        return upload == target.sha256
+    source = _source(storage, job)
     if source.get("sha256"):
         return target.is_source(source)
     return job.name not in _UNNAMED and target.is_named(job.name, source.get("duration"))
 
 
-def _source(results: Path) -> dict[str, Any]:
+def _source(storage: Storage, job: Job) -> dict[str, Any]:
     """What the results of a job say about the recording; nothing where there are none."""
     try:
-        source = json.loads((results / "analysis.json").read_text(encoding="utf-8"))["source"]
+        source = json.loads(storage.read_result(job.id, "analysis.json") or b"{}")["source"]
         return source if isinstance(source, dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

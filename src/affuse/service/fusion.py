@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -15,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from starlette.datastructures import FormData, UploadFile
 
+from affuse.budget import within_budget
 from affuse.data.predictions import (
     ModalityTable,
     Predictions,
@@ -30,6 +30,7 @@ from affuse.evaluation.protocol import Protocol, group_folds, rows_of
 from affuse.fusion import registry
 from affuse.purpose import Purpose
 from affuse.service.metrics import Metrics
+from affuse.service.storage import Storage, staging_folder
 from affuse.service.uploads import BODY_REFUSALS, display_name, form_content, read_form
 
 __all__ = ["FuseRequest", "make_router"]
@@ -98,7 +99,7 @@ _FORM = {
 }
 
 
-def make_router(metrics: Metrics, purpose: Purpose) -> APIRouter:
+def make_router(metrics: Metrics, purpose: Purpose, storage: Storage) -> APIRouter:
     """The routes of fusion, whose answers state the purpose."""
     router = APIRouter(prefix="/v1/fuse", tags=["fusion"])
 
@@ -114,7 +115,7 @@ def make_router(metrics: Metrics, purpose: Purpose) -> APIRouter:
         """Fuse predictions in CSV, TSV or Parquet files, one a modality, joined by id; with true labels, compare."""
         form = await read_form(request)
         try:
-            answer = await run_in_threadpool(_fuse_form, form)
+            answer = await run_in_threadpool(_fuse_form, form, storage)
         finally:
             await form.close()
         metrics.fused_rows.inc(len(answer.rows))
@@ -186,15 +187,15 @@ def _answer(predictions: Predictions, method: str | None) -> FusedAnswer:
     )
 
 
-def _fuse_form(form: FormData) -> FusedAnswer:
+def _fuse_form(form: FormData, storage: Storage) -> FusedAnswer:
     files = [f for f in form.getlist("files") if isinstance(f, UploadFile)]
     truth, method, compare = form.get("truth"), form.get("method"), form.get("compare", "false")
     known = {"files", "truth", "method", "compare"}
     if not files or not set(form) <= known or not isinstance(method, str | None) or compare not in ("true", "false"):
         raise HTTPException(422, "the form takes files, truth (a file), method, and compare (true or false)")
-    with tempfile.TemporaryDirectory(prefix="affuse-") as folder:
-        tables = [_table(file, Path(folder), number) for number, file in enumerate(files)]
-        targets = _truth(truth, Path(folder)) if isinstance(truth, UploadFile) else None
+    with within_budget(storage.settings.budget), staging_folder(storage) as folder:
+        tables = [_table(file, folder, number) for number, file in enumerate(files)]
+        targets = _truth(truth, folder) if isinstance(truth, UploadFile) else None
     predictions = join(tables, targets)
     answer = _answer(predictions, method or None)
     if compare == "true":

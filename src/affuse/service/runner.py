@@ -17,7 +17,7 @@ import resource
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -48,8 +48,8 @@ _STEP = 0.01  # share of a modality below which progress is not worth a line
 class JobSpec:
     """What to analyse and where to put the results; ``name`` is what people are to read instead of the file's name.
 
-    ``kind`` is "recording", or "text" where the file holds a bare text in UTF-8. ``memory`` (bytes) and ``seconds`` are
-    what the job may take; 0 sets no limit.
+    ``kind`` is "recording", or "text" where the file holds a bare text in UTF-8. ``limits`` are those of a `Budget`.
+    ``memory`` (bytes) and ``seconds`` are what the job may take; 0 sets no limit.
     """
 
     name: str
@@ -60,7 +60,7 @@ class JobSpec:
     language: str | None = None
     window: float | None = None
     hop: float | None = None
-    max_duration: float = float("inf")
+    limits: Mapping[str, float] | None = None
     private: bool = False
     package: str | None = None
     fuser: str | None = None
@@ -78,7 +78,9 @@ class JobSpec:
 
 
 def main() -> None:
-    """Read jobs until the standard input ends."""
+    """Read jobs until the standard input ends; the argument, where there is one, is a `Confinement` in JSON."""
+    if sys.argv[1:]:
+        _confine(json.loads(sys.argv[1]))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints must not mix with the answers
     specs: list[JobSpec] = []
@@ -88,6 +90,14 @@ def main() -> None:
     while True:
         arrived.acquire()
         _answer(specs.pop(0), loaded, lambda **line: _say(answers, line))
+
+
+def _confine(values: dict[str, Any]) -> None:
+    """Give up what no job needs, while there is one thread."""
+    from affuse.service.confinement import Confinement
+
+    write, read, devices = (tuple(values[name]) for name in ("write", "read", "devices"))
+    Confinement(write, read, devices, values["network"]).enter()
 
 
 def _listen(specs: list[JobSpec], arrived: threading.Semaphore) -> None:
@@ -189,7 +199,8 @@ def _analyse(spec: JobSpec, analyzer: Analyzer, say: Callable[..., None]) -> Ana
     if spec.kind == "text":
         return analyzer.analyze_text(Path(spec.upload).read_text(encoding="utf-8"))
     say(opening=True)
-    recording = Recording.open(spec.upload, spec.transcript, budget=Budget(max_duration=spec.max_duration))
+    limits: dict[str, Any] = dict(spec.limits or {})
+    recording = Recording.open(spec.upload, spec.transcript, budget=Budget(**limits))
     say(opening=False)
     return analyzer.analyze_recording(recording, _Progress(len(analyzer.experts), say))
 

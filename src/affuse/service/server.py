@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict
 from types import TracebackType
 
 from affuse.errors import ConfigError
@@ -46,6 +45,7 @@ def serve(settings: Settings) -> None:
 
     from affuse.service.app import create_app
     from affuse.service.connections import ConnectionLimits, LimitedServer, limited_protocol
+    from affuse.service.worker import confinement_in_words
 
     notifier = JobNotifier()
     app = create_app(settings, notifier)
@@ -63,7 +63,8 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=5,
     )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"affuse serves at http://{shown}:{listener.getsockname()[1]} (Ctrl+C stops it)", file=sys.stderr, flush=True)
+    print(f"affuse serves at http://{shown}:{listener.getsockname()[1]} (Ctrl+C stops it)", file=sys.stderr)
+    print(f"affuse: {confinement_in_words(settings)}", file=sys.stderr, flush=True)
     # What the server raises again once it has shut down; by itself it would end this process before its workers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Workers(settings, notifier), suppress(KeyboardInterrupt):
@@ -126,8 +127,7 @@ class Workers:
             start_new_session=True,  # Ctrl+C in a terminal is for the server alone
         )
         assert process.stdin is not None
-        settings = asdict(self.settings) | {"folder": str(self.settings.folder)}
-        process.stdin.write(json.dumps(settings) + "\n")
+        process.stdin.write(json.dumps(self.settings.to_json()) + "\n")
         process.stdin.flush()
         os.set_blocking(process.stdin.fileno(), False)
         return process

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from affuse.budget import SERVICE_BUDGET, Budget
 from affuse.errors import ConfigError
 from affuse.purpose import Purpose
 
@@ -13,7 +16,6 @@ __all__ = ["Settings", "is_loopback"]
 
 _POSITIVE = (
     "max_upload",
-    "max_duration",
     "max_queue",
     "job_seconds",
     "job_memory",
@@ -49,8 +51,8 @@ class Settings:
         Worker processes that the server starts; others may join with ``affuse serve --worker``.
     max_upload : int
         Largest upload in bytes.
-    max_duration : float
-        Longest recording in seconds.
+    budget : Budget
+        The most that one recording or table may ask for.
     max_queue : int
         Jobs that may wait; more are refused.
     job_seconds : float
@@ -94,6 +96,10 @@ class Settings:
         What the service is for, one of `affuse.purpose.PURPOSES`; every answer states it.
     exemption : str or None
         Why people are analysed at work or in education, one of `affuse.purpose.EXEMPTIONS`.
+    key_file : str or None
+        File with the key under which recordings, results and names are encrypted; they are not where None.
+    readable : tuple of str
+        Files and folders that jobs may read beside those of the system, of Python and of affuse.
 
     Raises
     ------
@@ -119,7 +125,7 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     workers: int = 1
     max_upload: int = 500_000_000
-    max_duration: float = 7200.0
+    budget: Budget = SERVICE_BUDGET
     max_queue: int = 100
     job_seconds: float = 3600.0
     job_memory: int = 3_000_000_000
@@ -141,6 +147,8 @@ class Settings:
     asr_model: str | None = None
     purpose: str | None = None
     exemption: str | None = None
+    key_file: str | None = None
+    readable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         Purpose(self.purpose, self.exemption)
@@ -170,6 +178,21 @@ class Settings:
         """Folder with one folder of results a finished job."""
         return self.folder / "results"
 
+    @property
+    def staging(self) -> Path:
+        """Folder of what the jobs in progress read and write."""
+        return self.folder / "staging"
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Settings:
+        """Read what `to_json` has written."""
+        tuples = {name: tuple(values[name]) for name in ("allowed_hosts", "trusted_proxies", "readable")}
+        return cls(**{**values, **tuples, "folder": Path(values["folder"]), "budget": Budget(**values["budget"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Values for JSON, for the process of a worker."""
+        return asdict(self) | {"folder": str(self.folder)}
+
     def make_folders(self) -> None:
         """Make the folders, which nobody but this user can enter.
 
@@ -181,7 +204,7 @@ class Settings:
         try:
             if self.folder.is_dir() and any(self.folder.iterdir()) and not self.uploads.is_dir():
                 raise ConfigError(f"{self.folder} holds other files; choose a new or an empty --folder for the service")
-            for folder in (self.folder, self.uploads, self.results):
+            for folder in (self.folder, self.uploads, self.results, self.staging):
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o700)
             for leftover in self.folder.glob("queue.db*"):  # of affuse 0.1.0, which had a queue beside the store

@@ -15,9 +15,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from affuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from affuse.service.storage import Storage
 
 __all__ = ["FINAL", "LEASE", "Job", "JobStore"]
 
@@ -116,6 +119,8 @@ class JobStore:
         The file; it is made where it does not exist. Its folder must be on a disk of this machine.
     lease : float
         Seconds without a heartbeat (`renew`) after which a running job counts as abandoned.
+    storage : Storage or None
+        Encrypts names, options and errors; they stay as they are where None.
 
     Raises
     ------
@@ -136,8 +141,8 @@ class JobStore:
     {'queued': 0, 'running': 0, 'done': 1, 'failed': 0}
     """
 
-    def __init__(self, path: Path, lease: float = LEASE) -> None:
-        self.path, self.lease = path, lease
+    def __init__(self, path: Path, lease: float = LEASE, storage: Storage | None = None) -> None:
+        self.path, self.lease, self.storage = path, lease, storage
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -198,9 +203,14 @@ class JobStore:
             db.execute(
                 "INSERT INTO jobs (id, state, created, name, upload, transcript, options)"
                 " VALUES (?, 'queued', ?, ?, ?, ?, ?)",
-                (job_id, time.time(), name, upload, transcript, json.dumps(dict(options))),
+                (
+                    *(job_id, time.time(), self._sealed(name, job_id), upload, transcript),
+                    self._sealed(json.dumps(dict(options)), job_id),
+                ),
             )
-            return _one(db, job_id)
+            job = self._found(db, job_id)
+            assert job is not None
+            return job
 
     def get(self, job_id: str) -> Job | None:
         """Find a job.
@@ -216,7 +226,7 @@ class JobStore:
             None where there is none of this id.
         """
         with self._transaction() as db:
-            return _found(db, job_id)
+            return self._found(db, job_id)
 
     def recent(self, limit: int, offset: int) -> list[Job]:
         """List jobs, the newest first.
@@ -234,7 +244,7 @@ class JobStore:
         """
         with self._transaction() as db:
             query = f"SELECT {_COLUMNS} FROM jobs ORDER BY created DESC, id LIMIT ? OFFSET ?"
-            return [_job(row) for row in db.execute(query, (limit, offset))]
+            return [self._job(row) for row in db.execute(query, (limit, offset))]
 
     def counts(self) -> dict[str, int]:
         """Count the jobs in each state.
@@ -271,7 +281,7 @@ class JobStore:
                 f" RETURNING {_COLUMNS}",
                 (worker, now + self.lease, now),
             ).fetchall()
-            return _job(rows[0]) if rows else None
+            return self._job(rows[0]) if rows else None
 
     def renew(self, job_id: str, worker: str, stage: str, progress: float) -> bool:
         """Say that a worker is still at its job, and how far it is.
@@ -320,7 +330,10 @@ class JobStore:
             cursor = db.execute(
                 "UPDATE jobs SET state = ?, error = ?, finished = ?, lease = NULL, stage = '', progress = ?"
                 " WHERE id = ? AND worker = ? AND state = 'running'",
-                ("failed" if error else "done", error, time.time(), 0.0 if error else 1.0, job_id, worker),
+                (
+                    *("failed" if error else "done", self._sealed(error, job_id), time.time()),
+                    *(0.0 if error else 1.0, job_id, worker),
+                ),
             )
             return cursor.rowcount == 1
 
@@ -353,11 +366,11 @@ class JobStore:
             now = time.time()
             lost = "state = 'running' AND lease < ?"
             query = f"SELECT {_COLUMNS} FROM jobs WHERE {lost} AND attempts >= ?"
-            given_up = [_job(row) for row in db.execute(query, (now, _MAX_ATTEMPTS))]
+            given_up = [self._job(row) for row in db.execute(query, (now, _MAX_ATTEMPTS))]
             sentence = f"the analysis ended its worker {_MAX_ATTEMPTS} times and was given up"
             db.executemany(
                 "UPDATE jobs SET state = 'failed', error = ?, finished = ?, lease = NULL WHERE id = ?",
-                [(sentence, now, job.id) for job in given_up],
+                [(self._sealed(sentence, job.id), now, job.id) for job in given_up],
             )
             db.execute(f"UPDATE jobs SET state = 'queued', worker = NULL, lease = NULL WHERE {lost}", (now,))
             return given_up
@@ -376,7 +389,7 @@ class JobStore:
             What it was.
         """
         with self._transaction() as db:
-            job = _found(db, job_id)
+            job = self._found(db, job_id)
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         with closing(self._connection()) as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of changes held its name until now
@@ -396,7 +409,7 @@ class JobStore:
         """
         with self._transaction() as db:
             query = f"SELECT {_COLUMNS} FROM jobs WHERE finished < ? AND state IN ('done', 'failed')"
-            return [_job(row) for row in db.execute(query, (moment,))]
+            return [self._job(row) for row in db.execute(query, (moment,))]
 
     def uploads(self) -> set[str]:
         """Names of the files that belong to a job.
@@ -444,18 +457,17 @@ class JobStore:
             took = [row[0] for row in db.execute(query)]
         return sum(took) / len(took) if took else 5.0
 
+    def _found(self, db: sqlite3.Connection, job_id: str) -> Job | None:
+        row = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return None if row is None else self._job(row)
 
-def _found(db: sqlite3.Connection, job_id: str) -> Job | None:
-    row = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
-    return None if row is None else _job(row)
+    def _job(self, row: tuple[Any, ...]) -> Job:
+        values = dict(zip((field.name for field in fields(Job)), row, strict=True))
+        opened = {name: self._opened(values[name], values["id"]) for name in ("name", "options", "error")}
+        return Job(**{**values, **opened, "options": json.loads(opened["options"])})
 
+    def _sealed(self, text: str, job_id: str) -> str:
+        return self.storage.seal(text, job_id) if self.storage is not None and text else text
 
-def _one(db: sqlite3.Connection, job_id: str) -> Job:
-    job = _found(db, job_id)
-    assert job is not None
-    return job
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    values = dict(zip((field.name for field in fields(Job)), row, strict=True))
-    return Job(**{**values, "options": json.loads(values["options"])})
+    def _opened(self, text: str, job_id: str) -> str:
+        return self.storage.unseal(text, job_id) if self.storage is not None and text else text

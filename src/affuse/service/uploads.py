@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from io import BytesIO
+from pathlib import PurePosixPath
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -18,6 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affuse.service.settings import Settings
+from affuse.service.storage import Storage
 
 __all__ = [
     "BODY_REFUSALS",
@@ -116,7 +116,7 @@ class Intake:
 
 
 async def read_form(request: Request) -> FormData:
-    """The form of a request. Its files lie in unnamed temporary files, which vanish with the process.
+    """The form of a request. Its files lie in unnamed temporary files, or in memory where the service is encrypted.
 
     Raises HTTPException 415 for another kind of body, 400 for a broken form.
     """
@@ -125,6 +125,9 @@ async def read_form(request: Request) -> FormData:
     parser = MultiPartParser(
         request.headers, request.stream(), max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD
     )
+    settings: Settings = request.app.state.settings
+    if settings.key_file is not None:
+        parser.spool_max_size = settings.max_upload + _OVERHEAD
     try:
         return await parser.parse()
     except MultiPartException as error:
@@ -145,40 +148,22 @@ def _broken_off(status: int, sentence: str) -> HTTPException:
     return HTTPException(status, sentence, {"Connection": "close"})  # the rest of the body is not waited for
 
 
-def keep(upload: UploadFile, settings: Settings) -> str:
+def keep(upload: UploadFile, storage: Storage) -> str:
     """Copy a received file under a random name into the folder of uploads, and return that name.
 
     The ending is kept, where it is a plain one, since some formats are known by it only.
     """
     suffix = PurePosixPath(display_name(upload.filename)).suffix.lower()
     name = secrets.token_hex(16) + (suffix if re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else "")
-    with _PrivateFile(settings.uploads / name) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as file:
-        shutil.copyfileobj(upload.file, file)
+    storage.keep(upload.file, name)
     return name
 
 
-def keep_text(text: str, settings: Settings) -> str:
+def keep_text(text: str, storage: Storage) -> str:
     """Write a text under a random name into the folder of uploads, and return that name."""
     name = secrets.token_hex(16) + ".txt"
-    with _PrivateFile(settings.uploads / name) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as file:
-        file.write(text.encode("utf-8"))
+    storage.keep(BytesIO(text.encode("utf-8")), name)
     return name
-
-
-class _PrivateFile:
-    """A new file that only this user may read; it goes again if writing it fails."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> int:
-        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        return self.descriptor
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        os.close(self.descriptor)
-        if kind is not None:
-            self.path.unlink(missing_ok=True)
 
 
 def display_name(filename: str | None) -> str:

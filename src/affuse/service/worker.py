@@ -15,20 +15,33 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import psutil
 
 from affuse.errors import AffuseError
+from affuse.service.confinement import Confinement, landlock_version, seccomp_is_known, system_paths
 from affuse.service.notifier import JobNotifier
 from affuse.service.runner import JobSpec
 from affuse.service.settings import Settings
+from affuse.service.storage import open_storage, staging_folder
 from affuse.service.store import Job, JobStore
 
-__all__ = ["Runner", "Worker", "discard_results", "discard_uploads", "sweep"]
+__all__ = [
+    "Runner",
+    "Worker",
+    "confinement_in_words",
+    "confinement_of",
+    "discard_results",
+    "discard_uploads",
+    "sweep",
+    "without_network",
+]
 
 _LOG = logging.getLogger("affuse.service")
 
@@ -37,19 +50,25 @@ _TRIES = 2  # of one job by one worker: a machine short of memory may end the wr
 _BEAT = 1.0  # most seconds between two looks at a running job
 _BEATS = 5  # heartbeats that fit into a lease, so that a slow disk or a stall of the machine costs no job
 _GRACE = 4.0  # seconds that the thread of a worker has to end
+_RESULTS = "results"  # name of the folder that a job leaves
 _ORPHAN = 3600.0  # seconds after which an upload that no job knows was left by a server that died while receiving it
 
 
 class Runner:
     """The process that analyses, started when first needed, and again after it had to be ended.
 
-    ``beat`` is the most seconds that `answers` waits for a line. Without ``network`` it can open no connection, where
-    the system lets a process leave the network (see `without_network`).
+    ``beat`` is the most seconds that `answers` waits for a line. A ``confinement`` names the files and the network that
+    it may reach, where the system has the means (see `affuse.service.confinement`).
     """
 
-    def __init__(self, beat: float = _BEAT, network: bool = True) -> None:
+    def __init__(self, beat: float = _BEAT, confinement: Confinement | None = None) -> None:
         self.beat = beat
-        self.command = [*([] if network else without_network()), sys.executable, "-m", "affuse.service.runner"]
+        self.command = [sys.executable, "-P", "-m", "affuse.service.runner"]  # -P: not from the folder it is started in
+        self.environment = {name: value for name, value in os.environ.items() if name != "AFFUSE_TOKEN"}
+        if confinement is not None:
+            apart = [] if confinement.network else without_network()
+            self.command = [*apart, *self.command, json.dumps(asdict(confinement))]
+            self.environment |= {"TMPDIR": confinement.write[0]}
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
@@ -72,6 +91,7 @@ class Runner:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            env=self.environment,
             start_new_session=True,  # Ctrl+C in a terminal is for the server alone
         )
         self._lines = queue.Queue()
@@ -115,6 +135,78 @@ class Runner:
             assert process.stdin is not None
             with suppress(BrokenPipeError):
                 process.stdin.close()
+
+
+def confinement_of(settings: Settings, staging: Path) -> Confinement:
+    """What a job of a service may reach.
+
+    Parameters
+    ----------
+    settings : Settings
+    staging : Path
+        The worker's folder, with a folder ``in`` to read and a folder ``out`` to write.
+
+    Returns
+    -------
+    Confinement
+    """
+    from affuse.weights import cache_folder
+
+    # Only the weights of speech recognition may still have to be fetched.
+    fetches = settings.transcribe and settings.asr_model is None
+    own = (settings.package, settings.fuser, settings.prior, settings.asr_model, *settings.readable)
+    named = (os.environ.get(name) for name in ("AFFUSE_MODELS", "AFFUSE_WHISPER"))
+    needed = [path for path in (*own, *named, cache_folder()) if path]
+    return Confinement(
+        write=(str(staging / "out"), *((str(_hub_folder()),) if fetches else ())),
+        read=(*system_paths(needed, settings.folder), str(staging / "in")),
+        devices=_devices(),
+        network=fetches,
+    )
+
+
+def _hub_folder() -> Path:
+    """Where weights from the hub are kept; it is made, since only what is there can be allowed."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    folder = Path(os.environ.get("HF_HUB_CACHE") or home)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _devices() -> tuple[str, ...]:
+    """Files of /dev that drivers need; no shared memory, in which others' data may lie."""
+    with suppress(OSError):
+        own = (path for path in Path("/dev").iterdir() if path.name not in ("shm", "mqueue"))
+        return tuple(str(path) for path in own if not path.is_symlink())  # links lead to files of other processes
+    return Confinement.devices
+
+
+def confinement_in_words(settings: Settings) -> str:
+    """What holds jobs of a service in their place on this system, and what does not.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    files = (
+        f"read nothing but the system and their own recording, and write nothing but their own results (Landlock "
+        f"{landlock_version()})"
+        if landlock_version()
+        else "read and write whatever this user may, since this kernel has no Landlock"
+    )
+    means = [*(["user namespace"] if without_network() else []), *(["seccomp"] if seccomp_is_known() else [])]
+    if settings.transcribe and settings.asr_model is None:
+        network = "reach the network, to fetch weights; give --asr-model, and they do not"
+    elif means:
+        network = f"have no network ({', '.join(means)})"
+    else:
+        network = "can reach the network, since this system has neither user namespaces nor seccomp for them"
+    return f"jobs {files}, and {network}"
 
 
 @cache
@@ -175,11 +267,15 @@ class Worker:
     def __init__(self, settings: Settings, notifier: JobNotifier | None = None) -> None:
         settings.make_folders()
         self.settings = settings
-        self.store = JobStore(settings.folder / "jobs.db", settings.lease_seconds)
+        self.storage = open_storage(settings)
+        self.store = JobStore(settings.folder / "jobs.db", settings.lease_seconds, self.storage)
         self.notifier = notifier or JobNotifier()
-        # Only the weights of speech recognition may still have to be fetched.
-        network = settings.transcribe and settings.asr_model is None
-        self.runner = Runner(min(_BEAT, settings.lease_seconds / _BEATS), network)
+        folders = ExitStack()
+        self.staging = folders.enter_context(staging_folder(self.storage))
+        self.close = finalize(self, folders.close)  # called at the latest when the process ends
+        for folder in (self.staging / "in", self.staging / "out"):
+            folder.mkdir(0o700)
+        self.runner = Runner(min(_BEAT, settings.lease_seconds / _BEATS), confinement_of(settings, self.staging))
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._current: Job | None = None
         self._stopping = threading.Event()
@@ -214,6 +310,7 @@ class Worker:
             self.runner.end()  # in case it was started just then
         if self._current is not None:
             self.store.release(self._current.id, self.name)
+        self.close()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -254,6 +351,7 @@ class Worker:
             raise
         finally:
             _discard_parts(job, self.settings)
+            self._clear_staging()
         if not self._stopping.is_set():
             self._end(job, error)
         return True
@@ -283,11 +381,14 @@ class Worker:
         return f"{job.name} could not be analysed: its process ended unexpectedly, {_TRIES} times"
 
     def _attempt(self, job: Job, began: float) -> str | None:
+        self._clear_staging()
+        self._bring(job)
         self.runner.start(self._spec(job))
         stage, progress = "", 0.0
         opening: float | None = None  # since when
         for line in self.runner.answers():
             if line is not None and "done" in line:
+                self.storage.keep_results(self.staging / "out" / _RESULTS, job.id)
                 return ""
             if line is not None and "error" in line:
                 return str(line["error"])
@@ -322,14 +423,26 @@ class Worker:
     def _too_long(self, job: Job) -> str:
         return f"{job.name} took longer than {self.settings.job_seconds:.0f} s, the most that this service allows"
 
+    def _bring(self, job: Job) -> None:
+        for name in (job.upload, job.transcript):
+            if name is not None:
+                self.storage.bring(name, self.staging / "in" / name)
+
+    def _clear_staging(self) -> None:
+        for path in (*(self.staging / "in").iterdir(), *(self.staging / "out").iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
     def _spec(self, job: Job) -> JobSpec:
-        uploads = self.settings.uploads
+        inside = self.staging / "in"
         return JobSpec(
             name=job.name,
-            results=str(self.settings.results / job.id),
-            upload=str(uploads / job.upload),
-            transcript=None if job.transcript is None else str(uploads / job.transcript),
-            max_duration=self.settings.max_duration,
+            results=str(self.staging / "out" / _RESULTS),
+            upload=str(inside / job.upload),
+            transcript=None if job.transcript is None else str(inside / job.transcript),
+            limits=asdict(self.settings.budget),
             private=self.settings.private,
             package=self.settings.package,
             fuser=self.settings.fuser,
@@ -393,12 +506,10 @@ def _delete_orphans(folder: Path, known: set[str]) -> None:
 def main() -> None:
     """A worker of the server that started this process, which tells settings and jobs by the standard input."""
     values = json.loads(sys.stdin.readline())
-    values |= {name: tuple(values[name]) for name in ("allowed_hosts", "trusted_proxies")}
-    values |= {"folder": Path(values["folder"])}
     notifier = JobNotifier()
     threading.Thread(target=_follow, args=(notifier,), daemon=True).start()
     try:
-        Worker(Settings(**values), notifier).run()
+        Worker(Settings.from_json(values), notifier).run()
     except AffuseError as error:
         sys.exit(f"affuse: {error}")
 
