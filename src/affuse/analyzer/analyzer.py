@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from affuse.fusion.priors import Prior
 from affuse.labels import EKMAN, LabelSpace
 from affuse.media import Recording
 from affuse.people import Turn, read_rttm
+from affuse.people.speaking import shipped_networks
+from affuse.people.watching import MouthWatch
 from affuse.progress import Progress
 from affuse.purpose import Purpose
 from affuse.results import Analysis, Verdict
@@ -279,17 +282,33 @@ class Analyzer:
         known = read_rttm(turns, recording.name) if isinstance(turns, str | Path) else turns
         timeline = self._timeline(recording)
         recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
-        outputs = read_all(self.experts, recording, timeline, progress)
+        watches = self._mouth_watches(recording)
+        outputs = read_all(self.experts, recording, timeline, progress, watches)
         if wordless and "text" in outputs:
             outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
-        return self._told_apart(Observation(recording, timeline, outputs), known, speakers)
+        return self._told_apart(Observation(recording, timeline, outputs), known, speakers, watches)
 
-    def _told_apart(self, found: Observation, turns: Sequence[Turn] | None, count: int | None) -> Observation:
+    def _mouth_watches(self, recording: Recording) -> dict[str, MouthWatch]:
+        """Who measures, while an expert follows faces, whose mouth moves with the sound; by the expert's modality."""
+        asks = not self.shared_voice and any(hears_only(expert) for expert in self.experts.values())
+        if not asks or recording.kind != "video" or not recording.has_sound:
+            return {}
+        shows = [modality for modality, expert in self.experts.items() if expert.abilities.shows_faces][:1]
+        return {modality: MouthWatch(recording, shipped_networks()) for modality in shows}
+
+    def _told_apart(
+        self,
+        found: Observation,
+        turns: Sequence[Turn] | None,
+        count: int | None,
+        watches: Mapping[str, MouthWatch] = MappingProxyType({}),
+    ) -> Observation:
         """The same with whose voice and whose words are heard, where an expert hears and something tells."""
         if self.shared_voice or not any(hears_only(expert) for expert in self.experts.values()):
             return found
         outputs, seen = dict(found.outputs), seen_modality(found.outputs)
-        speakers, names = find_speakers(found.recording, outputs[seen] if seen else [], turns, count)
+        agreement = watches[seen].agreement() if seen is not None and seen in watches else None
+        speakers, names = find_speakers(found.recording, outputs[seen] if seen else [], turns, count, agreement)
         if speakers is None:
             return replace(found, one_voice=count is None and not seen)
         if seen:

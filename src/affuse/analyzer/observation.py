@@ -11,7 +11,7 @@ import numpy as np
 
 from affuse.analyzer.speech import Speech
 from affuse.errors import AffuseError
-from affuse.experts.base import NO_WORDS, Expert, ExpertOutput
+from affuse.experts.base import NO_WORDS, Expert, ExpertOutput, FaceObserver
 from affuse.media import Frame, Recording
 from affuse.progress import Progress
 from affuse.timeline import Timeline
@@ -138,14 +138,26 @@ class RecordingWithProgress:
 
 
 def read_all(
-    experts: Mapping[str, Expert], recording: Recording, timeline: Timeline, progress: Progress | None = None
+    experts: Mapping[str, Expert],
+    recording: Recording,
+    timeline: Timeline,
+    progress: Progress | None = None,
+    observers: Mapping[str, FaceObserver] | None = None,
 ) -> dict[str, list[ExpertOutput]]:
-    """What every expert finds in a recording, by modality. Errors name the recording and the modality."""
+    """What every expert finds in a recording, by modality. Errors name the recording and the modality.
+
+    ``observers`` look on while the experts of these modalities read.
+    """
 
     def read(modality: str) -> list[ExpertOutput]:
         report = None if progress is None else (lambda share: progress(modality, share))
         watched = recording if report is None else RecordingWithProgress(recording, report)
-        outputs = experts[modality].read(watched, timeline)  # type: ignore[arg-type]
+        observer = (observers or {}).get(modality)
+        outputs = (
+            experts[modality].read(watched, timeline)  # type: ignore[arg-type]
+            if observer is None
+            else experts[modality].read_observed(watched, timeline, observer)  # type: ignore[arg-type]
+        )
         if report:
             report(1.0)
         return outputs

@@ -13,6 +13,7 @@ from affuse.experts.base import Expert, ExpertOutput
 from affuse.media import SAMPLE_RATE, Recording, Words
 from affuse.people.given import channel_turns, transcript_turns
 from affuse.people.speaking import OFF_SCREEN, Speakers, who_speaks
+from affuse.people.synchrony import Agreement
 from affuse.people.turns import Turn
 from affuse.timeline import Timeline
 
@@ -126,6 +127,7 @@ def find_speakers(
     faces: Sequence[ExpertOutput],
     turns: Sequence[Turn] | None = None,
     count: int | None = None,
+    agreement: Agreement | None = None,
 ) -> tuple[Speakers | None, Mapping[str, str]]:
     """Who speaks in a recording: by turns that are given, by its two channels, by how mouths move, or by the voices.
 
@@ -139,6 +141,8 @@ def find_speakers(
         Turns that are known; those that a transcript names where None, or else those of the channels of a call.
     count : int, optional
         How many people speak. Their voices are told apart where nothing else tells who speaks.
+    agreement : Agreement, optional
+        Of the faces with the sound, where it was measured while they were found.
 
     Returns
     -------
@@ -155,7 +159,8 @@ def find_speakers(
         If there is too little speech for so many people.
     """
     given = turns or transcript_turns(recording.cues) or channel_turns(recording)
-    seen = who_speaks(recording, faces) if faces and recording.has_sound and recording.has_frames else None
+    moving = faces and recording.has_sound and recording.has_frames
+    seen = who_speaks(recording, faces, agreement=agreement) if moving else None
     if given:
         return Speakers.of_turns(given, recording.span.end), {} if seen is None else _names_of_faces(given, seen)
     if seen is not None or count is None or count < 2:

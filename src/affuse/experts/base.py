@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from affuse.errors import ConfigError
 from affuse.labels import LabelSpace
-from affuse.media import Recording
+from affuse.media import Recording, Watch
 from affuse.timeline import Timeline
 
-__all__ = ["INPUTS", "NO_WORDS", "Abilities", "Expert", "ExpertOutput"]
+__all__ = ["INPUTS", "NO_WORDS", "Abilities", "Expert", "ExpertOutput", "FaceObserver"]
 
 NO_WORDS = "no words"
 """Why the words say nothing where there are none in a whole recording."""
@@ -45,6 +45,8 @@ class Abilities:
         Whether it can follow a live stream, of which it sees only the last seconds.
     sees_persons : bool
         Whether it follows people and gives one output for each of them.
+    shows_faces : bool
+        Whether `Expert.read_observed` tells an observer where faces are.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class Abilities:
     embeds: bool = False
     streams: bool = False
     sees_persons: bool = False
+    shows_faces: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.reads if name not in INPUTS]
@@ -163,6 +166,34 @@ class ExpertOutput:
         return cls(np.full((n_windows, n_labels), np.nan), (reason,) * n_windows)
 
 
+class FaceObserver(Protocol):
+    """Who looks on while an expert follows faces through a video."""
+
+    @property
+    def watch(self) -> Watch:
+        """At which times it sees pictures."""
+
+    def place(self, time: float, faces: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Told, in order of time, where faces are.
+
+        Parameters
+        ----------
+        time : float
+            Seconds.
+        faces : mapping of int to box (4,) and landmarks (5, 2)
+            Of everybody in view, by the number of their track; as in `ExpertOutput`, with NaN for unknown landmarks.
+        """
+
+    def finish(self, tracks: Sequence[int]) -> None:
+        """Told at the end which tracks the outputs of the expert are about, in their order.
+
+        Parameters
+        ----------
+        tracks : sequence of int
+            Numbers of tracks; none where nobody was seen.
+        """
+
+
 class Expert(ABC):
     """Base of all experts: reads one modality of a recording and answers with probabilities.
 
@@ -242,6 +273,30 @@ class Expert(ABC):
         if missing:
             return [ExpertOutput.silent(len(timeline), len(self.labels), missing)]
         return self.read_windows(recording, timeline)
+
+    def read_observed(self, recording: Recording, timeline: Timeline, observer: FaceObserver) -> list[ExpertOutput]:
+        """As `read`, while an observer sees pictures and is told where faces are; of experts whose `abilities` say so.
+
+        Parameters
+        ----------
+        recording : Recording
+            A video.
+        timeline : Timeline
+            The n windows to answer about.
+        observer : FaceObserver
+            Who looks on, so that the video is decoded once for both.
+
+        Returns
+        -------
+        list of ExpertOutput
+            As of `read`.
+
+        Raises
+        ------
+        ConfigError
+            If the expert shows no faces.
+        """
+        raise ConfigError(f"the expert {self.name} shows no faces")
 
     def predict(self, recording: Recording, timeline: Timeline) -> np.ndarray:
         """Probabilities of the first output of `read`.

@@ -5,12 +5,15 @@ All times are seconds on the clock of the recording, which starts where the earl
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import cv2
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
@@ -25,9 +28,11 @@ from affuse.media.containers import SAMPLE_RATES, is_taken, open_container
 
 __all__ = [
     "SAMPLE_RATE",
+    "TOLERANCE",
     "Chunk",
     "Converter",
     "Damage",
+    "GreyConverter",
     "Probe",
     "Shown",
     "chunks",
@@ -70,6 +75,22 @@ _JITTER = round(0.04 * SAMPLE_RATE)
 _START_SECONDS = 0.25
 
 _DEFAULT_FRAME_SECONDS = 0.04
+
+TOLERANCE = 1e-6
+"""Seconds: two times closer than this are the same. Rounding in a float must not show the frame before."""
+
+# Decoders that can leave out single pictures which no other one refers to, told so from one packet to the next.
+_SELECTIVE = frozenset(("h264", "hevc"))
+
+# Packets that are looked at ahead to know when the next picture starts; coders put a picture back by 16 at most.
+_MOST_AHEAD = 32
+
+# Formats whose first plane is the brightness, a byte a pixel.
+_BRIGHTNESS_FIRST = frozenset(
+    f"{family}{order}p" for family in ("yuv", "yuvj") for order in ("420", "422", "440", "444")
+) | {"nv12", "nv21"}
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_EXPANDED = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -385,6 +406,7 @@ class _Pass:
     origin: float
     damage: Damage
     budget: Budget
+    times: Iterator[float] | None = None  # at which pictures are looked at; at all where None
 
     def __iter__(self) -> Iterator[tuple[float, Any, bool]]:
         with open_container(self.path, self.budget) as container:
@@ -392,7 +414,10 @@ class _Pass:
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = 2
             expected, losses = 0.0, 0
-            for packet in _within(_packets(container, [stream], self.damage), self.path, self.budget):
+            packets = _within(_packets(container, [stream], self.damage), self.path, self.budget)
+            if self.times is not None and stream.codec_context.name in _SELECTIVE:
+                packets = _only_needed(packets, stream.codec_context, _Wanted(self.times, self.origin))
+            for packet in packets:
                 for frame in _decode(packet, self.damage, self.budget):
                     time = expected if frame.time is None else frame.time - self.origin
                     expected = time + _seconds(frame, stream)
@@ -406,15 +431,88 @@ def _seconds(frame: Any, stream: Any) -> float:
     return float(frame.duration * frame.time_base) if frame.duration else _frame_seconds(stream)
 
 
+class _Wanted:
+    """The times, ascending, at which somebody looks at a video, on the recording's clock."""
+
+    def __init__(self, times: Iterator[float], origin: float) -> None:
+        self._times = times
+        self._origin = origin
+        self._known: list[float] = []
+        self._over = False
+
+    def within(self, start: float, end: float, no_more_before: float) -> bool:
+        """Whether there is one in a stretch of the file's time; none will be asked for that lies before the third."""
+        start, end = start - self._origin - TOLERANCE, end - self._origin + TOLERANCE
+        while not self._over and (not self._known or self._known[-1] < end):
+            time = next(self._times, None)
+            self._over = time is None
+            self._known += [] if time is None else [time]
+        del self._known[: bisect_left(self._known, no_more_before - self._origin - TOLERANCE)]
+        place = bisect_left(self._known, start)
+        return place < len(self._known) and self._known[place] < end
+
+
+def _only_needed(packets: Iterable[Any], codec: Any, wanted: _Wanted) -> Iterator[Any]:
+    """The packets of a video, before each of which its decoder is told whether to leave out a picture.
+
+    It leaves out those that nobody looks at and no other picture refers to. Where times are missing or run backwards
+    nothing is left out any more.
+    """
+    held: deque[Any] = deque()
+    starts: list[int] = []  # of the pictures that are held or were, in order of time
+    last: int | None = None
+    for packet in packets:
+        ends = packet.size == 0
+        sure = ends or (packet.dts is not None and packet.pts is not None and packet.dts <= packet.pts)
+        if not sure or (not ends and last is not None and packet.dts < last):
+            break
+        held.append(packet)
+        if not ends:
+            last = packet.dts
+            insort(starts, packet.pts)
+        while held and held[0].size and (ends or len(held) > _MOST_AHEAD or _is_settled(starts, held[0].pts, last)):
+            yield _told(codec, held.popleft(), starts, wanted)
+        if ends:
+            codec.skip_frame = "DEFAULT"
+            yield held.popleft()
+    else:
+        return
+    codec.skip_frame = "DEFAULT"
+    yield from held
+    yield packet
+    yield from packets
+
+
+def _is_settled(starts: Sequence[int], start: int, last: int | None) -> bool:
+    """Whether the next picture is known: whatever comes has times after ``last``, that of the last packet."""
+    after = bisect_right(starts, start)
+    return last is not None and after < len(starts) and starts[after] <= last
+
+
+def _told(codec: Any, packet: Any, starts: list[int], wanted: _Wanted) -> Any:
+    after = bisect_right(starts, packet.pts)
+    end = float(starts[after] * packet.time_base) if after < len(starts) else np.inf
+    needed = wanted.within(float(packet.pts * packet.time_base), end, float(packet.dts * packet.time_base))
+    codec.skip_frame = "DEFAULT" if needed else "NONREF"
+    del starts[: bisect_left(starts, packet.dts)]
+    return packet
+
+
 def shown_frames(
-    path: Path, index: int, origin: float, damage: Damage, budget: Budget = DEFAULT_BUDGET
+    path: Path,
+    index: int,
+    origin: float,
+    damage: Damage,
+    budget: Budget = DEFAULT_BUDGET,
+    times: Iterator[float] | None = None,
 ) -> Iterator[Shown]:
     """Every frame of a video stream in order of time; one is on screen until the next one starts.
 
-    Where something was lost in between, a frame stays for its own length only: what came after it is unknown.
+    Where something was lost in between, a frame stays for its own length only: what came after it is unknown. Where
+    ``times`` (ascending) are given, frames on screen at none of them may be missing, and others stay in their stead.
     """
     held: tuple[float, float, VideoFrame] | None = None
-    for time, frame, lost in _Pass(path, index, origin, damage, budget):
+    for time, frame, lost in _Pass(path, index, origin, damage, budget, times):
         length = float(frame.duration * frame.time_base) if frame.duration else _DEFAULT_FRAME_SECONDS
         if held is not None:
             start, own, shown = held
@@ -450,6 +548,34 @@ class Converter:
         except _FAILURE:
             return None
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), k=round(frame.rotation / 90)))
+
+
+class GreyConverter:
+    """Turns frames into upright grey uint8 (h, w) with square pixels, the longer side at most ``max_side``.
+
+    Most videos hold the brightness by itself, so that this takes a fraction of the time of a `Converter`.
+    """
+
+    def __init__(self, aspect: float, max_side: int) -> None:
+        self._aspect = aspect
+        self._max_side = max_side
+        self._convert = Converter(aspect, max_side)
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray | None:
+        """The picture of a frame, or None where damage made one that FFmpeg cannot convert."""
+        if frame.format.name not in _BRIGHTNESS_FIRST:
+            image = self._convert(frame)
+            return None if image is None else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        plane = frame.planes[0]
+        grey: np.ndarray
+        grey = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        width, height = frame.width * self._aspect, float(frame.height)
+        scale = min(1.0, self._max_side / max(width, height))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        if frame.color_range != _FULL_RANGE and not frame.format.name.startswith("yuvj"):
+            grey = cv2.LUT(grey, _EXPANDED)
+        return np.ascontiguousarray(np.rot90(grey, k=round(frame.rotation / 90)))
 
 
 def chunks(

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
 
 from affuse.budget import DEFAULT_BUDGET, Budget, budget_in_use
 from affuse.errors import ConfigError, MediaError
-from affuse.media.decoding import SAMPLE_RATE, Chunk, Converter, Damage, Probe, chunks, probe, shown_frames
+from affuse.media.decoding import (
+    SAMPLE_RATE,
+    TOLERANCE,
+    Chunk,
+    Converter,
+    Damage,
+    GreyConverter,
+    Probe,
+    Shown,
+    chunks,
+    probe,
+    shown_frames,
+)
 from affuse.media.pictures import is_animated, is_picture, read_picture
 from affuse.media.transcript import TRANSCRIPT_SUFFIXES, Words, has_times, read_transcript, spread
 from affuse.timeline import Segment, Timeline
 
-__all__ = ["SAMPLE_RATE", "Frame", "Recording"]
-
-# Two times closer than this are the same: rounding of seconds in a float must not show the frame before.
-_TOLERANCE = 1e-6
+__all__ = ["SAMPLE_RATE", "Frame", "Recording", "Watch"]
 
 _ESTIMATED = "times of the plain-text transcript are estimated from the length of its sentences"
 
@@ -42,6 +53,54 @@ class Frame:
 
     time: float
     image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Somebody who sees grey pictures of a video while it is decoded for somebody else.
+
+    Parameters
+    ----------
+    times : iterator of float
+        Seconds, ascending. They are taken up to a second before they are shown.
+    see : callable
+        Called with each of these times and the picture on screen, uint8 of shape (height, width), unless it is lost.
+    max_side : int
+        Bound of its longer side in pixels.
+
+    Examples
+    --------
+    >>> from affuse.testing import synthetic
+    >>> seen = []
+    >>> watch = Watch(iter([0.5, 1.0]), lambda time, picture: seen.append((time, picture.shape)), max_side=64)
+    >>> frames = list(Recording.open(synthetic.write_clip(Path("drawn.mp4"))).frames([0.75], watch=watch))
+    >>> seen
+    [(0.5, (48, 64)), (1.0, (48, 64))]
+    """
+
+    times: Iterator[float]
+    see: Callable[[float, np.ndarray], None]
+    max_side: int
+
+
+class _Asked:
+    """Ascending times that are met one by one."""
+
+    def __init__(self, times: Iterator[float]) -> None:
+        self._times = times
+        self._next = next(times, None)
+
+    @property
+    def is_over(self) -> bool:
+        return self._next is None
+
+    def during(self, start: float, end: float) -> list[float]:
+        """The times in a stretch; those before it are forgotten."""
+        found = []
+        while self._next is not None and self._next < end - TOLERANCE:
+            found += [self._next] if self._next >= start - TOLERANCE else []
+            self._next = next(self._times, None)
+        return found
 
 
 class Recording:
@@ -93,7 +152,7 @@ class Recording:
         self.cues = cues
         self.budget = budget
         self._parts = parts
-        self._damage: dict[str, Damage] = {}
+        self._damage: dict[str, list[Damage]] = {"video": [], "sound": []}  # of every time that it was decoded
 
     @classmethod
     def open(
@@ -229,10 +288,13 @@ class Recording:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know, one sentence each; damage is found, and noted, while decoding."""
-        damaged = (damage.describe(kind) for kind, damage in self._damage.items() if damage.count)
+        most = {kind: max(found, key=lambda own: own.count) for kind, found in self._damage.items() if found}
+        damaged = (damage.describe(kind) for kind, damage in most.items() if damage.count)
         return (*self._parts.notes, *damaged)
 
-    def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
+    def frames(
+        self, times: Iterable[float], max_side: int | None = None, watch: Watch | None = None
+    ) -> Iterator[Frame]:
         """Decode what is on screen at some times: the latest frame that has started.
 
         Times before the first frame, after the last one and inside lost stretches yield nothing. The file is decoded
@@ -244,6 +306,8 @@ class Recording:
             Seconds, ascending.
         max_side : int, optional
             Bound of the longer side in pixels.
+        watch : Watch, optional
+            Who sees pictures at other times as well, of a video.
 
         Yields
         ------
@@ -258,7 +322,11 @@ class Recording:
             raise ConfigError(f"max_side must be at least 1 pixel; got {max_side}")
         if self.kind == "picture":
             return self._still(_ascending(times), max_side)
-        return self._moving(_ascending(times), max_side)
+        return self._moving(_ascending(times), max_side, watch)
+
+    def _new_damage(self, kind: str) -> Damage:
+        self._damage[kind].append(Damage(self._parts.origin))
+        return self._damage[kind][-1]
 
     def _still(self, times: Iterator[float], max_side: int | None) -> Iterator[Frame]:
         assert self.path is not None
@@ -268,27 +336,28 @@ class Recording:
                 image = read_picture(self.path, max_side, self.budget) if image is None else image
                 yield Frame(time, image)
 
-    def _moving(self, times: Iterator[float], max_side: int | None) -> Iterator[Frame]:
+    def _moving(self, times: Iterator[float], max_side: int | None, watch: Watch | None) -> Iterator[Frame]:
         if self.path is None or self._parts.video is None:
             return
-        damage = self._damage["video"] = Damage(self._parts.origin)
+        damage = self._new_damage("video")
         convert = Converter(self._parts.aspect, max_side)
-        time = next(times, None)
-        shown = shown_frames(self.path, self._parts.video, self._parts.origin, damage, self.budget)
-        for start, end, picture in shown:
-            while time is not None and time < start - _TOLERANCE:
-                time = next(times, None)
-            if time is None:
+        times, ahead = tee(times)
+        watched, watched_ahead = tee(iter(()) if watch is None else watch.times)
+        source = self.path, self._parts.video, self._parts.origin
+        shown = shown_frames(*source, damage, self.budget, merge(ahead, watched_ahead))
+        asked, watching = _Asked(times), _Asked(watched)
+        grey = None if watch is None else GreyConverter(self._parts.aspect, watch.max_side)
+        for now in shown:
+            if watch is not None and grey is not None:
+                _show(now, watching, watch, grey)
+            here = asked.during(now.start, now.end)
+            image = convert(now.frame) if here else None
+            if image is not None:
+                yield from (Frame(time, image) for time in here)
+            elif here:
+                damage.add(here[0] + damage.origin)
+            if asked.is_over and watching.is_over:
                 return
-            if time >= end - _TOLERANCE:
-                continue
-            image = convert(picture)
-            if image is None:
-                damage.add(time + damage.origin)
-            while time is not None and time < end - _TOLERANCE:
-                if image is not None:
-                    yield Frame(time, image)
-                time = next(times, None)
 
     def sound(self, timeline: Timeline, channel: int | None = None) -> Iterator[np.ndarray]:
         """Decode the sound of each window.
@@ -322,7 +391,7 @@ class Recording:
             for _ in timeline:
                 yield np.empty(0, dtype=np.float32)
             return
-        damage = self._damage["sound"] = Damage(self._parts.origin)
+        damage = self._new_damage("sound")
         buffer = _Buffer(chunks(self.path, self._parts.audio, self._parts.origin, damage, channel, self.budget))
         for segment in timeline:
             yield buffer.take(round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE))
@@ -359,6 +428,14 @@ def _join(held: list[Chunk], start: int, end: int) -> np.ndarray:
         piece = samples[skip : max(skip, last - position)]
         joined[position + skip - first :][: len(piece)] = piece
     return joined
+
+
+def _show(shown: Shown, watching: _Asked, watch: Watch, convert: GreyConverter) -> None:
+    times = watching.during(shown.start, shown.end)
+    picture = convert(shown.frame) if times else None
+    if picture is not None:
+        for time in times:
+            watch.see(time, picture)
 
 
 def _ascending(times: Iterable[float]) -> Iterator[float]:

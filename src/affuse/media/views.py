@@ -11,7 +11,7 @@ import numpy as np
 
 from affuse.errors import MediaError
 from affuse.media.decoding import Probe
-from affuse.media.recording import Frame, Recording
+from affuse.media.recording import Frame, Recording, Watch
 from affuse.media.transcript import Words
 from affuse.timeline import Segment, Timeline
 
@@ -89,7 +89,9 @@ class Excerpt(_View):
         """What the user should know, about the whole recording and about the stretch."""
         return (*self._whole.notes, *self._parts.notes)
 
-    def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
+    def frames(
+        self, times: Iterable[float], max_side: int | None = None, watch: Watch | None = None
+    ) -> Iterator[Frame]:
         """As `Recording.frames`, with times from the beginning of the stretch.
 
         Parameters
@@ -98,14 +100,20 @@ class Excerpt(_View):
             Seconds, ascending.
         max_side : int, optional
             Bound of the longer side in pixels.
+        watch : Watch, optional
+            Who sees pictures at other times as well.
 
         Yields
         ------
         Frame
         """
         inside = (time + self._start for time in times if 0 <= time < self.duration)
-        for frame in self._whole.frames(inside, max_side):
+        for frame in self._whole.frames(inside, max_side, None if watch is None else self._moved_watch(watch)):
             yield Frame(frame.time - self._start, frame.image)
+
+    def _moved_watch(self, watch: Watch) -> Watch:
+        times = (time + self._start for time in watch.times if 0 <= time < self.duration)
+        return replace(watch, times=times, see=lambda time, picture: watch.see(time - self._start, picture))
 
     def sound(self, timeline: Timeline, channel: int | None = None) -> Iterator[np.ndarray]:
         """As `Recording.sound`, with windows from the beginning of the stretch.
@@ -167,7 +175,9 @@ class Picture(_View):
         super().__init__(name, None, "picture", Probe())
         self._image = image
 
-    def frames(self, times: Iterable[float], max_side: int | None = None) -> Iterator[Frame]:
+    def frames(
+        self, times: Iterable[float], max_side: int | None = None, watch: Watch | None = None
+    ) -> Iterator[Frame]:
         """The picture at each time that lies in its nominal second.
 
         Parameters
@@ -176,6 +186,8 @@ class Picture(_View):
             Seconds.
         max_side : int, optional
             Bound of the longer side in pixels.
+        watch : Watch, optional
+            Sees nothing: a picture does not move.
 
         Yields
         ------

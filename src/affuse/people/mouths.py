@@ -13,7 +13,7 @@ from affuse.experts.face.crop import cut_square
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.media import Recording
 
-__all__ = ["MOUTH_RATE", "MOUTH_SIZE", "FacePath", "cut_mouth", "mouth_times", "mouths"]
+__all__ = ["EDGE", "GAP", "MOUTH_RATE", "MOUTH_SIZE", "FacePath", "cut_mouth", "face_points", "mouth_times", "mouths"]
 
 MOUTH_RATE = 25
 """Pictures of a mouth a second: at 3 a second the movement of speech cannot be seen."""
@@ -21,8 +21,12 @@ MOUTH_RATE = 25
 MOUTH_SIZE = 28
 """Pixels of the side of such a picture."""
 
-_GAP = 1.2  # seconds between two sightings of a face over which its place is interpolated
-_EDGE = 0.34  # seconds before its first and after its last sighting for which a face is taken to be there
+GAP = 1.2
+"""Seconds between two sightings of a face over which its place is interpolated."""
+
+EDGE = 0.34
+"""Seconds before its first and after its last sighting for which a face is taken to be there."""
+
 _SIDE = 1.5  # sides of the picture, in distances from the eyes to the mouth
 _DOWN = 0.1  # of that distance; the chin moves more than the nose
 # Where eyes and mouth lie in a box without landmarks, in shares of its width and height: medians of the landmarks that
@@ -64,9 +68,9 @@ class FacePath:
         -------
         FacePath
         """
-        guessed = output.boxes[:, None, :2] + _IN_BOX * output.boxes[:, None, 2:]
-        points = output.landmarks if len(output.landmarks) == len(output.times) else np.full(guessed.shape, np.nan)
-        return cls(output.times, np.where(np.isnan(points), guessed, points))
+        known = len(output.landmarks) == len(output.times)
+        landmarks = output.landmarks if known else np.full((len(output.times), 5, 2), np.nan)
+        return cls(output.times, face_points(output.boxes, landmarks))
 
     def at(self, time: float) -> np.ndarray | None:
         """The points at some time.
@@ -83,14 +87,37 @@ class FacePath:
         """
         after = int(np.searchsorted(self.times, time))
         if after == 0:
-            return self.points[0] if len(self.times) and self.times[0] - time <= _EDGE else None
+            return self.points[0] if len(self.times) and self.times[0] - time <= EDGE else None
         if after == len(self.times):
-            return self.points[-1] if time - self.times[-1] <= _EDGE else None
+            return self.points[-1] if time - self.times[-1] <= EDGE else None
         gap = self.times[after] - self.times[after - 1]
-        if gap > _GAP:
+        if gap > GAP:
             return None
         share = (time - self.times[after - 1]) / gap
         return np.asarray(self.points[after - 1] + share * (self.points[after] - self.points[after - 1]))
+
+
+def face_points(boxes: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Eyes, nose and mouth of faces, guessed from their boxes where they are unknown.
+
+    Parameters
+    ----------
+    boxes : array of shape (…, 4)
+        x, y, width and height.
+    landmarks : array of shape (…, 5, 2)
+        NaN where unknown.
+
+    Returns
+    -------
+    array of shape (…, 5, 2)
+
+    Examples
+    --------
+    >>> face_points(np.array([0.0, 0.0, 1.0, 2.0]), np.full((5, 2), np.nan))[0].tolist()
+    [0.32, 0.78]
+    """
+    guessed = boxes[..., None, :2] + _IN_BOX * boxes[..., None, 2:]
+    return np.where(np.isnan(landmarks), guessed, landmarks)
 
 
 def mouth_times(duration: float) -> np.ndarray:

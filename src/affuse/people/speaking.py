@@ -18,12 +18,12 @@ from affuse.files import write_json
 from affuse.media import Recording
 from affuse.people.hidden_markov import forward_backward
 from affuse.people.mouths import MOUTH_RATE, FacePath
-from affuse.people.synchrony import SynchronyNetworks, measure_agreement
+from affuse.people.synchrony import Agreement, SynchronyNetworks, measure_agreement
 from affuse.people.turns import Turn
 from affuse.people.windows import sliding_max
 from affuse.timeline import Segment
 
-__all__ = ["HOP", "OFF_SCREEN", "Speakers", "TurnModel", "who_speaks"]
+__all__ = ["HOP", "OFF_SCREEN", "Speakers", "TurnModel", "shipped_networks", "who_speaks"]
 
 HOP = 3
 """Pictures (of 40 ms) of a step in time: 0.12 s."""
@@ -323,6 +323,7 @@ def who_speaks(
     faces: Sequence[ExpertOutput],
     networks: SynchronyNetworks | None = None,
     model: TurnModel | None = None,
+    agreement: Agreement | None = None,
 ) -> Speakers:
     """Who speaks in a video, by how well the mouths move with the sound.
 
@@ -336,13 +337,18 @@ def who_speaks(
         The shipped ones where None.
     model : TurnModel, optional
         The shipped one where None.
+    agreement : Agreement, optional
+        Of these faces, where it was measured while they were found (`affuse.people.watching.MouthWatch`); else the
+        video is decoded once more.
 
     Returns
     -------
     Speakers
         Over the persons, and `OFF_SCREEN`.
     """
-    agreement = measure_agreement(recording, [FacePath.of(face) for face in faces], networks or _shipped_networks())
+    if agreement is None:
+        paths = [FacePath.of(face) for face in faces]
+        agreement = measure_agreement(recording, paths, networks or shipped_networks())
     lag = agreement.best_lag()
     posteriors = (model or _shipped_model()).posteriors(agreement.at_lag(lag), agreement.speech)
     names = (*(str(face.person) for face in faces), OFF_SCREEN)
@@ -350,7 +356,18 @@ def who_speaks(
 
 
 @cache
-def _shipped_networks() -> SynchronyNetworks:
+def shipped_networks() -> SynchronyNetworks:
+    """The networks that ship, loaded once in a process.
+
+    Returns
+    -------
+    SynchronyNetworks
+
+    Examples
+    --------
+    >>> shipped_networks() is shipped_networks()
+    True
+    """
     return SynchronyNetworks()
 
 

@@ -23,7 +23,18 @@ from affuse.timeline import Segment, Timeline
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["LAGS", "Agreement", "SynchronyNetworks", "log_mel", "measure_agreement", "speech_share"]
+__all__ = [
+    "LAGS",
+    "MARGIN",
+    "STRETCH",
+    "Agreement",
+    "AgreementMeter",
+    "SynchronyNetworks",
+    "log_mel",
+    "measure_agreement",
+    "sound_stretches",
+    "speech_share",
+]
 
 LAGS = np.arange(-8, 9)
 """Lags of the sound behind the picture that are tried, in pictures of 40 ms: up to 320 ms."""
@@ -32,8 +43,12 @@ _MELS = 40
 _FFT, _WINDOW, _HOP = 512, 400, 160  # samples: frames of 25 ms, one every 10 ms
 _PER_PICTURE = SAMPLE_RATE // MOUTH_RATE // _HOP  # frames of sound a picture
 _LOWEST, _HIGHEST = 60.0, 7600.0  # hertz
-_STRETCH = 10 * MOUTH_RATE  # pictures that are looked at together
-_MARGIN = 16  # pictures before and after a stretch whose sound is read too: the largest lag, and what networks see
+
+STRETCH = 10 * MOUTH_RATE
+"""Pictures that are looked at together."""
+
+MARGIN = 16
+"""Pictures before and after a stretch whose sound is read too: the largest lag, and what networks see."""
 
 
 @dataclass(frozen=True)
@@ -213,77 +228,135 @@ def measure_agreement(
     -------
     Agreement
     """
-    networks = networks or SynchronyNetworks()
-    means = _Means(len(paths))
-    parts, speech = [], []
-    for pictures, sound in _stretches(recording, paths):
-        scores, spoken = _stretch(pictures, sound, networks, means)
-        parts.append(scores)
-        speech.append(spoken)
-    scores = np.concatenate(parts) if parts else np.empty((0, len(paths), len(LAGS)), dtype=np.float32)
-    return Agreement(scores - means.chance()[:, None], np.concatenate(speech) if speech else np.empty(0))
+    meter = AgreementMeter(networks or SynchronyNetworks())
+    pictures = mouths(recording, paths)
+    for count, sound in sound_stretches(recording):
+        meter.add_sound(sound)
+        rows = [next(pictures) for _ in range(count)]
+        for number in range(len(paths)):
+            meter.add_face(number, [row[number] for row in rows])
+    return meter.agreement(range(len(paths)))
 
 
-class _Means:
-    """Mean embeddings of every face and of the speech, whose product is the score of what does not belong together."""
+class AgreementMeter:
+    """Scores of faces picture by picture, less the mean over moments that do not belong together.
 
-    def __init__(self, count: int) -> None:
-        self.faces: list[np.ndarray | float] = [0.0] * count
-        self.seen = np.zeros(count)
-        self.sound: np.ndarray | float = 0.0
-        self.spoken = 0.0
+    Parameters
+    ----------
+    networks : SynchronyNetworks
+        What embeds mouths and sound.
 
-    def add_face(self, number: int, embeddings: np.ndarray) -> None:
-        self.faces[number] = self.faces[number] + embeddings.sum(axis=0)
-        self.seen[number] += len(embeddings)
+    Examples
+    --------
+    >>> meter = AgreementMeter(SynchronyNetworks())
+    >>> meter.add_sound(np.zeros((10 + 2 * MARGIN) * 640, dtype=np.float32))
+    >>> meter.add_face(0, [np.zeros((28, 28), dtype=np.uint8)] * 4 + [None] * 6)
+    >>> np.isfinite(meter.agreement([0]).scores[:, 0, 0]).sum()
+    4
+    """
 
-    def add_sound(self, embeddings: np.ndarray, speech: np.ndarray) -> None:
-        self.sound = self.sound + speech @ embeddings
-        self.spoken += speech.sum()
+    def __init__(self, networks: SynchronyNetworks) -> None:
+        self._networks = networks
+        self._heard = np.empty((0, 0))
+        self._speech: list[np.ndarray] = []
+        self._first = 0  # number of the first picture of the latest stretch of sound
+        self._count = 0
+        self._scores: dict[int, list[tuple[int, np.ndarray]]] = {}
+        self._faces: dict[int, tuple[np.ndarray | float, int]] = {}  # sum of embeddings, and of how many
+        self._sound: np.ndarray | float = 0.0
+        self._spoken = 0.0
 
-    def chance(self) -> np.ndarray:
-        sums = [float(np.sum(face * self.sound)) for face in self.faces]
-        return np.array(sums) / np.maximum(self.seen * self.spoken, 1)
+    def add_sound(self, sound: np.ndarray, speech: np.ndarray | None = None) -> None:
+        """Hear the next stretch.
 
+        Parameters
+        ----------
+        sound : array of shape (n,)
+            With `MARGIN` pictures before it and after it.
+        speech : array of shape (t,), optional
+            `speech_share` of the stretch, where it is known.
+        """
+        spoken = speech_share(sound)[MARGIN:-MARGIN] if speech is None else speech
+        self._first, self._count = self._count, self._count + len(spoken)
+        self._speech.append(spoken)
+        self._heard = self._networks.of_sound(sound) if spoken.any() else np.zeros((len(spoken) + 2 * MARGIN, 1))
+        if spoken.any():
+            self._sound = self._sound + spoken @ self._heard[MARGIN : MARGIN + len(spoken)]
+            self._spoken += float(spoken.sum())
 
-_Pictures = list[list[np.ndarray | None]]
+    def add_face(self, face: int, mouths: Sequence[np.ndarray | None], seen: np.ndarray | None = None) -> None:
+        """See a face in the stretch that was heard last.
 
-
-def _stretches(recording: Recording, paths: Sequence[FacePath]) -> Iterator[tuple[_Pictures, np.ndarray]]:
-    """Pictures of ten seconds, and their sound with a margin at both ends, filled up with silence."""
-    count = len(mouth_times(recording.duration))
-    firsts = range(0, count, _STRETCH)
-    step = SAMPLE_RATE // MOUTH_RATE
-    spans = [(first, min(first + _STRETCH, count)) for first in firsts]
-    timeline = Timeline(tuple(Segment(max(0, a - _MARGIN) / MOUTH_RATE, (b + _MARGIN) / MOUTH_RATE) for a, b in spans))
-    frames = mouths(recording, paths)
-    for (first, last), samples in zip(spans, recording.sound(timeline), strict=True):
-        before = max(0, _MARGIN - first) * step
-        length = (last - first + 2 * _MARGIN) * step
-        # A window that begins before the sound gets fewer samples; such a start is rare and short.
-        yield (
-            [next(frames) for _ in range(last - first)],
-            np.pad(samples, (before, max(0, length - before - len(samples))))[:length],
-        )
-
-
-def _stretch(
-    pictures: _Pictures, sound: np.ndarray, networks: SynchronyNetworks, means: _Means
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines (t, m, 17) of the faces and the sound at every lag, NaN where a face is not seen; and speech (t,)."""
-    n = len(pictures)
-    heard = networks.of_sound(sound)
-    spoken = speech_share(sound)[_MARGIN : _MARGIN + n]
-    means.add_sound(heard[_MARGIN : _MARGIN + n], spoken)
-    scores = np.full((n, len(means.seen), len(LAGS)), np.nan, dtype=np.float32)
-    for number in range(len(means.seen)):
-        own = [row[number] for row in pictures]
-        for first, last in _runs([picture is not None for picture in own]):
-            seen = networks.of_mouths(np.stack([picture for picture in own[first:last] if picture is not None]))
-            means.add_face(number, seen)
+        Parameters
+        ----------
+        face : int
+            Its number.
+        mouths : sequence of t arrays of shape (28, 28), or None
+            Its mouth; None where it is not there, or not needed since nobody speaks.
+        seen : array of bool, shape (t,), optional
+            Where it is there although it is not needed.
+        """
+        scores = np.full((len(mouths), len(LAGS)), np.nan, dtype=np.float32)
+        if seen is not None:
+            scores[seen] = np.inf
+        for first, last in _runs([mouth is not None for mouth in mouths]):
+            pictures = np.stack([mouth for mouth in mouths[first:last] if mouth is not None])
+            if self._heard.shape[1] == 1:  # silence
+                scores[first:last] = np.inf
+                continue
+            found = self._networks.of_mouths(pictures)
+            total, count = self._faces.get(face, (0.0, 0))
+            self._faces[face] = total + found.sum(axis=0), count + len(found)
             for column, lag in enumerate(LAGS):
-                scores[first:last, number, column] = (seen * heard[_MARGIN + lag + first : _MARGIN + lag + last]).sum(1)
-    return scores, spoken
+                scores[first:last, column] = (found * self._heard[MARGIN + lag + first : MARGIN + lag + last]).sum(1)
+        if not np.isnan(scores).all():
+            self._scores.setdefault(face, []).append((self._first, scores))
+
+    def agreement(self, faces: Sequence[int]) -> Agreement:
+        """What was found.
+
+        Parameters
+        ----------
+        faces : sequence of m int
+            Numbers of the faces.
+
+        Returns
+        -------
+        Agreement
+        """
+        scores = np.full((self._count, len(faces), len(LAGS)), np.nan, dtype=np.float32)
+        for column, face in enumerate(faces):
+            total, count = self._faces.get(face, (0.0, 0))
+            chance = float(np.sum(total * self._sound)) / max(count * self._spoken, 1)
+            for first, own in self._scores.get(face, []):
+                scores[first : first + len(own), column] = np.where(np.isinf(own), 0.0, own - chance)
+        return Agreement(scores, np.concatenate(self._speech) if self._speech else np.empty(0))
+
+
+def sound_stretches(recording: Recording) -> Iterator[tuple[int, np.ndarray]]:
+    """The sound of stretches of ten seconds.
+
+    Parameters
+    ----------
+    recording : Recording
+        A recording with sound.
+
+    Yields
+    ------
+    count : int
+        Pictures of mouths in the stretch.
+    samples : array of shape (n,)
+        With `MARGIN` pictures before it and after it, filled up with silence.
+    """
+    count = len(mouth_times(recording.duration))
+    step = SAMPLE_RATE // MOUTH_RATE
+    spans = [(first, min(first + STRETCH, count)) for first in range(0, count, STRETCH)]
+    timeline = Timeline(tuple(Segment(max(0, a - MARGIN) / MOUTH_RATE, (b + MARGIN) / MOUTH_RATE) for a, b in spans))
+    for (first, last), samples in zip(spans, recording.sound(timeline), strict=True):
+        before = max(0, MARGIN - first) * step
+        length = (last - first + 2 * MARGIN) * step
+        # A window that begins before the sound gets fewer samples; such a start is rare and short.
+        yield last - first, np.pad(samples, (before, max(0, length - before - len(samples))))[:length]
 
 
 def _runs(seen: Sequence[bool]) -> Iterator[tuple[int, int]]:

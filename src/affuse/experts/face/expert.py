@@ -12,7 +12,7 @@ import numpy as np
 
 from affuse import weights
 from affuse.errors import ConfigError, DataError
-from affuse.experts.base import INPUTS, Abilities, Expert, ExpertOutput
+from affuse.experts.base import INPUTS, Abilities, Expert, ExpertOutput, FaceObserver
 from affuse.experts.face.crop import CROP_SIZE, Framing, crop_face, surroundings
 from affuse.experts.face.detect import Detections, FaceDetector, checksums, default_detector
 from affuse.experts.face.track import Track, Tracker, appearance, confirmed
@@ -76,7 +76,9 @@ class FaceExpert(Expert):
     name = "face"
     modality = "face"
     labels: LabelSpace = FERPLUS
-    abilities = Abilities(reads=("frames",), classifies=True, embeds=True, streams=True, sees_persons=True)
+    abilities = Abilities(
+        reads=("frames",), classifies=True, embeds=True, streams=True, sees_persons=True, shows_faces=True
+    )
 
     def __init__(self, detector: FaceDetector | None = None, rate: float = 3.0, model: Path | None = None) -> None:
         if not 0 < rate <= 60:
@@ -95,10 +97,15 @@ class FaceExpert(Expert):
         return [(self, "_session")]
 
     def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
+        return self._outputs(self._observe(recording, timeline, "probabilities"), timeline)
+
+    def read_observed(self, recording: Recording, timeline: Timeline, observer: FaceObserver) -> list[ExpertOutput]:
+        return self._outputs(self._observe(recording, timeline, "probabilities", observer), timeline)
+
+    def _outputs(self, seen: _Seen, timeline: Timeline) -> list[ExpertOutput]:
         # A window is the mean of all its crops: the mean of calibrated probabilities is itself calibrated if every crop
         # is as likely to be asked about as any other, while the crops of a window are far from independent, so that
         # multiplying them would count the same evidence many times.
-        seen = self._observe(recording, timeline, "probabilities")
         if not seen.tracks:
             return [ExpertOutput.silent(len(timeline), len(self.labels), NO_FACE)]
         return [_output(f"person {i}", track, seen, timeline) for i, track in enumerate(seen.tracks, 1)]
@@ -193,24 +200,32 @@ class FaceExpert(Expert):
         (values,) = self._session.run([output], {"images": images[:, None].astype(np.float32)})
         return np.asarray(values, dtype=float)
 
-    def _observe(self, recording: Recording, timeline: Timeline, output: str) -> _Seen:
+    def _observe(
+        self, recording: Recording, timeline: Timeline, output: str, observer: FaceObserver | None = None
+    ) -> _Seen:
         """Detect, follow and crop in one pass; frames are dropped at once and crops after their batch."""
         still = recording.kind == "picture"
         detector = self._still_detector if still else self._moving_detector
         times = timeline.starts[:1] if still else sample_times(timeline, self.rate)
         seen, tracker, waiting = _Seen(), Tracker(), list[np.ndarray]()
-        for frame in recording.frames(times, max_side=MAX_SIDE * (2 if still else 1)):
+        options: dict[str, Any] = {} if observer is None else {"watch": observer.watch}
+        for frame in recording.frames(times, max_side=MAX_SIDE * (2 if still else 1), **options):
             found = follow(frame, detector, tracker)
             waiting += [
                 self._crop(frame, *face, detector.framing) for face in zip(found.boxes, found.landmarks, strict=True)
             ]
             seen.sizes.append((frame.image.shape[1], frame.image.shape[0]))
+            if observer is not None:
+                observer.place(frame.time, _places_now(tracker, seen.sizes[-1]))
             while len(waiting) >= _BATCH:
                 seen.batches.append(self._run(np.stack(waiting[:_BATCH]), output))
                 del waiting[:_BATCH]
         if waiting:
             seen.batches.append(self._run(np.stack(waiting), output))
         seen.tracks = confirmed(tracker.tracks, tracker.count)
+        if observer is not None:
+            numbers = {id(track): number for number, track in enumerate(tracker.tracks)}
+            observer.finish([numbers[id(track)] for track in seen.tracks])
         return seen
 
 
@@ -228,6 +243,13 @@ class _Seen:
     @cached_property
     def rows(self) -> np.ndarray:
         return np.concatenate(self.batches)
+
+
+def _places_now(tracker: Tracker, size: tuple[int, int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Boxes and landmarks of those who are in the latest sample, by number of the track, as fractions of its size."""
+    last = tracker.count - 1
+    now = {number: track for number, track in enumerate(tracker.tracks) if track.samples[-1] == last}
+    return {n: (track.boxes[-1] / np.tile(size, 2), track.landmarks[-1] / size) for n, track in now.items()}
 
 
 def follow(frame: Frame, detector: FaceDetector, tracker: Tracker) -> Detections:
