@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TOOLS := $(VENV)/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-train demo test mutants fuzz lint lint-js types format bench docs figures licences sbom audit clean
+.PHONY: help setup setup-dev setup-docs setup-train demo test mutants fuzz lint lint-js types format bench docs figures licences sbom audit clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,8 @@ help:  ## this list
 setup: $(VENV)/.core  ## make the environment and install affuse
 
 setup-dev: $(VENV)/.dev  ## the same with what tests, lint and types need, and with torch where pip has its CPU build at hand
+
+setup-docs: $(VENV)/.docs  ## the same as setup-dev with what the documentation needs
 
 setup-train: $(VENV)/.train  ## the same with torch and all features, for trainings and joint networks (pip needs torch's CPU build at hand)
 
@@ -115,9 +117,9 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml recipes/constraints.txt
 	$(INSTALL) '.[$(DEVELOPING)]' $(PINNED)
 	@touch $@ $(VENV)/.core
 
-$(VENV)/.docs: $(VENV)/.dev pyproject.toml
-	$(INSTALL) '.[dev,docs]'
-	@touch $@
+$(VENV)/.docs: $(VENV)/.made pyproject.toml recipes/constraints.txt
+	$(INSTALL) '.[$(DEVELOPING),docs]' $(PINNED)
+	@touch $@ $(VENV)/.dev $(VENV)/.core
 
 $(VENV)/.mutants: $(VENV)/.dev pyproject.toml
 	$(INSTALL) '.[dev,mutants]'
