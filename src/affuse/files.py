@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     Parameters
     ----------
     *paths : Path
-        Files to write; missing folders are made.
+        Files to write; missing folders are made. Paths of `universal_pathlib` name objects of cloud storage, which are
+        written on this machine first and then uploaded, whole or not at all.
 
     Yields
     ------
@@ -40,6 +42,10 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     >>> Path("answer.txt").read_text()
     '42'
     """
+    if not all(isinstance(path, Path) for path in paths):
+        with _uploading(paths) as parts:
+            yield parts
+        return
     # A name of its own for each writer, be it another process or another thread of this one.
     parts = [path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part") for path in paths]
     try:
@@ -55,6 +61,41 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     finally:
         for part in parts:
             _discard(part)
+
+
+_OBJECT_STORES = frozenset(
+    ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "obs", "r2", "memory")
+)
+"""Storage where an object appears once all of it is there; elsewhere a file is renamed once it is whole."""
+
+
+@contextmanager
+def _uploading(paths: Sequence[Any]) -> Iterator[list[Path]]:
+    """The same as `replacing` for paths of storage that fsspec reaches."""
+    with tempfile.TemporaryDirectory(prefix="affuse-") as folder:
+        parts = [Path(folder) / f"{number}-{path.name}" for number, path in enumerate(paths)]
+        yield parts
+        for part, path in zip(parts, paths, strict=True):
+            try:
+                _upload(part, path)
+            except Exception as error:  # every kind of storage has its own errors
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise OutputError(f"{path} cannot be written: {reason}") from error
+
+
+def _upload(part: Path, path: Any) -> None:
+    storage, target = path.fs, path.path
+    if path.protocol in _OBJECT_STORES:
+        storage.put_file(str(part), target)
+        return
+    storage.makedirs(path.parent.path, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part").path
+    try:
+        storage.put_file(str(part), unfinished)
+        storage.mv(unfinished, target)
+    finally:
+        if storage.exists(unfinished):
+            storage.rm_file(unfinished)
 
 
 def write_text(path: Path, text: str) -> None:

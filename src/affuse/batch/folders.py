@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from affuse.batch.storage import is_remote
 from affuse.errors import MediaError
 
 __all__ = [
+    "TRANSCRIPTS",
     "Found",
     "absolute",
     "common_parent",
@@ -23,11 +25,12 @@ __all__ = [
     "transcript_beside",
 ]
 
-# Looked for beside a recording. Not JSON: that may be our own results of an earlier run.
-_TRANSCRIPTS = (".srt", ".vtt", ".txt")
+TRANSCRIPTS = (".srt", ".vtt", ".txt")
+"""Suffixes of a transcript beside a recording. Not JSON: that may be our own results of an earlier run."""
+
 # Files that are plainly no recordings; anything else is tried.
 _PASSED_OVER = frozenset(
-    {*_TRANSCRIPTS, ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".html", ".md", ".pdf", ".toml", ".yaml", ".yml"}
+    {*TRANSCRIPTS, ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".html", ".md", ".pdf", ".toml", ".yaml", ".yml"}
     | {".py", ".sh", ".log", ".rttm", ".eaf", ".pfsx", ".textgrid"}
 )
 
@@ -77,13 +80,13 @@ def is_tried(path: Path) -> bool:
 
 def transcript_beside(recording: Path) -> Path | None:
     """The transcript beside a recording that has its stem; None where there is none."""
-    candidates = (recording.with_suffix(suffix) for suffix in _TRANSCRIPTS)
+    candidates = (recording.with_suffix(suffix) for suffix in TRANSCRIPTS)
     return next((path for path in candidates if path.is_file() and path != recording), None)
 
 
 def absolute(path: Path) -> Path:
     """A path from the root without "..", whose links stay: two links to one recording are two recordings."""
-    return Path(os.path.normpath(path.absolute()))
+    return path if is_remote(path) else Path(os.path.normpath(path.absolute()))
 
 
 def each_once(found: Sequence[Found]) -> list[Found]:

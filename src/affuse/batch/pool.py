@@ -5,33 +5,60 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from affuse import errors
 from affuse.batch.settings import BatchSettings
 from affuse.batch.worker import Job
 from affuse.errors import AffuseError
 
-__all__ = ["Answer", "Pool"]
+__all__ = ["Answer", "Engine", "Pool", "WorkerProcess"]
 
 Answer = dict[str, Any]
-"""What became of a job: ``windows`` and ``persons``, or ``failed`` and ``reason``."""
+"""What became of a job: ``windows`` and ``persons``, or ``failed`` and ``reason``; ``content`` where it had no key."""
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "AFFUSE_THREADS")
 _GRACE = 5.0  # seconds that a process has to end once it has closed its pipe
 _SOON = 0.2  # seconds between two looks whether a run has been stopped
 
 
-class _Process:
+class Engine(Protocol):
+    """What a run has its recordings analysed by."""
+
+    def start(self) -> dict[str, Any]:
+        """Load the experts somewhere, and say what decides about the answers."""
+
+    def work(self) -> None:
+        """Begin to take jobs."""
+
+    def submit(self, job: Job) -> bool:
+        """Hand in a job as soon as there is room; False where the engine has been stopped."""
+
+    def fail(self, error: BaseException) -> None:
+        """Have `next_answer` raise an error."""
+
+    def next_answer(self, timeout: float) -> tuple[Job, Answer] | None:
+        """The next job that is done, with its answer; None where none is within ``timeout`` seconds."""
+
+    def stop(self) -> None:
+        """Drop what is not done, and give everything back."""
+
+
+class WorkerProcess:
     """One worker process, started when first needed, and again after it ended."""
 
-    def __init__(self, settings: BatchSettings) -> None:
+    def __init__(self, settings: BatchSettings, cwd: str | None = None) -> None:
         self._settings = settings
+        self._cwd = cwd
+        self._folder = tempfile.mkdtemp(prefix="affuse-batch-")  # for copies of recordings in cloud storage
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._stopped = False
@@ -42,12 +69,13 @@ class _Process:
             if self._stopped:
                 raise AffuseError("the run was stopped")
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "affuse.batch.worker"],
+                [sys.executable, "-m", "affuse.batch.worker", self._folder],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
                 env=dict.fromkeys(_ONE_THREAD, "1") | os.environ,
+                cwd=self._cwd,
                 start_new_session=True,  # Ctrl+C in a terminal is for the run, which ends its workers itself
             )
         line = self._exchange(self._settings.to_json() + "\n")
@@ -68,12 +96,21 @@ class _Process:
             timer.daemon = True
             timer.start()
         line = self._exchange(job.to_line())
+        content = {}
+        if line is not None and "content" in line:
+            content, line = line, self._next_line()
         if timer is not None:
             timer.cancel()
-        if line is not None:
-            return line
+        if line is None:
+            line = self._lost(job, time_limit if late.is_set() else None)
+        return line | content
+
+    def _lost(self, job: Job, time_limit: float | None) -> Answer:
+        """What to answer where the process has ended; a time limit is given where that was the reason."""
         ending = self._ending()
-        if late.is_set():
+        for left in Path(self._folder).glob("*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if time_limit is not None:
             return {"failed": "TimeLimit", "reason": f"{job.path} took longer than {time_limit:g} s and was given up"}
         return {"failed": "Crash", "reason": f"{job.path} ended the process that analysed it ({ending})"}
 
@@ -86,10 +123,17 @@ class _Process:
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        assert process.stdout is not None
-        with suppress(OSError, ValueError):  # it ended: a pipe is broken, or a line in it is cut
+        with suppress(OSError, ValueError):  # it ended: a pipe is broken
             process.stdin.write(line)
             process.stdin.flush()
+            return self._next_line()
+        return None
+
+    def _next_line(self) -> dict[str, Any] | None:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        with suppress(OSError, ValueError):  # it ended: a pipe is broken, or a line in it is cut
             found = process.stdout.readline()
             if found.endswith("\n"):
                 answer: dict[str, Any] = json.loads(found)
@@ -132,6 +176,11 @@ class _Process:
             self._stopped = True
         self.kill()
 
+    def discard(self) -> None:
+        """Take away what it has left, after it was closed."""
+        self.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
 
 class Pool:
     """Processes that analyse, with a bounded queue of jobs before them and one of answers behind.
@@ -140,7 +189,7 @@ class Pool:
     """
 
     def __init__(self, settings: BatchSettings, workers: int, time_limit: float | None = None) -> None:
-        self._processes = [_Process(settings) for _ in range(workers)]
+        self._processes = [WorkerProcess(settings) for _ in range(workers)]
         self._time_limit = time_limit
         self._jobs: queue.Queue[Job] = queue.Queue(maxsize=workers)
         self._answers: queue.Queue[tuple[Job, Answer] | BaseException] = queue.Queue(maxsize=4 * workers)
@@ -178,7 +227,7 @@ class Pool:
             raise found
         return found
 
-    def _serve(self, process: _Process) -> None:
+    def _serve(self, process: WorkerProcess) -> None:
         while not self._stopped.is_set():
             try:
                 job = self._jobs.get(timeout=_SOON)
@@ -204,4 +253,4 @@ class Pool:
         for thread in self._threads:
             thread.join()
         for process in self._processes:
-            process.close()
+            process.discard()

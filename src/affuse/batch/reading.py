@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affuse.batch.storage import as_path, uncached
 from affuse.batch.store import TABLES, Store, configurations, joined, lists_of, read_arrow
 from affuse.errors import ConfigError, DataError
 
@@ -21,9 +22,9 @@ def read(folder: str | Path, table: str = "summaries", configuration: str | None
     Parameters
     ----------
     folder : str or Path
-        What ``affuse batch`` wrote with ``--out``.
-    table : {"summaries", "windows", "persons", "errors"}
-        Which one.
+        What ``affuse batch`` wrote with ``--out``; an address such as ``s3://bucket/study`` as well.
+    table : {"summaries", "windows", "persons", "errors", "contents"}
+        Which one; the last is about recordings in cloud storage.
     configuration : str, optional
         Fingerprint of a configuration, where the data set holds more than one.
 
@@ -50,7 +51,8 @@ def read(folder: str | Path, table: str = "summaries", configuration: str | None
     """
     if table not in TABLES:
         raise ConfigError(f"there is no table {table!r}; known: {', '.join(TABLES)}")
-    store = Store(Path(folder), _chosen(Path(folder), configuration))
+    place = uncached(as_path(folder))
+    store = Store(place, _chosen(place, configuration))
     if table in ("windows", "persons"):
         return _with_paths(store, table)
     frame = _frame([read_arrow(path) for path in store.parts(table)])

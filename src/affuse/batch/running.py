@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affuse.batch.consent import Ledger
-from affuse.batch.pool import Answer, Pool
+from affuse.batch.pool import Answer, Engine, Pool
 from affuse.batch.progress import BatchProgress, ProgressReport
 from affuse.batch.rows import Columns
 from affuse.batch.settings import BatchSettings, fingerprint
 from affuse.batch.sources import FOLDER, Item, Source, content_key, find_items, named_by_content
+from affuse.batch.storage import as_path, told
 from affuse.batch.store import Store, arrow_table, refuse_foreign
 from affuse.batch.summary import summarise
 from affuse.batch.worker import Job
-from affuse.errors import AffuseError, ConfigError
+from affuse.errors import AffuseError, ConfigError, MediaError
 
 if TYPE_CHECKING:
     from arro3.core import Table
@@ -103,6 +104,7 @@ def run(
     language: str = "en",
     progress: BatchProgress | None = None,
     consent: str | Path | None = None,
+    ray: str | None = None,
 ) -> BatchResult:
     """Analyse many recordings into a data set; started again after it was killed, it goes on where it was.
 
@@ -110,13 +112,14 @@ def run(
     ----------
     source : str, Path or sequence of them
         A manifest (CSV, TSV, Parquet or Excel with a column "path"); a folder, with all folders in it; a pattern such
-        as ``"clips/**/*.mp4"``; or recordings.
+        as ``"clips/**/*.mp4"``; or recordings. Addresses such as ``s3://bucket/clips`` name cloud storage.
     out : str or Path
-        Folder of the data set; is made where it does not exist, and added to where it holds one.
+        Folder of the data set; is made where it does not exist, and added to where it holds one. It may be an address.
     settings : BatchSettings, optional
         How recordings are analysed.
     workers : int
-        Processes that analyse, each with its own copy of the weights.
+        Processes that analyse, each with its own copy of the weights. With ``ray``, 0 means one for each core of the
+        cluster.
     retry_errors : bool
         Try again what failed in an earlier run.
     time_limit : float, optional
@@ -136,6 +139,9 @@ def run(
         A ledger (`affuse.batch.consent`). A recording for which somebody's consent to the purpose of the settings is
         missing, has ended or was withdrawn is not analysed: it becomes a row of the table "errors" and has no answer
         in the summaries, also where an earlier run analysed it.
+    ray : str, optional
+        Address of a Ray cluster whose machines analyse: "auto" for the one that this machine belongs to, "local" for
+        one that is started on this machine, or as ``ray.init`` takes it. Processes of this machine where None.
 
     Returns
     -------
@@ -148,6 +154,8 @@ def run(
         analysed raises nothing; it becomes a row of the table "errors".
     OutputError
         If the folder cannot be written, holds something else, or another run writes there.
+    MissingExtraError
+        If Ray, or the library of a kind of cloud storage, is not installed.
 
     Examples
     --------
@@ -157,9 +165,10 @@ def run(
     >>> done.analyzed, done.failed
     (1, 0)
     """
-    _check(workers, time_limit, part_recordings, part_seconds)
-    refuse_foreign(Path(out))
-    found = find_items(source, Path(out))
+    _check(workers if ray is None else max(workers, 1), time_limit, part_recordings, part_seconds)
+    folder = as_path(out)
+    refuse_foreign(folder)
+    found = find_items(source, folder)
     settings = settings or BatchSettings()
     by = (by,) if isinstance(by, str) else tuple(by)
     if settings.private:
@@ -167,10 +176,10 @@ def run(
         found = named_by_content(found)
     _check_page(language, by, unit, found.columns)  # refused now, and not after hours of work
     ledger = None if consent is None else Ledger(Path(consent), settings.purpose)
-    pool = Pool(settings, workers, time_limit)
+    pool = _engine(settings, workers, time_limit, ray)
     try:
         description = pool.start()
-        store = Store(Path(out), fingerprint(description))
+        store = Store(folder, fingerprint(description))
         with store.opened(description):
             buffer = _Buffer(store, part_recordings, part_seconds)
             batch = _Batch(found, store, pool, buffer, progress, ledger, settings)
@@ -184,6 +193,14 @@ def run(
             return done
     finally:
         pool.stop()
+
+
+def _engine(settings: BatchSettings, workers: int, time_limit: float | None, ray: str | None) -> Engine:
+    if ray is None:
+        return Pool(settings, workers, time_limit)
+    from affuse.batch.cluster import RayPool  # an extra
+
+    return RayPool(settings, workers, time_limit, ray)
 
 
 def _check(workers: int, time_limit: float | None, part_recordings: int, part_seconds: float) -> None:
@@ -229,6 +246,7 @@ class _Buffer:
         self._windows: list[Table] = []
         self._persons: list[Table] = []
         self._errors: list[dict[str, str]] = []
+        self._contents: list[dict[str, str]] = []
         self._since = time.monotonic()
 
     def add(self, answer: Answer) -> None:
@@ -239,6 +257,9 @@ class _Buffer:
     def add_error(self, path: str, key: str, error: str, reason: str) -> None:
         self._begin()
         self._errors.append({"path": path, "key": key, "error": error, "reason": reason})
+
+    def add_content(self, path: str, version: str, key: str) -> None:
+        self._contents.append({"path": path, "version": version, "key": key})
 
     def _begin(self) -> None:
         if not self._persons and not self._errors:
@@ -252,16 +273,21 @@ class _Buffer:
     def flush(self) -> None:
         windows, persons, errors = self._windows, self._persons, self._errors
         self._windows, self._persons, self._errors = [], [], []
-        self._store.add(windows, persons, errors)
+        contents, self._contents = self._contents, []
+        self._store.add(windows, persons, errors, contents)
 
 
 @dataclass
 class _Plan:
-    """What the thread that reads the content of the recordings has found out; it alone writes here."""
+    """What the thread that reads the content of the recordings has found out.
+
+    Of those in cloud storage, which workers read, the thread that writes adds keys, rows and what is missing.
+    """
 
     keys: dict[int, str] = field(default_factory=dict)  # by number of the item
     rows: dict[str, int] = field(default_factory=dict)  # items by key, whose analysis was asked for
     missing: dict[int, tuple[str, str]] = field(default_factory=dict)  # kind of error and reason by number of the item
+    asked: int = 0  # jobs
     known: int = 0
     bytes_known: int = 0
     complete: bool = False
@@ -271,7 +297,7 @@ class _Batch:
     """One run."""
 
     def __init__(
-        self, source: Source, store: Store, pool: Pool, buffer: _Buffer, progress: BatchProgress | None,
+        self, source: Source, store: Store, pool: Engine, buffer: _Buffer, progress: BatchProgress | None,
         ledger: Ledger | None, settings: BatchSettings,
     ) -> None:  # fmt: skip
         self.ledger, self.settings = ledger, settings
@@ -285,7 +311,10 @@ class _Batch:
         self.own: dict[str, str] = {}  # names of the user's columns in them
         self.analyzed = 0
         self.failed_now = 0
-        self.sizes = [_size(item.path) for item in source.items]
+        self.repeated = 0  # fetched, and then found to be known
+        self.unread = 0  # could not be fetched
+        self.contents = store.contents() if any(item.is_remote for item in source.items) else {}
+        self.sizes = [_size(item) for item in source.items]
         self.bytes_done = 0
 
     def forget_errors(self, all_of_them: bool) -> None:
@@ -314,19 +343,43 @@ class _Batch:
         try:
             if self.ledger is not None:
                 self.ledger.check(item.path)
-            key = content_key(item)
+            key = self._key(item)
         except AffuseError as error:
             kind = type(error).__name__
             plan.missing[number] = kind, self._told(kind, str(error))
             return True
+        if not key:
+            return self._ask(number, item, "")
         plan.keys[number] = key
         if key in self.finished or key in self.failed_earlier or key in plan.rows:
             plan.known += 1
             plan.bytes_known += self.sizes[number]
             return True
         plan.rows[key] = number
+        return self._ask(number, item, key)
+
+    def _key(self, item: Item) -> str:
+        """The key of a content; empty where a worker is to find it out, which fetches the recording anyway."""
+        if not item.is_remote:
+            return content_key(item)
+        if not self._reads_remote:
+            return self.contents.get((item.name, item.version), "")
+        try:
+            return content_key(item)
+        except AffuseError:
+            raise
+        except Exception as error:  # every kind of storage has its own errors
+            raise MediaError(f"{item.path} could not be downloaded: {told(error)}") from error
+
+    @property
+    def _reads_remote(self) -> bool:
+        """Whether contents must be known before a worker has fetched them: names, or consent, depend on them."""
+        return self.ledger is not None or self.settings.private
+
+    def _ask(self, number: int, item: Item, key: str) -> bool:
+        self.plan.asked += 1
         transcript = None if item.transcript is None else str(item.transcript)
-        return self.pool.submit(Job(key, str(item.path), transcript, item.language))
+        return self.pool.submit(Job(key, str(item.path), transcript, item.language, number))
 
     # --- the thread that writes ---------------------------------------------------------------------------------------
 
@@ -335,7 +388,7 @@ class _Batch:
         self.pool.work()
         reader = threading.Thread(target=self._read_content, daemon=True)
         reader.start()
-        while not self.plan.complete or self.analyzed + self.failed_now < len(self.plan.rows):
+        while not self.plan.complete or self.analyzed + self.failed_now + self.repeated + self.unread < self.plan.asked:
             found = self.pool.next_answer(_SOON)
             if found is not None:
                 self._take(*found)
@@ -344,16 +397,34 @@ class _Batch:
         reader.join()
 
     def _take(self, job: Job, answer: Answer) -> None:
-        number = self.plan.rows[job.key]
+        number, item = job.number, self.source.items[job.number]
         self.bytes_done += self.sizes[number]
-        if "failed" in answer:
+        key = job.key or answer.get("content", "")
+        kind = answer.get("failed", "")
+        reason = self._told(kind, answer["reason"]) if kind else ""
+        if not key:  # it could not be fetched
+            self.unread += 1
+            self.plan.missing[number] = kind, reason
+        elif not job.key and not self._learn(number, item, key):
+            self.repeated += 1
+        elif kind:
             self.failed_now += 1
-            kind, reason = answer["failed"], self._told(answer["failed"], answer["reason"])
-            self.reasons[job.key] = kind, reason
-            self.buffer.add_error(self.source.items[number].name, job.key, kind, reason)
+            self.reasons[key] = kind, reason
+            self.buffer.add_error(item.name, key, kind, reason)
         else:
             self.analyzed += 1
             self.buffer.add(answer)
+
+    def _learn(self, number: int, item: Item, key: str) -> bool:
+        """Take in the key that a worker has found; False where all about it is known already."""
+        self.plan.keys[number] = key
+        if item.version:
+            self.contents[item.name, item.version] = key
+            self.buffer.add_content(item.name, item.version, key)
+        if key in self.finished or key in self.failed_earlier or key in self.plan.rows:
+            return False
+        self.plan.rows[key] = number
+        return True
 
     def _told(self, kind: str, reason: str) -> str:
         """The reason of a failure as it may be written: it may quote words, and names files and people."""
@@ -371,7 +442,7 @@ class _Batch:
         self.progress(
             ProgressReport(
                 total=len(self.source.items),
-                done=self.plan.known + len(self.plan.missing) + now,
+                done=self.plan.known + len(self.plan.missing) + self.repeated + now,
                 failed=len(self.plan.missing) + len(self.reasons) + len(self.failed_earlier),
                 earlier=self.plan.known,
                 seconds=seconds,
@@ -387,6 +458,8 @@ class _Batch:
         """Bring the errors up to date, merge the parts and write the summaries."""
         errors = self._errors()
         self.store.replace_errors(errors)
+        if self.contents:
+            self.store.replace_contents(self._current_contents())
         self.store.merge()
         keys = [self.plan.keys.get(number, "") for number in range(len(self.source.items))]
         reasons = {(row["path"], row["key"]): row["reason"] for row in errors}
@@ -401,6 +474,11 @@ class _Batch:
             skipped=self.source.skipped,
             seconds=time.monotonic() - self.started,
         )
+
+    def _current_contents(self) -> dict[tuple[str, str], str]:
+        """Without older versions of the recordings of this run."""
+        versions = {item.name: item.version for item in self.source.items}
+        return {place: key for place, key in self.contents.items() if versions.get(place[0], place[1]) == place[1]}
 
     def _errors(self) -> list[dict[str, str]]:
         """One row for each recording that failed: the same content in another place fails for the same reason."""
@@ -420,8 +498,10 @@ class _Batch:
         return list(found.values())
 
 
-def _size(path: Path) -> int:
+def _size(item: Item) -> int:
+    if item.is_remote:
+        return item.size  # as listings told
     try:
-        return path.stat().st_size
+        return item.path.stat().st_size
     except OSError:
         return 0

@@ -6,12 +6,23 @@ import glob
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affuse.batch.folders import Found, absolute, common_parent, each_once, find_in_folder, is_tried, transcript_beside
+from affuse.batch.folders import (
+    TRANSCRIPTS,
+    Found,
+    absolute,
+    common_parent,
+    each_once,
+    find_in_folder,
+    is_tried,
+    transcript_beside,
+)
+from affuse.batch.storage import Listings, as_path, beside, common_prefix, fetch, is_remote, told
 from affuse.errors import ConfigError, DataError, MediaError
 from affuse.tables import GAPS, TABLE_SUFFIXES, read_table
 
@@ -40,6 +51,14 @@ class Item:
     transcript: Path | None = None
     language: str | None = None
     own: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
+    version: str = ""
+    """Of a recording in cloud storage, with its words: ``size`` in bytes, and what changes with them; "" if unknown."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is in cloud storage, or its transcript is."""
+        return is_remote(self.path) or (self.transcript is not None and is_remote(self.transcript))
 
 
 @dataclass(frozen=True)
@@ -60,7 +79,14 @@ def find_items(source: str | Path | Sequence[str | Path], out: Path | None = Non
     if not asked:
         raise ConfigError("give a manifest, a folder or recordings; for example: affuse batch clips.csv --out study")
     if len(asked) == 1 and Path(asked[0]).suffix.lower() in TABLE_SUFFIXES:
-        return _read_manifest(Path(asked[0]))
+        return _read_manifest(as_path(asked[0]))
+    remote = [is_remote(each) for each in asked]
+    if any(remote):
+        if not all(remote):
+            raise ConfigError(
+                "recordings on this machine and in cloud storage go into one run by a manifest that names both"
+            )
+        return _find_remote([str(each) for each in asked])
     found: list[Found] = []
     skipped = 0
     for each in asked:
@@ -92,12 +118,84 @@ def _find(asked: str | Path, out: Path | None) -> tuple[list[Found], int]:
     return [Found(path, path, transcript_beside(path)) for path in meant], len(files) - len(meant)
 
 
+# --- cloud storage ----------------------------------------------------------------------------------------------------
+
+
+def _find_remote(asked: Sequence[str]) -> Source:
+    """Recordings in folders, of patterns and addresses of cloud storage."""
+    listings = Listings()
+    items: dict[str, Item] = {}
+    skipped = 0
+    for each in asked:
+        files = _remote_files(each, listings)
+        names = {str(path) for path in files}
+        recordings = [path for path in files if is_tried(path) or each.endswith(path.suffix)]
+        words = {path: _words_beside(path, listings) for path in recordings}
+        used = {str(path) for path in words.values() if path is not None} | set(map(str, recordings))
+        skipped += len(names - used)
+        items |= {str(path): _remote_item("", path, words[path], None, {}, listings) for path in recordings}
+        if not recordings:
+            raise MediaError(f"{each} holds no recordings; give an address of video, sound or picture files")
+    root = asked[0].rstrip("/") + "/" if len(asked) == 1 and asked[0].rstrip("/") not in items else ""
+    if not root or glob.has_magic(root):
+        root = common_prefix([item.path for item in items.values()])
+    named = [replace(item, name=text.removeprefix(root)) for text, item in items.items()]
+    return Source(tuple(sorted(named, key=lambda item: item.name)), skipped=skipped)
+
+
+def _remote_files(asked: str, listings: Listings) -> list[Path]:
+    if glob.has_magic(asked):
+        return _visible(listings.matching(asked))
+    path = as_path(asked.rstrip("/"))
+    if listings.find(path) is not None or listings.is_page(path):
+        return [path]
+    inside = [own for own in listings.inside(path) if str(own) != str(path)]
+    if not inside and not path.is_file():
+        raise MediaError(
+            f"{asked} does not exist, or holds nothing; give a manifest, a folder, a pattern or recordings"
+        )
+    return _visible(inside) or [path]
+
+
+def _visible(files: Sequence[Path]) -> list[Path]:
+    return [path for path in files if not any(part.startswith(".") for part in str(path).split("/")[3:])]
+
+
+def _words_beside(recording: Path, listings: Listings) -> Path | None:
+    candidates = (recording.with_suffix(suffix) for suffix in TRANSCRIPTS)
+    return next((path for path in candidates if path != recording and listings.find(path) is not None), None)
+
+
+def _remote_item(
+    name: str, path: Path, words: Path | None, language: str | None, own: Mapping[str, Any], listings: Listings
+) -> Item:
+    """An item with size and version as listings tell them."""
+    size, versions = 0, [language or ""]
+    for each in (path, *(() if words is None else (words,))):
+        if is_remote(each):
+            found = listings.find(each)
+            known = found is not None and found.version != ""
+            versions.append(f"{each} {found.size} {found.version}" if found is not None and known else "")
+            size += 0 if found is None else found.size
+        else:
+            versions.append(_local_version(each))
+    version = "" if "" in versions[1:] else "\n".join(versions)
+    return Item(name, path, words, language, own, size, version)
+
+
+def _local_version(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
 # --- manifests --------------------------------------------------------------------------------------------------------
 
 
 def _read_manifest(path: Path) -> Source:
-    table = read_table(path)
-    table = read_table(path, [str(name) for name in table.columns])  # cells as they are written: "007" stays so
+    table = _table(path)
     found = {role: _column(table, names) for role, names in _ROLES.items()}
     place = found["path"]
     if place is None:
@@ -106,16 +204,33 @@ def _read_manifest(path: Path) -> Source:
     own = {str(name): _values(table[name]) for name in table if name not in found.values()}
     names, transcripts, languages = (_texts(table, found[role]) for role in ("path", "transcript", "language"))
     items = []
+    listings = Listings()
     for row, name in enumerate(names):
         if not name:
             raise DataError(f"{path}, row {row + 1}: the column {place} is empty; it must name a recording")
-        recording = path.parent / name
-        words = path.parent / transcripts[row] if transcripts[row] else None
+        recording = beside(path.parent, name)
+        words = beside(path.parent, transcripts[row]) if transcripts[row] else None
         if found["transcript"] is None:
-            words = transcript_beside(recording)
+            words = _words_beside(recording, listings) if is_remote(recording) else transcript_beside(recording)
         values = {column: cells[row] for column, cells in own.items()}
-        items.append(Item(Path(name).as_posix(), recording, words, languages[row] or None, values))
+        named = name if is_remote(name) else Path(name).as_posix()
+        item = Item(named, recording, words, languages[row] or None, values)
+        if item.is_remote:
+            item = _remote_item(named, recording, words, item.language, values, listings)
+        items.append(item)
     return Source(tuple(items), tuple(own))
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A manifest, with its cells as they are written: "007" stays so. Raises DataError or MediaError."""
+    if is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="affuse-") as folder, fetch(str(path), Path(folder)) as copy:
+            try:
+                return _table(copy)
+            except DataError as error:
+                raise DataError(str(error).replace(str(copy), str(path))) from error
+    table = read_table(path)
+    return read_table(path, [str(name) for name in table.columns])
 
 
 def _column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
@@ -198,6 +313,8 @@ def named_by_content(source: Source) -> Source:
 def _digest(path: Path) -> str:
     from affuse.weights import sha256_of
 
+    if is_remote(path):
+        return _remote_digest(path)
     if path.is_dir():
         raise MediaError(f"{path} is a folder, not a recording")
     if not path.is_file():
@@ -208,3 +325,13 @@ def _digest(path: Path) -> str:
         raise MediaError(
             f"{path} cannot be read: {(error.strerror or os.strerror(error.errno or 0)).lower()}"
         ) from error
+
+
+def _remote_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise MediaError(f"{path} does not exist") from error
+    except Exception as error:  # every kind of storage has its own errors
+        raise MediaError(f"{path} could not be downloaded: {told(error)}") from error

@@ -6,6 +6,7 @@
     DIR/windows/configuration=<fingerprint>/part-3.parquet      one row a window and person
     DIR/persons/configuration=<fingerprint>/part-3.parquet      one row a person and recording
     DIR/errors/configuration=<fingerprint>/part-0.parquet       one row a recording that could not be analysed
+    DIR/contents/configuration=<fingerprint>/part-0.parquet     one row a recording in cloud storage, with what it held
     DIR/summaries/configuration=<fingerprint>/part-0.parquet    one row a person and row of the manifest
 
 A run adds parts with names of their own, "new-…": first the windows, then the persons of some recordings. A recording
@@ -20,13 +21,16 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affuse.batch.lease import leased
 from affuse.batch.rows import FLOAT, TEXT, WHOLE, Columns
+from affuse.batch.storage import is_remote, told, uncached
 from affuse.errors import ConfigError, DataError, OutputError
 from affuse.files import replacing, write_json
 
@@ -47,11 +51,14 @@ __all__ = [
     "refuse_foreign",
 ]
 
-TABLES = ("windows", "persons", "summaries", "errors")
-"""Tables of a data set."""
+TABLES = ("windows", "persons", "summaries", "errors", "contents")
+"""Tables of a data set; the last one is there where recordings lie in cloud storage."""
 
 ERROR_COLUMNS = ("path", "key", "error", "reason")
 """Columns of the errors: recording, key of its content, kind of error, and the reason in one sentence."""
+
+CONTENT_COLUMNS = ("path", "version", "key")
+"""Columns of the contents: address of a recording, version that its storage tells, and key of what was in it."""
 
 _DIGITS = "0123456789abcdef"
 _MERGE_BYTES = 64_000_000  # of Parquet files that are merged at once, which are some times as large in memory
@@ -78,11 +85,12 @@ def read_arrow(path: Path) -> Table:
     from arro3.io import read_parquet
 
     try:
-        if path.read_bytes()[-4:] != b"PAR1":
+        content: bytes = path.read_bytes()
+        if content[-4:] != b"PAR1":
             raise DataError(f"{path} is not a Parquet file, or not all of it is there; delete it and run again")
-        return read_parquet(path).read_all()
+        return read_parquet(BytesIO(content) if is_remote(path) else path).read_all()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or told(error)}") from error
 
 
 def write_arrow(table: Table, path: Path) -> None:
@@ -150,8 +158,9 @@ class Store:
 
         Raises OutputError where another run writes here, or the folder holds something else.
         """
-        refuse_foreign(self.folder)
+        refuse_foreign(uncached(self.folder))
         with locked(self.folder):
+            uncached(self.folder)
             write_json(self.folder / "configurations" / f"{self.configuration}.json", description)
             self._tidy()
             yield
@@ -167,11 +176,19 @@ class Store:
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
-    def add(self, windows: Sequence[Table], persons: Sequence[Table], errors: Sequence[dict[str, str]]) -> None:
+    def add(
+        self,
+        windows: Sequence[Table],
+        persons: Sequence[Table],
+        errors: Sequence[dict[str, str]],
+        contents: Sequence[dict[str, str]] = (),
+    ) -> None:
         """Write a part about some recordings. The order makes sure that what counts as finished is complete."""
         name = f"new-{uuid.uuid4().hex}.parquet"
+        if contents:
+            write_arrow(_text_table(contents, CONTENT_COLUMNS), self.place("contents") / name)
         if errors:
-            write_arrow(_error_table(errors), self.place("errors") / name)
+            write_arrow(_text_table(errors, ERROR_COLUMNS), self.place("errors") / name)
         if persons:
             write_arrow(joined(windows), self.place("windows") / name)
             write_arrow(joined(persons), self.place("persons") / name)
@@ -200,15 +217,34 @@ class Store:
                 found.setdefault((row["path"], row["key"]), row)
         return list(found.values())
 
+    def contents(self) -> dict[tuple[str, str], str]:
+        """Keys of what recordings in cloud storage held, by address and version."""
+        found: dict[tuple[str, str], str] = {}
+        for path in self.parts("contents"):
+            columns = lists_of(read_arrow(path))
+            places = zip(columns["path"], columns["version"], strict=True)
+            found |= dict(zip(places, columns["key"], strict=True))
+        return found
+
+    def replace_contents(self, found: Mapping[tuple[str, str], str]) -> None:
+        """Let these be all that is known of what recordings in cloud storage held."""
+        old = self.parts("contents")
+        rows = [dict(zip(CONTENT_COLUMNS, (*place, found[place]), strict=True)) for place in sorted(found)]
+        self._replace("contents", old, _text_table(rows, CONTENT_COLUMNS) if rows else None)
+
     def replace_errors(self, rows: Iterable[dict[str, str]]) -> None:
         """Let these be all rows of the errors, in order of path and key."""
         old = self.parts("errors")
         ordered = sorted(rows, key=lambda row: (row["path"], row["key"]))
-        target = self.place("errors") / "part-0.parquet"
-        if ordered:
-            write_arrow(_error_table(ordered), target)
+        self._replace("errors", old, _text_table(ordered, ERROR_COLUMNS) if ordered else None)
+
+    def _replace(self, table: str, old: Sequence[Path], new: Table | None) -> None:
+        """Let one part be all of a table, in place of older ones; None leaves no part."""
+        target = self.place(table) / "part-0.parquet"
+        if new is not None:
+            write_arrow(new, target)
         for path in old:
-            if path != target or not ordered:
+            if path != target or new is None:
                 path.unlink()
 
     def write_summaries(self, table: Table) -> None:
@@ -247,13 +283,23 @@ class Store:
                 write_arrow(joined([rows[key] for key in sorted(rows)]), target)
 
 
-def _error_table(rows: Iterable[dict[str, str]]) -> Table:
-    listed = list(rows)
-    return arrow_table({name: (TEXT, [row[name] for row in listed]) for name in ERROR_COLUMNS})
+def _text_table(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> Table:
+    return arrow_table({name: (TEXT, [row[name] for row in rows]) for name in columns})
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise OutputError where a folder holds something else than the data set of a batch."""
+    """Raise OutputError where a folder holds something else than the data set of a batch, or cannot be reached."""
+    try:
+        _refuse_foreign(folder)
+    except OutputError:
+        raise
+    except Exception as error:
+        if not is_remote(folder):
+            raise
+        raise OutputError(f"{folder} cannot be reached: {told(error)}") from error
+
+
+def _refuse_foreign(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -264,7 +310,11 @@ def refuse_foreign(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends."""
+    """Hold a lock that ends with this process, however it ends; in cloud storage, soon after it."""
+    if is_remote(folder):
+        with leased(folder / _LOCK):
+            yield
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / _LOCK).open("a")

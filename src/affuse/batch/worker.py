@@ -1,8 +1,9 @@
 """A process that analyses one recording after another, told and answering in lines of JSON on its standard streams.
 
-The first line in holds the settings, and the first line out says that the experts are loaded, with what decides about
-the answers. Then a line in is a job (see `Job`) and a line out its answer. A process of its own, started as a command,
-can be ended at once, takes nothing with it when it crashes, and works from any script or notebook.
+Its argument is a folder for copies of recordings in cloud storage. The first line in holds the settings, and the first
+line out says that the experts are loaded, with what decides about the answers. Then a line in is a job (see `Job`) and
+a line out its answer; before it, a line says the key of the content where the job does not. A process of its own can be
+ended at once, takes nothing with it when it crashes, and, started as a command, works from any script or notebook.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 import threading
 import traceback
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from affuse.batch.rows import person_columns, window_columns
 from affuse.batch.settings import Analyzers, BatchSettings, describe, make_analyzers
+from affuse.batch.sources import Item, content_key
+from affuse.batch.storage import fetch, is_remote
 from affuse.errors import AffuseError
 
 __all__ = ["Job", "main"]
@@ -27,12 +32,16 @@ __all__ = ["Job", "main"]
 
 @dataclass(frozen=True)
 class Job:
-    """A recording to analyse, under the key of its content."""
+    """A recording to analyse, under the key of its content, which is empty where the worker is to find it out.
+
+    ``number`` is that of the item, for whoever asks; the worker does not use it.
+    """
 
     key: str
     path: str
     transcript: str | None = None
     language: str | None = None
+    number: int = 0
 
     def to_line(self) -> str:
         """The job as a line of JSON."""
@@ -60,8 +69,8 @@ def _work() -> None:
     _offer_to_the_oom_killer()
     jobs: list[Job] = []
     arrived = threading.Semaphore(0)
-    settings = BatchSettings(**json.loads(requests.readline()))
-    threading.Thread(target=_listen, args=(requests, jobs, arrived), daemon=True).start()
+    settings, folder = BatchSettings(**json.loads(requests.readline())), Path(sys.argv[1])
+    threading.Thread(target=_listen, args=(requests, jobs, arrived, folder), daemon=True).start()
 
     def say(**line: Any) -> None:
         answers.write(json.dumps(line) + "\n")
@@ -76,13 +85,14 @@ def _work() -> None:
     _use_one_thread()
     while True:
         arrived.acquire()
-        say(**_answer(jobs.pop(0), analyzers))
+        say(**_answer(jobs.pop(0), analyzers, folder, say))
 
 
-def _listen(requests: IO[str], jobs: list[Job], arrived: threading.Semaphore) -> None:
+def _listen(requests: IO[str], jobs: list[Job], arrived: threading.Semaphore, folder: Path) -> None:
     for line in requests:
         jobs.append(Job(**json.loads(line)))
         arrived.release()
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # the run has ended or was killed: whatever is being analysed, nobody waits for it
 
 
@@ -100,9 +110,16 @@ def _use_one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def _answer(job: Job, analyzers: Analyzers) -> dict[str, Any]:
+def _answer(job: Job, analyzers: Analyzers, folder: Path, say: Callable[..., None]) -> dict[str, Any]:
     try:
-        return _analyse(job, analyzers)
+        with _fetched(job, folder) as here:
+            try:
+                if not here.key:
+                    here = replace(here, key=_key(here))
+                    say(content=here.key)
+                return _analyse(here, analyzers)
+            except AffuseError as error:
+                return {"failed": type(error).__name__, "reason": _readable(str(error), here, job)}
     except AffuseError as error:
         return {"failed": type(error).__name__, "reason": str(error)}
     except MemoryError:
@@ -114,6 +131,32 @@ def _answer(job: Job, analyzers: Analyzers) -> dict[str, Any]:
             "failed": type(error).__name__,
             "reason": f"{job.path} could not be analysed: an internal error ({what})",
         }
+
+
+@contextmanager
+def _fetched(job: Job, folder: Path) -> Iterator[Job]:
+    """The job with copies of its files on this machine in place of those in cloud storage, which go afterwards."""
+    with ExitStack() as copies:
+        places: dict[str, str | None] = {"path": job.path, "transcript": job.transcript}
+        for name, place in places.items():
+            if place is not None and is_remote(place):
+                own = folder / name  # a transcript may have the name of its recording
+                own.mkdir(parents=True, exist_ok=True)
+                places[name] = str(copies.enter_context(fetch(place, own)))
+        yield replace(job, path=str(places["path"]), transcript=places["transcript"])
+
+
+def _key(job: Job) -> str:
+    transcript = None if job.transcript is None else Path(job.transcript)
+    return content_key(Item(job.path, Path(job.path), transcript, job.language))
+
+
+def _readable(reason: str, copy: Job, job: Job) -> str:
+    """A reason that speaks of the files that were asked for, and not of their copies."""
+    for own, asked in ((copy.path, job.path), (copy.transcript, job.transcript)):
+        if own is not None and asked is not None:
+            reason = reason.replace(own, asked)
+    return reason
 
 
 def _analyse(job: Job, analyzers: Analyzers) -> dict[str, Any]:

@@ -47,8 +47,12 @@ _Inputs = Annotated[
         help="A manifest (CSV, TSV, Parquet or Excel with a column path), a folder, a pattern in quotes, or files."
     ),
 ]
-_Out = Annotated[Path, typer.Option(help="Folder of the data set; one that is there is added to.")]
+_Out = Annotated[str, typer.Option(help="Folder or address (s3://…) of the data set; one that is there is added to.")]
 _Workers = Annotated[int, typer.Option(help="Processes that analyse; 0 is one a core.", min=0)]
+_Ray = Annotated[
+    str | None,
+    typer.Option(help="Analyse on a Ray cluster: auto, local, or its ADDRESS (extra cluster).", metavar="ADDRESS"),
+]
 _Retry = Annotated[bool, typer.Option("--retry-errors", help="Try again what failed in an earlier run.")]
 _TimeLimit = Annotated[float | None, typer.Option(help="Seconds after which a recording is given up (default: none).")]
 _PartRecordings = Annotated[int, typer.Option(help="Write a part after so many recordings at most.", min=1)]
@@ -76,6 +80,7 @@ def batch(
     inputs: _Inputs,
     out: _Out,
     workers: _Workers = 0,
+    ray: _Ray = None,
     retry_errors: _Retry = False,
     time_limit: _TimeLimit = None,
     part_recordings: _PartRecordings = 8,
@@ -121,8 +126,9 @@ def batch(
     try:
         with shown_progress() as progress:
             done = run(
-                inputs, out, settings, workers=workers or os.cpu_count() or 1, retry_errors=retry_errors,
-                time_limit=time_limit, part_recordings=part_recordings, part_seconds=part_seconds, by=by or (),
+                inputs, out, settings, workers=workers if ray else workers or os.cpu_count() or 1,
+                ray=ray, retry_errors=retry_errors, time_limit=time_limit,
+                part_recordings=part_recordings, part_seconds=part_seconds, by=by or (),
                 unit=unit, language=lang, progress=progress, consent=consent,
             )  # fmt: skip
     except KeyboardInterrupt:
