@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,12 +39,25 @@ def affuse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
 
 
 def recording_of(folder: Path, name: str = "petra") -> Path:
-    """The demo clip under a name of somebody, with a transcript that names somebody else."""
+    """Four seconds of the demo clip under a name of somebody, with a transcript that names somebody else."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(DEMO / "clip.mp4", folder / f"{name}.mp4")
+    _cut(DEMO / "clip.mp4", folder / f"{name}.mp4", 3.96)  # where no frame lacks one before it
     words = (DEMO / "clip.srt").read_text(encoding="utf-8").replace("Guest", "Annabel")
+    words = re.sub(
+        r"00:00:(\d\d),(\d\d\d)", lambda t: f"00:00:{0.4 * float(f'{t[1]}.{t[2]}'):06.3f}".replace(".", ","), words
+    )
     (folder / f"{name}.srt").write_text(words, encoding="utf-8")
     return folder / f"{name}.mp4"
+
+
+def _cut(source: Path, target: Path, seconds: float) -> None:
+    """Copy the first seconds of a film as they are coded."""
+    with av.open(str(source)) as film, av.open(str(target), "w") as out:
+        streams: Any = {stream.index: out.add_stream_from_template(stream) for stream in film.streams}
+        for packet in film.demux():
+            if packet.dts is not None and packet.dts * packet.time_base < seconds:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
 
 
 def assert_nowhere(folder: Path, *secrets: bytes) -> None:
@@ -283,7 +295,7 @@ def test_no_face_is_found_in_the_copy(redacted: tuple[Path, Path]) -> None:
         x, y, w, h = faces.boxes[0].astype(int)
         assert difference[y : y + h, x : x + w].mean() > 15  # grey values of a face are gone
         assert difference[:, -40:].mean() < 6  # and what is beside it is coded anew only
-    assert seen >= 45
+    assert seen >= 18  # of twenty
 
 
 def test_a_picture_is_shown_without_its_face(affuse: Run, tmp_path: Path) -> None:
