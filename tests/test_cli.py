@@ -164,6 +164,12 @@ def assert_one_sentence(result: Result, says: str) -> None:
     assert result.out == ""
 
 
+def test_a_name_that_the_system_does_not_take_gets_one_sentence(run: Run, tmp_path: Path) -> None:
+    result = run("analyze", tmp_path / f"{'x' * 300}.mp4")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"affuse: {tmp_path}/{'x' * 300}.mp4: file name too long\n"
+
+
 def test_folder_without_recordings(run: Run, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     assert_one_sentence(run("analyze", tmp_path), "holds no recordings")

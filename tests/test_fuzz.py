@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.harness import Answer, Reader
+from fuzz.kinds import kind_of, seeds_of_kinds
 from fuzz.makers import seeds, transcripts
 from fuzz.run import further_seeds, search
 
@@ -18,8 +19,8 @@ def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
     made, folder = tmp_path / "seeds", tmp_path / "mutated"
     made.mkdir()
     folder.mkdir()
-    start = seeds(made)
-    assert len(start) > 30
+    start = seeds(made) | seeds_of_kinds() | further_seeds()
+    assert {kind_of(name) for name in start} == {"media", "tables", "packages", "configs", "messages"}
     outcomes: list[str] = []
     with Reader(seconds=60.0) as reader:
         found = search(start, reader, folder, 300, SECONDS, told=lambda _, answer: outcomes.append(answer.outcome))
@@ -81,6 +82,10 @@ def test_further_seeds_come_from_the_folder_that_is_named(tmp_path: Path, monkey
     (tmp_path / "a.srt").write_bytes(b"x")
     (tmp_path / "README.md").write_bytes(b"y")
     monkeypatch.setenv("AFFUSE_HOSTILE", str(tmp_path))
-    assert further_seeds() == {"a.srt": b"x"}
+    (tmp_path / "b.csv").write_bytes(b"z")
+    own = {"a.srt": b"x", "tables/b.csv": b"z"}
+    assert further_seeds().items() >= own.items()
     monkeypatch.delenv("AFFUSE_HOSTILE")
-    assert further_seeds() == {}
+    failed = further_seeds()
+    assert not failed.keys() & own.keys()
+    assert "tables/words_without_recordings.csv" in failed

@@ -13,9 +13,38 @@ from collections import Counter
 from pathlib import Path
 
 from fuzz.harness import Answer, Reader
+from fuzz.kinds import kind_of, seeds_of_kinds
 from fuzz.makers import seeds
 from fuzz.mutations import Input
 from fuzz.run import further_seeds, search
+
+
+class Table:
+    """What came out, by kind."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[str]] = {}
+        self.slowest: dict[str, float] = {}
+        self.largest: dict[str, float] = {}
+
+    def add(self, tried: Input, answer: Answer) -> None:
+        """Count an input."""
+        kind = kind_of(tried.name)
+        self.counts.setdefault(kind, Counter())[answer.outcome] += 1
+        self.slowest[kind] = max(self.slowest.get(kind, 0.0), answer.seconds)
+        self.largest[kind] = max(self.largest.get(kind, 0.0), answer.megabytes)
+
+    def lines(self) -> list[str]:
+        """A table in Markdown."""
+        outcomes = ("read", "refused", "defect", "crash", "hang")
+        found = [f"| kind | inputs | {' | '.join(outcomes)} | slowest (s) | most memory (MB) |", "|---" * 9 + "|"]
+        rows = [(kind, own, self.slowest[kind], self.largest[kind]) for kind, own in sorted(self.counts.items())]
+        total = sum((own for _, own, _, _ in rows), Counter[str]())
+        rows.append(("all", total, max(self.slowest.values()), max(self.largest.values())))
+        for kind, own, slowest, largest in rows:
+            cells = " | ".join(f"{own[outcome]:,}" for outcome in outcomes)
+            found.append(f"| {kind} | {own.total():,} | {cells} | {slowest:.1f} | {largest:.0f} |")
+        return found
 
 
 def main() -> int:
@@ -24,28 +53,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--inputs", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", action="append", help="media, tables, packages, configs or messages (default: all)")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-out"), help="folder for what goes wrong")
     chosen = parser.parse_args()
-    counts: Counter[str] = Counter()
-    slowest, largest = ("", 0.0), ("", 0.0)
-
-    def told(tried: Input, answer: Answer) -> None:
-        nonlocal slowest, largest
-        counts[answer.outcome] += 1
-        slowest = max(slowest, (tried.name, answer.seconds), key=lambda pair: pair[1])
-        largest = max(largest, (tried.name, answer.megabytes), key=lambda pair: pair[1])
-
+    table = Table()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as folder, Reader() as reader:
-        start = seeds(Path(made)) | further_seeds()
-        found = search(start, reader, Path(folder), chosen.inputs, chosen.seconds, chosen.seed, told)
-    print(f"{sum(counts.values())} inputs in {time.monotonic() - began:.0f} s: {dict(counts)}")
-    print(f"slowest: {slowest[1]:.1f} s ({slowest[0]}); largest: {largest[1]:.0f} MB ({largest[0]})")
+        start = seeds(Path(made)) | seeds_of_kinds() | further_seeds()
+        start = {name: data for name, data in start.items() if not chosen.kind or kind_of(name) in chosen.kind}
+        found = search(start, reader, Path(folder), chosen.inputs, chosen.seconds, chosen.seed, table.add)
+    print("\n".join([*table.lines(), f"{time.monotonic() - began:.0f} s"]))
     if found is None:
         return 0
     tried, answer = found
-    chosen.keep.mkdir(parents=True, exist_ok=True)
-    place = chosen.keep / f"{answer.outcome}_{tried.name}"
+    place = chosen.keep / answer.outcome / tried.name
+    place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(tried.data)
     print(f"{place} ({len(tried.data)} bytes): {answer.trouble}")
     return 1

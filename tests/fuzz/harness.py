@@ -78,7 +78,7 @@ class Reader:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(_HERE.parent)}
     return subprocess.Popen(
         [sys.executable, str(_HERE / "reader.py"), str(_ADDRESS_SPACE)],
         stdin=subprocess.PIPE,

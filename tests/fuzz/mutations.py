@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
+from fuzz.kinds import kind_of
+
 __all__ = ["Input", "inputs"]
 
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0xFFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -85,21 +87,23 @@ def _changes(binary: bool) -> st.SearchStrategy[Change]:
     return st.one_of(numbers, numbers, *both, text)
 
 
-_TEXT_SUFFIXES = (".srt", ".vtt", ".txt", ".json")
+_TEXT_SUFFIXES = (".srt", ".vtt", ".txt", ".json", ".csv", ".tsv", ".toml", ".rttm", ".eaf")
 
 
 @st.composite
 def inputs(draw: st.DrawFn, seeds: Mapping[str, bytes]) -> Input:
     """A seed, or the beginning of one with the end of another, with up to six changes; sometimes under another name."""
-    name = draw(st.sampled_from(sorted(seeds)))
+    kind = draw(st.sampled_from(sorted({kind_of(name) for name in seeds})))
+    names = st.sampled_from(sorted(name for name in seeds if kind_of(name) == kind))
+    name = draw(names)
     data = seeds[name]
     if draw(st.integers(0, 9)) == 9:
-        other = seeds[draw(st.sampled_from(sorted(seeds)))]
+        other = seeds[draw(names)]
         share = draw(st.floats(0.0, 1.0))
         data = data[: _place(share, data)] + other[_place(share, other) :]
     binary = not name.endswith(_TEXT_SUFFIXES)
     for change in draw(st.lists(_changes(binary), max_size=6)):
         data = change(data)[:2_000_000]
     if draw(st.integers(0, 19)) == 19:
-        name = draw(st.sampled_from(sorted(seeds)))
+        name = draw(names)
     return Input(name, data)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import resource
 import sys
+import tempfile
 import traceback
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from affuse.errors import AffuseError
 from affuse.media import Recording
 from affuse.report.media import medium_of
 from affuse.timeline import Timeline
+from fuzz.kinds import READERS
 
 _STEPS = 50  # looks at a video
 
@@ -39,8 +41,14 @@ def read(path: Path) -> Recording:
         for heard in recording.sound(Timeline.windows(span, window, min(1.0, window))):
             assert heard.dtype == np.float32
     source: Any = SimpleNamespace(kind=recording.kind, path=path, duration=recording.duration)
-    medium_of(SimpleNamespace(source=source), path.parent)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as scratch:
+        medium_of(SimpleNamespace(source=source, summaries=()), path.parent, Path(scratch))  # type: ignore[arg-type]
     return recording
+
+
+def _read_any(path: Path) -> None:
+    """Read a file as its folder says, a recording or transcript where that says nothing."""
+    READERS.get(path.parent.name, read)(path)
 
 
 def _peak() -> float:
@@ -59,10 +67,13 @@ def _reset() -> None:
 def _about(path: Path) -> dict[str, Any]:
     _reset()
     try:
-        read(path)
+        _read_any(path)
         outcome, sentence = "read", ""
     except AffuseError as error:
         outcome, sentence = "refused", str(error)
+    except OSError as error:  # as the command line does: what the system says of a file
+        named = error.filename is not None
+        outcome, sentence = ("refused", str(error)) if named else ("defect", traceback.format_exc())
     except BaseException:
         outcome, sentence = "defect", traceback.format_exc()
     return {"outcome": outcome, "sentence": sentence, "megabytes": round(_peak())}

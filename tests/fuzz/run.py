@@ -15,15 +15,21 @@ from fuzz.mutations import Input, inputs
 __all__ = ["further_seeds", "search"]
 
 
+_FAILED = Path(__file__).resolve().parent / "failed"
+
+
 class _TroubleError(Exception):
     """An input went wrong."""
 
 
 def further_seeds() -> dict[str, bytes]:
-    """Files of the folder that AFFUSE_HOSTILE names."""
+    """Files that went wrong once, of the folder ``failed`` here and of the one that AFFUSE_HOSTILE names."""
+    found = {path.relative_to(_FAILED).as_posix(): path.read_bytes() for path in sorted(_FAILED.rglob("*.*"))}
     folder = os.environ.get("AFFUSE_HOSTILE")
-    files = sorted(Path(folder).iterdir()) if folder else []
-    return {p.name: p.read_bytes() for p in files if p.is_file() and p.suffix not in (".md", ".csv")}
+    for path in sorted(Path(folder).iterdir()) if folder else []:
+        if path.is_file() and path.suffix != ".md":
+            found[f"tables/{path.name}" if path.suffix == ".csv" else path.name] = path.read_bytes()
+    return found
 
 
 def search(
@@ -46,6 +52,7 @@ def search(
         if time.monotonic() - began > seconds * (2 if worst else 1):
             return
         path = folder / tried.name
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(tried.data)
         answer = reader.read(path)
         told(tried, answer)

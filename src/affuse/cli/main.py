@@ -93,9 +93,17 @@ def _options(
 
 
 def main() -> None:
-    """Run a command; what affuse raises on purpose becomes one sentence on standard error and exit code 2."""
+    """Run a command; what affuse raises on purpose becomes one sentence on standard error and exit code 2.
+
+    So does what the system says of a file, such as that its name is too long or its folder may not be entered.
+    """
     try:
         app(prog_name="affuse")
     except AffuseError as error:
         print(f"affuse: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"affuse: {error.filename}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         sys.exit(2)

@@ -31,6 +31,8 @@ _TrustedProxy = Annotated[
     list[str] | None,
     typer.Option(help="Address or network of a reverse proxy that tells who came by HTTPS (default: this host)."),
 ]
+_Private = Annotated[bool, typer.Option("--private", help="Keep nothing but scores: no names, no words, no boxes.")]
+_Worker = Annotated[bool, typer.Option("--worker", help="Be a worker of the service in --folder, and listen nowhere.")]
 _KeyFile = Annotated[
     Path | None,
     typer.Option(help="Text file with the key under which recordings, results and names are encrypted on disk."),
@@ -51,9 +53,7 @@ def serve(
     trusted_proxy: _TrustedProxy = None,
     redis: Annotated[str | None, typer.Option(hidden=True, envvar="AFFUSE_REDIS")] = None,
     workers: Annotated[int, typer.Option(help="Worker processes to start; 0 where others do the work.", min=0)] = 1,
-    worker: Annotated[
-        bool, typer.Option("--worker", help="Be a worker of the service in --folder, and listen nowhere.")
-    ] = False,
+    worker: _Worker = False,
     max_upload: Annotated[int, typer.Option(help="Largest upload in MB.", min=1)] = 500,
     max_queue: Annotated[int, typer.Option(help="Jobs that may wait before new ones are refused.", min=1)] = 100,
     job_seconds: Annotated[float, typer.Option(help="Time a job may take, in seconds.", min=1)] = 3600,
@@ -67,9 +67,7 @@ def serve(
     asr_model: AsrModel = None,
     purpose: PurposeOption = None,
     exemption: Exemption = None,
-    private: Annotated[
-        bool, typer.Option("--private", help="Keep nothing but scores: no names, no words, no boxes.")
-    ] = False,
+    private: _Private = False,
     keep_uploads: Annotated[bool, typer.Option("--keep-uploads", help="Keep recordings after their job.")] = False,
     key_file: _KeyFile = None,
     allow_read: _AllowRead = None,

@@ -185,12 +185,27 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Settings:
-        """Read what `to_json` has written."""
+        """Read what `to_json` has written.
+
+        Parameters
+        ----------
+        values : mapping
+
+        Returns
+        -------
+        Settings
+        """
         tuples = {name: tuple(values[name]) for name in ("allowed_hosts", "trusted_proxies", "readable")}
         return cls(**{**values, **tuples, "folder": Path(values["folder"]), "budget": Budget(**values["budget"])})
 
     def to_json(self) -> dict[str, Any]:
-        """Values for JSON, for the process of a worker."""
+        """Write the settings for the process of a worker.
+
+        Returns
+        -------
+        dict of str to object
+            Values for JSON.
+        """
         return asdict(self) | {"folder": str(self.folder)}
 
     def make_folders(self) -> None:

@@ -182,7 +182,8 @@ def _voted(sample: Sample, n_labels: int) -> np.ndarray:
 
 def copies_of_held_out(samples: Sequence[Sample]) -> Mapping[str, Sample]:
     """Samples of train, by ``where``, whose content is in dev or test as well, with the held-out one."""
-    sizes = Counter(path.stat().st_size for path in {s.path for s in samples if s.path is not None})
+    paths = {s.path for s in samples if s.path is not None and s.path.is_file()}  # words need no recording
+    sizes = Counter(path.stat().st_size for path in paths)
     keys = [_content(sample, sizes) for sample in samples]
     held_out = {key: sample for key, sample in zip(keys, samples, strict=True) if sample.split != "train"}
     return {
@@ -196,7 +197,7 @@ def _content(sample: Sample, sizes: Mapping[int, int]) -> Hashable:
     """What two samples have in common if they are the same; files of a size of their own are not read for it."""
     if sample.pixels is not None:
         return hashlib.sha256(sample.pixels.tobytes()).digest()
-    if sample.path is None:
+    if sample.path is None or not sample.path.is_file():
         text = " ".join((sample.text or "").split()).casefold()
         return text if _width(text) >= _LONG_TEXT else sample.where
     size = sample.path.stat().st_size
