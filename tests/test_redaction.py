@@ -26,10 +26,10 @@ from affuse.people.turns import Turn
 from affuse.report import blurred_copy, redact
 from affuse.results import Analysis, Cue, Person, Source
 from affuse.timeline import Segment
+from clips import DEMO, short_demo
 from command import Run, caller
 from samples import two_persons
 
-DEMO = Path(__file__).resolve().parent.parent / "demo"
 WORDS = (b"lost my job", b"tell my family", b"so sad")
 
 
@@ -39,25 +39,12 @@ def affuse(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
 
 
 def recording_of(folder: Path, name: str = "petra") -> Path:
-    """Four seconds of the demo clip under a name of somebody, with a transcript that names somebody else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _cut(DEMO / "clip.mp4", folder / f"{name}.mp4", 3.96)  # where no frame lacks one before it
-    words = (DEMO / "clip.srt").read_text(encoding="utf-8").replace("Guest", "Annabel")
-    words = re.sub(
-        r"00:00:(\d\d),(\d\d\d)", lambda t: f"00:00:{0.4 * float(f'{t[1]}.{t[2]}'):06.3f}".replace(".", ","), words
-    )
-    (folder / f"{name}.srt").write_text(words, encoding="utf-8")
-    return folder / f"{name}.mp4"
-
-
-def _cut(source: Path, target: Path, seconds: float) -> None:
-    """Copy the first seconds of a film as they are coded."""
-    with av.open(str(source)) as film, av.open(str(target), "w") as out:
-        streams: Any = {stream.index: out.add_stream_from_template(stream) for stream in film.streams}
-        for packet in film.demux():
-            if packet.dts is not None and packet.dts * packet.time_base < seconds:
-                packet.stream = streams[packet.stream_index]
-                out.mux(packet)
+    """A clip under a name of somebody, with a transcript that names somebody else."""
+    path = short_demo(folder, name)
+    transcript = path.with_suffix(".srt")
+    words = transcript.read_text(encoding="utf-8").replace("Guest", "Annabel")
+    transcript.write_text(words, encoding="utf-8")
+    return path
 
 
 def assert_nowhere(folder: Path, *secrets: bytes) -> None:

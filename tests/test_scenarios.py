@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from affuse.batch import read
 from affuse.media import Recording
 from affuse.purpose import Purpose
 from affuse.timeline import Timeline
+from clips import short_demo
 from command import Run, caller
 from pages import DOCS, ROOT, commands, run_page
 from serving import write_sound
@@ -27,16 +27,13 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """The command line in a folder with the demo clip under the names of the pages."""
+    """The command line in a folder with the beginning of the demo clip under the names of the pages."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    clip = ROOT / "demo" / "clip.mp4"
     for number, name in enumerate(("clip", "review", "cabin", "session", "viewer1", "viewer2", "lesson")):
-        shutil.copy(clip, f"{name}.mp4")
-        with Path(f"{name}.mp4").open("ab") as file:
+        with short_demo(Path(), name).open("ab") as file:
             file.write(_free_box(number))  # so that each is a recording of its own
-        shutil.copy(ROOT / "demo" / "clip.srt", f"{name}.srt")
-    recording = Recording.open(clip)
+    recording = Recording.open("clip.mp4")
     write_sound(Path("customer.wav"), 32_767 * next(iter(recording.sound(Timeline((recording.span,))))))
     Path("posts").mkdir()
     for number, post in enumerate(("I love this new phone, thank you!", "这个电影太难看了，我很生气。")):
