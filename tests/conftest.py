@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Read when the libraries load, so before any test imports them: several of them taking every core slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
 
 @pytest.fixture(scope="session")

@@ -309,7 +309,7 @@ def test_context_helps_where_neighbours_tell_the_label(name: str) -> None:
     X[place == 2, 0] += 8 * y[place == 2] - 4  # one utterance of a video gives it away
     shuffled = rng.permutation(160)
     fit, held_out = np.isin(groups, shuffled[:120]), np.isin(groups, shuffled[120:])
-    fuser = NetworkFuser({"a": slice(0, 2), "b": slice(2, 4)}, name, max_epochs=20, learning_rate=1e-2, dropout=0.1)
+    fuser = NetworkFuser({"a": slice(0, 2), "b": slice(2, 4)}, name, max_epochs=12, learning_rate=1e-2, dropout=0.1)
     with pytest.raises(
         ConfigError, match=f"the network '{name}' reads rows in the context of their group; give groups"
     ):
