@@ -695,3 +695,19 @@ def test_faces_without_a_picture_become_pictures(data: Path) -> None:
     measured = evaluate_product(few, Analyzer(load_experts({"face": "face"})))
     assert measured.report["as_answered"]["modalities"]["face"]["coverage"] >= 0.9
     assert measured.report["as_answered"]["fused"]["accuracy"] >= 0.6
+
+
+def test_a_value_with_few_rows_is_named_and_left_out() -> None:
+    from affuse.evaluation.product_measures import break_down
+
+    values = np.array(["a"] * 20 + ["b"] * 20 + ["c"] * 9)
+    y = np.zeros(49, dtype=int)
+    P = np.tile([0.9, 0.1], (49, 1))
+    P[20:30] = P[40:] = [0.1, 0.9]  # b is half right, c never
+    found = break_down(P, y, np.arange(49), values, draws=50)
+    assert {name: own["accuracy"] for name, own in found["values"].items()} == {"a": 1.0, "b": 0.5}
+    assert (found["too_small"], found["left_out"], found["pairs"]) == ({"c": 9}, 9, [])
+    assert found["p"] < 0.01
+    assert break_down(P, y, np.arange(49), values, draws=50, least=9)["too_small"] == {}
+    only = break_down(P[20:], y[20:], np.arange(29), values[20:], draws=50)  # two values, one of them small, are compared
+    assert set(only["values"]) == {"b", "c"}

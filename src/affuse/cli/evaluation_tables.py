@@ -94,6 +94,9 @@ def _print_broken(name: str, broken: Mapping[str, Any], unit: str, console: Cons
         table.add(value, f"{own['n']:,}", f"{own['groups']:,}", *cells)
     console.print(table.rich())
     console.print(_verdict(broken, unit))
+    if broken["too_small"]:
+        small = ", ".join(f"{value} {count}" for value, count in broken["too_small"].items())
+        console.print(f"left out, with too few rows: {small}", markup=False)
     for pair in broken["pairs"]:
         if pair["p_holm"] < 0.05:
             first, second = pair["values"]

@@ -29,6 +29,7 @@ __all__ = [
 _LEVEL = 0.95
 _CALIBRATION_BINS = 15  # those of `expected_calibration_error`
 _DRAWS_AT_ONCE = 100  # of a bootstrap; keeps the memory flat
+_LEAST_ROWS = 10  # that a value of a column needs to be compared with others
 _MOST_VALUES = 30  # of a column that rows are broken down by
 _MOST_PAIRED = 8  # values up to which every pair is tested
 _MOST_CELLS = 20_000_000  # rows times draws of a permutation test within groups
@@ -309,7 +310,13 @@ def paired_difference(
 
 
 def break_down(
-    P: np.ndarray, targets: np.ndarray, groups: np.ndarray, values: np.ndarray, draws: int = 2000, seed: int = 0
+    P: np.ndarray,
+    targets: np.ndarray,
+    groups: np.ndarray,
+    values: np.ndarray,
+    draws: int = 2000,
+    seed: int = 0,
+    least: int = _LEAST_ROWS,
 ) -> dict[str, Any]:
     """Answers P (n, k) by the ``values`` (n,) of a column, and whether their accuracies differ by more than chance.
 
@@ -317,7 +324,8 @@ def break_down(
     test, in which the values are permuted over whole groups where a group has one value (a person's sex), within the
     groups where values change inside them (the sentence that is spoken), as ``dealt`` says. With up to eight values,
     ``pairs`` tests every two of them, adjusted by Holm's method (``p_holm``). ``too_few`` is true where the groups are
-    so few that no difference could reach p = .05. Rows with an empty value, or without an answer, are left out.
+    so few that no difference could reach p = .05. Rows with an empty value, or without an answer, are left out; so are
+    values with fewer than ``least`` rows, where two others have as many: ``too_small`` holds their counts.
 
     Raises
     ------
@@ -330,10 +338,14 @@ def break_down(
     doi:10.1080/00949650215733 (which units may be exchanged).
     """
     kept = _speaks(P) & (values != "")
-    names = np.unique(values[kept])
+    names, counts = np.unique(values[kept], return_counts=True)
+    too_small = counts < least if (counts >= least).sum() >= 2 else np.zeros(len(counts), bool)
+    kept &= ~np.isin(values, names[too_small])
     if not 2 <= len(np.unique(values[values != ""])) <= _MOST_VALUES:
         count = len(np.unique(values[values != ""]))
         raise DataError(f"rows can be compared by a column with 2 to {_MOST_VALUES} different values; got {count}")
+    small = {str(name): int(count) for name, count in zip(names[too_small], counts[too_small], strict=True)}
+    names = names[~too_small]
     P, targets, groups, values = P[kept], targets[kept], groups[kept], values[kept]
     hits = _hits(P, targets)
     table = {}
@@ -342,7 +354,7 @@ def break_down(
         found = answers_report(P[own], targets[own], groups[own], draws, seed)
         about = {key: found[key] for key in ("n", "accuracy", "accuracy_ci95", "uar", "uar_ci95")}
         table[str(name)] = about | {"groups": len(np.unique(groups[own]))}
-    result = {"values": table, "left_out": int((~kept).sum())} | _test(hits, values, groups, seed)
+    result = {"values": table, "too_small": small, "left_out": int((~kept).sum())} | _test(hits, values, groups, seed)
     result["pairs"] = _pairs(hits, values, groups, names, seed) if 2 < len(names) <= _MOST_PAIRED else []
     return result
 
