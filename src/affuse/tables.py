@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -596,7 +597,7 @@ def check_header(path: Path, header: Sequence[str]) -> None:
     """
     if not any(name.strip() for name in header):
         raise DataError(f"{path} is empty; a table with a header is needed")
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise DataError(f"{path} names the column {twice[0]!r} twice")
 

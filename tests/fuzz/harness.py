@@ -8,8 +8,11 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 __all__ = ["MOST_MEGABYTES", "Answer", "Reader"]
 
@@ -59,8 +62,7 @@ class Reader:
         assert process.stdout is not None
         process.stdin.write(f"{path}\n".encode())
         process.stdin.flush()
-        ready, _, _ = select.select([process.stdout], [], [], self._seconds)
-        if not ready:
+        if not self._answers(process, began):
             self._end()
             return Answer("hang", f"no answer within {self._seconds:g} s", 0.0, self._seconds)
         line = process.stdout.readline()
@@ -69,6 +71,20 @@ class Reader:
             self._end()
             return Answer("crash", f"the process ended with {code}", 0.0, time.monotonic() - began)
         return Answer(**json.loads(line), seconds=time.monotonic() - began)
+
+    def _answers(self, process: subprocess.Popen[bytes], began: float) -> bool:
+        """Wait for a line, as long as the process has not used up its seconds of processor, nor four times as many."""
+        clock = psutil.Process(process.pid)
+        used = sum(clock.cpu_times()[:2])
+        while True:
+            ready, _, _ = select.select([process.stdout], [], [], min(1.0, self._seconds))
+            if ready:
+                return True
+            with suppress(psutil.NoSuchProcess):
+                if sum(clock.cpu_times()[:2]) - used > self._seconds:
+                    return False
+            if time.monotonic() - began > 4 * self._seconds:
+                return False
 
     def _end(self) -> None:
         if self._process is not None:

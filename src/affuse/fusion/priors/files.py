@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def _json(text: str) -> Any:
         values = dict(pairs)
         if len(values) < len(pairs):
             keys = [key for key, _ in pairs]
-            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+            raise ValueError(f"the key {Counter(keys).most_common(1)[0][0]!r} stands there twice")
         return values
 
     return json.loads(text, object_pairs_hook=unique)
