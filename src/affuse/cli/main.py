@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
@@ -92,13 +93,19 @@ def _options(
     pass
 
 
+@cache
+def _command() -> Any:
+    """All commands with their options, which take a moment to make and are the same in every call."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run a command; what affuse raises on purpose becomes one sentence on standard error and exit code 2.
 
     So does what the system says of a file, such as that its name is too long or its folder may not be entered.
     """
     try:
-        app(prog_name="affuse")
+        _command()(prog_name="affuse")
     except AffuseError as error:
         print(f"affuse: {error}", file=sys.stderr)
         sys.exit(2)
