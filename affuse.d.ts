@@ -187,6 +187,7 @@ interface Job {
   progress: number;
   stage: string;
   error: string;
+  answers?: { person: string | null; label: string | null; confidence: number | null; sentiment: number | null }[] | null;
   result: Analysis;
 }
 

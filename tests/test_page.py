@@ -224,6 +224,48 @@ def test_dialogue_shows_who_speaks(visit: Visit, version: int) -> None:
     assert [v["id"] for v in axe.Axe().run(page).response["violations"]] == []
 
 
+def test_many_recordings_show_their_answers(visit: Visit, server: Server, watch: Watch) -> None:
+    page = visit()
+    tone = io.BytesIO()
+    with wave.open(tone, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16_000)
+        sound.writeframes((9000 * np.sin(np.arange(16_000) / 5)).astype("<i2").tobytes())
+    said = b"1\n00:00:00,000 --> 00:00:00,900\nI am so happy, this is wonderful!\n"
+    chosen = [
+        {"name": "day 1.wav", "mimeType": "audio/wav", "buffer": tone.getvalue()},
+        {"name": "day 1.srt", "mimeType": "text/plain", "buffer": said},
+        {"name": "day 2.wav", "mimeType": "audio/wav", "buffer": tone.getvalue()},
+        {"name": "large.wav", "mimeType": "audio/wav", "buffer": bytes(2_000_000)},
+    ]
+    watch.refusals = True
+    page.locator("#compose-file").set_input_files(chosen)
+    expect(page.locator("#compose-picked")).to_contain_text("3 recordings")
+    expect(page.locator("#compose-picked")).to_contain_text("1 with their words")
+    expect(page.locator("#compose-transcript-field")).to_be_hidden()
+    page.locator("#compose-submit").click()
+    expect(page.locator("#compose-sending")).to_have_text("2 of 3 sent", timeout=SLOW)
+    expect(page.locator("#compose-problem")).to_contain_text("large.wav")
+    row = page.locator("#recent li", has_text="day 1.wav")
+    expect(row.locator(".chip")).to_contain_text("happiness", timeout=SLOW)
+    expect(page.locator("#recent li", has_text="day 2.wav").locator(".badge")).to_have_text("done", timeout=SLOW)
+    page.locator("#compose-picked button").click()
+    with page.context.expect_page() as opened:
+        page.locator("#recent-all button").first.click()
+    index = opened.value
+    index.wait_for_selector("#rows tr:nth-child(2)")
+    index.locator("#search").fill("day 1")
+    link = index.locator("#rows a", has_text="day 1.wav")
+    assert link.count() == 1
+    name, content = downloaded(page, "#recent-all button:nth-of-type(2)")
+    assert name == "summary.csv"
+    assert "day 1.wav" in content.decode()
+    with index.expect_download() as waiting:
+        link.click()
+    assert "I am so happy" in Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
 def test_text_becomes_a_result_and_runs_nothing(visit: Visit, watch: Watch) -> None:
     watch.refusals = True
     page = visit()

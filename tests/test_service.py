@@ -98,7 +98,7 @@ def test_a_recording_gets_the_answer_that_the_library_gives(service: LocalServic
     assert set(sentences) == {"en", "zh", "palette"}
     assert service.files() == [f"results/{first['id']}"] + [
         f"results/{first['id']}/{name}"
-        for name in ("analysis.csv", "analysis.html", "analysis.json", "analysis.parquet", "words.json")
+        for name in ("analysis.csv", "analysis.html", "analysis.json", "analysis.parquet", "rows.json", "words.json")
     ], "the recording and its transcript must be gone"
 
 

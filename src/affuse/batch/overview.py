@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from affuse.batch.groups import GroupMean, group_means
 from affuse.batch.page import refuse_foreign_page, write_index
-from affuse.batch.rows import FLOAT, TEXT, WHOLE, Columns, person_columns
+from affuse.batch.rows import FLOAT, TEXT, WHOLE, Columns, answer_rows
 from affuse.batch.summary import write_csv
 from affuse.errors import OutputError
 
 if TYPE_CHECKING:
     from affuse.results import Analysis
 
-__all__ = ["FolderOverview", "write_overview"]
+__all__ = ["FolderOverview", "overview_columns", "write_overview"]
 
 _GROUPS = "groups.csv"
 
@@ -49,6 +49,12 @@ def _mean_columns(named: Sequence[tuple[str, GroupMean]]) -> Columns:
     }
 
 
+def overview_columns(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> Columns:
+    """Rows about recordings as columns, in order of their paths; ``kinds`` are those of the columns."""
+    ordered = sorted(rows, key=lambda row: (row["path"], row.get("rank", 0)))
+    return {name: (kind, [row.get(name) for row in ordered]) for name, kind in {**kinds, "error": TEXT}.items()}
+
+
 class FolderOverview:
     """Collects the answers about the recordings of a folder, one after another, for summary.csv and index.html.
 
@@ -70,13 +76,10 @@ class FolderOverview:
 
     def add(self, analysis: Analysis, name: str, link: str | None = None) -> None:
         """Take in one analysis, whose report is at ``link``, relative to the folder."""
-        columns = person_columns(analysis, "")
-        del columns["key"]
+        kinds, rows = answer_rows(analysis)
         self._names.add(name)
-        self._kinds |= {column: kind for column, (kind, _) in columns.items()}
-        for number in range(len(columns["rank"][1])):
-            values = {column: cells[number] for column, (_, cells) in columns.items()}
-            self._rows.append({"path": name, "link": link, **values})
+        self._kinds |= kinds
+        self._rows += [{"path": name, "link": link, **row} for row in rows]
 
     def finish(self, names: Mapping[str, Path], failures: Sequence[Exception], language: str = "en") -> None:
         """Take in those of all recordings, by name, that were not analysed, with the failure that names their file."""
@@ -88,8 +91,6 @@ class FolderOverview:
 
     def write(self, language: str = "en") -> None:
         """Write both files. Raises OutputError where the folder cannot be written."""
-        rows = sorted(self._rows, key=lambda row: (row["path"], row.get("rank", 0)))
-        kinds: Mapping[str, str] = {**self._kinds, "error": TEXT}
-        columns = {name: (kind, [row.get(name) for row in rows]) for name, kind in kinds.items()}
+        columns = overview_columns(self._rows, self._kinds)
         write_csv(columns, self.folder / "summary.csv")
         write_overview(self.folder, columns, {}, language)

@@ -20,7 +20,7 @@ from affuse.report.page import GENERATOR
 from affuse.report.palette import palette
 from affuse.report.sentences import purpose_key
 
-__all__ = ["PAGE", "refuse_foreign_page", "write_index"]
+__all__ = ["PAGE", "refuse_foreign_page", "render_index", "write_index"]
 
 PAGE = "index.html"
 
@@ -47,14 +47,27 @@ def write_index(
     means: Mapping[str, Sequence[GroupMean]] | None = None,
     unit: str | None = None,
 ) -> None:
-    """Write the page of the summaries; ``own`` are the names of the user's columns in them, ``means`` by column.
+    """Write the page of `render_index`. Raises OutputError."""
+    refuse_foreign_page(folder)
+    page = render_index(columns, own, language, means, unit)
+    with replacing(folder / PAGE) as (part,):
+        part.write_text(page, encoding="utf-8")
 
-    A column "link" holds the address of the report of a recording, relative to the folder. Raises OutputError.
+
+def render_index(
+    columns: Columns,
+    own: Sequence[str],
+    language: str = "en",
+    means: Mapping[str, Sequence[GroupMean]] | None = None,
+    unit: str | None = None,
+) -> str:
+    """The page of the summaries; ``own`` are the names of the user's columns in them, ``means`` by column.
+
+    A column "link" holds the address of the report of a recording, relative to the page.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    refuse_foreign_page(folder)
     say = _texts(language)
     labels = [name.removeprefix(_SHARE) for name in columns if _is_share(name, columns, own)]
     script = _asset("overview.js")
@@ -62,7 +75,7 @@ def write_index(
     failed = sum(error is not None for error in errors)
     facts = say["facts"].format(recordings=len(set(paths)), persons=len(paths) - failed, failed=failed)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(_asset("overview.html.j2")).render(
+    return environment.from_string(_asset("overview.html.j2")).render(
         native=NATIVE[language],
         generator=Markup(GENERATOR),
         script_hash=_hash(script),
@@ -76,8 +89,6 @@ def write_index(
         script=Markup(script),
         data=Markup(_data(columns, own, labels, language, say)),
     )
-    with replacing(folder / PAGE) as (part,):
-        part.write_text(page, encoding="utf-8")
 
 
 def _purpose(columns: Columns, language: str) -> str:

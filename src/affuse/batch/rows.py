@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from affuse.results import Analysis, Verdict
 
-__all__ = ["FLOAT", "TEXT", "WHOLE", "Columns", "person_columns", "window_columns"]
+__all__ = ["FLOAT", "TEXT", "WHOLE", "Columns", "answer_rows", "person_columns", "window_columns"]
 
 TEXT, FLOAT, WHOLE = "text", "float", "int"
 
@@ -40,6 +40,15 @@ def person_columns(analysis: Analysis, key: str) -> Columns:
     rows = [_person_row(analysis, rank, verdict) | {"key": key} for rank, verdict in enumerate(analysis.summaries)]
     kinds = _person_kinds(analysis.labels.labels, analysis.modalities)
     return {name: (kind, [row[name] for row in rows]) for name, kind in kinds.items()}
+
+
+def answer_rows(analysis: Analysis) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The kinds of the columns about one analysis, and a row a person."""
+    columns = dict(person_columns(analysis, ""))
+    del columns["key"]
+    kinds = {name: kind for name, (kind, _) in columns.items()}
+    count = len(columns["rank"][1])
+    return kinds, [{name: cells[i] for name, (_, cells) in columns.items()} for i in range(count)]
 
 
 def _person_kinds(labels: Sequence[str], modalities: Sequence[str]) -> dict[str, str]:

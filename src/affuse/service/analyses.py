@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from affuse.service.hume import to_hume
 from affuse.service.metrics import Metrics
 from affuse.service.notifier import JobNotifier
+from affuse.service.overview import answers_of, archive, columns_of, index_page, summary_table
 from affuse.service.storage import Storage
 from affuse.service.store import Job, JobStore
 from affuse.service.uploads import (
@@ -39,6 +41,8 @@ _FILES = {
     "words.json": ("words.json", "application/json"),
 }
 
+_TABLES = {".csv": "text/csv", ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}
+
 _UNKNOWN = "there is no analysis of this id; it may have been deleted, or its time is over"
 
 # A report is a page of its own, with scripts in it that its own policy allows by their checksums. Served from here it
@@ -60,6 +64,15 @@ class TextRequest(Options, extra="forbid"):
     text: str = Field(min_length=1, max_length=1_000_000, examples=["I lost my job today. I feel terrible."])
 
 
+class Answer(BaseModel):
+    """The answer about one person, in short."""
+
+    person: str | None
+    label: str | None
+    confidence: float | None
+    sentiment: float | None
+
+
 class JobState(BaseModel):
     """A job as it stands."""
 
@@ -72,6 +85,7 @@ class JobState(BaseModel):
     progress: float = Field(ge=0, le=1)
     stage: str = Field(description="What is being read now: face, voice or text.")
     error: str = Field(description="One sentence, empty unless the job failed.")
+    answers: list[Answer] | None = Field(default=None, description="In short, of a finished job, where asked for.")
     result: Any | None = Field(default=None, description="The analysis, once it is done, in the shape asked for.")
 
 
@@ -130,10 +144,19 @@ def make_router(storage: Storage, store: JobStore, notifier: JobNotifier, metric
 
     @router.get("")
     def listed(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100, offset: Annotated[int, Query(ge=0, le=2**31)] = 0
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+        answers: bool = False,
     ) -> JobList:
-        """Jobs, the newest first, without their results."""
-        return JobList(analyses=[_state(job) for job in store.recent(limit, offset)])
+        """Jobs, the newest first, without their results; with ``answers``, those that are done have theirs in short."""
+        jobs = store.recent(limit, offset)
+        states = [_state(job) for job in jobs]
+        if answers:
+            for job, state in zip(jobs, states, strict=True):
+                state.answers = [Answer(**told) for told in answers_of(job, storage)]
+        return JobList(analyses=states)
+
+    _add_overview(router, storage, store)
 
     @router.get("/{job_id}", responses=_NOT_FOUND)
     def one(job_id: str, shape: Literal["affuse", "hume"] = "affuse") -> JobState:
@@ -164,6 +187,34 @@ def make_router(storage: Storage, store: JobStore, notifier: JobNotifier, metric
         discard_results(job, settings)
 
     return router
+
+
+def _add_overview(router: APIRouter, storage: Storage, store: JobStore) -> None:
+    """Routes about all finished analyses; their names come before those of single ones."""
+    language = Query("en", description="Of the page.")
+
+    def jobs() -> list[Job]:
+        return sorted(store.finished_before(math.inf), key=lambda job: (job.created, job.id))
+
+    @router.get("/index.html", response_class=Response)
+    def index(language: Literal["en", "zh"] = language) -> Response:
+        """A page about all finished analyses, to sort and to filter, which leads to their reports."""
+        page = index_page(jobs(), storage, language)
+        return Response(page, media_type="text/html", headers=dict(_REPORT_HEADERS))
+
+    @router.get("/summary{suffix}", response_class=Response)
+    def summary(suffix: Literal[".csv", ".xlsx"]) -> Response:
+        """A table of all finished analyses: a row a recording and person."""
+        found = jobs()
+        table = summary_table(columns_of(found, storage, [None] * len(found)), suffix)
+        headers = {"Content-Disposition": f'attachment; filename="summary{suffix}"'}
+        return Response(table, media_type=_TABLES[suffix], headers=headers)
+
+    @router.get("/results.zip", response_class=Response)
+    def results(language: Literal["en", "zh"] = language) -> StreamingResponse:
+        """The page, the table and the results of all finished analyses in one archive."""
+        headers = {"Content-Disposition": 'attachment; filename="results.zip"'}
+        return StreamingResponse(archive(jobs(), storage, language), media_type="application/zip", headers=headers)
 
 
 class AnalysisHandlers:

@@ -227,6 +227,7 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
     """Put the results where the service looks for them, in one step; they hold no recording, only what was found."""
     import shutil
 
+    from affuse.batch.rows import answer_rows
     from affuse.report.files import write_results
     from affuse.report.messages import LANGUAGES
     from affuse.report.palette import palette
@@ -245,6 +246,8 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
         words: dict[str, Any] = {language: answer_in_words(analysis, language) for language in LANGUAGES}
         words["palette"] = palette(analysis.labels.labels).to_dict()
         (part / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+        kinds, rows = answer_rows(analysis)
+        (part / "rows.json").write_text(json.dumps({"kinds": kinds, "rows": rows}, ensure_ascii=False), "utf-8")
         os.replace(part, final)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -3,6 +3,7 @@
 import { ApiError, getJson, request, sendForm, sentence } from "./api.js";
 import { byId, filesOf, form, input, problem, select, showOnly, sizeOf, wireDrop, wireFile } from "./dom.js";
 import { onLanguage, say } from "./language.js";
+import { pairs, sendMany } from "./many.js";
 import { createRecent } from "./recent.js";
 import { make } from "./report/elements.js";
 import { closeResult, showResult } from "./result.js";
@@ -18,8 +19,9 @@ const POLL = [300, 300, 500, 500, 1000];  // milliseconds between questions, the
  */
 const recordings = new Map();
 
-/** @type {File | null} */
-let file = null;
+/** The files that were chosen: recordings, and words beside them. */
+/** @type {File[]} */
+let chosen = [];
 /** @type {AbortController | null} */
 let sending = null;
 let opened = "";
@@ -34,8 +36,8 @@ const kinds = () => /** @type {RadioNodeList} */ (form("compose-form").elements.
 const kind = () => kinds().value;
 
 /** @param {File[]} files */
-function pick([chosen]) {
-  file = chosen;
+function pick(files) {
+  chosen = files;
   kinds().value = "recording";
   drawComposer();
   problem("compose-problem");
@@ -43,18 +45,23 @@ function pick([chosen]) {
 
 function drawComposer() {
   byId("compose-recording").hidden = kind() !== "recording";
-  byId("compose-transcript-field").hidden = kind() !== "recording";
+  const found = pairs(chosen);
+  byId("compose-transcript-field").hidden = kind() !== "recording" || found.length > 1;
   byId("compose-text").hidden = kind() !== "text";
   const picked = byId("compose-picked");
-  picked.hidden = !file;
-  if (!file) return;
-  const button = make("button", { type: "button", class: "quiet", "aria-label": say("drop.remove", { name: file.name }) }, "×");
+  picked.hidden = !found.length;
+  if (!found.length) return;
+  const [{ recording }] = found;
+  const name = found.length > 1 ? say("compose.many", { count: found.length }) : recording.name;
+  const button = make("button", { type: "button", class: "quiet", "aria-label": say("drop.remove", { name }) }, "×");
   button.addEventListener("click", () => {
-    file = null;
+    chosen = [];
     drawComposer();
     byId("compose-file").focus();
   });
-  picked.replaceChildren(make("bdi", {}, file.name), ` · ${sizeOf(file.size)} `, button);
+  const size = found.reduce((sum, one) => sum + one.recording.size, 0);
+  const words = found.filter((one) => one.transcript).length;
+  picked.replaceChildren(make("bdi", {}, name), ` · ${sizeOf(size)}${words ? ` · ${say("compose.words_beside", { count: words })}` : ""} `, button);
 }
 
 // -------------------------------------------------------------------------------------------------------------- sending
@@ -68,9 +75,10 @@ function submit(event) {
     const text = byId("compose-words", HTMLTextAreaElement).value.trim();
     if (text) start(say("compose.text"), () => sendText(text, language));
     else complain("compose.no_text", "compose-words");
-  } else if (file) {
-    const [transcript] = filesOf(input("compose-transcript"));
-    const recording = file;
+  } else if (pairs(chosen).length > 1) startMany(language);
+  else if (pairs(chosen).length) {
+    const [{ recording, transcript: beside }] = pairs(chosen);
+    const transcript = filesOf(input("compose-transcript"))[0] ?? beside;
     start(recording.name, (signal) => sendRecording(recording, transcript, language, signal));
   } else complain("compose.nothing", "compose-file");
 }
@@ -135,7 +143,7 @@ async function start(name, send) {
   byId("working-title").focus();
   try {
     const job = await send(sending.signal);
-    file = null;
+    chosen = [];
     drawComposer();
     goTo("analyse", job.id);
   } catch (error) {
@@ -145,6 +153,31 @@ async function start(name, send) {
   } finally {
     sending = null;
   }
+}
+
+/**
+ * Send all recordings and stay here, where the list below shows their answers as they come.
+ * @param {string} language
+ */
+async function startMany(language) {
+  const all = pairs(chosen);
+  const state = byId("compose-sending");
+  const end = byId("compose-end");
+  sending = new AbortController();
+  byId("compose-submit").hidden = true;
+  end.hidden = false;
+  end.onclick = () => sending?.abort();
+  const { refused } = await sendMany(all, (recording, transcript, signal) => sendRecording(recording, transcript, language, signal), (sent, wrong) => {
+    state.textContent = say("compose.sent", { sent, count: all.length });
+    problem("compose-problem", wrong.map(([name, text]) => (text.includes(name) ? text : `${name}: ${text}`)).join("\n"));
+    recent.refresh();
+  }, sending.signal);
+  sending = null;
+  chosen = chosen.filter((file) => refused.some(([name]) => name === file.name));
+  end.hidden = true;
+  byId("compose-submit").hidden = false;
+  drawComposer();
+  byId("recent-title").focus({ preventScroll: false });
 }
 
 // ------------------------------------------------------------------------------------------------------------ following
