@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ __all__ = [
     "Shown",
     "chunks",
     "good_frames",
+    "is_large",
     "probe",
     "shown_frames",
 ]
@@ -81,6 +83,8 @@ TOLERANCE = 1e-6
 
 # Decoders that can leave out single pictures which no other one refers to, told so from one packet to the next.
 _SELECTIVE = frozenset(("h264", "hevc"))
+
+_LARGE = 1_000_000  # pixels: more than 1280 x 720
 
 # Packets that are looked at ahead to know when the next picture starts; coders put a picture back by 16 at most.
 _MOST_AHEAD = 32
@@ -407,6 +411,7 @@ class _Pass:
     damage: Damage
     budget: Budget
     times: Iterator[float] | None = None  # at which pictures are looked at; at all where None
+    others: Iterator[float] | None = None  # at which they are where decoding them is cheap
 
     def __iter__(self) -> Iterator[tuple[float, Any, bool]]:
         with open_container(self.path, self.budget) as container:
@@ -416,7 +421,10 @@ class _Pass:
             expected, losses = 0.0, 0
             packets = _within(_packets(container, [stream], self.damage), self.path, self.budget)
             if self.times is not None and stream.codec_context.name in _SELECTIVE:
-                packets = _only_needed(packets, stream.codec_context, _Wanted(self.times, self.origin))
+                codec = stream.codec_context
+                large = self.others is None or is_large(codec.width, codec.height)
+                times = self.times if large else merge(self.times, self.others or ())
+                packets = _only_needed(packets, codec, _Wanted(times, self.origin))
             for packet in packets:
                 for frame in _decode(packet, self.damage, self.budget):
                     time = expected if frame.time is None else frame.time - self.origin
@@ -429,6 +437,11 @@ def _seconds(frame: Any, stream: Any) -> float:
     if isinstance(frame, AudioFrame):
         return frame.samples / frame.sample_rate
     return float(frame.duration * frame.time_base) if frame.duration else _frame_seconds(stream)
+
+
+def is_large(width: int, height: int) -> bool:
+    """Whether pictures are so large that decoding takes most of the time."""
+    return width * height > _LARGE
 
 
 class _Wanted:
@@ -505,14 +518,16 @@ def shown_frames(
     damage: Damage,
     budget: Budget = DEFAULT_BUDGET,
     times: Iterator[float] | None = None,
+    others: Iterator[float] | None = None,
 ) -> Iterator[Shown]:
     """Every frame of a video stream in order of time; one is on screen until the next one starts.
 
     Where something was lost in between, a frame stays for its own length only: what came after it is unknown. Where
-    ``times`` (ascending) are given, frames on screen at none of them may be missing, and others stay in their stead.
+    ``times`` (ascending) are given, frames on screen at none of them may be missing, and others stay in their stead;
+    so may those at ``others``, in a video of large frames (`is_large`).
     """
     held: tuple[float, float, VideoFrame] | None = None
-    for time, frame, lost in _Pass(path, index, origin, damage, budget, times):
+    for time, frame, lost in _Pass(path, index, origin, damage, budget, times, others):
         length = float(frame.duration * frame.time_base) if frame.duration else _DEFAULT_FRAME_SECONDS
         if held is not None:
             start, own, shown = held

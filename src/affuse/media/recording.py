@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from heapq import merge
 from itertools import tee
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from affuse.media.decoding import (
     Probe,
     Shown,
     chunks,
+    is_large,
     probe,
     shown_frames,
 )
@@ -58,6 +58,9 @@ class Frame:
 @dataclass(frozen=True)
 class Watch:
     """Somebody who sees grey pictures of a video while it is decoded for somebody else.
+
+    Where decoding takes most of the time, in videos of more than a million pixels, pictures that no other picture needs
+    are left out; what is seen then has the time at which it began.
 
     Parameters
     ----------
@@ -344,7 +347,7 @@ class Recording:
         times, ahead = tee(times)
         watched, watched_ahead = tee(iter(()) if watch is None else watch.times)
         source = self.path, self._parts.video, self._parts.origin
-        shown = shown_frames(*source, damage, self.budget, merge(ahead, watched_ahead))
+        shown = shown_frames(*source, damage, self.budget, ahead, watched_ahead)
         asked, watching = _Asked(times), _Asked(watched)
         grey = None if watch is None else GreyConverter(self._parts.aspect, watch.max_side)
         for now in shown:
@@ -433,9 +436,10 @@ def _join(held: list[Chunk], start: int, end: int) -> np.ndarray:
 def _show(shown: Shown, watching: _Asked, watch: Watch, convert: GreyConverter) -> None:
     times = watching.during(shown.start, shown.end)
     picture = convert(shown.frame) if times else None
-    if picture is not None:
-        for time in times:
-            watch.see(time, picture)
+    if picture is None:
+        return
+    for time in [shown.start] if is_large(shown.frame.width, shown.frame.height) else times:
+        watch.see(time, picture)
 
 
 def _ascending(times: Iterable[float]) -> Iterator[float]:

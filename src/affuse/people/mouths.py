@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,7 +13,19 @@ from affuse.experts.face.crop import cut_square
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.media import Recording
 
-__all__ = ["EDGE", "GAP", "MOUTH_RATE", "MOUTH_SIZE", "FacePath", "cut_mouth", "face_points", "mouth_times", "mouths"]
+__all__ = [
+    "EDGE",
+    "GAP",
+    "LONGEST_GAP",
+    "MOUTH_RATE",
+    "MOUTH_SIZE",
+    "FacePath",
+    "cut_mouth",
+    "face_points",
+    "mouth_between",
+    "mouth_times",
+    "mouths",
+]
 
 MOUTH_RATE = 25
 """Pictures of a mouth a second: at 3 a second the movement of speech cannot be seen."""
@@ -23,6 +35,9 @@ MOUTH_SIZE = 28
 
 GAP = 1.2
 """Seconds between two sightings of a face over which its place is interpolated."""
+
+LONGEST_GAP = 0.2
+"""Seconds between two pictures between which a mouth is taken to move evenly."""
 
 EDGE = 0.34
 """Seconds before its first and after its last sighting for which a face is taken to be there."""
@@ -209,3 +224,42 @@ def cut_mouth(image: np.ndarray, points: np.ndarray | None, size: int = MOUTH_SI
     side = _SIDE * distance * size / MOUTH_SIZE
     square = cut_square(image, mouth + _DOWN * down, side, roll, size)
     return square if square.ndim == 2 else cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
+
+
+def mouth_between(time: float, times: np.ndarray, mouth: Callable[[int], np.ndarray | None]) -> np.ndarray | None:
+    """A mouth at a time at which perhaps no picture was taken, from those before and after it.
+
+    Parameters
+    ----------
+    time : float
+        Seconds.
+    times : array of shape (n,)
+        When pictures were taken, ascending.
+    mouth : callable
+        The mouth in the picture of some number, 0 to n - 1; None where it is not there.
+
+    Returns
+    -------
+    array, or None
+        The mean of both, by distance, or the only one. None where they are further away than `LONGEST_GAP`.
+
+    Examples
+    --------
+    >>> mouths = [np.full((2, 2), 100, dtype=np.uint8), np.full((2, 2), 200, dtype=np.uint8)]
+    >>> mouth_between(0.05, np.array([0.04, 0.08]), mouths.__getitem__)[0].tolist()
+    [125, 125]
+    """
+    after = int(np.searchsorted(times, time - 1e-6))
+    if after < len(times) and times[after] - time <= 1e-6:
+        return mouth(after)
+    near = [i for i in (after - 1, after) if 0 <= i < len(times) and abs(times[i] - time) <= LONGEST_GAP]
+    found = [mouth(i) for i in near]
+    if len(near) < 2:
+        return found[0] if found else None
+    a, b = found
+    if a is None or b is None:
+        return b
+    if times[after] - times[after - 1] > LONGEST_GAP:
+        return None
+    share = (time - times[after - 1]) / (times[after] - times[after - 1])
+    return cv2.addWeighted(a, 1 - share, b, share, 0.0)

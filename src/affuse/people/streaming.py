@@ -11,7 +11,7 @@ import numpy as np
 
 from affuse.experts.base import ExpertOutput
 from affuse.media import SAMPLE_RATE, Frame
-from affuse.people.mouths import MOUTH_RATE, FacePath, cut_mouth
+from affuse.people.mouths import MOUTH_RATE, FacePath, cut_mouth, mouth_between
 from affuse.people.speaking import HOP, OFF_SCREEN, Speakers, TurnModel
 from affuse.people.synchrony import LAGS, SynchronyNetworks, speech_share
 
@@ -29,7 +29,6 @@ _SHIFT = 25 * HOP  # pictures that are forgotten at once, so that the steps of `
 _MOST_FACES = 8  # that are remembered
 _PLACES = 0.3  # seconds between two places of a face: nearer ones tremble, and the networks learned from three a second
 _MOST_HELD = 16  # pictures that wait for the next place
-_LONGEST_GAP = 0.2  # seconds between two pictures between which a mouth is taken to move evenly
 _EITHER_SIDE = 2  # pictures that the network of the mouth sees before and after each
 _SOUND_BEFORE = 2 * MOUTH_RATE  # pictures whose sound is read before the new one: levels are measured against it
 _SOUND_AFTER = 3  # pictures whose sound the network hears after each
@@ -260,7 +259,7 @@ class SpeakerWatch:
             path = face.path()
             crops = [cut_mouth(image, path.at(time)) for time, image in self._held]
             for number in range(first, last):
-                self._add(face, number, _at(number / MOUTH_RATE, times, crops))
+                self._add(face, number, mouth_between(number / MOUTH_RATE, times, crops.__getitem__))
             self._embed(face, len(face.run) - _EITHER_SIDE)
         self._cut = max(self._cut, last)
         while len(self._held) > 1:
@@ -308,19 +307,6 @@ class SpeakerWatch:
         start = first - self._begin
         values = values[max(0, -start) :]
         rows[max(0, start) : max(0, start) + len(values)] = values
-
-
-def _at(time: float, times: np.ndarray, crops: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The mouth at a time (seconds) within those of some crops; None inside a gap."""
-    after = int(np.searchsorted(times, time - 1e-6))
-    before = max(0, after - 1)
-    a, b = crops[before], crops[after]
-    if times[after] - time <= 1e-6 or a is None or b is None:
-        return b
-    if times[after] - times[before] > _LONGEST_GAP:
-        return None
-    share = (time - times[before]) / (times[after] - times[before])
-    return cv2.addWeighted(a, 1 - share, b, share, 0.0)
 
 
 def _forget(rows: np.ndarray, count: int, empty: float) -> None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
 from affuse.experts.face.expert import MAX_SIDE
 from affuse.media import Recording, Watch
-from affuse.people.mouths import EDGE, GAP, MOUTH_RATE, FacePath, cut_mouth, face_points
+from affuse.people.mouths import (
+    EDGE,
+    GAP,
+    LONGEST_GAP,
+    MOUTH_RATE,
+    FacePath,
+    cut_mouth,
+    face_points,
+    mouth_between,
+)
 from affuse.people.synchrony import (
     MARGIN,
     Agreement,
@@ -76,7 +86,7 @@ class MouthWatch:
         self._sound = sound_stretches(recording)
         self._open: deque[_Stretch] = deque()
         self._heard = 0  # pictures whose sound has been read
-        self._held: deque[tuple[int, np.ndarray]] = deque()
+        self._held: deque[tuple[float, np.ndarray]] = deque()  # times and grey pictures
         self._places: dict[int, tuple[float, np.ndarray]] = {}  # of those who were there a moment ago
         self._anybody = True
         self._placed = self._next = 0.0  # seconds at which faces were last looked for, and will be next
@@ -107,7 +117,7 @@ class MouthWatch:
         self._anybody = bool(self._places)
         self._placed, self._next = time, 2 * time - self._placed
         settled = min([last for last, _ in self._places.values()], default=time) - _SLACK
-        while self._held and self._held[0][0] / MOUTH_RATE < min(settled, time - EDGE):
+        while self._held and self._held[0][0] < min(settled, time - EDGE) - LONGEST_GAP:
             self._held.popleft()
         while self._open and self._open[0].last / MOUTH_RATE < settled - EDGE:
             self._close()
@@ -149,7 +159,7 @@ class MouthWatch:
                     yield number / MOUTH_RATE
 
     def _see(self, time: float, picture: np.ndarray) -> None:
-        self._held.append((round(time * MOUTH_RATE), picture))
+        self._held.append((time, picture))
 
     def _extend(self, track: int, time: float, points: np.ndarray) -> None:
         """Cut the mouths of a face between where it was last and where it is now."""
@@ -168,16 +178,18 @@ class MouthWatch:
 
     def _cut(self, track: int, start: float, end: float, path: FacePath) -> None:
         first, last = int(np.ceil(start * MOUTH_RATE - 1e-6)), int(np.floor(end * MOUTH_RATE + 1e-6)) + 1
+        near = [held for held in self._held if start - LONGEST_GAP <= held[0] <= end + LONGEST_GAP]
+        times = np.array([time for time, _ in near])
+        mouth = cache(lambda i: cut_mouth(near[i][1], path.at(near[i][0])))
         for stretch in self._open:
             inside = slice(max(0, first - stretch.first), max(0, last - stretch.first))
             seen = stretch.seen.setdefault(track, np.zeros(len(stretch.needed), dtype=bool))
             seen[inside] |= ~stretch.needed[inside]
             own = stretch.mouths.setdefault(track, {})
-            for number, picture in self._held:
-                if max(first, stretch.first) <= number < min(last, stretch.last):
-                    mouth = cut_mouth(picture, path.at(number / MOUTH_RATE))
-                    if mouth is not None:
-                        own[number] = mouth
+            for number in np.flatnonzero(stretch.needed[inside]) + inside.start + stretch.first:
+                found = mouth_between(number / MOUTH_RATE, times, mouth)
+                if found is not None:
+                    own[int(number)] = found
 
     def _close(self) -> None:
         """Judge the earliest stretch, in which all faces are known."""
