@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from affuse import Analyzer
-from affuse.cli.options import budget_of
+from affuse.budget import budget_in_use
+from affuse.cli.options import with_limits
 from affuse.errors import ConfigError, MediaError, TranscriptError
 from affuse.media import Budget, Recording, read_transcript
 from affuse.media.containers import AUDIO_DECODERS, CONTAINERS, VIDEO_DECODERS, open_container
@@ -171,8 +172,15 @@ def test_the_limits_are_exact() -> None:
 
 def test_every_limit_has_an_option_of_its_name() -> None:
     given = {limit.name: 7 for limit in fields(Budget)}
-    assert budget_of(**given) == Budget(**given)
-    assert budget_of(**dict.fromkeys(given)) == Budget()
+    seen: list[Budget] = []
+
+    def command(*, budget: Budget) -> None:
+        seen.extend((budget, budget_in_use()))
+
+    limited = with_limits(command)
+    limited(**given)
+    limited(**dict.fromkeys(given))
+    assert seen == [Budget(**given)] * 2 + [Budget()] * 2
     help_ = subprocess.run(
         [sys.executable, "-m", "affuse.cli", "analyze", "--help"],
         capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"},
@@ -332,9 +340,9 @@ def test_nothing_else_opens_media() -> None:
         for path in package.rglob("*.py")
         if re.search(r"\b(av\.open|Image\.open|cv2\.imread|VideoCapture|imageio|soundfile)\b", path.read_text("utf-8"))
     }
-    # Sound of the program's own making is written, and read back, in memory; synthetic clips and blurred copies are
+    # Sound of the program's own making is written, and read back, in memory; synthetic clips, and copies for the report, are
     # written.
-    own = {"media/blurring.py", "training/augment/sound.py", "testing/synthetic.py"}
+    own = {"media/blurring.py", "report/proxy.py", "training/augment/sound.py", "testing/synthetic.py"}
     assert doors == {"media/containers.py", "media/pictures.py", *own}
 
 
