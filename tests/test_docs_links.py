@@ -21,7 +21,7 @@ HOSTS |= {"data.europa.eu"}  # of the Official Journal
 EXAMPLES = (".example", ".example.com", ".example.org")
 # Paths from the root: those that the service answers, and where a server keeps software, settings and data.
 SERVED = ("/health", "/metrics", "/openapi.json", "/v1/")
-OF_SERVERS = ("/dev/null", "/etc/", "/opt/", "/srv/", "/var/lib/")
+OF_SERVERS = ("/dev/shm", "/dev/null", "/etc/", "/opt/", "/srv/", "/var/lib/")
 
 URL = re.compile(r"\b[a-z][a-z+.-]*://[^\s)>\"'`]*", re.IGNORECASE)
 HOST = re.compile(r"(?<![\w.-])(?:[\w-]+\.)+(?:ai|cn|com|dev|edu|gov|io|net|org)\b", re.IGNORECASE)
