@@ -18,7 +18,9 @@ __all__ = ["import_"]
 
 
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="ELAN files (.eaf), or exports of Label Studio as JSON.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="ELAN files (.eaf), folders of them, or exports of Label Studio as JSON.")
+    ],
     out: Annotated[Path, typer.Option(help="The manifest: .csv, .tsv, .parquet or .xlsx.")],
     recording: Annotated[
         Path | None,

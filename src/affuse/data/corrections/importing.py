@@ -34,8 +34,8 @@ def import_corrections(
     Parameters
     ----------
     files : sequence of str or Path
-        ELAN files (.eaf), or projects that Label Studio exported as JSON. Of a task in Label Studio the annotation
-        marked as ground truth counts, else the one changed last; predictions never count.
+        ELAN files (.eaf), folders of them, or projects that Label Studio exported as JSON. Of a task in Label Studio
+        the annotation marked as ground truth counts, else the one changed last; predictions never count.
     out : str or Path
         The manifest: a CSV, TSV, Parquet or Excel table.
     recording : str or Path, optional
@@ -80,7 +80,7 @@ def import_corrections(
         raise ConfigError(f"the manifest must end in {', '.join(TABLE_SUFFIXES)}; got {out}")
     if fps is not None and not fps > 0:
         raise ConfigError(f"fps must be above 0; got {fps:g}")
-    paths = [Path(file) for file in files]
+    paths = [path for file in files for path in _files(Path(file))]
     if not paths:
         raise ConfigError("give at least one file: .eaf of ELAN or .json of Label Studio")
     found = [(path, about) for path in paths for about in _read(path, tier, fps)]
@@ -105,12 +105,22 @@ def import_corrections(
     return table
 
 
+def _files(path: Path) -> list[Path]:
+    """A file, or the ELAN files of a folder and of all folders in it."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.rglob("*.eaf"))
+    if not found:
+        raise DataError(f"{path} is a folder without ELAN files (.eaf)")
+    return found
+
+
 def _read(path: Path, tier: str, fps: float | None) -> list[CorrectedRecording]:
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         raise DataError(f"{path} must end in {' (ELAN) or '.join(_SUFFIXES)} (Label Studio)")
     if not path.is_file():
-        raise DataError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
+        raise DataError(f"{path} does not exist")
     return read_elan(path, tier) if suffix == ".eaf" else read_label_studio(path, tier, fps)
 
 
