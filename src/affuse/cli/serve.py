@@ -33,6 +33,7 @@ _TrustedProxy = Annotated[
 ]
 _Private = Annotated[bool, typer.Option("--private", help="Keep nothing but scores: no names, no words, no boxes.")]
 _Worker = Annotated[bool, typer.Option("--worker", help="Be a worker of the service in --folder, and listen nowhere.")]
+_KeepUploads = Annotated[bool, typer.Option("--keep-uploads", help="Keep recordings after their job.")]
 _KeyFile = Annotated[
     Path | None,
     typer.Option(help="Text file with the key under which recordings, results and names are encrypted on disk."),
@@ -68,7 +69,7 @@ def serve(
     purpose: PurposeOption = None,
     exemption: Exemption = None,
     private: _Private = False,
-    keep_uploads: Annotated[bool, typer.Option("--keep-uploads", help="Keep recordings after their job.")] = False,
+    keep_uploads: _KeepUploads = False,
     key_file: _KeyFile = None,
     allow_read: _AllowRead = None,
     *,
@@ -79,9 +80,7 @@ def serve(
     from affuse.service import Settings
 
     settings = Settings(
-        folder=folder or default_folder(),
-        host=host,
-        port=port,
+        *(folder or default_folder(), host, port),
         token=_token(token_file),
         allowed_hosts=tuple(allow_host or ()),
         trusted_proxies=tuple(trusted_proxy or Settings.trusted_proxies),
@@ -97,12 +96,12 @@ def serve(
         fuser=None if fuser is None else _checked_fuser(fuser),
         prior=None if prior is None else _checked_prior(prior),
         transcribe=transcribe,
-        asr_model=None if asr_model is None else str(asr_model.absolute()),
+        asr_model=_place(asr_model),
         purpose=purpose,
         exemption=exemption,
         private=private,
         keep_uploads=keep_uploads,
-        key_file=None if key_file is None else str(key_file.absolute()),
+        key_file=_place(key_file),
         readable=tuple(str(path.absolute()) for path in allow_read or ()),
     )
     _run(settings, worker)
@@ -116,6 +115,10 @@ def _check_installation(redis: str | None) -> None:
         )
     with needs_extra("serve"):
         import fastapi  # noqa: F401
+
+
+def _place(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def _checked(package: Path) -> str:
