@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from affuse.experts.base import NO_WORDS, Abilities, Expert, ExpertOutput
 from affuse.media import Recording
-from affuse.timeline import Timeline
+from affuse.timeline import Segment, Timeline
 
 __all__ = ["NO_WORDS", "NO_WORDS_HERE", "WordsExpert", "average"]
 
 NO_WORDS_HERE = "no words in this window"
+
+_WINDOWS_AT_ONCE = 256
 
 
 class WordsExpert(Expert):
@@ -67,12 +69,17 @@ class WordsExpert(Expert):
     def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
         cues = recording.cues
         P, sentiment = self.judge([cue.text for cue in cues])
-        shared = timeline.overlaps([cue.segment for cue in cues])
         readable = ~np.isnan(P).any(axis=1)
-        reasons = tuple(self._reason(row, readable) for row in shared)
-        judged = None if sentiment is None else average(shared[:, readable], sentiment[readable])
-        whole = average(shared[:, readable], P[readable])
-        return [ExpertOutput(whole, reasons, judged, cue_probabilities=P, cue_sentiment=sentiment)]
+        reasons: list[str] = []
+        means, judged = [], []
+        for near, shared in _overlaps(timeline, [cue.segment for cue in cues]):
+            read = readable[near]
+            reasons += [self._reason(row, read) for row in shared]
+            means.append(average(shared[:, read], P[near][read]))
+            judged += [] if sentiment is None else [average(shared[:, read], sentiment[near][read])]
+        whole = np.concatenate(means)
+        feeling = np.concatenate(judged) if judged else None
+        return [ExpertOutput(whole, tuple(reasons), feeling, cue_probabilities=P, cue_sentiment=sentiment)]
 
     def judge(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
         """What `classify` says of texts, and `sentiment` where the expert judges it.
@@ -96,6 +103,19 @@ class WordsExpert(Expert):
         if not spoken.any():
             return NO_WORDS_HERE
         return "" if (spoken & readable).any() else self.unread
+
+
+def _overlaps(timeline: Timeline, cues: Sequence[Segment]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers (c,) of the cues near the next windows, and the seconds (n, c) that these share with them.
+
+    All windows and all cues of an hour at once would take gigabytes.
+    """
+    starts, ends = np.array([cue.start for cue in cues]), np.array([cue.end for cue in cues])
+    windows = tuple(iter(timeline))
+    for first in range(0, len(windows), _WINDOWS_AT_ONCE):
+        part = Timeline(windows[first : first + _WINDOWS_AT_ONCE])
+        near = np.flatnonzero((starts < part.ends.max()) & (ends > part.starts.min()))
+        yield near, part.overlaps([cues[i] for i in near.tolist()])
 
 
 def average(shared: np.ndarray, values: np.ndarray) -> np.ndarray:

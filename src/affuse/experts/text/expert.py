@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +24,9 @@ from affuse.timeline import Timeline
 __all__ = ["TextExpert"]
 
 _EMBEDDED = "en"  # the language whose network gives the embeddings
+_REMEMBERED = 100_000  # texts whose language is known: an analysis asks for it twice
+_MANY = 1000  # texts that are read by two threads: networks run without the interpreter's lock
+_AT_ONCE = 2
 _FLOOR = 1e-4  # so that a network that excludes a label does not exclude it for both
 _SURE_OF_FEW = 0.8  # share of a language from which two or three words are not taken for English
 _MARKED = "de"  # one of those whose network says which emotions annotators mark, in any language that it knows
@@ -72,6 +76,7 @@ class TextExpert(WordsExpert):
         self.language = language
         self.models = dict(models or {})
         self._networks: dict[str, LanguageModel] = {}
+        self._recognised: dict[str, str | None] = {}  # languages by text
 
     def in_language(self, language: str | None) -> TextExpert:
         """An expert for words in one language that shares the networks of this one.
@@ -143,6 +148,13 @@ class TextExpert(WordsExpert):
         """
         if self.language is not None:
             return self.language
+        if text not in self._recognised:
+            if len(self._recognised) >= _REMEMBERED:
+                self._recognised.clear()
+            self._recognised[text] = self._recognise(text)
+        return self._recognised[text]
+
+    def _recognise(self, text: str) -> str | None:
         # English last: its network tells by pieces of words, and lets a few texts of others pass.
         codes = sorted(languages_of_script(script_of(text)), key=lambda code: code == _EMBEDDED)
         if _EMBEDDED in codes and len(text.split()) < FEW_WORDS:
@@ -196,11 +208,24 @@ class TextExpert(WordsExpert):
         # One run of a network for each text gives both.
         emotions = np.full((len(texts), len(EKMAN)), np.nan)
         sentiments = np.full((len(texts), len(SENTIMENT)), np.nan)
+        answers = self._read_each(list(dict.fromkeys(texts)))  # in hours of single words, most come again and again
         for i, text in enumerate(texts):
-            language = self.language_of(text)
-            if language is not None:
-                emotions[i], sentiments[i] = self._read(language, text)
+            if (answer := answers[text]) is not None:
+                emotions[i], sentiments[i] = answer
         return emotions, sentiments
+
+    def _read_each(self, texts: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray] | None]:
+        """What `_read` says of different texts; None for those in no supported language."""
+
+        def answer(text: str) -> tuple[np.ndarray, np.ndarray] | None:
+            language = self.language_of(text)
+            return None if language is None else self._read(language, text)
+
+        if len(texts) < _MANY:
+            return {text: answer(text) for text in texts}
+        answer(texts[0])  # loads networks once
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return dict(zip(texts, pool.map(answer, texts), strict=True))
 
     def _read(self, language: str, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Emotions (7,) and sentiment (3,), which the language's network may share with the multilingual one.
