@@ -686,6 +686,12 @@ def test_recording_is_never_overwritten(tmp_path: Path) -> None:
     assert clip.read_bytes() == b"a recording with an odd name"
 
 
+def test_a_report_is_called_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must end in .html; got .*x.pdf"):
+        write_report(samples.text_only(), tmp_path / "x.pdf")
+    assert not list(tmp_path.iterdir())
+
+
 def test_failure_leaves_nothing_and_keeps_what_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_results(samples.text_only(), tmp_path, "clip")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}

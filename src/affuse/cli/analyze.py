@@ -156,6 +156,10 @@ def _check_single(jobs: Sequence[Job], report: Path | None, turns: Path | None, 
     """Raise ConfigError where an option about one recording is given for another number of them."""
     if turns is not None and speakers is not None:
         raise ConfigError("give either --turns or --speakers: turns say how many people speak")
+    if report is not None:
+        from affuse.report.page import check_suffix
+
+        check_suffix(report)
     if report is not None and len(jobs) > 1:
         raise ConfigError(f"--report takes a single recording; got {len(jobs)}. Use --out for a report of each")
     if turns is not None and len(jobs) != 1:

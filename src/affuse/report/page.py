@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
-from affuse.errors import OutputError
+from affuse.errors import ConfigError, OutputError
 from affuse.files import replacing
 from affuse.report.assets import asset, template
 from affuse.report.media import PLACE, Medium, encoded, medium_of
@@ -21,7 +21,7 @@ from affuse.report.palette import COLOURS, INKS, palette
 from affuse.report.sentences import answer_in_words, headline_parts, purpose_key, source_name
 from affuse.results import Analysis
 
-__all__ = ["GENERATOR", "refuse_input", "render_report", "style", "write_page", "write_report"]
+__all__ = ["GENERATOR", "check_suffix", "refuse_input", "render_report", "style", "write_page", "write_report"]
 
 GENERATOR = '<meta name="generator" content="affuse">'
 """The line by which a page of affuse is known."""
@@ -73,7 +73,7 @@ def write_report(analysis: Analysis, path: str | Path, language: str = "en") -> 
     OutputError
         If the path cannot be written, or is the recording itself.
     ConfigError
-        If the language is unknown.
+        If the language is unknown, or the file would not end in .html or .htm.
 
     Examples
     --------
@@ -85,6 +85,7 @@ def write_report(analysis: Analysis, path: str | Path, language: str = "en") -> 
     """
     path = Path(path)
     refuse_input(path, analysis)
+    check_suffix(path)
     with replacing(path) as (part,), part.open("w", encoding="utf-8") as file:
         write_page(analysis, file, path.parent, language)
     return path
@@ -159,6 +160,14 @@ def _render(analysis: Analysis, medium: Medium, language: str) -> str:
         script=Markup(script),
         data=Markup(_DATA_PLACE),
     )
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ConfigError where a report would not be called what it is."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(
+            f"the report is a page and must end in .html; got {path} (for a PDF, print it from a browser)"
+        )
 
 
 def refuse_input(path: Path, analysis: Analysis) -> None:

@@ -6,6 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = { ribbon: 36, conflict: 18, emotions: 136, modality: 58, words: 26, sentiment: 76, speakers: 24, track: 26, speech: 6, axis: 24, title: 24, gap: 10, handle: 12 };
 const PAD = 1;
 const LEAST_WINDOWS = 6;  // in view
+const POINTED = 4;  // pixels from which a box has a text for the pointer
 const JUMP = 1.5;  // seconds from which a change of time is no playing
 let serial = 0;
 
@@ -176,10 +177,19 @@ export const element = (name, attributes = {}, ...children) => {
 
 const ruler = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
 
+/** @type {Map<string, number>} */
+const measured = new Map();  // names of labels come again with every stretch; sentences do not
+
 /** @param {string} text */
 const widthOf = (text, size = 12, weight = 600) => {
-  ruler.font = `${weight} ${size}px system-ui, sans-serif`;
-  return ruler.measureText(text).width;
+  const key = `${weight} ${size} ${text}`;
+  const known = measured.get(key);
+  if (known !== undefined) return known;
+  const font = `${weight} ${size}px system-ui, sans-serif`;
+  if (ruler.font !== font) ruler.font = font;
+  const width = ruler.measureText(text).width;
+  if (text.length < 30 && measured.size < 2000) measured.set(key, width);
+  return width;
 };
 
 /**
@@ -303,7 +313,7 @@ export function createTimeline(root, analysis, options) {
       const left = x(run.start);
       const wide = Math.max(1, x(run.end) - left);
       const rect = element("rect", { x: left + (wide > 6 ? 1 : 0), y, width: wide > 6 ? wide - 2 : wide, height: tall, rx: wide > 12 ? 5 : 0, fill: palette.colours[label] });
-      rect.append(element("title", {}, `${clock(run.start)}–${clock(run.end)} ${say(`emotion.${label}`)}`));
+      if (wide >= POINTED) rect.append(element("title", {}, `${clock(run.start)}–${clock(run.end)} ${say(`emotion.${label}`)}`));
       layer.append(rect);
       const text = say(`emotion.${label}`);
       const size = [13, 11].find((pixels) => widthOf(text, pixels, 600) <= wide - 5);
@@ -465,7 +475,7 @@ export function createTimeline(root, analysis, options) {
       const name = capital(everybody.name(turn.speaker));
       const kind = `turn ${everybody.colour(turn.speaker)}${everybody.sure(turn) ? "" : " unsure"}`;
       const box = element("rect", { x: left, y, width: wide, height: tall, rx: Math.min(4, wide / 2, tall / 2), class: kind, "fill-opacity": turn.probability });
-      box.append(element("title", {}, say("turn", { start: clock(turn.start), end: clock(turn.end), name, percent: Math.round(100 * turn.probability) })));
+      if (wide >= POINTED) box.append(element("title", {}, say("turn", { start: clock(turn.start), end: clock(turn.end), name, percent: Math.round(100 * turn.probability) })));
       layer.append(box);
       const text = named && wide > 24 ? fitted(name, wide - 10, 12, 600) : "";
       if (text) layer.append(element("text", { x: left + 6, y: y + tall / 2, class: "turn-text" }, text));
