@@ -48,7 +48,7 @@ def tone(seconds: float, hertz: float, peak: float = 0.3) -> np.ndarray:
 def tune(seconds: float) -> np.ndarray:
     """Plucked notes of a chord, two a second: harmonics that die away, the higher ones sooner."""
     time = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
-    pitches = [196 * 2 ** (step / 12) for step in (0, 4, 7, 12, 7, 4)] * math.ceil(seconds / 3)
+    pitches = [294 * 2 ** (step / 12) for step in (0, 4, 7, 12, 7, 4)] * math.ceil(seconds / 3)
     notes = [
         sum(np.exp(-5 * k * time) * np.sin(2 * np.pi * k * pitch * time) / k for k in range(1, 20)) for pitch in pitches
     ]
