@@ -3,7 +3,9 @@
 Every figure is taken from outside, by the operating system's own account of a finished process: wall-clock seconds,
 processor seconds and peak resident memory. What goes on inside, stage by stage, is asked of ``affuse bench`` on the
 demo clip. ``--data`` names the folder of the datasets, whose clips are measured; without it, the demo clip is.
-``--memory`` also loops a clip to 1, 3, 10 and 30 minutes and draws the peak memory against the length.
+``--memory`` also loops a clip to 1, 3, 10 and 30 minutes and draws the peak memory against the length. ``--recording
+FILE --minutes N`` loops any recording to N minutes and measures nothing but its analysis, beside decoding alone: on a
+machine that others use too, the ratio of the processor's seconds says more than the clock.
 """
 
 from __future__ import annotations
@@ -123,6 +125,36 @@ def measure_memory(affuse: list[str], clip: Path) -> dict[str, dict[str, float]]
     return figures
 
 
+DECODE = """
+import sys
+import av
+with av.open(sys.argv[1]) as container:
+    stream = container.streams.video[0]
+    stream.thread_type, stream.codec_context.thread_count = "AUTO", 2
+    stream.codec_context.skip_frame = sys.argv[2]
+    for frame in container.decode(stream):
+        pass
+"""
+
+
+def measure_recording(affuse: list[str], source: Path, minutes: float) -> dict[str, float]:
+    """The analysis of a recording looped to some minutes, with all files of results, beside decoding alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(folder) / "looped.mp4"
+        loop(source, video, minutes * 60)
+        every, needed = (run([sys.executable, "-c", DECODE, str(video), skip]) for skip in ("DEFAULT", "NONREF"))
+        whole = run([*affuse, "analyze", str(video), "--out", str(Path(folder) / "out")])
+    return {
+        "minutes": minutes,
+        "cpu_seconds": round(whole.cpu, 1),
+        "wall_seconds": round(whole.wall, 1),
+        "peak_mb": round(whole.peak),
+        "cpu_seconds_decoding_every_frame": round(every.cpu, 1),
+        "cpu_seconds_decoding_frames_that_others_need": round(needed.cpu, 1),
+        "cpu_ratio_to_decoding_every_frame": round(whole.cpu / every.cpu, 2),
+    }
+
+
 def draw_memory(figures: dict[str, dict[str, float]], path: Path) -> None:
     """Draw peak memory against the length of the recording."""
     import matplotlib
@@ -152,8 +184,13 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="measure memory against length too (minutes)")
     parser.add_argument("--times", type=int, default=3, help="runs to take the median of")
     parser.add_argument("--out", type=Path, default=ROOT / "bench-out", help="folder for bench.json and memory.png")
+    parser.add_argument("--recording", type=Path, help="measure the analysis of this recording and nothing else")
+    parser.add_argument("--minutes", type=float, default=10, help="length to which --recording is looped")
     options = parser.parse_args()
     affuse = [sys.executable, "-m", "affuse.cli"]
+    if options.recording:
+        print(json.dumps(measure_recording(affuse, options.recording, options.minutes), indent=2))
+        return
     clip, transcript, seconds = ROOT / "demo" / "clip.mp4", ROOT / "demo" / "clip.srt", 0.0
     if options.data:
         clip, transcript, seconds = Path(options.data) / "clips" / "WolfgangLanger_Pexels.mp4", None, CLIP_SECONDS

@@ -551,7 +551,16 @@ def test_time_is_measured_in_milliseconds() -> None:
 
 def test_a_benchmark_measures_every_stage(system: Path) -> None:
     figures = measure(Request(package=str(system), times=5, analyses=1))
-    assert set(figures["stages"]) == {"decode", "detect", "face", "voice", "text (en)", "text (zh)", "fusion"}
+    assert set(figures["stages"]) == {
+        "decode",
+        "detect",
+        "face",
+        "voice",
+        "text (en)",
+        "text (zh)",
+        "who speaks",
+        "fusion",
+    }
     assert all(0 < row["p50"] <= row["p99"] for row in figures["stages"].values())
     assert figures["clip"] == {"name": "drawn.mp4", "seconds": pytest.approx(6, abs=0.3)}
     assert figures["times_real_time"] == pytest.approx(

@@ -13,7 +13,14 @@ from affuse.errors import ConfigError, MediaError
 
 __all__ = ["bench"]
 
-_UNITS = {"decode": "second", "detect": "picture", "face": "crop", "voice": "3 s", "fusion": "window"}
+_UNITS = {
+    "decode": "second",
+    "detect": "picture",
+    "face": "crop",
+    "voice": "3 s",
+    "who speaks": "second",
+    "fusion": "window",
+}
 
 
 @with_limits

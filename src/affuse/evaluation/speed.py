@@ -33,6 +33,7 @@ BARS = {"face": 4.0, "voice": 15.0, "text (en)": 10.0, "text (zh)": 10.0}
 """Milliseconds on one core that a crop, a window of 3 s and a sentence may take."""
 
 _WARM_UP = 3
+_STRETCH_SECONDS = 10
 _RATE = 3.0  # pictures a second that the face expert looks at
 
 
@@ -126,7 +127,7 @@ def stages(analyzer: Analyzer, clip: Path, times: int) -> dict[str, dict[str, fl
     """`timed` figures of every stage that ``analyzer`` goes through, each by itself.
 
     decode: a second of the clip's pictures and sound; detect: one picture; face: one crop; voice: a window of 3 s;
-    text: a sentence, by language; fusion: one window.
+    text: a sentence, by language; who speaks: a second of one mouth and of the sound; fusion: one window.
     """
     from affuse.experts.face import default_detector
     from affuse.media import SAMPLE_RATE, Recording
@@ -160,6 +161,7 @@ def stages(analyzer: Analyzer, clip: Path, times: int) -> dict[str, dict[str, fl
             continue
         work = _new_texts(expert, value) if modality == "text" else partial(expert.classify, value)
         figures[stage] = timed(work, times)
+    figures["who speaks"] = timed(_who_speaks(), max(3, times // 10), 1 / _STRETCH_SECONDS)
     return figures | {"fusion": timed(_fusion(analyzer), times)}
 
 
@@ -177,6 +179,27 @@ def _new_texts(expert: Expert, text: str) -> Callable[[], Any]:
     """Reads another text each time, since an expert may remember what it has just read."""
     numbers = count()
     return lambda: expert.classify([f"{text} {next(numbers)}"])
+
+
+def _who_speaks() -> Callable[[], Any]:
+    """Compares a mouth with the sound of ten seconds."""
+    from affuse.media import SAMPLE_RATE
+    from affuse.people.mouths import MOUTH_RATE, MOUTH_SIZE
+    from affuse.people.speaking import shipped_networks
+    from affuse.people.synchrony import MARGIN, AgreementMeter
+    from affuse.testing import synthetic
+
+    count = _STRETCH_SECONDS * MOUTH_RATE
+    seconds = (count + 2 * MARGIN) / MOUTH_RATE
+    sound = synthetic.speech(seconds + 1, 140)[: round(seconds * SAMPLE_RATE)]
+    mouths = list(np.random.default_rng(0).integers(0, 256, (count, MOUTH_SIZE, MOUTH_SIZE), dtype=np.uint8))
+
+    def work() -> None:
+        meter = AgreementMeter(shipped_networks())
+        meter.add_sound(sound)
+        meter.add_face(0, mouths)
+
+    return work
 
 
 def _fusion(analyzer: Analyzer) -> Callable[[], Any]:
