@@ -51,7 +51,7 @@ mutants: $(VENV)/.mutants  ## change the core in small ways, each of which some 
 	PYTHONPATH=$(CURDIR)/mutants/src OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS)
 	$(BIN)/mutmut results
 
-fuzz: $(VENV)/.dev  ## read damaged and hostile files for five minutes (ARGS="--seconds 60 --inputs 500"; AFFUSE_HOSTILE may name a folder of more)
+fuzz: $(VENV)/.dev  ## read damaged and hostile files of all kinds for five minutes (ARGS="--seconds 60 --inputs 500 --kind tables"; AFFUSE_HOSTILE may name a folder of more)
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz $(ARGS)
 
 lint: $(VENV)/.dev  ## check style
