@@ -13,12 +13,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from affuse.errors import ConfigError, MediaError, TranscriptError
-from affuse.media import SAMPLE_RATE, Excerpt, Recording
+from affuse.media import SAMPLE_RATE, Excerpt, Recording, Watch, decoding
 from affuse.timeline import Segment, Timeline
 
 BARS, WIDTH, HEIGHT = 8, 64, 48
@@ -154,6 +155,49 @@ def test_reordered_frames_come_by_time(tmp_path):
         pytest.skip("this FFmpeg has no H.264 encoder")
     path = write(tmp_path / "b.mp4", np.arange(100) / 25, codec="libx264")
     assert [number_of(f.image) for f in Recording.open(path).frames(np.arange(100) / 25)] == list(range(100))
+
+
+@pytest.fixture(scope="module")
+def reordered(tmp_path_factory) -> Path:
+    """Frames 0 to 99 in H.264, most of them such that no other frame refers to them, at uneven times."""
+    if "libx264" not in av.codecs_available:
+        pytest.skip("this FFmpeg has no H.264 encoder")
+    times = np.arange(100) / 25 + np.where(np.arange(100) % 3 == 1, 0.017, 0.0)
+    return write(tmp_path_factory.mktemp("reordered") / "b.mp4", times, codec="libx264")
+
+
+@pytest.mark.parametrize("step", [0.04, 0.1, 0.37, 1.7])
+def test_frames_that_nobody_looks_at_are_left_out_and_no_others(reordered, step, monkeypatch):
+    decoded = []
+    good = decoding._decode
+    monkeypatch.setattr(decoding, "_decode", lambda *args: [decoded.append(f) or f for f in good(*args)])
+    starts = np.arange(100) / 25 + np.where(np.arange(100) % 3 == 1, 0.017, 0.0)
+    recording = Recording.open(reordered)
+    asked = np.arange(0, 3.95, step).tolist()
+    decoded.clear()
+    shown = [number_of(frame.image) for frame in recording.frames(asked)]
+    assert shown == [int(np.searchsorted(starts, time + 1e-3, side="right")) - 1 for time in asked]
+    assert len(decoded) == 100 if step == 0.04 else len(decoded) < (90 if step < 0.3 else 75)
+
+
+@pytest.mark.parametrize("name", ["clip", "reordered"])
+def test_somebody_else_sees_grey_pictures_in_the_same_pass(name, request):
+    recording, seen = Recording.open(request.getfixturevalue(name)), {}
+    watch = Watch(iter([0.08, 0.5, 1.52, 3.9]), seen.__setitem__, WIDTH)
+    frames = list(recording.frames([0.5, 2.0], watch=watch))
+    alone = list(recording.frames([0.08, 0.5, 1.52, 3.9]))
+    assert [frame.time for frame in frames] == [0.5, 2.0]
+    assert list(seen) == [0.08, 0.5, 1.52, 3.9]
+    for frame in alone:
+        grey = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
+        assert np.abs(seen[frame.time].astype(int) - grey).max() <= 3
+
+
+def test_a_stretch_of_a_recording_is_watched_on_its_own_clock(clip):
+    seen = {}
+    watch = Watch(iter([0.0, 1.0, 9.0]), seen.__setitem__, WIDTH)
+    list(Excerpt(Recording.open(clip), 1.0, 3.0).frames([0.5], watch=watch))
+    assert {time: number_of(np.dstack([picture] * 3)) for time, picture in seen.items()} == {0.0: 25, 1.0: 50}
 
 
 def test_variable_frame_rate(tmp_path):

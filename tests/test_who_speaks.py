@@ -16,11 +16,12 @@ from affuse.analyzer import Analyzer
 from affuse.analyzer.speech import SOMEBODY_ELSE, SpeechOf
 from affuse.errors import AssetError, ConfigError
 from affuse.experts import Abilities, ExpertOutput, FaceExpert
-from affuse.media import SAMPLE_RATE, Recording
+from affuse.media import SAMPLE_RATE, Recording, decoding
 from affuse.people import Turn
-from affuse.people.mouths import MOUTH_RATE, FacePath, mouths
+from affuse.people.mouths import MOUTH_RATE, FacePath, mouth_between, mouths
 from affuse.people.speaking import OFF_SCREEN, Speakers, TurnModel
 from affuse.people.synchrony import LAGS, Agreement, SynchronyNetworks, log_mel, measure_agreement
+from affuse.people.watching import MouthWatch
 from affuse.testing import FakeExpert, synthetic
 from affuse.timeline import Segment, Timeline
 
@@ -288,6 +289,43 @@ def test_a_face_agrees_more_with_its_own_sound_than_with_that_of_other_clips(dat
 
 
 @pytest.mark.data
+def test_one_pass_finds_what_two_find(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = Recording.open(data / "clips" / "obama_speech.mp4")
+    timeline, expert, watch = Timeline((recording.span,)), FaceExpert(), MouthWatch(recording)
+    outputs = expert.read_observed(recording, timeline, watch)
+    known = measure_agreement(recording, [FacePath.of(face) for face in outputs])
+    found = watch.agreement()
+    assert found is not None
+    assert found.scores.shape == known.scores.shape
+    assert np.array_equal(np.isnan(found.scores), np.isnan(known.scores))
+    spoken = found.speech > 0
+    assert np.nanmax(np.abs(found.scores - known.scores)[spoken]) < 0.15  # of -1 to 1; grey comes without colours
+    # As in a large video, of which only the pictures are decoded that others need.
+    monkeypatch.setattr(decoding, "_LARGE", 0)
+    fewer = MouthWatch(recording)
+    expert.read_observed(recording, timeline, fewer)
+    both = [spoken @ np.nan_to_num(own.at_lag(known.best_lag())) for own in (known, fewer.agreement())]
+    assert both[0].argmax() == both[1].argmax()
+
+
+def test_without_speech_or_faces_no_pictures_are_asked_for(tmp_path: Path) -> None:
+    recording = Recording.open(synthetic.write_clip(tmp_path / "drawn.mp4"))
+    watch = MouthWatch(recording)
+    times = watch.watch.times
+    first = next(times)
+    watch.place(first, {})
+    watch.place(first + 0.4, {})  # so that the next look for faces comes at 0.8
+    assert next(times) > first + 0.8
+
+
+def test_a_mouth_between_two_pictures_is_their_mean_by_distance() -> None:
+    mouths = [np.full((2, 2), grey, dtype=np.uint8) for grey in (0, 100, 200)]
+    times = np.array([1.0, 1.1, 1.5])
+    at = {t: mouth_between(t, times, mouths.__getitem__) for t in (0.7, 0.9, 1.0, 1.075, 1.2, 1.35, 1.6, 1.8)}
+    values = {time: None if mouth is None else int(mouth[0, 0]) for time, mouth in at.items()}
+    assert values == {0.7: None, 0.9: 0, 1.0: 0, 1.075: 75, 1.2: 100, 1.35: 200, 1.6: 200, 1.8: None}
+
+
 def test_late_sound_is_noticed(data: Path, tmp_path: Path) -> None:
     from bench.speakers import Dialogue, read_clips, write_video
 
