@@ -170,7 +170,7 @@ def test_demo_becomes_a_result(visit: Visit, server: Server) -> None:
     assert frame["width"] / frame["height"] == pytest.approx(480 / 360, abs=0.01)
     conflict = next(w["conflict_text"] for w in job["result"]["windows"] if w["conflict_text"])
     expect(page.locator("#conflicts button").first).to_contain_text(conflict)
-    assert page.locator("#shares li").count() == 4  # the prior and three modalities
+    assert page.locator("#shares li").count() == 5  # the prior, three modalities and the answer
 
     name, content = downloaded(page, "#download-csv")
     assert name == "clip.csv"

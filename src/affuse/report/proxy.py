@@ -17,7 +17,7 @@ from affuse.media.decoding import good_frames
 
 __all__ = ["SMOOTH_SECONDS", "Proxy", "write_proxy"]
 
-SMOOTH_SECONDS = 60.0
+SMOOTH_SECONDS = 30.0
 """Longer recordings are copied with their key frames alone, which takes a tenth of the time."""
 
 _SIDE = 640  # pixels of the longer side

@@ -190,7 +190,8 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
       tick();
       player.append(make("p", { class: "notice" }, say("media.error")));
     };
-    if (element.error || element.networkState === HTMLMediaElement.NETWORK_NO_SOURCE) {
+    const refused = element.querySelector("source") !== null && element.networkState === HTMLMediaElement.NETWORK_NO_SOURCE;
+    if (element.error || refused) {
       replace();
       return;
     }
