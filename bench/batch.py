@@ -1,6 +1,10 @@
-"""Measure what kills cost a batch: the same recordings undisturbed, and with three kills on the way.
+"""Measure what kills cost a batch: the same recordings undisturbed, and with kills at random on the way.
 
-``python bench/batch.py --recordings DIR [--limit 200] [--workers 1] [--kills 3] [--experts face,voice] --work DIR``
+``python bench/batch.py --recordings DIR [DIR …] [--limit 200] [--cut 1.0] [--workers 1] [--kills 3] [--seed 1]
+[--experts face,voice] --work DIR``
+
+``--cut`` makes thousands of short clips of few recordings: sounds are cut into pieces of so many seconds, and videos
+are taken as they are. The order of the recordings, and how many are finished at each kill, are drawn by ``--seed``.
 
 All processor time of a run is counted, that of killed processes and their workers included (Linux only: this process
 adopts what they leave behind). Peak memory is that of the largest process, and of the processes of one run together,
@@ -14,6 +18,7 @@ import argparse
 import ctypes
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -22,17 +27,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import wave
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 
 from affuse.batch import read
 from affuse.batch.folders import find_in_folder
+from affuse.media import Recording
+from affuse.timeline import Timeline
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg")
 
 
 class Memory(threading.Thread):
@@ -93,11 +103,10 @@ def finished(out: Path) -> int:
     return sum(pd.read_parquet(path, columns=["key"])["key"].nunique() for path in parts)
 
 
-def batch(command: list[str], out: Path, kills: int, recordings: int) -> Iterator[int]:
-    """Run the command, ending it by SIGKILL so many times; yields how many recordings were finished at each kill."""
-    for number in range(1, kills + 1):
+def batch(command: list[str], out: Path, goals: Sequence[int]) -> Iterator[int]:
+    """Run the command, ending it by SIGKILL as soon as so many recordings are finished; yields how many they were."""
+    for goal in goals:
         process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        goal = number * recordings // (kills + 1)
         while finished(out) < goal and process.poll() is None:
             time.sleep(0.5)
         if process.poll() is None:
@@ -108,12 +117,12 @@ def batch(command: list[str], out: Path, kills: int, recordings: int) -> Iterato
     subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL, check=True)
 
 
-def measured(command: list[str], out: Path, kills: int, recordings: int) -> dict[str, Any]:
+def measured(command: list[str], out: Path, goals: Sequence[int] = ()) -> dict[str, Any]:
     """Processor time and memory of a run."""
     before, started = processor_seconds(), time.monotonic()
     memory = Memory()
     memory.start()
-    at_kills = list(batch(command, out, kills, recordings))
+    at_kills = list(batch(command, out, goals))
     memory.over.set()
     memory.join()
     return {
@@ -124,34 +133,77 @@ def measured(command: list[str], out: Path, kills: int, recordings: int) -> dict
     }
 
 
+def clips(folders: Sequence[Path], limit: int, cut: float | None, work: Path) -> list[Path]:
+    """So many recordings; sounds cut into pieces where that is asked for."""
+    found = [own.path.resolve() for folder in folders for own in find_in_folder(folder)[0]]
+    if cut is None:
+        return found[:limit]
+    made = [path for path in found if path.suffix not in SOUNDS][:limit]
+    for path in (path for path in found if path.suffix in SOUNDS):
+        recording = Recording.open(path)
+        for samples in recording.sound(Timeline.windows(recording.duration, cut, cut)):
+            if len(made) == limit:
+                return made
+            made.append((work / "clips" / f"{len(made):05d}.wav").resolve())
+            write_wave(made[-1], samples)
+    return made
+
+
+def write_wave(path: Path, samples: Any) -> None:
+    """16-bit mono sound of 16 kHz."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((32_767 * np.clip(samples, -1, 1)).astype("<i2").tobytes())
+
+
 def main() -> None:
     """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recordings", type=Path, required=True)
+    parser.add_argument("--recordings", type=Path, required=True, nargs="+")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--cut", type=float)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--experts", default="face,voice,text")
     asked = parser.parse_args()
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
-    found = find_in_folder(asked.recordings)[0][: asked.limit]
     shutil.rmtree(asked.work, ignore_errors=True)
     asked.work.mkdir(parents=True)
+    found = clips(asked.recordings, asked.limit, asked.cut, asked.work)
+    chance = random.Random(asked.seed)
+    chance.shuffle(found)
+    goals = sorted(chance.sample(range(1, len(found)), asked.kills))
     manifest = asked.work / "clips.csv"
-    manifest.write_text("path\n" + "".join(f"{own.path.resolve()}\n" for own in found), encoding="utf-8")
-    warm = [sys.executable, "-m", "affuse.cli", "batch", str(found[0].path), "--out", str(asked.work / "warm")]
+    manifest.write_text("path\n" + "".join(f"{path}\n" for path in found), encoding="utf-8")
+    warm = [sys.executable, "-m", "affuse.cli", "batch", str(found[0]), "--out", str(asked.work / "warm")]
     subprocess.run(warm, env=environment(), stdout=subprocess.DEVNULL, check=True)
-    facts: dict[str, Any] = {"recordings": len(found), "workers": asked.workers, "experts": asked.experts}
-    for name, kills in (("undisturbed", 0), ("killed", asked.kills)):
+    facts: dict[str, Any] = {
+        "recordings": len(found),
+        "workers": asked.workers,
+        "experts": asked.experts,
+        "goals": goals,
+    }
+    for name, kills in (("undisturbed", []), *([("killed", goals)] if goals else [])):
         out = asked.work / name
         options = ["--out", str(out), "--workers", str(asked.workers), "--experts", asked.experts]
         command = [sys.executable, "-m", "affuse.cli", "batch", str(manifest), *options]
-        facts[name] = measured(command, out, kills, len(found))
-        facts[name]["rows"] = len(read(out)["path"].unique())
-    facts["ratio"] = facts["killed"]["processor_seconds"] / facts["undisturbed"]["processor_seconds"]
-    one, two = (read(asked.work / name, "windows") for name in ("undisturbed", "killed"))
-    facts["the_same"] = one.equals(two)
+        facts[name] = measured(command, out, kills)
+        persons = read(out, "persons")
+        facts[name]["recordings"] = len(read(out)["path"].unique())
+        facts[name]["twice"] = int(persons.duplicated(["path", "person"]).sum())
+        facts[name]["failed"] = len(read(out, "errors"))
+        hours = persons.drop_duplicates("key")["duration"].sum() / 3600
+        facts[name]["hours"] = hours
+        facts[name]["processor_seconds_per_hour"] = facts[name]["processor_seconds"] / hours
+    if goals:
+        facts["ratio"] = facts["killed"]["processor_seconds"] / facts["undisturbed"]["processor_seconds"]
+        one, two = (read(asked.work / name, "windows") for name in ("undisturbed", "killed"))
+        facts["the_same"] = one.equals(two)
     print(json.dumps(facts, indent=2))
 
 

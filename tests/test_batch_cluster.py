@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from affuse.batch import BatchSettings, read, run
 from affuse.batch.cluster import _difference
 from affuse.batch.progress import ProgressReport
+from affuse.errors import ConfigError
 from command import Run, caller
 
 TEXT = BatchSettings(experts={"text": "text"}, language="en")
@@ -102,6 +104,15 @@ def test_without_ray_the_pip_line_is_named(
     assert result.code == 2
     assert result.err == "affuse: ray is not installed; run: pip install 'affuse[cluster]'\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_an_address_where_nobody_listens_gets_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra cluster")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ConfigError, match=f"no Ray cluster answers at ray://127.0.0.1:{port} "):
+        run(write_said(tmp_path / "said", 1), tmp_path / "out", TEXT, ray=f"ray://127.0.0.1:{port}")
 
 
 def test_the_first_difference_between_two_machines_is_told() -> None:

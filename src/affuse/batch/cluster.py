@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections import deque
@@ -31,6 +32,7 @@ __all__ = ["RayPool", "Supervisor"]
 
 LOSSES = 3  # of the actors that a recording may be at before it counts as their reason
 _SOON = 0.2  # seconds between two looks whether a run has been stopped
+_KNOCK_SECONDS = 10.0  # that an address has to answer
 _CORE_SECONDS = 600.0  # that a first core of the cluster is waited for
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -263,12 +265,28 @@ def _connect(address: str) -> tuple[Any, bool]:
         import ray
     if ray.is_initialized():
         return ray, False
+    _knock(address)
     options: dict[str, Any] = {} if address != "local" else {"include_dashboard": False}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:
+        if address == "auto" and isinstance(error, ConnectionError):
+            raise ConfigError(
+                "no Ray cluster was found; start one by ray start --head, or give --ray local or an address"
+            ) from error
         raise ConfigError(f"no Ray cluster answers at {address}: {told(error)}") from error
     return ray, True
+
+
+def _knock(address: str) -> None:
+    """Raise ConfigError where nobody listens at an address with a port; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition("//")[2].rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(f"no Ray cluster answers at {address} ({(error.strerror or str(error)).lower()})") from error
 
 
 def _difference(one: Any, other: Any, name: str = "") -> str:

@@ -268,19 +268,43 @@ class Store:
             path.unlink()
 
     def _merge(self, table: str, digits: str) -> None:
-        found: dict[str, dict[str, Table]] = {digit: {} for digit in digits}
+        """Merge the rows of the recordings whose keys begin with some digits."""
+        parts = []
         for path in self.new_parts(table):
-            for key, rows in key_groups(read_arrow(path)):
-                if key[0] in found:
-                    found[key[0]].setdefault(key, rows)
-        for digit, new in found.items():
-            if not new:
-                continue
+            rows = read_arrow(path)
+            parts.append(_taken(rows, [row for row, key in enumerate(_keys(rows)) if key[0] in digits]))
+        new = joined(parts)
+        keys = _keys(new)
+        for digit in sorted({key[0] for key in keys}):
+            own = [row for row, key in enumerate(keys) if key[0] == digit]
             target = self.place(table) / f"part-{digit}.parquet"
-            old = dict(key_groups(read_arrow(target))) if target.exists() else {}
-            if new.keys() - old.keys():
-                rows = new | old
-                write_arrow(joined([rows[key] for key in sorted(rows)]), target)
+            old = [read_arrow(target)] if target.exists() else []
+            if {keys[row] for row in own} - {key for rows in old for key in _keys(rows)}:
+                write_arrow(_sorted_by_key([*old, _taken(new, own)]), target)
+
+
+def _keys(table: Table) -> list[str]:
+    return [value.as_py() for value in table.column("key")]
+
+
+def _taken(table: Table, rows: Sequence[int]) -> Table:
+    """Some rows of a table, in one batch; a table for each recording would take forty kilobytes."""
+    from arro3.core import Array, DataType, Table
+
+    (batch,) = table.combine_chunks().to_batches()
+    return Table.from_batches([batch.take(Array(rows, DataType.uint64()))])
+
+
+def _sorted_by_key(tables: Sequence[Table]) -> Table:
+    """The rows of every recording, each from the first table that has it, in order of the keys."""
+    source: dict[str, int] = {}
+    chosen: list[tuple[str, int]] = []
+    start = 0
+    for number, table in enumerate(tables):
+        keys = _keys(table)
+        chosen += [(key, start + row) for row, key in enumerate(keys) if source.setdefault(key, number) == number]
+        start += len(keys)
+    return _taken(joined(tables), [row for _, row in sorted(chosen)])
 
 
 def _text_table(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> Table:
