@@ -772,6 +772,11 @@ def test_commands_refuse_what_cannot_be(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_without_elan_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is a folder without ELAN files \(\.eaf\)"):
+        import_corrections([tmp_path], tmp_path / "manifest.csv")
+
+
 def test_no_file_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give at least one file"):
         import_corrections([], tmp_path / "m.csv")
