@@ -356,6 +356,8 @@ def test_chinese_texts_are_chinese() -> None:
         "VTT",
         "SRT",
         "WebVTT",
+        "XLSX",
+        "ZIP",
         "WebP",
         "Whisper",
         "JavaScript",
