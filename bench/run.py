@@ -137,13 +137,14 @@ with av.open(sys.argv[1]) as container:
 """
 
 
-def measure_recording(affuse: list[str], source: Path, minutes: float) -> dict[str, float]:
-    """The analysis of a recording looped to some minutes, with all files of results, beside decoding alone."""
+def measure_recording(affuse: list[str], source: Path, minutes: float, with_files: bool) -> dict[str, float]:
+    """The analysis of a recording looped to some minutes, beside decoding alone; and with all files of results."""
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "looped.mp4"
         loop(source, video, minutes * 60)
         every, needed = (run([sys.executable, "-c", DECODE, str(video), skip]) for skip in ("DEFAULT", "NONREF"))
-        whole = run([*affuse, "analyze", str(video), "--out", str(Path(folder) / "out")])
+        whole = run([*affuse, "analyze", str(video), "--json"])
+        files = run([*affuse, "analyze", str(video), "--out", str(Path(folder) / "out")]) if with_files else None
     return {
         "minutes": minutes,
         "cpu_seconds": round(whole.cpu, 1),
@@ -152,6 +153,13 @@ def measure_recording(affuse: list[str], source: Path, minutes: float) -> dict[s
         "cpu_seconds_decoding_every_frame": round(every.cpu, 1),
         "cpu_seconds_decoding_frames_that_others_need": round(needed.cpu, 1),
         "cpu_ratio_to_decoding_every_frame": round(whole.cpu / every.cpu, 2),
+        "wall_seconds_decoding_every_frame": round(every.wall, 1),
+        "times_real_time": round(minutes * 60 / whole.wall, 1),
+        **(
+            {}
+            if files is None
+            else {"with_files_cpu_seconds": round(files.cpu, 1), "with_files_peak_mb": round(files.peak)}
+        ),
     }
 
 
@@ -186,10 +194,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "bench-out", help="folder for bench.json and memory.png")
     parser.add_argument("--recording", type=Path, help="measure the analysis of this recording and nothing else")
     parser.add_argument("--minutes", type=float, default=10, help="length to which --recording is looped")
+    parser.add_argument("--files", action="store_true", help="of --recording, measure all files of results too")
     options = parser.parse_args()
     affuse = [sys.executable, "-m", "affuse.cli"]
     if options.recording:
-        print(json.dumps(measure_recording(affuse, options.recording, options.minutes), indent=2))
+        print(json.dumps(measure_recording(affuse, options.recording, options.minutes, options.files), indent=2))
         return
     clip, transcript, seconds = ROOT / "demo" / "clip.mp4", ROOT / "demo" / "clip.srt", 0.0
     if options.data:

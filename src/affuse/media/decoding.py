@@ -417,7 +417,9 @@ class _Pass:
         with open_container(self.path, self.budget) as container:
             stream: Any = container.streams[self.index]
             stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = 2
+            # More threads than cores: they go on decoding while somebody looks at a picture.
+            large = stream.type == "video" and is_large(stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.thread_count = 6 if large else 2
             expected, losses = 0.0, 0
             packets = _within(_packets(container, [stream], self.damage), self.path, self.budget)
             if self.times is not None and stream.codec_context.name in _SELECTIVE:
