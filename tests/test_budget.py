@@ -340,8 +340,8 @@ def test_nothing_else_opens_media() -> None:
         for path in package.rglob("*.py")
         if re.search(r"\b(av\.open|Image\.open|cv2\.imread|VideoCapture|imageio|soundfile)\b", path.read_text("utf-8"))
     }
-    # Sound of the program's own making is written, and read back, in memory; synthetic clips, and copies for the report, are
-    # written.
+    # Sound of the program's own making is written, and read back, in memory; synthetic clips, and copies for the
+    # report, are written.
     own = {"media/blurring.py", "report/proxy.py", "training/augment/sound.py", "testing/synthetic.py"}
     assert doors == {"media/containers.py", "media/pictures.py", *own}
 

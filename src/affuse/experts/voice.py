@@ -52,10 +52,10 @@ _VAD_MODE = 2  # of 0…3; 3 already misses soft, breathy speech
 # Speech comes and goes, hiss, hum and held tones do not, though the detector takes them for speech: what stands out of
 # the quietest tenth of its window by less than this (dB) is not counted.
 _ABOVE_NOISE = 6.0
-_VAD_LEVEL = -15.0  # the detectors judge by absolute level: a soft recording is brought up to this `level`
+_VAD_LEVEL = -15.0  # the detectors judge by absolute level: a soft recording is brought up to this level
 # Music passes WebRTC's detector, so a network has to hear speech, too. A third of a second of it suffices, at a low
-# probability, because shouts, telephone lines and rooms lower it. Chosen on open clips of RAVDESS and on music of games:
-# at 0.3 twice as many shouted clips were lost, at 0.1 a quarter of the music passed.
+# probability, because shouts, telephone lines and rooms lower it. Chosen on open clips of RAVDESS and on music of
+# games, where more clips were lost at 0.3, and at 0.1 a quarter of the music passed.
 _HEARD, _HEARD_FRAMES = 0.2, 10
 
 
