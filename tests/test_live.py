@@ -457,7 +457,8 @@ def test_words_alone_are_answered(server: Server, analyzer: Analyzer) -> None:
         stream.send(json.dumps({"type": "stop"}))
         assert refusal(stream) == ("", 1000)
     assert (step["label"], step["time"], step["dropped"]) == ("sadness", 1.5, 0)
-    assert step["evidence"]["face"] == {"probabilities": None, "reason": "no picture", "share": None, "box": None}
+    missing = {"probabilities": None, "share": None, "points": None, "box": None}
+    assert step["evidence"]["face"] == {"reason": "no picture", **missing}
     assert step["evidence"]["voice"]["reason"] == "no sound"
     (expected,) = analyzer.analyze_text("I am so sad about it.").windows()
     assert step["evidence"]["text"] == expected["evidence"]["text"]
