@@ -11,7 +11,7 @@ import numpy as np
 
 from affuse.experts.base import ExpertOutput
 from affuse.media import SAMPLE_RATE, Frame
-from affuse.people.mouths import MOUTH_RATE, FacePath, cut_mouth, mouth_between
+from affuse.people.mouths import LONGEST_GAP, MOUTH_RATE, FacePath, cut_mouth, mouth_between
 from affuse.people.speaking import HOP, OFF_SCREEN, Speakers, TurnModel
 from affuse.people.synchrony import LAGS, SynchronyNetworks, speech_share
 
@@ -259,7 +259,7 @@ class SpeakerWatch:
             path = face.path()
             crops = [cut_mouth(image, path.at(time)) for time, image in self._held]
             for number in range(first, last):
-                self._add(face, number, mouth_between(number / MOUTH_RATE, times, crops.__getitem__))
+                self._add(face, number, _at(number / MOUTH_RATE, times, crops))
             self._embed(face, len(face.run) - _EITHER_SIDE)
         self._cut = max(self._cut, last)
         while len(self._held) > 1:
@@ -307,6 +307,15 @@ class SpeakerWatch:
         start = first - self._begin
         values = values[max(0, -start) :]
         rows[max(0, start) : max(0, start) + len(values)] = values
+
+
+def _at(time: float, times: np.ndarray, crops: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The mouth at a time (seconds) within those of some crops; None inside a gap of a stream."""
+    after = int(np.searchsorted(times, time - 1e-6))
+    inside = times[after] - time > 1e-6 and after > 0
+    if inside and times[after] - times[after - 1] > LONGEST_GAP:
+        return None
+    return mouth_between(time, times, crops.__getitem__)
 
 
 def _forget(rows: np.ndarray, count: int, empty: float) -> None:
