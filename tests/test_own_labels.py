@@ -316,7 +316,7 @@ def test_what_train_learns_analyze_answers_and_the_report_shows(tmp_path: Path, 
     from affuse.training.run import train
 
     for speaker in range(6):
-        for label, pitch in (("engaged", 260.0), ("frustrated", 100.0)):
+        for label, pitch in (("engaged", 210.0), ("frustrated", 100.0)):
             for take in range(3):
                 samples = synthetic.speech(seconds=1.5, pitch=pitch * (1 + 0.02 * speaker + 0.01 * take))
                 write_wave(tmp_path / "data" / label / f"spk{speaker}_{take}.wav", samples)
@@ -329,7 +329,7 @@ def test_what_train_learns_analyze_answers_and_the_report_shows(tmp_path: Path, 
     finished = train(tmp_path / "voice.toml", tmp_path / "run")
     assert finished is not None
 
-    write_wave(tmp_path / "new.wav", synthetic.speech(seconds=4.0, pitch=270.0))
+    write_wave(tmp_path / "new.wav", synthetic.speech(seconds=4.0, pitch=215.0))
     expert = f"voice={finished.package}"
     alone = run(tmp_path / "new.wav", "--experts", expert, "--report", tmp_path / "new.html", "--json")
     assert alone.code == 0, alone.err
