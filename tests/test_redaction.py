@@ -306,10 +306,11 @@ def test_sound_alone_is_not_part_of_a_redacted_report(affuse: Run, tmp_path: Pat
 
 def test_no_copy_is_left_where_the_results_cannot_be_written(affuse: Run, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "dark.png")
-    result = affuse("analyze", tmp_path / "dark.png", "--redact", "--report", tmp_path / "dark.png")
+    (tmp_path / "page.html").symlink_to("dark.png")
+    result = affuse("analyze", tmp_path / "dark.png", "--redact", "--report", tmp_path / "page.html")
     assert result.code == 2
     assert "recording itself" in result.err
-    assert [path.name for path in tmp_path.iterdir()] == ["dark.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dark.png", "page.html"]
 
 
 def test_a_redacted_batch_holds_no_words_and_no_speakers(affuse: Run, tmp_path: Path) -> None:
