@@ -19,12 +19,11 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from affuse.evaluation.formatting import ResultTable, percent
-from affuse.files import write_text
 from recipes.command import data_parser, errors_as_sentences
+from research.pages import write_between
 
 __all__ = ["STUDIES", "main", "misspelt", "poisoned", "square_attack", "word_attack"]
 
-_MARKS = "<!-- attacks: begin -->", "<!-- attacks: end -->"
 _GRAY_LEVELS = (1, 2, 4, 8)
 _RATIOS = (40, 30, 20)  # dB
 _WORDS = (1, 2, 3)
@@ -318,14 +317,11 @@ def main() -> None:
             if not chosen.only or name in chosen.only:
                 table = study(chosen.data, chosen.rows)
                 parts.append(f"### {study.__doc__}\n\n{table.title}.\n\n{table.markdown()}\n")
-    found = "\n".join(parts)
+        found = "\n".join(parts)
+        if chosen.out is not None:
+            write_between(chosen.out, "attacks", found.strip())
     if chosen.out is None:
         print(found)
-        return
-    page = chosen.out.read_text(encoding="utf-8")
-    before, _, rest = page.partition(_MARKS[0])
-    _, _, after = rest.partition(_MARKS[1])
-    write_text(chosen.out, f"{before}{_MARKS[0]}\n\n{found}\n{_MARKS[1]}{after}")
 
 
 if __name__ == "__main__":

@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from affuse import __version__, features
-from affuse.errors import AssetError, DataError, MissingExtraError
+from affuse.errors import AssetError, MissingExtraError
 from affuse.evaluation.formatting import ResultTable
-from affuse.files import write_json, write_text
+from affuse.files import write_json
 from affuse.training.inputs import Store
 from recipes.command import data_parser, errors_as_sentences
 from research.measure_methods import ENLARGED, Benchmark, ByFeatures, ByNetwork, Method, Result, measure, samples_of
+from research.pages import write_between
 
-__all__ = ["BENCHMARKS", "Table", "main", "table", "write"]
+__all__ = ["BENCHMARKS", "Table", "main", "table"]
 
-_MARKS = "<!-- methods: begin -->", "<!-- methods: end -->"
 
 _CRNN = {"n_mels": 32, "widths": (12, 24, 48), "hidden": 32}
 _SEEN = "its network was trained on the whole train split of this corpus"
@@ -220,20 +220,6 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def write(path: Path, tables: str) -> None:
-    """Put ``tables`` between the marks of the page ``path``; a new page holds nothing else.
-
-    Raises DataError where the page has no marks.
-    """
-    begin, end = _MARKS
-    page = path.read_text(encoding="utf-8") if path.exists() else f"{begin}\n{end}\n"
-    head, found, rest = page.partition(begin)
-    _, closed, tail = rest.partition(end)
-    if not (found and closed):
-        raise DataError(f"{path} has no lines {begin} and {end} for the tables to stand between; add them")
-    write_text(path, f"{head}{begin}\n\n{tables}\n\n{end}{tail}")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the tables; exits with 2 and a sentence where data are missing."""
     parser = data_parser(__doc__)
@@ -246,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with errors_as_sentences(parser):
         tables = list(_tables([_quick(b) for b in chosen] if options.quick else chosen, options.data, options.results))
         if options.out is not None:
-            write(options.out, "\n\n".join(tables))
+            write_between(options.out, "methods", "\n\n".join(tables))
 
 
 def _tables(benchmarks: Sequence[Benchmark], data: Path, kept: Path) -> Iterator[str]:

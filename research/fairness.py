@@ -19,12 +19,11 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold
 
 from affuse.evaluation.formatting import ResultTable, interval
-from affuse.files import write_text
 from recipes.command import data_parser, errors_as_sentences
+from research.pages import write_between
 
 __all__ = ["SETS", "main", "tables"]
 
-_MARKS = "<!-- fairness: begin -->", "<!-- fairness: end -->"
 _CPED_ROWS = 3000  # drawn from the dev series, to keep it short
 _AGES = ((0, 30, "under 30"), (30, 45, "30 to 44"), (45, 200, "45 and more"))
 
@@ -150,13 +149,10 @@ def main() -> None:
     chosen = parser.parse_args()
     with errors_as_sentences(parser):
         found = tables(chosen.data, chosen.only)
+        if chosen.out is not None:
+            write_between(chosen.out, "fairness", found.strip())
     if chosen.out is None:
         print(found)
-        return
-    page = chosen.out.read_text(encoding="utf-8")
-    before, _, rest = page.partition(_MARKS[0])
-    _, _, after = rest.partition(_MARKS[1])
-    write_text(chosen.out, f"{before}{_MARKS[0]}\n\n{found}\n{_MARKS[1]}{after}")
 
 
 if __name__ == "__main__":

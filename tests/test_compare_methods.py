@@ -19,7 +19,7 @@ from affuse import features  # noqa: E402
 from affuse.errors import AssetError, DataError  # noqa: E402
 from affuse.training import networks  # noqa: E402
 from research import compare_methods  # noqa: E402
-from research.compare_methods import BENCHMARKS, Table, main, table, write  # noqa: E402
+from research.compare_methods import BENCHMARKS, Table, main, table  # noqa: E402
 from research.measure_methods import (  # noqa: E402
     Benchmark,
     ByFeatures,
@@ -29,6 +29,7 @@ from research.measure_methods import (  # noqa: E402
     Result,
     moving,
 )
+from research.pages import write_between  # noqa: E402
 
 RESULT = Result(0.5, (0.25, 0.75), (0.4, 0.6), 1234, 3, 1.25, 0.125)
 
@@ -138,13 +139,13 @@ def test_a_table_by_hand() -> None:
 def test_tables_stand_between_the_marks_of_a_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n\n<!-- methods: begin -->\nold\n<!-- methods: end -->\n\nafter\n")
-    write(page, "new")
+    write_between(page, "methods", "new")
     assert page.read_text() == "before\n\n<!-- methods: begin -->\n\nnew\n\n<!-- methods: end -->\n\nafter\n"
-    write(tmp_path / "fresh.md", "new")
+    write_between(tmp_path / "fresh.md", "methods", "new")
     assert (tmp_path / "fresh.md").read_text() == "<!-- methods: begin -->\n\nnew\n\n<!-- methods: end -->\n"
     page.write_text("no marks")
     with pytest.raises(DataError, match=r"page.md has no lines <!-- methods: begin --> and"):
-        write(page, "new")
+        write_between(page, "methods", "new")
     assert page.read_text() == "no marks"
 
 
