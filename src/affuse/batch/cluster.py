@@ -20,8 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from affuse import errors
-from affuse.batch.pool import Answer, WorkerProcess
+from affuse.batch.pool import SOON, Answer, Engine, WorkerProcess, raise_refusal
 from affuse.batch.settings import BatchSettings
 from affuse.batch.storage import told
 from affuse.batch.worker import Job
@@ -31,7 +30,6 @@ from affuse.lazy import needs_extra
 __all__ = ["RayPool", "Supervisor"]
 
 LOSSES = 3  # of the actors that a recording may be at before it counts as their reason
-_SOON = 0.2  # seconds between two looks whether a run has been stopped
 _KNOCK_SECONDS = 10.0  # that an address has to answer
 _CORE_SECONDS = 600.0  # that a first core of the cluster is waited for
 
@@ -68,8 +66,8 @@ class Supervisor:
             return {"refused": str(error), "type": type(error).__name__}
 
 
-class RayPool:
-    """Actors of a Ray cluster, with the methods of `affuse.batch.pool.Pool`.
+class RayPool(Engine):
+    """Actors of a Ray cluster.
 
     Parameters
     ----------
@@ -96,9 +94,7 @@ class RayPool:
         self._remote = self._ray.remote(num_cpus=1, max_restarts=0)(Supervisor)
         self._settings, self._time_limit, self._address = settings, time_limit, address
         self._workers = workers or max(1, int(self._ray.cluster_resources().get("CPU", 0)))
-        self._jobs: queue.Queue[Job] = queue.Queue(maxsize=self._workers)
-        self._answers: queue.Queue[tuple[Job, Answer] | BaseException] = queue.Queue(maxsize=4 * self._workers)
-        self._stopped = threading.Event()
+        super().__init__(self._workers)
         self._thread: threading.Thread | None = None
         self._again: deque[Job] = deque()  # were lost with their actors
         self._losses: dict[int, int] = {}  # by number of the job
@@ -125,27 +121,6 @@ class RayPool:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> bool:
-        """Hand in a job as soon as there is room; False where the pool has been stopped."""
-        return self._put(self._jobs, job)
-
-    def fail(self, error: BaseException) -> None:
-        """Have `next_answer` raise an error."""
-        self._put(self._answers, error)
-
-    def next_answer(self, timeout: float) -> tuple[Job, Answer] | None:
-        """The next job that is done, with its answer; None where none is within ``timeout`` seconds.
-
-        Raises what kept actors from starting.
-        """
-        try:
-            found = self._answers.get(timeout=timeout)
-        except queue.Empty:
-            return None
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
     def stop(self) -> None:
         """End all actors; whatever they were analysing is dropped."""
         self._stopped.set()
@@ -165,9 +140,9 @@ class RayPool:
                 self._hand_out()
                 self._check_cores()
                 if not self._calls:
-                    self._stopped.wait(_SOON)
+                    self._stopped.wait(SOON)
                     continue
-                ready, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=_SOON)
+                ready, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=SOON)
                 for call in ready:
                     self._take(call)
         except BaseException as error:
@@ -200,7 +175,7 @@ class RayPool:
             self._start_actor()
             self._take_loss(job)
             return
-        _raise_refusal(answer)
+        raise_refusal(answer)
         self._losses.pop(job.number, None)
         self._idle.append(actor)
         self._put(self._answers, (job, answer))
@@ -229,7 +204,7 @@ class RayPool:
             if self._description:
                 self._start_actor()
             return
-        _raise_refusal(line)
+        raise_refusal(line)
         self._failed_starts = 0
         self._description = self._description or line["ready"]
         if line["ready"] != self._description:
@@ -240,21 +215,9 @@ class RayPool:
             )
         self._idle.append(actor)
 
-    def _put(self, place: queue.Queue[Any], what: Any) -> bool:
-        while not self._stopped.is_set():
-            with suppress(queue.Full):
-                place.put(what, timeout=_SOON)
-                return True
-        return False
-
 
 def _no_core(address: str) -> str:
     return f"the Ray cluster {address} has had no free core for {_CORE_SECONDS:g} s; run it again when it has one"
-
-
-def _raise_refusal(line: dict[str, Any]) -> None:
-    if "refused" in line:
-        raise getattr(errors, line["type"], AffuseError)(line["refused"])
 
 
 def _connect(address: str) -> tuple[Any, bool]:

@@ -11,45 +11,79 @@ import subprocess
 import sys
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from affuse import errors
 from affuse.batch.settings import BatchSettings
 from affuse.batch.worker import Job
 from affuse.errors import AffuseError
 
-__all__ = ["Answer", "Engine", "Pool", "WorkerProcess"]
+__all__ = ["SOON", "Answer", "Engine", "Pool", "WorkerProcess", "raise_refusal"]
 
 Answer = dict[str, Any]
 """What became of a job: ``windows`` and ``persons``, or ``failed`` and ``reason``; ``content`` where it had no key."""
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "AFFUSE_THREADS")
 _GRACE = 5.0  # seconds that a process has to end once it has closed its pipe
-_SOON = 0.2  # seconds between two looks whether a run has been stopped
+SOON = 0.2  # seconds between two looks whether a run has been stopped
 
 
-class Engine(Protocol):
-    """What a run has its recordings analysed by."""
+class Engine(ABC):
+    """What a run has its recordings analysed by, with a bounded queue of jobs before it and one of answers behind."""
 
+    def __init__(self, workers: int) -> None:
+        self._jobs: queue.Queue[Job] = queue.Queue(maxsize=workers)
+        self._answers: queue.Queue[tuple[Job, Answer] | BaseException] = queue.Queue(maxsize=4 * workers)
+        self._stopped = threading.Event()
+
+    @abstractmethod
     def start(self) -> dict[str, Any]:
-        """Load the experts somewhere, and say what decides about the answers."""
+        """Load the experts somewhere, and say what decides about the answers. Raises what loading raised."""
 
+    @abstractmethod
     def work(self) -> None:
         """Begin to take jobs."""
 
+    @abstractmethod
+    def stop(self) -> None:
+        """Drop what is not done, and give everything back."""
+
     def submit(self, job: Job) -> bool:
         """Hand in a job as soon as there is room; False where the engine has been stopped."""
+        return self._put(self._jobs, job)
 
     def fail(self, error: BaseException) -> None:
         """Have `next_answer` raise an error."""
+        self._put(self._answers, error)
 
     def next_answer(self, timeout: float) -> tuple[Job, Answer] | None:
-        """The next job that is done, with its answer; None where none is within ``timeout`` seconds."""
+        """The next job that is done, with its answer; None where none is within ``timeout`` seconds.
 
-    def stop(self) -> None:
-        """Drop what is not done, and give everything back."""
+        Raises what kept a worker from starting.
+        """
+        try:
+            found = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _put(self, place: queue.Queue[Any], what: Any) -> bool:
+        while not self._stopped.is_set():
+            with suppress(queue.Full):
+                place.put(what, timeout=SOON)
+                return True
+        return False
+
+
+def raise_refusal(line: Answer) -> None:
+    """Raise what a worker says that kept it from starting; nothing where it says none."""
+    if "refused" in line:
+        raise getattr(errors, line["type"], AffuseError)(line["refused"])
 
 
 class WorkerProcess:
@@ -81,8 +115,7 @@ class WorkerProcess:
         line = self._exchange(self._settings.to_json() + "\n")
         if line is None:
             raise AffuseError(f"a worker process ended while it loaded the experts ({self._ending()})")
-        if "refused" in line:
-            raise getattr(errors, line["type"], AffuseError)(line["refused"])
+        raise_refusal(line)
         ready: dict[str, Any] = line["ready"]
         return ready
 
@@ -182,18 +215,16 @@ class WorkerProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class Pool:
-    """Processes that analyse, with a bounded queue of jobs before them and one of answers behind.
+class Pool(Engine):
+    """Processes that analyse.
 
     A job that ends its process is answered with a failure, and the next one gets a new process.
     """
 
     def __init__(self, settings: BatchSettings, workers: int, time_limit: float | None = None) -> None:
+        super().__init__(workers)
         self._processes = [WorkerProcess(settings) for _ in range(workers)]
         self._time_limit = time_limit
-        self._jobs: queue.Queue[Job] = queue.Queue(maxsize=workers)
-        self._answers: queue.Queue[tuple[Job, Answer] | BaseException] = queue.Queue(maxsize=4 * workers)
-        self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> dict[str, Any]:
@@ -206,44 +237,16 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job) -> bool:
-        """Hand in a job as soon as there is room; False where the pool has been stopped."""
-        return self._put(self._jobs, job)
-
-    def fail(self, error: BaseException) -> None:
-        """Have `next_answer` raise an error."""
-        self._put(self._answers, error)
-
-    def next_answer(self, timeout: float) -> tuple[Job, Answer] | None:
-        """The next job that is done, with its answer; None where none is within ``timeout`` seconds.
-
-        Raises what kept a process from starting.
-        """
-        try:
-            found = self._answers.get(timeout=timeout)
-        except queue.Empty:
-            return None
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
     def _serve(self, process: WorkerProcess) -> None:
         while not self._stopped.is_set():
             try:
-                job = self._jobs.get(timeout=_SOON)
+                job = self._jobs.get(timeout=SOON)
             except queue.Empty:
                 continue
             try:
                 self._put(self._answers, (job, process.answer(job, self._time_limit)))
             except BaseException as error:
                 self._put(self._answers, error)
-
-    def _put(self, place: queue.Queue[Any], what: Any) -> bool:
-        while not self._stopped.is_set():
-            with suppress(queue.Full):
-                place.put(what, timeout=_SOON)
-                return True
-        return False
 
     def stop(self) -> None:
         """End all processes; whatever they were analysing is dropped."""
