@@ -144,9 +144,10 @@ class Timeline:
         near = _SAME_WINDOW if hops > 1 and hop * (1 + _SAME_WINDOW) <= window else _TOLERANCE  # never leaves a gap
         n = 1 + max(0, math.ceil(hops - near))
         starts = [i * hop for i in range(n)]
-        if duration > window:
+        if n > 1:
             starts[-1] = duration - window  # the last window is moved back so that it is as long as the others
-        return cls(tuple(Segment(s, min(duration, s + window)) for s in starts))
+        ends = [*(min(duration, start + window) for start in starts[:-1]), duration]
+        return cls(tuple(Segment(start, end) for start, end in zip(starts, ends, strict=True)))
 
     def __len__(self) -> int:
         return len(self.segments)
