@@ -316,7 +316,7 @@ def main() -> None:
         for name, study in STUDIES.items():
             if not chosen.only or name in chosen.only:
                 table = study(chosen.data, chosen.rows)
-                parts.append(f"### {study.__doc__}\n\n{table.title}.\n\n{table.markdown()}\n")
+                parts.append(f"## {study.__doc__}\n\n{table.title}.\n\n{table.markdown()}\n")
         found = "\n".join(parts)
         if chosen.out is not None:
             write_between(chosen.out, "attacks", found.strip())
