@@ -165,7 +165,7 @@ def test_another_package_adds_a_corpus_by_an_entry_point(tmp_path: Path, monkeyp
 
 
 def test_an_entry_point_that_is_no_corpus_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry_point(monkeypatch, "shop", print)
+    entry_point(monkeypatch, "shop", len)
     with pytest.raises(ConfigError, match=r"'shop' of the group affuse\.corpora must be a Corpus; it is a builtin"):
         corpora.find("shop")
 
