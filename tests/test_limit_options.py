@@ -46,6 +46,11 @@ def test_commands_that_open_tables_alone_have_those_of_tables(command: str) -> N
     assert "--max-duration" not in flags_of(command)
 
 
+def test_import_has_those_of_what_people_write_about_recordings() -> None:
+    limits = {flag for flag in flags_of("import") if flag.startswith("--max-")}
+    assert limits == {"--max-duration", "--max-cues", "--max-text", "--max-rows"}
+
+
 def test_there_is_an_option_for_every_limit_and_its_help_states_the_default() -> None:
     for name, value in vars(DEFAULT_BUDGET).items():
         option = LIMITS[name].__metadata__[0]

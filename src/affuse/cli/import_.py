@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from affuse.cli.files import check_table, refuse_inputs
-from affuse.cli.options import Json
+from affuse.cli.options import Json, with_limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["import_"]
 
 
+@partial(with_limits, names=("max_duration", "max_cues", "max_text", "max_rows"))
 def import_(
     files: Annotated[
         list[Path], typer.Argument(help="ELAN files (.eaf), folders of them, or exports of Label Studio as JSON.")

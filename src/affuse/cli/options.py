@@ -234,12 +234,12 @@ Formats = Annotated[
 
 
 _LIMITS = {
-    "max_duration": "Longest recording and latest time of a transcript, in seconds",
+    "max_duration": "Longest recording and latest time of a transcript or a label, in seconds",
     "max_pixels": "Most pixels of a picture or a frame",
     "max_frames": "Most frames of a video",
     "max_packets": "Most coded pieces of video and sound",
-    "max_cues": "Most cues or words of a transcript",
-    "max_text": "Largest transcript in bytes",
+    "max_cues": "Most cues or words of a transcript, or labels of a corrected file",
+    "max_text": "Largest transcript or corrected file in bytes",
     "max_windows": "Most windows of an analysis",
     "max_window_seconds": "Most seconds that all windows hold together",
     "max_answers": "Most windows times speakers that a transcript names",

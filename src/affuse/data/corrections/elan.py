@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
+from affuse.budget import budget_in_use
 from affuse.data.corrections.tiers import Annotation, CorrectedRecording, split_tier_name
 from affuse.errors import DataError
 from affuse.lazy import needs_extra
@@ -26,12 +28,17 @@ def read_elan(path: Path, tier: str) -> list[CorrectedRecording]:
     if not chosen:
         listed = ", ".join(named) or "none"
         raise DataError(f"{path} has no tier called {tier} or {tier}@NAME; its tiers: {listed} (--tier chooses others)")
-    words = [
-        (middle, person, text)
-        for name, (kind, person) in named.items()
-        if kind == _WORDS and kind != tier
-        for middle, text in _middles(document, name)
-    ]
+    words = sorted(
+        (
+            (middle, person, text)
+            for name, (kind, person) in named.items()
+            if kind == _WORDS and kind != tier
+            for middle, text in _middles(document, name)
+        ),
+        key=lambda word: word[0],
+    )
+    if why := budget_in_use().excess("max_cues", len(words)):
+        raise DataError(f"{path} has {len(words):,} words; {why}")
     found = [
         annotation
         for name in chosen
@@ -63,7 +70,8 @@ def _aligned(path: Path, document: Any, name: str) -> list[tuple[float, float, s
 def _annotations(
     path: Path, document: Any, name: str, person: str, words: list[tuple[float, str, str]]
 ) -> list[Annotation]:
-    found = []
+    found, size = [], 0
+    middles = [middle for middle, _, _ in words]
     for start, end, label in _aligned(path, document, name):
         if not label:
             raise DataError(
@@ -71,9 +79,12 @@ def _annotations(
             )
         said = [
             text
-            for middle, speaker, text in words
-            if start <= middle < end and (not speaker or not person or speaker == person)
+            for _, speaker, text in words[bisect_left(middles, start) : bisect_left(middles, end)]
+            if not speaker or not person or speaker == person
         ]
+        size += sum(map(len, said))  # labels that overlap repeat the words under them
+        if why := budget_in_use().excess("max_text", size):
+            raise DataError(f"{path}: the labels of the tier {name!r} hold {size:,} letters of words; {why}")
         found.append(Annotation(start, end, label, person, " ".join(said)))
     return found
 

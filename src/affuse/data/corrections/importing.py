@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from affuse.budget import budget_in_use
 from affuse.data.corrections.elan import read_elan
 from affuse.data.corrections.labelstudio import read_label_studio
 from affuse.data.corrections.tiers import CorrectedRecording
@@ -55,7 +56,8 @@ def import_corrections(
     Raises
     ------
     DataError
-        If a file is no such file, an annotation has no label or no length, or a recording is not found.
+        If a file is no such file, an annotation has no label or no length, a recording is not found, or files, labels
+        or times exceed `affuse.budget.budget_in_use`.
     ConfigError
         If ``out`` is no table, or ``fps`` is not above 0.
     OutputError
@@ -96,6 +98,8 @@ def import_corrections(
         if out.exists() and any(out.samefile(other) for other in (path, medium)):
             raise OutputError(f"{out} is one of the inputs; choose another place for the manifest")
         rows += _rows(about, medium, out)
+        if why := budget_in_use().excess("max_rows", len(rows)):
+            raise DataError(f"{path}: {len(rows):,} labelled stretches up to here are too many; {why}")
     if not rows:
         raise DataError(f"{', '.join(map(str, paths))}: no labelled stretch in it")
     table = pd.DataFrame(rows)
@@ -121,6 +125,9 @@ def _read(path: Path, tier: str, fps: float | None) -> list[CorrectedRecording]:
         raise DataError(f"{path} must end in {' (ELAN) or '.join(_SUFFIXES)} (Label Studio)")
     if not path.is_file():
         raise DataError(f"{path} does not exist")
+    size = path.stat().st_size
+    if why := budget_in_use().excess("max_text", size):
+        raise DataError(f"{path} has {size:,} bytes; {why}")
     return read_elan(path, tier) if suffix == ".eaf" else read_label_studio(path, tier, fps)
 
 
@@ -161,9 +168,14 @@ def _stated(folder: Path, medium: str) -> list[Path]:
 
 def _rows(about: CorrectedRecording, medium: Path, out: Path) -> list[dict[str, str | float]]:
     rows: list[dict[str, str | float]] = []
+    budget = budget_in_use()
+    if why := budget.excess("max_cues", len(about.annotations)):
+        raise DataError(f"{about.where} has {len(about.annotations):,} labels; {why}")
     for a in about.annotations:
         if not 0 <= a.start < a.end:
             raise DataError(f"{about.where}: a label from {a.start:g} s to {a.end:g} s; it must end after it starts")
+        if why := budget.excess("max_duration", a.end):
+            raise DataError(f"{about.where}: a label ends at {a.end:,.0f} s; {why}")
         cell = _relative(medium, out.parent)
         times = {"start": round(a.start, 3), "end": round(a.end, 3)}
         rows.append({"path": cell, **times, "label": a.label, "speaker": a.speaker, "text": a.text})
