@@ -20,10 +20,12 @@ from affuse.experts.face import Detections, FaceDetector, FaceExpert, Framing, H
 from affuse.experts.face.crop import crop_face, face_square, roll_of
 from affuse.experts.face.detect import default_detector, suppress
 from affuse.experts.face.track import Track, Tracker, appearance, confirmed, similarity
+from affuse.experts.face.yunet import YuNetNetwork
 from affuse.labels import FERPLUS
 from affuse.media import Frame, Recording
 from affuse.timeline import Segment, Timeline
 
+DEMO = Path(__file__).parent.parent / "demo" / "clip.mp4"
 NOWHERE = np.full((5, 2), np.nan)
 EXACT = Framing(scale=1.0, up=0.0)
 
@@ -224,6 +226,26 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.onnx").write_bytes(b"garbage")
     with pytest.raises(AssetError, match=r"other\.onnx cannot be loaded as the face detector YuNet"):
         YuNetDetector(tmp_path / "other.onnx")
+
+
+def test_another_network_is_refused() -> None:
+    with pytest.raises(AssetError, match=r"face\.onnx cannot be loaded as the face detector YuNet"):
+        YuNetDetector(weights.shipped("face"))
+
+
+@pytest.mark.parametrize("scale", [0.13, 0.31, 0.5, 0.83])
+def test_yunet_finds_what_opencv_finds(scale: float) -> None:
+    path = weights.find("yunet")
+    if path is None:
+        pytest.skip("YuNet's weights are not at hand")
+    portrait = next(Recording.open(DEMO).frames([1.0])).image
+    image = cv2.resize(np.hstack([portrait, portrait[:, ::-1]]), None, fx=scale, fy=scale)
+    opencv = cv2.FaceDetectorYN.create(str(path), "", image.shape[1::-1], 0.5, 0.3, 200)
+    expected = opencv.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    found = YuNetNetwork(path, threshold=0.5, overlap=0.3, most=200)(image)
+    assert len(found) == len(expected) >= 2
+    by_place = [faces[np.argsort(faces[:, 0])] for faces in (found, expected)]
+    np.testing.assert_allclose(*by_place, atol=2e-3)
 
 
 # --- tracks ----------------------------------------------------------------------------------------------------------

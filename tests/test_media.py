@@ -20,6 +20,7 @@ from PIL import Image
 
 from affuse.errors import ConfigError, MediaError, TranscriptError
 from affuse.media import SAMPLE_RATE, Excerpt, Recording, Watch, decoding
+from affuse.media import recording as recording_module
 from affuse.timeline import Segment, Timeline
 
 BARS, WIDTH, HEIGHT = 8, 64, 48
@@ -283,6 +284,47 @@ def test_one_channel_is_heard_alone(tmp_path):
     np.testing.assert_allclose(excerpt, left[4000:12000], atol=1e-4)
     with pytest.raises(ConfigError, match=r"two\.wav has 2 channels, counted from 0; got channel 2"):
         recording.sound(windows, 2)
+
+
+def test_sound_that_is_kept_is_decoded_once_and_is_the_same(tmp_path, monkeypatch):
+    path = write(tmp_path / "two.mkv", tones=[Tone(440, 3.0, channels=2)])
+    windows = Timeline((Segment(0.0, 1.5), Segment(0.5, 3.0)))
+    recording = Recording.open(path)
+    apart = [list(recording.sound(windows, channel)) for channel in (None, 0, 1)]
+    passes = []
+    monkeypatch.setattr(recording_module, "chunks", lambda *args: passes.append(1) or decoding.chunks(*args))
+    with recording.sound_kept():
+        kept: list[list[np.ndarray]] = [[], [], []]
+        threads = [
+            threading.Thread(target=lambda i=i: kept[i].extend(recording.sound(windows, (None, 0, 1)[i])))
+            for i in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (excerpt,) = Excerpt(recording, 0.5, 3.0).sound(Timeline((Segment(0.0, 2.5),)))
+    assert len(passes) == 1
+    for before, after in zip(apart, kept, strict=True):
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(excerpt, apart[0][1])
+    list(recording.sound(windows))
+    assert len(passes) == 2  # nothing is kept any longer
+
+
+def test_an_error_while_sound_is_kept_is_told_to_all(tmp_path, monkeypatch):
+    recording = Recording.open(write_wav(tmp_path / "one.wav", np.zeros((SAMPLE_RATE, 1))))
+
+    def fails(*_):
+        raise MediaError("too long")
+        yield
+
+    monkeypatch.setattr(recording_module, "chunks", fails)
+    with recording.sound_kept():
+        for _ in range(2):
+            with pytest.raises(MediaError, match="too long"):
+                list(recording.sound(Timeline((recording.span,))))
 
 
 def test_channels_and_start_of_the_sound(tmp_path):

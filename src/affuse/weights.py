@@ -364,18 +364,17 @@ def shipped(name: str, assets: Path | None = None) -> Path:
     'face.onnx'
     """
     folder = assets or _assets()
-    entries = manifest(folder)
-    if name not in entries:
-        known = ", ".join(sorted(entries)) or "none"
-        raise AssetError(f"no weights named {name!r} come with affuse; there are: {known}")
-    path = folder / entries[name].file
+    entry = _entry_of(name, folder)
+    path = folder / entry.file
     if not path.is_file():
         raise AssetError(f"{path} is missing; install affuse again")
-    return _verified(path, entries[name].sha256, "install affuse again")
+    return _verified(path, entry.sha256, "install affuse again")
 
 
 def digest(name: str) -> str:
     """Checksum of shipped weights, which an analysis records.
+
+    The file is not read for it: what is used was verified when it was loaded (`shipped`), and the rest is large.
 
     Parameters
     ----------
@@ -390,15 +389,14 @@ def digest(name: str) -> str:
     Raises
     ------
     AssetError
-        If there are no such weights, or the file is missing or has another checksum.
+        If there are no such weights.
 
     Examples
     --------
-    >>> digest("face") == manifest()["face"].sha256
+    >>> digest("face") == sha256_of(shipped("face"))
     True
     """
-    shipped(name)
-    return manifest()[name].sha256
+    return _entry_of(name, _assets()).sha256
 
 
 def find(name: str) -> Path | None:
@@ -541,7 +539,9 @@ def cache_folder() -> Path:
     return user_cache_path("affuse", appauthor=False)
 
 
-def session(path: Path, beside: Collection[str] = ()) -> InferenceSession:
+def session(
+    path: Path, beside: Collection[str] = (), change: Callable[[bytes], bytes] | None = None
+) -> InferenceSession:
     """Load ONNX weights.
 
     They run on the first of `providers`; on the CPU with one thread, or as many as ``AFFUSE_THREADS`` says.
@@ -553,6 +553,8 @@ def session(path: Path, beside: Collection[str] = ()) -> InferenceSession:
     beside : collection of str
         Names of files in the same folder, their checksums verified, in which the network may keep tensors ("external
         data" of ONNX). It may keep none in others, wherever they lie.
+    change : callable, optional
+        Changes the content of the file before it is used; raises ValueError where it cannot.
 
     Returns
     -------
@@ -579,7 +581,8 @@ def session(path: Path, beside: Collection[str] = ()) -> InferenceSession:
     options.log_severity_level = 3
     _check_external(path, beside)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers(path))
+        model = str(path) if change is None else change(path.read_bytes())
+        return onnxruntime.InferenceSession(model, options, providers=providers(path))
     except ConfigError:
         raise
     except Exception as error:  # onnxruntime's own classes share no public base
@@ -775,6 +778,14 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _entry_of(name: str, folder: Path) -> Shipped:
+    entries = manifest(folder)
+    if name not in entries:
+        known = ", ".join(sorted(entries)) or "none"
+        raise AssetError(f"no weights named {name!r} come with affuse; there are: {known}")
+    return entries[name]
 
 
 def _entry(fields: dict[str, Any]) -> Shipped:

@@ -283,10 +283,11 @@ class Analyzer:
         timeline = self._timeline(recording)
         recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
         watches = self._mouth_watches(recording)
-        outputs = read_all(self.experts, recording, timeline, progress, watches)
-        if wordless and "text" in outputs:
-            outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
-        return self._told_apart(Observation(recording, timeline, outputs), known, speakers, watches)
+        with recording.sound_kept():
+            outputs = read_all(self.experts, recording, timeline, progress, watches)
+            if wordless and "text" in outputs:
+                outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
+            return self._told_apart(Observation(recording, timeline, outputs), known, speakers, watches)
 
     def _mouth_watches(self, recording: Recording) -> dict[str, MouthWatch]:
         """Who measures, while an expert follows faces, whose mouth moves with the sound; by the expert's modality."""

@@ -85,6 +85,7 @@ TOLERANCE = 1e-6
 _SELECTIVE = frozenset(("h264", "hevc"))
 
 _LARGE = 1_000_000  # pixels: more than 1280 x 720
+_SMALL = 200_000  # pixels: less than 640 x 360
 
 # Packets that are looked at ahead to know when the next picture starts; coders put a picture back by 16 at most.
 _MOST_AHEAD = 32
@@ -147,7 +148,7 @@ class Shown(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Samples (n,) float32; ``position`` is the first one's place on the clock, counted in samples."""
+    """Samples (c, n) float32 of all channels; ``position`` is the first one's place on the clock, in samples."""
 
     position: int
     samples: np.ndarray
@@ -417,9 +418,7 @@ class _Pass:
         with open_container(self.path, self.budget) as container:
             stream: Any = container.streams[self.index]
             stream.thread_type = "AUTO"
-            # More threads than cores: they go on decoding while somebody looks at a picture.
-            large = stream.type == "video" and is_large(stream.codec_context.width, stream.codec_context.height)
-            stream.codec_context.thread_count = 6 if large else 2
+            stream.codec_context.thread_count = _threads(stream)
             expected, losses = 0.0, 0
             packets = _within(_packets(container, [stream], self.damage), self.path, self.budget)
             if self.times is not None and stream.codec_context.name in _SELECTIVE:
@@ -439,6 +438,16 @@ def _seconds(frame: Any, stream: Any) -> float:
     if isinstance(frame, AudioFrame):
         return frame.samples / frame.sample_rate
     return float(frame.duration * frame.time_base) if frame.duration else _frame_seconds(stream)
+
+
+def _threads(stream: Any) -> int:
+    """How many threads decode. More than cores: they go on while somebody looks at a picture.
+
+    Where a stream is damaged each takes a good picture with it, so small pictures, which are fast, get few.
+    """
+    if stream.type != "video":
+        return 1
+    return 6 if stream.codec_context.width * stream.codec_context.height > _SMALL else 2
 
 
 def is_large(width: int, height: int) -> bool:
@@ -595,18 +604,30 @@ class GreyConverter:
         return np.ascontiguousarray(np.rot90(grey, k=round(frame.rotation / 90)))
 
 
-def chunks(
-    path: Path,
-    index: int,
-    origin: float,
-    damage: Damage,
-    channel: int | None = None,
-    budget: Budget = DEFAULT_BUDGET,
-) -> Iterator[Chunk]:
-    """The sound of an audio stream at 16 kHz, one channel or the mean of all, in pieces that never overlap.
+def chunks(path: Path, index: int, origin: float, damage: Damage, budget: Budget = DEFAULT_BUDGET) -> Iterator[Chunk]:
+    """The sound of an audio stream at 16 kHz, all channels, in pieces of about a second that never overlap.
 
     Pieces follow each other without a break unless the timestamps jump by more than 40 ms.
     """
+    held: list[Chunk] = []
+    length = 0
+    for piece in _pieces(path, index, origin, damage, budget):
+        follows = held and piece.position == held[0].position + length and len(piece.samples) == len(held[0].samples)
+        if held and (length >= SAMPLE_RATE or not follows):
+            yield _joined(held)
+            held, length = [], 0
+        held.append(piece)
+        length += piece.samples.shape[1]
+    if held:
+        yield _joined(held)
+
+
+def _joined(pieces: Sequence[Chunk]) -> Chunk:
+    return Chunk(pieces[0].position, np.concatenate([piece.samples for piece in pieces], axis=1))
+
+
+def _pieces(path: Path, index: int, origin: float, damage: Damage, budget: Budget) -> Iterator[Chunk]:
+    """The sound in pieces as long as the codec's frames, each of which takes time to handle."""
     resampler: _Resampler | None = None
     position = 0
     for time, frame, _ in _Pass(path, index, origin, damage, budget):
@@ -615,7 +636,7 @@ def chunks(
             if resampler is not None:
                 yield from _forward(resampler.flush(), position)
                 position = max(position, resampler.written)
-            resampler = _Resampler(frame, at, channel)
+            resampler = _Resampler(frame, at)
         try:
             pieces = resampler.push(frame)
         except (_FAILURE, ValueError):  # a damaged header makes channels that nobody can mix
@@ -632,15 +653,14 @@ def _forward(pieces: Iterable[Chunk], position: int) -> Iterator[Chunk]:
     """Cut away what lies before ``position``, where timestamps have jumped back."""
     for piece in pieces:
         late = max(0, position - piece.position)
-        if late < len(piece.samples):
-            yield Chunk(piece.position + late, piece.samples[late:])
+        if late < piece.samples.shape[1]:
+            yield Chunk(piece.position + late, piece.samples[:, late:])
 
 
 class _Resampler:
     """Resamples one unbroken run of sound that starts at sample ``start`` of the clock."""
 
-    def __init__(self, frame: AudioFrame, start: int, channel: int | None) -> None:
-        self._channel = channel
+    def __init__(self, frame: AudioFrame, start: int) -> None:
         self._form = _form(frame)
         self._resampler = AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
         self._start = start
@@ -664,16 +684,10 @@ class _Resampler:
         for frame in frames:
             if frame is None:  # what PyAV gives on a flush where nothing had to be resampled
                 continue
-            samples = self._one(frame.to_ndarray())
+            samples = frame.to_ndarray()
             pieces.append(Chunk(self.written, samples))
-            self.written += len(samples)
+            self.written += samples.shape[1]
         return pieces
-
-    def _one(self, channels: np.ndarray) -> np.ndarray:
-        """One row of samples (n,) out of all channels (c, n)."""
-        if self._channel is None or self._channel >= len(channels):  # the layout may change within a stream
-            return channels.mean(axis=0, dtype=np.float32)
-        return channels[self._channel].astype(np.float32)
 
 
 def _form(frame: AudioFrame) -> tuple[str, str, int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import tee
+from itertools import islice, tee
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -30,6 +32,9 @@ from affuse.media.transcript import TRANSCRIPT_SUFFIXES, Words, has_times, read_
 from affuse.timeline import Segment, Timeline
 
 __all__ = ["SAMPLE_RATE", "Frame", "Recording", "Watch"]
+
+# Sound of at most this length times its channels, 15 MB, is kept once it was decoded: several ask for it.
+_KEPT_SECONDS = 240.0
 
 _ESTIMATED = "times of the plain-text transcript are estimated from the length of its sentences"
 
@@ -156,6 +161,7 @@ class Recording:
         self.budget = budget
         self._parts = parts
         self._damage: dict[str, list[Damage]] = {"video": [], "sound": []}  # of every time that it was decoded
+        self._kept: _Kept | None = None
 
     @classmethod
     def open(
@@ -394,37 +400,102 @@ class Recording:
             for _ in timeline:
                 yield np.empty(0, dtype=np.float32)
             return
-        damage = self._new_damage("sound")
-        buffer = _Buffer(chunks(self.path, self._parts.audio, self._parts.origin, damage, channel, self.budget))
+        buffer = _Buffer(self._chunks(self.path, self._parts.audio), channel)
         for segment in timeline:
             yield buffer.take(round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE))
+
+    def _chunks(self, path: Path, stream: int) -> Iterator[Chunk]:
+        if self._kept is not None:
+            return iter(self._kept)
+        return chunks(path, stream, self._parts.origin, self._new_damage("sound"), self.budget)
+
+    @contextmanager
+    def sound_kept(self) -> Iterator[None]:
+        """While this lasts, sound is decoded once for all who ask for it, if the recording is short: 15 MB of it.
+
+        Yields
+        ------
+        None
+
+        Examples
+        --------
+        >>> with Recording.from_text("Hello.").sound_kept():
+        ...     pass
+        """
+        stream = self._parts.audio
+        short = self.duration * self.channels <= _KEPT_SECONDS
+        if self.path is None or stream is None or self._kept is not None or not short:
+            yield
+        else:
+            self._kept = _Kept(self._chunks(self.path, stream))
+            try:
+                yield
+            finally:
+                self._kept = None
+
+
+class _Kept:
+    """Chunks that several threads read, each at its own pace; whoever comes first decodes."""
+
+    def __init__(self, source: Iterator[Chunk]) -> None:
+        self._source = source
+        self._found: list[Chunk] = []
+        self._error: MediaError | None = None
+        self._lock = Lock()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        number = 0
+        while self._has(number):
+            yield self._found[number]
+            number += 1
+
+    def _has(self, number: int) -> bool:
+        if number < len(self._found):
+            return True
+        with self._lock:
+            if self._error is not None:  # whoever comes later must not take what was read for everything
+                raise self._error
+            try:
+                self._found += [] if number < len(self._found) else islice(self._source, 1)
+            except MediaError as error:
+                self._error = error
+                raise
+            return number < len(self._found)
 
 
 class _Buffer:
     """A sliding stretch of sound over a stream of chunks; positions count samples and may only move forward."""
 
-    def __init__(self, source: Iterator[Chunk]) -> None:
+    def __init__(self, source: Iterator[Chunk], channel: int | None) -> None:
         self._source = source
-        self._held: list[Chunk] = []
+        self._channel = channel
+        self._held: list[tuple[int, np.ndarray]] = []  # positions and samples (n,)
 
     def take(self, start: int, end: int) -> np.ndarray:
         """The samples of ``[start, end)``; forgets everything before ``start``."""
-        self._held = [c for c in self._held if c.position + len(c.samples) > start]
-        while not self._held or self._held[-1].position + len(self._held[-1].samples) < end:
+        self._held = [(position, samples) for position, samples in self._held if position + len(samples) > start]
+        while not self._held or self._held[-1][0] + len(self._held[-1][1]) < end:
             chunk = next(self._source, None)
             if chunk is None:
                 break
-            if chunk.position + len(chunk.samples) > start:
-                self._held.append(chunk)
+            if chunk.position + chunk.samples.shape[1] > start:
+                self._held.append((chunk.position, _one(chunk.samples, self._channel)))
         return _join(self._held, start, end)
 
 
-def _join(held: list[Chunk], start: int, end: int) -> np.ndarray:
-    inside = [c for c in held if c.position < end]
+def _one(channels: np.ndarray, channel: int | None) -> np.ndarray:
+    """Samples (n,) of one channel, or the mean of all (c, n)."""
+    if channel is None or channel >= len(channels):  # the layout may change within a stream
+        return channels.mean(axis=0, dtype=np.float32)
+    return channels[channel].astype(np.float32)
+
+
+def _join(held: list[tuple[int, np.ndarray]], start: int, end: int) -> np.ndarray:
+    inside = [(position, samples) for position, samples in held if position < end]
     if not inside:
         return np.empty(0, dtype=np.float32)
-    first = max(start, inside[0].position)
-    last = min(end, inside[-1].position + len(inside[-1].samples))
+    first = max(start, inside[0][0])
+    last = min(end, inside[-1][0] + len(inside[-1][1]))
     joined = np.zeros(max(0, last - first), dtype=np.float32)
     for position, samples in inside:
         skip = max(0, first - position)

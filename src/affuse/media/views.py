@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from typing import Self
@@ -131,6 +132,17 @@ class Excerpt(_View):
             Samples at 16 kHz.
         """
         return self._whole.sound(Timeline(tuple(_moved(s, self._start) for s in timeline)), channel)
+
+    @contextmanager
+    def sound_kept(self) -> Iterator[None]:
+        """As `Recording.sound_kept`, of the whole recording.
+
+        Yields
+        ------
+        None
+        """
+        with self._whole.sound_kept():
+            yield
 
 
 def _stretch(whole: Recording, start: float | None, end: float | None) -> Segment:

@@ -13,12 +13,12 @@ import numpy as np
 from affuse import weights
 from affuse.errors import AssetError
 from affuse.experts.face.crop import HAAR_FRAMING, YUNET_FRAMING, Framing
+from affuse.experts.face.yunet import YuNetNetwork
 
 __all__ = ["Detections", "FaceDetector", "HaarDetector", "YuNetDetector", "checksums", "default_detector", "suppress"]
 
 
-# On pictures with a side of 32 pixels or less `cv2.FaceDetectorYN` answers with uninitialised memory (OpenCV 4.14).
-_YUNET_LEAST = 64
+_YUNET_LEAST = 64  # pixels; smaller pictures get a black border
 _YUNET_SIDE = 480
 _LARGEST_ZOOM = 4.0  # beyond that a picture has nothing more to show
 
@@ -60,7 +60,7 @@ class FaceDetector(Protocol):
 
 
 class YuNetDetector:
-    """YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y) by `cv2.FaceDetectorYN`, with five landmarks.
+    """YuNet (Wu et al. 2023, doi:10.1007/s11633-023-1423-y), with five landmarks.
 
     Faces in real clips score about 0.94; the threshold 0.5 keeps blurred ones and those that fill the picture.
 
@@ -81,12 +81,7 @@ class YuNetDetector:
         self.path = path
         self.side = side
         self.thorough = thorough
-        self._lock = Lock()  # the network is told the size of a picture before it sees it
-        try:
-            # Boxes of an IoU above 0.3 are one face.
-            self._network = cv2.FaceDetectorYN.create(str(path), "", (side, side), 0.5, 0.3, 200)
-        except cv2.error as error:
-            raise AssetError(f"{path} cannot be loaded as the face detector YuNet") from error
+        self._network = YuNetNetwork(path, threshold=0.5, overlap=0.3, most=200)
 
     def detect(self, image: np.ndarray) -> Detections:
         """Find the faces in an RGB uint8 picture (h, w, 3)."""
@@ -98,13 +93,8 @@ class YuNetDetector:
     def _search(self, resized: tuple[np.ndarray, float]) -> np.ndarray:
         """Faces (n, 15) in a resized picture: box, landmarks and score, in pixels of the original."""
         image, scale = resized
-        image = _padded(image, _YUNET_LEAST)
-        with self._lock:
-            self._network.setInputSize((image.shape[1], image.shape[0]))
-            _, faces = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        if faces is None:
-            return np.empty((0, 15))
-        return np.asarray(faces, dtype=float) / np.append(np.full(14, scale), 1.0)
+        faces = self._network(_padded(image, _YUNET_LEAST))
+        return faces.astype(float) / np.append(np.full(14, scale), 1.0)
 
 
 class HaarDetector:
