@@ -52,6 +52,7 @@ ROOMS = (
     "testing",
     "evaluation",
     "training",
+    "federated",
     "exporting",
     "report",
     "batch",

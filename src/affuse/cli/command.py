@@ -53,6 +53,24 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "affuse features extract --features bag-of-words --manifest clips.csv --out features.csv",
         "affuse features extract folder --features mfcc --set mfcc.coefficients=20 --out features.parquet",
     ),
+    "federate certificates": (
+        "affuse federate certificates anna ben --server-name localhost --out trial",
+        "affuse federate certificates a b c --server-name 192.0.2.7 --server-name study.example.org --out trial --days 90",
+    ),
+    "federate client": (
+        "affuse federate client --manifest mine.csv --server study.example.org:8443 --name anna --tls-ca ca.pem "
+        "--client-key anna.key",
+        "affuse federate client --kind fuser --manifest face.csv,voice.csv --server localhost:8443 --name ben",
+    ),
+    "federate server": (
+        "affuse federate server --clients 5 --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tls-ca ca.pem "
+        "--trusted trusted --out runs/together",
+        "affuse federate server --clients 5 --fewest 4 --aggregation trimmed-mean --rounds 30 --out runs/together",
+    ),
+    "federate simulate": (
+        "affuse federate simulate a.csv b.csv c.csv --out runs/rehearsal",
+        "affuse federate simulate a.csv b.csv c.csv --secure --epsilon 8 --set epochs=1 --out runs/private",
+    ),
     "forget": (
         "affuse forget interview.mp4 --in results --in study",
         "affuse forget interview.mp4 --in study --dry-run",

@@ -20,6 +20,7 @@ from affuse.cli import (
     evaluate,
     export,
     features,
+    federate,
     forget,
     fuse,
     import_,
@@ -74,6 +75,7 @@ for _name, _function in _COMMANDS.items():
     app.command(_name, cls=AffuseCommand, epilog=epilog(_name))(_function)
 app.add_typer(consent.app, name="consent")
 app.add_typer(features.app, name="features")
+app.add_typer(federate.app, name="federate")
 app.add_typer(models.app, name="models")
 app.add_typer(people.app, name="people")
 
