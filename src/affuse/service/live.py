@@ -53,9 +53,11 @@ from affuse.media import Words
 from affuse.purpose import Purpose
 from affuse.report.palette import palette
 from affuse.service.metrics import Metrics
+from affuse.service.pictures import DecoderHost, PictureDecoder
 from affuse.service.security import SUBPROTOCOL
 from affuse.service.settings import Settings
 from affuse.service.uploads import first_problem
+from affuse.service.worker import without_network
 
 if TYPE_CHECKING:
     from affuse.service.stream import Answer, LiveExperts, Moment, Stream
@@ -144,6 +146,8 @@ class _Live:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "live")
         self._listener = ThreadPoolExecutor(1, "words")
         self._open = 0
+        self._making = threading.Lock()
+        self._host: DecoderHost | None = None
 
     async def serve(self, socket: WebSocket) -> None:
         """Serve one stream to its end, whatever its client does."""
@@ -177,9 +181,17 @@ class _Live:
         with self._lock:
             settings = self.settings
             self.experts = self.experts or LiveExperts(
-                settings.package, self._transcriber(), settings.fuser, settings.prior
+                settings.package, self._transcriber(), settings.fuser, settings.prior, self._decoder
             )
             return self.experts
+
+    def _decoder(self, max_side: int, max_pixels: int) -> PictureDecoder:
+        """What decodes the pictures of one stream, which may hold what takes over a decoder: a confined process."""
+        with self._making:
+            if self._host is None:
+                self._host = DecoderHost(max_side, max_pixels, self.settings.folder, without_network())
+                self._host.start()
+            return self._host.decoder()
 
     def _transcriber(self) -> Transcriber | None:
         return Transcriber(self.settings.asr_model) if self.settings.transcribe else None
@@ -220,6 +232,13 @@ class _Client:
             await self._send({"type": "loading"})
         experts = await self.live.run(self.live.load)
         stream = experts.stream(start.window, start.language)
+        try:
+            await self._follow(stream, start)
+        finally:
+            await asyncio.to_thread(stream.close)  # not behind work that other streams wait for
+
+    async def _follow(self, stream: Stream, start: Start) -> None:
+        """Take in and answer until one of both ends."""
         labels = stream.labels.labels
         about = {"labels": labels, "modalities": ("face", "voice", "text"), "palette": palette(labels).to_dict()}
         await self._send({"type": "ready", **about, "step": start.step, "window": start.window})

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     _Loaded = tuple[dict[str, Expert], NamedFuser | None, Transcriber | None]
 
-__all__ = ["JobSpec", "main"]
+__all__ = ["JobSpec", "limit_memory", "main"]
 
 # What a job may take beyond the memory at which the worker ends it with a sentence: stacks of threads, libraries
 # that are loaded meanwhile; and of addresses also files that are mapped and space that is only reserved.
@@ -138,18 +138,24 @@ def _answer(spec: JobSpec, loaded: dict[str | None, _Loaded], say: Callable[...,
 
 def _limit(spec: JobSpec) -> None:
     """Let the system refuse memory and end the process where a job takes more than it may."""
-    usage = _memory_in_use()
-    if spec.memory and usage:
-        addresses, data = usage
-        _limit_to(resource.RLIMIT_DATA, data + spec.memory + _MORE_DATA)
-        if not _has_gpu():  # whose driver reserves more addresses than any machine has memory
-            _limit_to(resource.RLIMIT_AS, addresses + spec.memory + _MORE_ADDRESSES)
+    if spec.memory:
+        # The driver of a GPU reserves more addresses than any machine has memory.
+        limit_memory(spec.memory + _MORE_DATA, None if _has_gpu() else spec.memory + _MORE_ADDRESSES)
     if spec.seconds:
         used = resource.getrusage(resource.RUSAGE_SELF)
         cores = os.cpu_count() or 1
         _limit_to(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + spec.seconds * cores) + 1)
     _limit_to(resource.RLIMIT_FSIZE, _LARGEST_FILE)
     _limit_to(resource.RLIMIT_CORE, 0)  # memory holds the recording
+
+
+def limit_memory(data: int, addresses: int | None) -> None:
+    """Let the system refuse this process more bytes of data and of addresses than these beyond what it has."""
+    usage = _memory_in_use()
+    if usage:
+        _limit_to(resource.RLIMIT_DATA, usage[1] + data)
+        if addresses is not None:
+            _limit_to(resource.RLIMIT_AS, usage[0] + addresses)
 
 
 def _limit_to(what: int, value: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from affuse.people.synchrony import SynchronyNetworks
 from affuse.results import Verdict
 from affuse.timeline import Segment, Timeline
 
-__all__ = ["TOO_SLOW", "Answer", "LiveExperts", "Moment", "Picture", "Sound", "Speaker", "Stream"]
+__all__ = ["TOO_SLOW", "Answer", "Decoder", "LiveExperts", "Moment", "Picture", "Sound", "Speaker", "Stream"]
 
 TOO_SLOW = f"who speaks is not known: fewer than {LEAST_RATE} pictures a second"
 """What a stream says once where voice and words count for the face in view, whoever speaks."""
@@ -46,6 +47,24 @@ _NOW = 0.5  # seconds of the newest that is known about who speaks
 _OTHERS = 1.0  # seconds that another one must have spoken for what is heard to be told apart
 _LATEST = 1e6  # seconds, eleven days
 _DRIFT = 60.0  # seconds by which times may differ from the server's own clock
+
+
+class Decoder(Protocol):
+    """Decodes pictures of unknown origin: RGB uint8 (h, w, 3); raises MediaError where one is none, or too large."""
+
+    def __call__(self, payload: bytes) -> np.ndarray: ...
+
+    def close(self) -> object:
+        """End it."""
+
+
+class _InProcess:
+    """Decodes pictures in this process."""
+
+    def __call__(self, payload: bytes) -> np.ndarray:
+        return decode_picture(payload, MAX_SIDE, _MAX_PIXELS)
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,9 @@ class LiveExperts:
     ``transcriber`` recognises words; where it cannot, it is None from then on and ``wordless`` says why. ``fuser`` and
     ``prior`` as in `Analyzer`; the package's fuser, or the shipped one, where None. Raises AssetError where weights are
     missing, ConfigError where ``package`` or ``fuser`` lacks one of face, voice and text.
+
+    ``decoder`` makes what decodes the pictures of one stream, such as a process of its own; they are decoded in this
+    process where None.
     """
 
     def __init__(
@@ -112,7 +134,9 @@ class LiveExperts:
         transcriber: Transcriber | None = None,
         fuser: str | None = None,
         prior: str | None = None,
+        decoder: Callable[[int, int], Decoder] | None = None,
     ) -> None:
+        self._decoder = decoder
         self.face: FaceExpert
         self.voice: Expert
         self._text: Expert
@@ -132,6 +156,10 @@ class LiveExperts:
     def stream(self, window: float, language: str | None = None) -> Stream:
         """A stream that asks these experts; as `Stream`. Raises ConfigError for an unknown language."""
         return Stream(self, window, language)
+
+    def decoder(self) -> Decoder:
+        """What decodes the pictures of a new stream."""
+        return _InProcess() if self._decoder is None else self._decoder(MAX_SIDE, _MAX_PIXELS)
 
     def transcriber_for(self, language: str | None) -> tuple[Transcriber | None, str]:
         """What recognises words in one language, or None and why: its weights may not know the language."""
@@ -207,6 +235,7 @@ class Stream:
         self.transcriber, self._wordless = experts.transcriber_for(language)
         self._heard = -np.inf
         self._faces = FaceWatch(experts.face, experts.detector, window)
+        self._decoder = experts.decoder()
         self._speakers = SpeakerWatch(experts.synchrony, experts.turns)
         self._sound = Sound(window)
         self._recent = Sound(SOUND_KEPT)
@@ -226,6 +255,10 @@ class Stream:
     def is_fresh(self) -> bool:
         """Whether anything has come since the last `moment`."""
         return self._fresh
+
+    def close(self) -> None:
+        """End what decodes its pictures."""
+        self._decoder.close()
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
@@ -320,7 +353,7 @@ class Stream:
         Raises MediaError where one is none, or too large.
         """
         for number, picture in enumerate(pictures, 1):
-            frame = Frame(picture.time, decode_picture(picture.payload, MAX_SIDE, _MAX_PIXELS))
+            frame = Frame(picture.time, self._decoder(picture.payload))
             due = number == len(pictures) and picture.time >= self._looked + _APART
             if due:
                 self._faces.look(frame)
