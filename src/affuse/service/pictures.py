@@ -132,7 +132,6 @@ class DecoderHost:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=_environment(os.environ),
-                start_new_session=True,  # Ctrl+C in a terminal is for the server alone
             )
         self._control = own
         self._stop = finalize(self, _stop, self._process, own)  # called at the latest when nobody needs it any more
@@ -261,6 +260,7 @@ def _widen(pipe: int) -> None:
 
 def main() -> None:
     """Fork decoders until the control ends; arguments: a `Confinement` in JSON, both limits, and the control."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in a terminal is for the server alone
     control = socket.socket(fileno=int(sys.argv[4]))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     shut_in(json.loads(sys.argv[1]))
