@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import wave
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from affuse.analyzer.speech import SOMEBODY_ELSE, SpeechOf
 from affuse.errors import AssetError, ConfigError
 from affuse.experts import Abilities, ExpertOutput, FaceExpert
 from affuse.media import SAMPLE_RATE, Recording, decoding
-from affuse.people import Turn
+from affuse.people import Turn, watching
 from affuse.people.mouths import MOUTH_RATE, FacePath, mouth_between, mouths
 from affuse.people.speaking import OFF_SCREEN, Speakers, TurnModel
-from affuse.people.synchrony import LAGS, Agreement, SynchronyNetworks, log_mel, measure_agreement
+from affuse.people.synchrony import LAGS, MARGIN, STRETCH, Agreement, SynchronyNetworks, log_mel, measure_agreement
 from affuse.people.watching import MouthWatch
 from affuse.testing import FakeExpert, synthetic
 from affuse.timeline import Segment, Timeline
@@ -306,6 +307,21 @@ def test_one_pass_finds_what_two_find(data: Path, monkeypatch: pytest.MonkeyPatc
     expert.read_observed(recording, timeline, fewer)
     both = [spoken @ np.nan_to_num(own.at_lag(known.best_lag())) for own in (known, fewer.agreement())]
     assert both[0].argmax() == both[1].argmax()
+
+
+def test_a_long_silence_is_read_as_the_pictures_come_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = Recording.open(synthetic.write_clip(tmp_path / "drawn.mp4"))
+    read: list[int] = []
+
+    def silence(_: Recording) -> Iterator[tuple[int, np.ndarray]]:
+        for number in range(20):
+            read.append(number)
+            yield STRETCH, np.zeros((STRETCH + 2 * MARGIN) * SAMPLE_RATE // MOUTH_RATE, dtype=np.float32)
+
+    monkeypatch.setattr(watching, "sound_stretches", silence)
+    times = MouthWatch(recording).watch.times
+    assert [next(times) for _ in range(3)] == [0.0, 10.0, 20.0]
+    assert read == [0, 1, 2]
 
 
 def test_without_speech_or_faces_no_pictures_are_asked_for(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior
 from affuse.labels import EKMAN, LabelSpace
 from affuse.media import Recording
-from affuse.people import Turn, read_rttm
+from affuse.people import Turn, channel_turns, read_rttm, transcript_turns
 from affuse.people.speaking import shipped_networks
 from affuse.people.watching import MouthWatch
 from affuse.progress import Progress
@@ -283,11 +284,19 @@ class Analyzer:
         timeline = self._timeline(recording)
         recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
         watches = self._mouth_watches(recording)
-        with recording.sound_kept():
+        # Nobody but the faces takes long; the channels of a long call can be compared meanwhile.
+        with recording.sound_kept(), ThreadPoolExecutor(max_workers=1) as beside:
+            channels = beside.submit(channel_turns, recording) if self._asks_channels(recording, known) else None
             outputs = read_all(self.experts, recording, timeline, progress, watches)
             if wordless and "text" in outputs:
                 outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
-            return self._told_apart(Observation(recording, timeline, outputs), known, speakers, watches)
+            found = Observation(recording, timeline, outputs)
+            return self._told_apart(found, known, speakers, watches, channels.result if channels else None)
+
+    def _asks_channels(self, recording: Recording, turns: Sequence[Turn] | None) -> bool:
+        """Whether the channels of the sound may tell who speaks, since nothing that comes before them does."""
+        hears = not self.shared_voice and any(hears_only(expert) for expert in self.experts.values())
+        return hears and recording.channels == 2 and not turns and not transcript_turns(recording.cues)
 
     def _mouth_watches(self, recording: Recording) -> dict[str, MouthWatch]:
         """Who measures, while an expert follows faces, whose mouth moves with the sound; by the expert's modality."""
@@ -303,13 +312,15 @@ class Analyzer:
         turns: Sequence[Turn] | None,
         count: int | None,
         watches: Mapping[str, MouthWatch] = MappingProxyType({}),
+        by_channel: Callable[[], Sequence[Turn]] | None = None,
     ) -> Observation:
         """The same with whose voice and whose words are heard, where an expert hears and something tells."""
         if self.shared_voice or not any(hears_only(expert) for expert in self.experts.values()):
             return found
         outputs, seen = dict(found.outputs), seen_modality(found.outputs)
         agreement = watches[seen].agreement() if seen is not None and seen in watches else None
-        speakers, names = find_speakers(found.recording, outputs[seen] if seen else [], turns, count, agreement)
+        faces = outputs[seen] if seen else []
+        speakers, names = find_speakers(found.recording, faces, turns, count, agreement, by_channel)
         if speakers is None:
             return replace(found, one_voice=count is None and not seen)
         if seen:

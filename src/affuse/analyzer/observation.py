@@ -29,8 +29,6 @@ __all__ = [
 NOT_SEEN = "not seen"
 """Why there is no face of somebody who is heard only."""
 
-_LONG = 600.0  # seconds
-
 
 @dataclass(frozen=True)
 class Observation:
@@ -162,10 +160,8 @@ def read_all(
             report(1.0)
         return outputs
 
-    # Decoding and networks release the interpreter's lock, so two modalities really run at once. In a long recording
-    # the face takes nearly all the time anyway, and every open file keeps an index that grows with its length.
-    at_once = 2 if recording.duration < _LONG else 1
-    with ThreadPoolExecutor(max_workers=at_once) as pool:
+    # Decoding and networks release the interpreter's lock, so two modalities really run at once.
+    with ThreadPoolExecutor(max_workers=2) as pool:
         futures = {modality: pool.submit(read, modality) for modality in experts}
         return {modality: _result(modality, recording, future.result) for modality, future in futures.items()}
 

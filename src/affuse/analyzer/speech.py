@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,7 @@ def find_speakers(
     turns: Sequence[Turn] | None = None,
     count: int | None = None,
     agreement: Agreement | None = None,
+    by_channel: Callable[[], Sequence[Turn]] | None = None,
 ) -> tuple[Speakers | None, Mapping[str, str]]:
     """Who speaks in a recording: by turns that are given, by its two channels, by how mouths move, or by the voices.
 
@@ -143,6 +145,8 @@ def find_speakers(
         How many people speak. Their voices are told apart where nothing else tells who speaks.
     agreement : Agreement, optional
         Of the faces with the sound, where it was measured while they were found.
+    by_channel : callable, optional
+        Gives the turns of the channels, where they are looked for already.
 
     Returns
     -------
@@ -158,7 +162,7 @@ def find_speakers(
     MediaError
         If there is too little speech for so many people.
     """
-    given = turns or transcript_turns(recording.cues) or channel_turns(recording)
+    given = turns or transcript_turns(recording.cues) or (by_channel or partial(channel_turns, recording))()
     moving = faces and recording.has_sound and recording.has_frames
     seen = who_speaks(recording, faces, agreement=agreement) if moving else None
     if given:

@@ -395,6 +395,26 @@ class Recording:
             raise ConfigError(f"{self.name} has {self.channels} channels, counted from 0; got channel {channel}")
         return self._heard(timeline, channel)
 
+    def channel_sounds(self, timeline: Timeline) -> Iterator[tuple[np.ndarray, ...]]:
+        """As `sound`, of all channels at once, which takes no longer than one.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            The windows.
+
+        Yields
+        ------
+        tuple of arrays of float32, shape (n,)
+            One array a channel.
+        """
+        if self.path is None or self._parts.audio is None:
+            return
+        sources = tee(self._chunks(self.path, self._parts.audio), self.channels)
+        buffers = [_Buffer(source, channel) for channel, source in enumerate(sources)]
+        for segment in timeline:
+            yield tuple(b.take(round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE)) for b in buffers)
+
     def _heard(self, timeline: Timeline, channel: int | None) -> Iterator[np.ndarray]:
         if self.path is None or self._parts.audio is None:
             for _ in timeline:

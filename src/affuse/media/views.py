@@ -131,7 +131,25 @@ class Excerpt(_View):
         array of float32, shape (n,)
             Samples at 16 kHz.
         """
-        return self._whole.sound(Timeline(tuple(_moved(s, self._start) for s in timeline)), channel)
+        return self._whole.sound(self._on_the_whole(timeline), channel)
+
+    def channel_sounds(self, timeline: Timeline) -> Iterator[tuple[np.ndarray, ...]]:
+        """As `Recording.channel_sounds`, with windows from the beginning of the stretch.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            The windows.
+
+        Yields
+        ------
+        tuple of arrays of float32, shape (n,)
+            One array a channel.
+        """
+        return self._whole.channel_sounds(self._on_the_whole(timeline))
+
+    def _on_the_whole(self, timeline: Timeline) -> Timeline:
+        return Timeline(tuple(_moved(segment, self._start) for segment in timeline))
 
     @contextmanager
     def sound_kept(self) -> Iterator[None]:

@@ -243,7 +243,7 @@ def _frames(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     starts = np.arange(recording.sound_start, recording.duration, _BLOCK).tolist()
     blocks = Timeline(tuple(Segment(t, t + _BLOCK) for t in starts))
     spoken, loudness = [np.zeros((0, 2), dtype=bool)], [np.zeros((0, 2), dtype=np.float32)]
-    for both in zip(recording.sound(blocks, 0), recording.sound(blocks, 1), strict=True):
+    for both in recording.channel_sounds(blocks):
         spoken.append(np.stack([speech_frames(samples) for samples in both], axis=1))
         loudness.append(np.stack([_loudness(samples) for samples in both], axis=1))
     return np.concatenate(spoken), np.concatenate(loudness)

@@ -59,7 +59,7 @@ class MouthWatch:
     """Looks on while an expert follows faces, and measures how well their mouths move with the sound.
 
     It holds pictures until it is known where the faces are in them, at most for `GAP` seconds. Where nobody speaks or
-    no face is in view it asks for none. What it finds is what `measure_agreement` finds in a second pass.
+    no face is in view it asks for one in ten seconds. What it finds is what `measure_agreement` finds in a second pass.
 
     Parameters
     ----------
@@ -154,9 +154,13 @@ class MouthWatch:
             needed = sliding_max(speech, _NEAR_SPEECH, _NEAR_SPEECH)[MARGIN:-MARGIN] > 0
             first, self._heard = self._heard, self._heard + count
             self._open.append(_Stretch(first, sound, speech[MARGIN:-MARGIN], needed))
+            asked = False
             for number in (np.flatnonzero(needed) + first).tolist():
                 if self._anybody or number / MOUTH_RATE > self._next:
+                    asked = True
                     yield number / MOUTH_RATE
+            if not asked:  # or a long silence is read, and kept, before the pictures come to it
+                yield first / MOUTH_RATE
 
     def _see(self, time: float, picture: np.ndarray) -> None:
         self._held.append((time, picture))

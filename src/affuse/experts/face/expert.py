@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +39,7 @@ __all__ = [
 NO_FACE = "no face"
 NO_PICTURE = INPUTS["frames"]
 
-_BATCH = 32  # crops: the network's time per crop is flat from 8 on
+_BATCH = 8  # crops: more take memory, 2 MB each, and no less time
 MAX_SIDE = 960  # pixels; a face as wide as a twentieth of the picture still fills the 48 pixels of a crop
 STILL_DETAIL = 1.5  # a still is searched once, so it may cost more: 720 px with YuNet, 480 px with Haar
 _LOOK_SIZE = 48  # pixels of the picture whose appearance is compared
@@ -203,30 +204,60 @@ class FaceExpert(Expert):
     def _observe(
         self, recording: Recording, timeline: Timeline, output: str, observer: FaceObserver | None = None
     ) -> _Seen:
-        """Detect, follow and crop in one pass; frames are dropped at once and crops after their batch."""
+        """Detect, follow and crop in one pass, and read what was cropped beside it."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            read = _Reading(pool, lambda crops: self._run(crops, output))
+            seen = self._follow(recording, timeline, read, observer)
+            seen.batches = read.batches()
+        return seen
+
+    def _follow(self, recording: Recording, timeline: Timeline, read: _Reading, observer: FaceObserver | None) -> _Seen:
+        """Frames are dropped at once and crops after their batch."""
         still = recording.kind == "picture"
         detector = self._still_detector if still else self._moving_detector
         times = timeline.starts[:1] if still else sample_times(timeline, self.rate)
-        seen, tracker, waiting = _Seen(), Tracker(), list[np.ndarray]()
+        seen, tracker = _Seen(), Tracker()
         options: dict[str, Any] = {} if observer is None else {"watch": observer.watch}
         for frame in recording.frames(times, max_side=MAX_SIDE * (2 if still else 1), **options):
             found = follow(frame, detector, tracker)
-            waiting += [
-                self._crop(frame, *face, detector.framing) for face in zip(found.boxes, found.landmarks, strict=True)
-            ]
+            for face in zip(found.boxes, found.landmarks, strict=True):
+                read.add(self._crop(frame, *face, detector.framing))
             seen.sizes.append((frame.image.shape[1], frame.image.shape[0]))
             if observer is not None:
                 observer.place(frame.time, _places_now(tracker, seen.sizes[-1]))
-            while len(waiting) >= _BATCH:
-                seen.batches.append(self._run(np.stack(waiting[:_BATCH]), output))
-                del waiting[:_BATCH]
-        if waiting:
-            seen.batches.append(self._run(np.stack(waiting), output))
         seen.tracks = confirmed(tracker.tracks, tracker.count)
         if observer is not None:
             numbers = {id(track): number for number, track in enumerate(tracker.tracks)}
             observer.finish([numbers[id(track)] for track in seen.tracks])
         return seen
+
+
+class _Reading:
+    """Crops that a network reads in batches, in a thread beside the one that finds them."""
+
+    def __init__(self, pool: ThreadPoolExecutor, run: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._pool = pool
+        self._run = run
+        self._waiting: list[np.ndarray] = []
+        self._read: list[Future[np.ndarray]] = []
+
+    def add(self, crop: np.ndarray) -> None:
+        """Take one crop."""
+        self._waiting.append(crop)
+        if len(self._waiting) == _BATCH:
+            self._submit()
+
+    def batches(self) -> list[np.ndarray]:
+        """The answers about all crops, in their order."""
+        if self._waiting:
+            self._submit()
+        return [found.result() for found in self._read]
+
+    def _submit(self) -> None:
+        if len(self._read) > 1:
+            self._read[-2].result()  # so that no more than two batches wait, however slow the network is
+        self._read.append(self._pool.submit(self._run, np.stack(self._waiting)))
+        self._waiting = []
 
 
 @dataclass
