@@ -1,43 +1,51 @@
 """Attacks on the models: accuracy under changes that an opponent has chosen, and under one modality that lies.
 
-``python -m research.attacks --data DIR [--out docs/attacks.md] [--only face] [--rows 150]``
+``python -m research.attacks --data DIR [--out docs] [--only face] [--rows 150]``
 
-The shipped networks are INT8 and have no gradients, so pictures and sounds are attacked from outside, by asking often:
-Square Attack (Andriushchenko et al. 2020, doi:10.1007/978-3-030-58592-1_29), bounded in the largest change of a
-sample. Words are attacked by typing mistakes in the words that matter most (TextBugger, Li et al. 2019,
-doi:10.14722/ndss.2019.23138). Beside each stands the same change drawn at random, without an opponent. That a whole
-modality lies is tried on the published predictions of RAVDESS: it is sure of a wrong emotion in a share of the rows.
+Pictures and sounds are changed by at most so much, by an opponent who only asks, often (Square Attack, Andriushchenko
+et al. 2020, doi:10.1007/978-3-030-58592-1_29), and by one who has the weights and follows their gradients
+(`research.gradient_attacks`). Words are attacked by typing mistakes in the words that matter most (TextBugger, Li et
+al. 2019, doi:10.14722/ndss.2019.23138). Beside each stands the same change drawn at random, without an opponent. Whole
+answers are attacked in face, voice or both. That a whole modality lies is tried on the published predictions of
+RAVDESS: it is sure of a wrong emotion in a share of the rows.
+
+``--out`` names the folder of attacks.json, which keeps what was found, of attacks.md and of attacks.png.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+import torch
+from torch import Tensor
 
-from affuse.evaluation.formatting import ResultTable, percent
+from affuse import weights
+from affuse.files import write_json
 from recipes.command import data_parser, errors_as_sentences
+from research.attacks_on_answers import answers, lies
+from research.curves import Finding, Point, draw, of_curves, share
+from research.differentiable import DifferentiableGraph
+from research.gradient_attacks import fgsm, pgd
 from research.pages import write_between
 
-__all__ = ["STUDIES", "main", "misspelt", "poisoned", "square_attack", "word_attack"]
+__all__ = ["STUDIES", "main", "misspelt", "square_attack", "word_attack"]
 
 _GRAY_LEVELS = (1, 2, 4, 8)
-_RATIOS = (40, 30, 20)  # dB
+_RATIOS = (60, 50, 40)  # dB
 _WORDS = (1, 2, 3)
-_SHARES = (0.2, 1.0)
-_SURE = 0.9  # probability of the emotion that a modality lies about
-_SOUNDS = 8  # the voice is slow to ask
-_ASKED = {"face": 200, "voice": 40}
+_CLIPS = 12  # of each actor
+_ASKED = {"face": 200, "voice": 20}  # the voice is slow to ask
+_STEPS = 10
 _FIRST_SHARE = 0.3  # of a sample that the first proposals change
+_STEP = 1 / 32768  # between two numbers of 16-bit sound
 
-_METHODS = ("mean", "product", "weighted", "stacking", "classwise")
-_LEARNED = ("weighted", "stacking", "classwise")
+_KINDS = ("random", "by asking", "one step of the gradient", f"{_STEPS} steps of the gradient")
 
 Ask = Callable[[np.ndarray], np.ndarray]
-Rows = tuple[np.ndarray, np.ndarray]
 
 
 def square_attack(
@@ -134,36 +142,15 @@ def word_attack(ask: Callable[[list[str]], np.ndarray], text: str, y: int, most:
     return found
 
 
-def poisoned(P: np.ndarray, y: np.ndarray, modality: int, share: float, seed: int = 0) -> Rows:
-    """Predictions (n, m, k) in which a modality is sure of a wrong label in a share of the rows, and which these are.
-
-    Examples
-    --------
-    >>> P, rows = poisoned(np.full((10, 2, 3), 1 / 3), np.zeros(10, int), 0, 0.3)
-    >>> int(rows.sum()), np.unique(P[rows, 0].argmax(axis=1) == 0).tolist(), float(P[:, 1].max()) < 0.34
-    (3, [False], True)
-    """
-    rng = np.random.default_rng(seed)
-    n, _, k = P.shape
-    rows = np.zeros(n, bool)
-    rows[rng.choice(n, round(share * n), replace=False)] = True
-    said = (y + rng.integers(1, k, n)) % k
-    lie = np.full((n, k), (1 - _SURE) / (k - 1))
-    lie[np.arange(n), said] = _SURE
-    changed = P.copy()
-    changed[rows, modality] = lie[rows]
-    return changed, rows
-
-
 # --- studies ----------------------------------------------------------------------------------------------------------
 
 
-def face(data: Path, rows: int) -> ResultTable:
+def face(data: Path, rows: int) -> Finding:
     """Faces of FER+ that are read rightly, by the largest change of a pixel."""
     from affuse.data.corpora import load
     from affuse.packages import load_expert
 
-    expert = load_expert("face")
+    expert, graph = load_expert("face"), DifferentiableGraph(weights.shipped("face"))
     faces = load("ferplus", data, "dev")
     y = faces.targets if faces.targets.ndim == 1 else faces.targets.argmax(axis=1)
     order = [expert.labels.labels.index(label) for label in faces.labels.labels]
@@ -171,52 +158,84 @@ def face(data: Path, rows: int) -> ResultTable:
     def ask(x: np.ndarray) -> np.ndarray:
         return np.asarray(expert.classify(np.round(x).astype(np.uint8)))[:, order]
 
+    def follow(x: Tensor) -> Tensor:
+        return graph(images=x[:, None])["probabilities"][:, order]
+
     x = np.asarray(faces.inputs, dtype=np.float32)
     right = np.flatnonzero(_margin(ask(x[: 4 * rows]), y[: 4 * rows]) > 0)[:rows]
     x, y = x[right], y[right]
-    table = ResultTable(["largest change of a pixel (of 255)", "random", "attacked"], f"{len(x)} faces")
+    curves: dict[str, list[Point]] = {kind: [] for kind in _KINDS}
     for levels in _GRAY_LEVELS:
-        noise = np.clip(x + levels * np.random.default_rng(0).choice([-1.0, 1.0], x.shape), 0, 255)
-        attacked = square_attack(ask, x, y, levels, (0, 255), _ASKED["face"])
-        table.add(str(levels), *_right(ask, y, noise, attacked))
-    return table
+        versions = _changed(ask, follow, x, y, levels, (0, 255), _ASKED["face"])
+        for kind, version in zip(_KINDS, versions, strict=True):
+            curves[kind].append(share(_margin(ask(version), y) > 0, np.arange(len(y))))
+    return of_curves(_title(face), f"{len(x)} faces", "largest change of a pixel (of 255)", _GRAY_LEVELS, curves)
 
 
-def _right(ask: Ask, y: np.ndarray, *versions: np.ndarray) -> list[str]:
-    return [percent(float((_margin(ask(version), y) > 0).mean())) for version in versions]
+def _title(study: Callable[..., Finding]) -> str:
+    return (study.__doc__ or "").rstrip(".")
 
 
-def voice(data: Path, rows: int) -> ResultTable:
+def _changed(
+    ask: Ask,
+    follow: Callable[[Tensor], Tensor],
+    x: np.ndarray,
+    y: np.ndarray,
+    size: float,
+    limits: tuple[float, float],
+    asked: int,
+) -> list[np.ndarray]:
+    """Inputs changed in the ways of `_KINDS`, all by at most ``size``."""
+    noise = np.clip(x + size * np.random.default_rng(0).choice([-1.0, 1.0], x.shape), *limits)
+    return [
+        noise,
+        square_attack(ask, x, y, size, limits, asked),
+        fgsm(follow, x, y, size, limits),
+        pgd(follow, x, y, size, limits, _STEPS),
+    ]
+
+
+def voice(data: Path, rows: int) -> Finding:
     """Clips of RAVDESS that are heard rightly, by the ratio of signal to change."""
     from affuse.data.corpora import load
     from affuse.evaluation.experts import waveform
     from affuse.packages import load_expert
 
-    expert = load_expert("voice")
+    expert, graph = load_expert("voice"), DifferentiableGraph(weights.shipped("voice"))
     clips = load("ravdess", data, "dev")
     order = [expert.labels.labels.index(label) for label in clips.labels.labels]
 
     def ask(x: np.ndarray) -> np.ndarray:
-        return np.stack([expert.classify(own.astype(np.float32))[order] for own in x])
+        sounds = np.round(x / _STEP) * _STEP  # as a file of 16 bits holds them
+        return np.stack([expert.classify(own.astype(np.float32))[order] for own in sounds])
 
-    chosen = np.random.default_rng(0).permutation(len(clips.inputs))
-    results: dict[int, list[tuple[bool, bool]]] = {ratio: [] for ratio in _RATIOS}
-    for i in chosen:
-        x, y = waveform(clips.inputs[i])[None].astype(float), np.array([int(clips.targets[i])])
-        if len(results[_RATIOS[0]]) == min(rows, _SOUNDS) or _margin(ask(x), y)[0] <= 0:
+    def follow(x: Tensor) -> Tensor:
+        return graph(waveform=x)["probabilities"][:, order]
+
+    actors = np.asarray(clips.groups)
+    chosen: list[tuple[str, np.ndarray, np.ndarray]] = []
+    for i in np.random.default_rng(0).permutation(len(clips.inputs)):
+        if sum(actor == actors[i] for actor, _, _ in chosen) == min(rows, _CLIPS):
             continue
-        for ratio, own in results.items():
+        x, y = waveform(clips.inputs[i])[None].astype(np.float32), np.array([int(clips.targets[i])])
+        if _margin(ask(x), y)[0] > 0:
+            chosen.append((actors[i], x, y))
+    groups = np.array([actor for actor, _, _ in chosen])
+    curves: dict[str, list[Point]] = {kind: [] for kind in _KINDS}
+    for ratio in _RATIOS:
+        right: dict[str, list[bool]] = {kind: [] for kind in _KINDS}
+        for _, x, y in chosen:
             size = float(np.sqrt((x**2).mean())) * 10 ** (-ratio / 20)
-            noise = np.clip(x + size * np.random.default_rng(0).choice([-1.0, 1.0], x.shape), -1, 1)
-            attacked = square_attack(ask, x, y, size, (-1, 1), _ASKED["voice"])
-            own.append((bool(_margin(ask(noise), y)[0] > 0), bool(_margin(ask(attacked), y)[0] > 0)))
-    table = ResultTable(["signal to change (dB)", "random", "attacked"], f"{len(results[_RATIOS[0]])} clips")
-    for ratio, found in results.items():
-        table.add(str(ratio), *(percent(float(np.mean(column))) for column in zip(*found, strict=True)))
-    return table
+            versions = _changed(ask, follow, x, y, size, (-1, 1), _ASKED["voice"])
+            for kind, version in zip(_KINDS, versions, strict=True):
+                right[kind].append(bool(_margin(ask(version), y)[0] > 0))
+        for kind, own in right.items():
+            curves[kind].append(share(np.array(own), groups))
+    about = f"{len(chosen)} clips of {len(set(groups))} actors that no expert heard; intervals draw whole actors"
+    return of_curves(_title(voice), about, "signal to change (dB)", _RATIOS, curves)
 
 
-def text(data: Path, rows: int) -> ResultTable:
+def text(data: Path, rows: int) -> Finding:
     """Lines of MELD that are read rightly, by the number of words that are misspelt."""
     from affuse.data.corpora import load
     from affuse.packages import load_expert
@@ -228,17 +247,18 @@ def text(data: Path, rows: int) -> ResultTable:
     def ask(texts: list[str]) -> np.ndarray:
         return np.asarray(expert.classify(texts))[:, order]
 
-    y = np.asarray(lines.targets)
+    y, groups = np.asarray(lines.targets), np.asarray(lines.groups)
     long = [i for i, line in enumerate(lines.inputs) if len(line.split()) >= 5]
     right = [i for i, own in zip(long, _margin(ask([lines.inputs[i] for i in long]), y[long]), strict=True) if own > 0]
     right = right[:rows]
     attacked = [word_attack(ask, lines.inputs[i], int(y[i]), max(_WORDS)) for i in right]
-    table = ResultTable(["words misspelt", "random", "attacked"], f"{len(right)} lines")
+    curves: dict[str, list[Point]] = {"random": [], "by asking": []}
     for count in _WORDS:
         noise = [_misspelt_at_random(lines.inputs[i], count, seed=i) for i in right]
         versions = (noise, [own[count - 1] for own in attacked])
-        table.add(str(count), *(percent(float((_margin(ask(own), y[right]) > 0).mean())) for own in versions))
-    return table
+        for name, own in zip(curves, versions, strict=True):
+            curves[name].append(share(_margin(ask(own), y[right]) > 0, groups[right]))
+    return of_curves(_title(text), f"{len(right)} lines", "words misspelt", _WORDS, curves)
 
 
 def _misspelt_at_random(line: str, count: int, seed: int) -> str:
@@ -248,80 +268,44 @@ def _misspelt_at_random(line: str, count: int, seed: int) -> str:
     return " ".join(words)
 
 
-def fusion(data: Path, rows: int) -> ResultTable:
-    """RAVDESS: three models, of which one lies, fused by what was learned from honest rows, or from rows with lies."""
-    from affuse.data.prediction_sets.ravdess_posteriors import read_ravdess_folds
-    from affuse.fusion import registry
-    from affuse.fusion.explain import conflict
-
-    folds = list(read_ravdess_folds(data).values())
-    modalities = folds[0].modalities
-    head = ["who lies", "rows", "best other", *_METHODS, *(f"{name}, knows lies" for name in _LEARNED)]
-    table = ResultTable([*head, "conflict tells (AUROC)"], f"{sum(len(f.targets) for f in folds)} clips")
-    honest: dict[tuple[int, str], Any] = {}
-    for liar, share in _lies(len(modalities)):
-        fused: dict[str, list[np.ndarray]] = {}
-        told: list[tuple[np.ndarray, np.ndarray]] = []
-        for number, test in enumerate(folds):
-            others = [fold for other, fold in enumerate(folds) if other != number]
-            P, rows_of_lies = poisoned(test.P, test.targets, liar, share, seed=number)
-            told.append((conflict(P), rows_of_lies))
-            for i in range(len(modalities)):
-                if i != liar or share == 0:
-                    fused.setdefault(f"alone {i}", []).append(P[:, i].argmax(axis=1) == test.targets)
-            train, y, groups = (
-                np.concatenate([getattr(f, name) for f in others]) for name in ("P", "targets", "groups")
-            )
-            known, _ = poisoned(train, y, liar, share, seed=100 + number)
-            for name in _METHODS:
-                if (number, name) not in honest:
-                    honest[number, name] = registry.make(name).fit(train, y, groups)
-                own = honest[number, name].predict_proba(P)
-                fused.setdefault(name, []).append(own.argmax(axis=1) == test.targets)
-            for name in _LEARNED:
-                own = registry.make(name).fit(known, y, groups).predict_proba(P)
-                fused.setdefault(f"{name}, knows lies", []).append(own.argmax(axis=1) == test.targets)
-        accuracy = {name: float(np.concatenate(hits).mean()) for name, hits in fused.items()}
-        best = max(value for name, value in accuracy.items() if name.startswith("alone"))
-        cells = [percent(best), *(percent(accuracy[name]) for name in head[3:])]
-        table.add(modalities[liar] if share else "nobody", percent(share), *cells, _auroc(told))
-    return table
-
-
-def _lies(n: int) -> Iterator[tuple[int, float]]:
-    yield 0, 0.0
-    for liar in range(n):
-        for share in _SHARES:
-            yield liar, share
-
-
-def _auroc(told: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
-    scores, rows = (np.concatenate(parts) for parts in zip(*told, strict=True))
-    return "" if rows.all() or not rows.any() else f"{roc_auc_score(rows, scores):.3f}"
-
-
-STUDIES: dict[str, Callable[[Path, int], ResultTable]] = {"face": face, "voice": voice, "text": text, "fusion": fusion}
+STUDIES: dict[str, Callable[[Path, int], Finding]] = {
+    "face": face,
+    "voice": voice,
+    "text": text,
+    "answers": answers,
+    "lies": lies,
+}
 """What is attacked, by name."""
 
 
 def main() -> None:
-    """Attack, and print the tables or put them into a page."""
+    """Attack, and print the tables, or put them with those of earlier runs into a page and a picture."""
     parser = data_parser(__doc__)
     parser.add_argument("--only", action="append", choices=list(STUDIES))
     parser.add_argument("--rows", type=int, default=150)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    parts = []
+    torch.set_num_threads(1)
     with errors_as_sentences(parser):
-        for name, study in STUDIES.items():
-            if not chosen.only or name in chosen.only:
-                table = study(chosen.data, chosen.rows)
-                parts.append(f"## {study.__doc__}\n\n{table.title}.\n\n{table.markdown()}\n")
-        found = "\n".join(parts)
+        found = {
+            name: study(chosen.data, chosen.rows)
+            for name, study in STUDIES.items()
+            if not chosen.only or name in chosen.only
+        }
         if chosen.out is not None:
-            write_between(chosen.out, "attacks", found.strip())
+            _keep(found, chosen.out)
     if chosen.out is None:
-        print(found)
+        print("\n".join(own.markdown() for own in found.values()))
+
+
+def _keep(found: dict[str, Finding], out: Path) -> None:
+    kept = out / "attacks.json"
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    every = {name: Finding(**own) for name, own in before.items()} | found
+    every = {name: every[name] for name in STUDIES if name in every}
+    write_json(kept, {name: asdict(own) for name, own in every.items()}, indent=1)
+    write_between(out / "attacks.md", "attacks", "\n".join(own.markdown() for own in every.values()).strip())
+    draw(every, out / "attacks.png")
 
 
 if __name__ == "__main__":

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import doctest
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from research import attacks
+pytest.importorskip("torch", reason="gradients need the extra train")
+
+import torch
+
+from affuse import weights
+from affuse.errors import AssetError
+from affuse.testing import synthetic
+from research import attacks, attacks_on_answers, curves, gradient_attacks
+from research.curves import Finding
+from research.differentiable import DifferentiableGraph
 
 
-def test_the_examples_hold() -> None:
-    assert doctest.testmod(attacks) == (0, doctest.testmod(attacks).attempted)
-    assert doctest.testmod(attacks).attempted >= 5
+@pytest.mark.parametrize(
+    ("module", "least"), [(attacks, 3), (attacks_on_answers, 1), (curves, 1), (gradient_attacks, 2)]
+)
+def test_the_examples_hold(module: ModuleType, least: int) -> None:
+    found = doctest.testmod(module)
+    assert found.failed == 0
+    assert found.attempted >= least
 
 
 @pytest.mark.parametrize("shape", [(6, 8, 8), (4, 100)])
@@ -39,10 +54,103 @@ def test_a_linear_model_falls_as_far_as_the_bound_lets_it(shape: tuple[int, ...]
 def test_a_lie_is_sure_wrong_and_in_one_modality_alone() -> None:
     rng = np.random.default_rng(0)
     P, y = rng.dirichlet(np.ones(4), size=(50, 3)), rng.integers(0, 4, 50)
-    changed, rows = attacks.poisoned(P, y, 1, 0.4)
+    changed, rows = attacks_on_answers.poisoned(P, y, 1, 0.4)
     assert rows.sum() == 20
     np.testing.assert_allclose(changed.sum(axis=2), 1.0)
     assert (changed[rows, 1].argmax(axis=1) != y[rows]).all()
     np.testing.assert_allclose(changed[rows, 1].max(axis=1), 0.9)
     changed[rows, 1] = P[rows, 1]
     np.testing.assert_array_equal(changed, P)
+
+
+# --- with gradients ---------------------------------------------------------------------------------------------------
+
+INPUTS = {
+    "face": ("images", synthetic.pictures()[:3, None].astype(np.float32)),
+    "voice": ("waveform", synthetic.speech(seconds=1.5, pitch=140)[None].astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_network_with_gradients_answers_as_the_shipped_one_does(name: str) -> None:
+    key, x = INPUTS[name]
+    path = weights.shipped(name)
+    theirs = weights.session(path).run(["probabilities", "embedding"], {key: x})
+    ours = DifferentiableGraph(path)(**{key: torch.from_numpy(x)})
+    np.testing.assert_allclose(ours["probabilities"].numpy(), theirs[0], atol=5e-3)  # INT8 rounds a few numbers apart
+    np.testing.assert_allclose(ours["embedding"].numpy(), theirs[1], atol=0.1 if name == "voice" else 1e-4)
+
+
+def test_rounding_is_passed_straight_through(tmp_path: Path) -> None:
+    """Of y = 0.5 · x W in INT8 the gradient is 0.5 · W, as if nothing were rounded; y itself is what is rounded."""
+    onnx = pytest.importorskip("onnx")
+    make, constant = onnx.helper.make_node, onnx.numpy_helper.from_array
+    W = np.array([[1, -2], [3, 0]], dtype=np.int8)
+    nodes = [
+        make("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        make("MatMulInteger", ["q", "W", "zero", "none"], ["product"]),
+        make("Cast", ["product"], ["whole"], to=1),
+        make("Mul", ["scale", "half"], ["scales"]),
+        make("Mul", ["whole", "scales"], ["y"]),
+    ]
+    known = [constant(W, "W"), constant(np.int8(0), "none"), constant(np.float32(0.5), "half")]
+    value = [onnx.helper.make_tensor_value_info(name, 1, [1, 2]) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", value[:1], value[1:], known)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "x.onnx")
+    x = torch.tensor([[0.3, -0.7123]], requires_grad=True)
+    y = DifferentiableGraph(tmp_path / "x.onnx")(x=x)["y"]
+    (theirs,) = weights.session(tmp_path / "x.onnx").run(["y"], {"x": x.detach().numpy()})
+    np.testing.assert_allclose(y.detach().numpy(), theirs, atol=1e-6)
+    assert not np.allclose(theirs, 0.5 * x.detach().numpy() @ W, atol=1e-5)
+    y[0, 0].backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.numpy(), [[0.5, 1.5]], rtol=1e-6)
+
+
+def test_an_operator_that_is_not_known_is_named(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node("Tan", ["x"], ["y"])
+    value = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", value[:1], value[1:])), tmp_path / "x.onnx")
+    with pytest.raises(AssetError, match="the operators Tan have no gradients here"):
+        DifferentiableGraph(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("aimed", [False, True])
+def test_gradients_find_the_worst_change_of_a_linear_model(aimed: bool) -> None:
+    """The lead of the first label is 2 w · x, and falls most, by 2 · size · Σ|w|, where every number moves by size."""
+    rng = np.random.default_rng(0)
+    w = torch.from_numpy(rng.normal(size=(3, 4))).float()
+
+    def ask(x: torch.Tensor) -> torch.Tensor:
+        score = (x * w).sum(dim=(1, 2))
+        return torch.softmax(torch.stack([score, -score], dim=1), dim=1)
+
+    x = rng.uniform(0.3, 0.7, (5, 3, 4)).astype(np.float32)
+    y = np.full(5, int(aimed))  # aimed at the second label, or away from the first
+    worst = x - 0.1 * np.sign(w.numpy())
+    for attack in (gradient_attacks.fgsm, gradient_attacks.pgd):
+        found = attack(ask, x, y, 0.1, (0.0, 1.0), aimed=aimed)
+        np.testing.assert_allclose(found, worst, atol=1e-6)
+        lead = gradient_attacks.lead(ask(torch.from_numpy(found)), torch.zeros(5, dtype=torch.long)).numpy()
+        expected = 2 * (x * w.numpy()).sum(axis=(1, 2)) - 0.2 * np.abs(w.numpy()).sum()
+        np.testing.assert_allclose(lead, expected, atol=1e-4)
+    clipped = gradient_attacks.pgd(ask, x, y, 0.5, (0.25, 0.75))
+    assert (clipped.min(), clipped.max()) == (0.25, 0.75)
+
+
+def test_curves_become_a_table_a_page_and_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need it (extra dev)")
+    points = [curves.share(np.array([True, True]), np.arange(2)), curves.share(np.array([True, False]), np.arange(2))]
+    found = curves.of_curves("Things, by size", "2 things", "size", [1, 2], {"attacked": points})
+    assert found.rows == [["1", "100.0 % (100 to 100)"], ["2", "50.0 % (0 to 100)"]]
+    (tmp_path / "attacks.md").write_text("# Attacks\n<!-- attacks: begin -->\n<!-- attacks: end -->\nafter\n")
+    plain = Finding("Lies", "3 clips", ["who"], [["nobody"]])
+    attacks._keep({"lies": plain}, tmp_path)
+    attacks._keep({"face": found}, tmp_path)  # what an earlier run found is kept
+    page = (tmp_path / "attacks.md").read_text()
+    assert (
+        page.index("## Things") < page.index("| 2 | 50.0 % (0 to 100) |") < page.index("## Lies") < page.index("after")
+    )
+    assert (tmp_path / "attacks.png").read_bytes().startswith(b"\x89PNG")
