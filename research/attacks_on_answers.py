@@ -34,6 +34,7 @@ _LEARNED = ("weighted", "stacking", "classwise")
 
 _STRENGTHS = ((1, 60), (2, 50), (4, 40))  # largest change of a pixel of 255, and signal to change in dB
 _STEPS = 10
+_ENOUGH = 2.0  # lead in log-probability of what is wanted, with which an opponent is content
 _ATTACKED: dict[str, tuple[tuple[str, ...], bool]] = {
     "face": (("face",), False),
     "voice": (("voice",), False),
@@ -145,15 +146,15 @@ def _attack(
 
     def seen(crops: np.ndarray) -> np.ndarray:
         y = np.full(len(crops), face.labels.index(wanted))
-        changed = pgd(_asked(graphs["face"], "images"), crops[:, None].astype(np.float32), y, levels, (0, 255), _STEPS,
-                      aimed=aimed)  # fmt: skip
+        x = crops[:, None].astype(np.float32)
+        changed = pgd(_asked(graphs["face"], "images"), x, y, levels, (0, 255), _STEPS, aimed=aimed, enough=_ENOUGH)
         return np.round(changed[:, 0]).astype(np.uint8)
 
     def heard(sound: np.ndarray) -> np.ndarray:
         y = np.array([voice.labels.index(wanted)])
         size = float(np.sqrt((sound**2).mean())) * 10 ** (-ratio / 20)
         x = sound[None].astype(np.float32)
-        return pgd(_asked(graphs["voice"], "waveform"), x, y, size, (-1, 1), _STEPS, aimed=aimed)[0]
+        return pgd(_asked(graphs["voice"], "waveform"), x, y, size, (-1, 1), _STEPS, aimed=aimed, enough=_ENOUGH)[0]
 
     face.opponent, voice.opponent = seen, heard
 

@@ -1,4 +1,4 @@
-"""Are answers as often right for everybody? Accuracy by sex, age and race of the people, by language, with intervals.
+"""Are answers as often right for everybody? Accuracy by sex, age, race and skin tone of the people, with intervals.
 
 ``python -m research.fairness --data DIR [--out docs/fairness.md] [--only cremad]``
 
@@ -104,11 +104,11 @@ SETS: dict[str, tuple[str, Callable[[Path], Broken]]] = {
     "cped": ("CPED dev, words of Chinese television, by the speaker", cped),
     "javanese": (
         "Javanese clips, the face alone, which learned from none of these actors",
-        _product("javanese_av", ["sex"], "open", ["face"]),
+        _product("javanese_av", ["sex", "skin_tone"], "open", ["face"]),
     ),
     "javanese_dev": (
         "Javanese dev, whole answers of actors that no expert learned from",
-        _product("javanese_av", ["sex"], "dev", ["face", "voice", "text"]),
+        _product("javanese_av", ["sex", "skin_tone"], "dev", ["face", "voice", "text"]),
     ),
     "ravdess": ("RAVDESS dev, the voice of actors never heard", _product("ravdess", ["sex"], "dev", ["voice"])),
     "emodb": ("EMO-DB dev, the voice of speakers never heard", _product("emodb", ["sex"], "dev", ["voice"])),

@@ -53,6 +53,7 @@ def pgd(
     steps: int = 20,
     seed: int = 0,
     aimed: bool = False,
+    enough: float = np.inf,
 ) -> np.ndarray:
     """Inputs changed by at most ``size`` so that the right label loses most, after as many steps from a random start.
 
@@ -72,6 +73,8 @@ def pgd(
         Of the random start.
     aimed : bool
         Whether ``y`` are labels that are to be answered, in place of right ones that are not.
+    enough : float
+        Lead in log-probability of what is wanted with which the opponent stops before the last step.
 
     Returns
     -------
@@ -92,6 +95,8 @@ def pgd(
         gained, direction = _direction(ask, now, labels, aimed)
         better = gained < least
         best[better], least[better] = now[better], gained[better]
+        if bool((least <= -enough).all()):
+            break
         if number < steps:
             moved = now + _STRIDE * size / steps * direction
             now = torch.minimum(torch.maximum(moved, start - size), start + size).clamp(*limits)

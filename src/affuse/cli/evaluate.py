@@ -73,7 +73,12 @@ def evaluate(
     language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
-    by: Annotated[list[str] | None, typer.Option(help="Column to break the answer down by; may be repeated.")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column to break the answer down by; may be repeated. skin_tone is measured where no column says it."
+        ),
+    ] = None,
     restrict: Annotated[
         bool, typer.Option("--restrict", help="Show figures on the condition that the answer is a label that occurs.")
     ] = False,

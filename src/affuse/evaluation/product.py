@@ -445,20 +445,25 @@ def evaluate(
 
 
 def evaluation_rows(rows: Any, data: str | Path | None = None, split: str = "dev", by: Sequence[str] = ()) -> Manifest:
-    """Labelled recordings from what `evaluate` takes, checked before anything heavy is loaded."""
+    """Labelled recordings from what `evaluate` takes, checked before anything heavy is loaded.
+
+    Their skin tone is measured where ``by`` asks for it and no column says it.
+    """
     from affuse.evaluation.corpora import corpus_manifest
     from affuse.evaluation.folders import data_folder
+    from affuse.evaluation.skin_tone import COLUMN, with_skin_tone
 
+    stated = [name for name in by if name != COLUMN]
     if isinstance(rows, Manifest):
-        return rows
+        return with_skin_tone(rows, by)
     if not isinstance(rows, str | Path):
         raise ConfigError("the product is measured on a manifest, or on a known corpus by its name")
     if _is_path(rows):
-        return read_manifest(rows, by)
+        return with_skin_tone(read_manifest(rows, stated), by)
     manifest = corpus_manifest(str(rows), data_folder(data), split)
-    for name in by:
+    for name in stated:
         manifest.column(name)
-    return manifest
+    return with_skin_tone(manifest, by)
 
 
 def _is_path(rows: str | Path) -> bool:
