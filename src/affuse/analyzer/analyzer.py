@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from affuse.analyzer.answers import EvidenceFuser, WindowInfo
 from affuse.analyzer.assembly import assemble
 from affuse.analyzer.loading import load_experts, load_parts, load_system, read_fuser, shipped_for, shipped_fuser
-from affuse.analyzer.observation import Observation, read_all, seen_modality, without_words
+from affuse.analyzer.observation import Observation, read_all, return_memory, seen_modality, without_words
 from affuse.analyzer.spaces import LabelMap, answer_space, expert_spaces, rule_over
 from affuse.analyzer.speech import check_speakers, find_speakers, hears_only, split_speech
 from affuse.errors import ConfigError, MediaError
@@ -35,6 +35,8 @@ from affuse.results import Analysis, Verdict
 from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Timeline
 
 __all__ = ["Analyzer", "analyze", "make_analyzer"]
+
+_LONG = 60.0  # seconds
 
 Turns = Sequence[Turn] | str | Path
 """Who speaks when, or the RTTM file that says so."""
@@ -284,14 +286,16 @@ class Analyzer:
         timeline = self._timeline(recording)
         recording, wordless = (recording, "") if self.transcriber is None else self.transcriber.fill(recording)
         watches = self._mouth_watches(recording)
-        # Nobody but the faces takes long; the channels of a long call can be compared meanwhile.
-        with recording.sound_kept(), ThreadPoolExecutor(max_workers=1) as beside:
-            channels = beside.submit(channel_turns, recording) if self._asks_channels(recording, known) else None
-            outputs = read_all(self.experts, recording, timeline, progress, watches)
+        by_channel = cache(partial(channel_turns, recording))
+        also = by_channel if self._asks_channels(recording, known) else None
+        with recording.sound_kept():
+            outputs = read_all(self.experts, recording, timeline, progress, watches, also)
             if wordless and "text" in outputs:
                 outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
-            found = Observation(recording, timeline, outputs)
-            return self._told_apart(found, known, speakers, watches, channels.result if channels else None)
+            found = self._told_apart(Observation(recording, timeline, outputs), known, speakers, watches, by_channel)
+        if recording.duration > _LONG:
+            return_memory()
+        return found
 
     def _asks_channels(self, recording: Recording, turns: Sequence[Turn] | None) -> bool:
         """Whether the channels of the sound may tell who speaks, since nothing that comes before them does."""

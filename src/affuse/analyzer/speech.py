@@ -146,7 +146,7 @@ def find_speakers(
     agreement : Agreement, optional
         Of the faces with the sound, where it was measured while they were found.
     by_channel : callable, optional
-        Gives the turns of the channels, where they are looked for already.
+        Gives the turns of the channels, where they may be known already.
 
     Returns
     -------
