@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def answers() -> dict[str, list[Verdict]]:
     return {code: [analyzer.analyze_text(s.text).summary for s in sentences(code)] for code in SENTENCES}
 
 
-@pytest.mark.parametrize(("language", "floor"), [("en", 0.88), ("zh", 0.85)])
+# Reached with version 4 of the English network: 179 of 200, and 95 of 100 in Chinese. One less is let pass, since
+# products of 8-bit numbers differ between processors.
+@pytest.mark.parametrize(("language", "floor"), [("en", 0.89), ("zh", 0.94)])
 def test_most_plain_sentences_are_read_right(answers: dict[str, list[Verdict]], language: str, floor: float) -> None:
     asked = sentences(language)
     assert len({sentence.text for sentence in asked}) == SENTENCES[language]
@@ -50,12 +53,13 @@ def test_most_plain_sentences_are_read_right(answers: dict[str, list[Verdict]], 
     assert sum(right) / len(right) >= floor
 
 
-@pytest.mark.parametrize(("language", "floor"), [("en", 0.88), ("zh", 0.85)])
+@pytest.mark.parametrize(("language", "floor"), [("en", 0.89), ("zh", 0.92)])
 def test_sentiment_agrees_with_most_plain_sentences(
     answers: dict[str, list[Verdict]], language: str, floor: float
 ) -> None:
     asked = sentences(language)
-    right = [third(answer.sentiment) == s.sentiment for answer, s in zip(answers[language], asked, strict=True)]
+    found = [third(answer.sentiment) for answer in answers[language] if answer.sentiment is not None]
+    right = [sign == sentence.sentiment for sign, sentence in zip(found, asked, strict=True)]
     assert sum(right) / len(right) >= floor
 
 
@@ -66,3 +70,15 @@ def test_label_and_sentiment_never_contradict_each_other(answers: dict[str, list
         assert answer.sentiment is not None
         sign = SIGNS.get(answer.label, 0)
         assert sign == 0 or sign * answer.sentiment > 0, f"{sentence.text}: {answer.label}, {answer.sentiment}"
+
+
+def test_nothing_that_trains_repeats_a_plain_sentence() -> None:
+    from recipes.text_en_situations import situations
+
+    def runs(text: str) -> set[tuple[str, ...]]:
+        words = re.findall(r"[a-z']+", text.lower())
+        return set(zip(*(words[i:] for i in range(5)), strict=False))
+
+    learned = {run for text in situations(280, 0)[0] for run in runs(text)}
+    assert len(learned) > 5000
+    assert not [s.text for s in sentences("en") if runs(s.text) & learned]
