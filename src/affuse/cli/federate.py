@@ -37,7 +37,8 @@ _Aggregation = Annotated[
 ]
 _Secure = Annotated[bool, typer.Option("--secure", help="The server gets nothing but sums over clients (SecAgg+).")]
 _Epsilon = Annotated[
-    float | None, typer.Option(help="Budget of differential privacy for each recording, such as 8 (default: none).")
+    float | None,
+    typer.Option(help="Budget of differential privacy for a recording, such as 8 (default: none).", min=0.01),
 ]
 _Out = Annotated[Path, typer.Option(help="Folder of the run, new or empty.")]
 
@@ -57,7 +58,7 @@ def server(
         Path | None, typer.Option(help="Folder of the clients' public keys, NAME.pub; nobody else is let in.")
     ] = None,
     label_set: _LabelSet = None,
-    rounds: _Rounds = 20,
+    rounds: _Rounds = 50,
     aggregation: _Aggregation = "fedavg",
     secure: _Secure = False,
     epsilon: _Epsilon = None,
@@ -145,7 +146,7 @@ def simulate(
     out: _Out,
     kind: _Kind = "voice",
     label_set: _LabelSet = None,
-    rounds: _Rounds = 20,
+    rounds: _Rounds = 50,
     aggregation: _Aggregation = "fedavg",
     secure: _Secure = False,
     epsilon: _Epsilon = None,
@@ -191,9 +192,9 @@ def _plan(
     epsilon: float | None,
     changes: Sequence[str] | None,
 ) -> Plan:
-    from affuse.federated.plan import Plan
+    from affuse.federated.plan import PRIVATE, Plan
 
-    settings: dict[str, Any] = {"hidden": 0, "penalty": 0.01} if kind == "fuser" else {}
+    settings: dict[str, Any] = dict(PRIVATE) if epsilon else {}
     settings |= dict(map(_setting, changes or []))
     own = {"kind": kind, "rounds": rounds, "strategy": aggregation, "secure": secure, "epsilon": epsilon or 0.0}
     return Plan.of({**settings, **own, "labels": names_of(label_set) or []})

@@ -20,6 +20,8 @@ from affuse.federated.plan import Plan
 from affuse.federated.result import write_result
 from affuse.files import write_json, write_text
 
+_SCALE = 3.0  # of log-probabilities, where a privacy budget forbids to ask for it
+
 __all__ = ["Collected", "Federation", "Outcome", "agreed", "claim", "coordinate", "refusal"]
 
 
@@ -174,10 +176,8 @@ def agreed(plan: Plan, facts: Mapping[str, Mapping[str, Any]]) -> Plan:
     affuse.errors.DataError: the clients have different labels (one: sad, happy; two: sad, angry); state all by --labels
     """
     first, told = next(iter(facts.items()))
-    if plan.kind != "fuser" and not plan.labels:
+    if not plan.labels:
         plan = dataclasses.replace(plan, labels=_common_labels(facts))
-    elif not plan.labels:
-        plan = dataclasses.replace(plan, labels=_common_labels(facts), hidden=0)
     plan = dataclasses.replace(plan, columns=tuple(told["columns"]), modalities=tuple(told["modalities"]))
     for name, other in facts.items():
         if other["encoder"] != told["encoder"]:
@@ -237,16 +237,14 @@ def _begin(plan: Plan, federation: Federation) -> Common:
     """First weights, and statistics over all clients where they may be asked for."""
     k = len(plan.labels)
     d = _inputs(plan)
-    even = Common(np.full(k, 1 / k), np.zeros(d), np.ones(d), [])
+    even = Common(np.full(k, 1 / k), np.zeros(d), np.full(d, _SCALE if plan.kind == "fuser" else 1.0), [])
     if not plan.epsilon:
-        shapes: list[tuple[int, ...]] = [(k,)] if plan.kind == "fuser" else [(k,), (d,), (d,), (d,)]
-        found = federation.ask("statistics", plan, 0, [], shapes)
+        found = federation.ask("statistics", plan, 0, [], [(k,), (d,), (d,), (d,)])
         assert found.arrays is not None
         prior = np.clip(found.arrays[0], 0.0, 1.0)
         if not prior.sum() > 0:
             raise DataError("the clients' label frequencies are all 0")
-        moments = (even.centre, even.scale) if plan.kind == "fuser" else spread_of(*found.arrays[1:])
-        even = Common(prior / prior.sum(), *moments, [])
+        even = Common(prior / prior.sum(), *spread_of(*found.arrays[1:]), [])
     flags = 2 if plan.kind == "joint" else 0
     return dataclasses.replace(even, head=first_weights(d + flags, k, plan))
 

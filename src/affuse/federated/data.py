@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from affuse import weights
 from affuse.data.own import DataOptions, Sample, TrainingData, read, waveform
 from affuse.data.own.splits import set_aside
 from affuse.data.predictions import join, read_predictions
 from affuse.errors import ConfigError, DataError
+from affuse.features.cache import FeatureStore
 from affuse.features.embeddings import VoiceEmbedding
-from affuse.features.items import NoEvidenceError
+from affuse.features.items import Clip, Measured, NoEvidenceError
 from affuse.fusion.base import present
 from affuse.fusion.dynamic import centred_logits
 from affuse.media import SAMPLE_RATE
 
-__all__ = ["Rows", "Table", "aligned", "fuser_inputs", "read_rows", "voice_width"]
+__all__ = ["Rows", "Table", "aligned", "fuser_inputs", "numbers", "read_rows", "voice_width"]
 
 _LONGEST = 20 * SAMPLE_RATE  # of sound that the encoder reads at once, as in the voice expert
 _HELD_OUT = 0.2  # share of a fuser's rows that only measure, in whole groups
@@ -123,7 +125,7 @@ def read_rows(kind: str, sources: Sequence[str | Path], options: DataOptions | N
     data = read(sources[0], kind, options or DataOptions())
     if kind == "joint" and not data.column_names:
         raise DataError(f"{sources[0]} holds no numbers beside the voice; learn an expert of the kind voice from it")
-    train, held_out = (_numbers(data, split) for split in ("train", "dev"))
+    train, held_out = (numbers(data, split) for split in ("train", "dev"))
     _need_rows(train, str(sources[0]))
     return Rows(kind, data.labels.labels, train, held_out, data.column_names, (), data.notes)
 
@@ -215,30 +217,55 @@ def voice_width() -> int:
     return len(VoiceEmbedding().get_feature_names_out())
 
 
-def _numbers(data: TrainingData, split: str) -> Table:
+def numbers(data: TrainingData, split: str, keep_silent: bool = False) -> Table:
+    """What the shipped voice network hears in the labelled rows of a split, and their columns of numbers.
+
+    Parameters
+    ----------
+    data : TrainingData
+    split : str
+        "train" or "dev".
+    keep_silent : bool
+        Whether to keep rows without anything to learn from, as NaN.
+
+    Returns
+    -------
+    Table
+    """
     samples = [sample for sample in data.split(split) if sample.label is not None]
-    width, k = voice_width(), len(data.labels)
+    width, k, store = voice_width(), len(data.labels), FeatureStore()
     X = np.full((len(samples), width + len(data.column_names)), np.nan)
     Y = np.zeros((len(samples), k))
     for x, y, sample in zip(X, Y, samples, strict=True):
         if sample.path is not None:
-            x[:width] = _embedding(sample)
+            x[:width] = _embedding(sample, store)
         if sample.columns is not None:
             x[width:] = sample.columns
         y[:] = np.eye(k)[sample.label] if sample.distribution is None else sample.distribution
-    heard = ~np.isnan(X).all(axis=1)  # a row that says nothing teaches nothing
+    heard = keep_silent | ~np.isnan(X).all(axis=1)  # a row that says nothing teaches nothing
     return Table(X[heard], Y[heard])
 
 
-def _embedding(sample: Sample) -> np.ndarray:
-    """What the voice network hears, the mean over equal pieces of long sound; NaN where there is too little."""
-    sound = waveform(sample)
+def _embedding(sample: Sample, store: FeatureStore) -> np.ndarray:
+    """What the voice network hears, the mean over equal pieces of long sound; NaN where there is too little.
+
+    It is kept in the cache of affuse, so that a client who is started again need not listen again.
+    """
+    assert sample.path is not None
+    clip = Clip(sample.path, sample.start, sample.end)
+    settings = f"federated {weights.digest('voice')}"
+    value = store.recall(clip, settings, lambda item: _measured(sample)).value
+    return np.full(voice_width(), np.nan) if value is None else value
+
+
+def _measured(sample: Sample) -> Measured:
     extractor = VoiceEmbedding()
+    sound = waveform(sample)
     try:
         pieces = np.array_split(sound, max(1, math.ceil(len(sound) / _LONGEST)))
-        return np.asarray(np.mean([extractor.look(piece) for piece in pieces], axis=0))
-    except NoEvidenceError:
-        return np.full(voice_width(), np.nan)
+        return Measured(np.asarray(np.mean([extractor.look(piece) for piece in pieces], axis=0)))
+    except NoEvidenceError as error:
+        return Measured(None, str(error))
 
 
 def _read_predictions(paths: Sequence[Path]) -> Rows:

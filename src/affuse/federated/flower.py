@@ -334,10 +334,14 @@ class FlowerFederation:
         """Ask all clients, and aggregate their answers."""
         config = {"phase": phase, "plan": plan.to_json(), "number": number}
         ins = FitIns(ndarrays_to_parameters(list(arrays)), config)
+        absent: set[int] = set()
         for _ in range(_TRIES):
-            members = self._members()
-            found = self._summed(plan, number, ins, members) if plan.secure else None
-            if not plan.secure:
+            members = {n: m for n, m in self._members().items() if m.node_id not in absent}
+            if len(members) < self.needs.fewest:
+                continue
+            if plan.secure:
+                found = self._summed(plan, number, ins, members, absent)
+            else:
                 found = self._compared(plan, phase, number, ins, members, shapes)
             if found is not None:
                 return found
@@ -381,8 +385,14 @@ class FlowerFederation:
         parameters, _ = weighing.aggregate_fit(number, results, [])
         return Collected(parameters_to_ndarrays(parameters), told, tuple(lost))
 
-    def _summed(self, plan: Plan, number: int, ins: FitIns, members: dict[str, ClientProxy]) -> Collected | None:
-        """Aggregate answers of which the server sees nothing but the sum; None where too many left on the way."""
+    def _summed(
+        self, plan: Plan, number: int, ins: FitIns, members: dict[str, ClientProxy], absent: set[int]
+    ) -> Collected | None:
+        """Aggregate answers of which the server sees nothing but the sum.
+
+        None where somebody left before the keys were shared, which SecAgg+ of Flower does not get over; then the round
+        is made again without those in ``absent``.
+        """
         chosen = _Chosen([(proxy, ins) for proxy in members.values()])
         state = RecordDict()
         state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: number})
@@ -396,6 +406,7 @@ class FlowerFederation:
         except ZeroDivisionError:  # no client has any row that this is about
             return Collected(None, {name: {} for name in members})
         if chosen.found is None:
+            absent |= grid.lost
             return None
         answered = {proxy.node_id: metrics for proxy, metrics in chosen.answered}
         told = {name: answered[proxy.node_id] for name, proxy in members.items() if proxy.node_id in answered}
@@ -453,6 +464,7 @@ class _Wire(Grid):
 
     def __init__(self, proxies: dict[int, ClientProxy], timeout: float) -> None:
         self.proxies, self.timeout = proxies, timeout
+        self.lost: set[int] = set()
 
     def set_run(self, run: Any) -> None:
         raise NotImplementedError
@@ -476,7 +488,10 @@ class _Wire(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         sent = [message for message in messages if message.metadata.dst_node_id in self.proxies]
         with ThreadPoolExecutor(max_workers=max(1, len(sent))) as threads:
-            return list(threads.map(self._one, sent))
+            replies = list(threads.map(self._one, sent))
+        # Those who are lost first: the others may stumble over it later, and are there for the next try.
+        self.lost = self.lost or {reply.metadata.src_node_id for reply in replies if reply.has_error()}
+        return replies
 
     def _one(self, message: Message) -> Message:
         node = message.metadata.dst_node_id

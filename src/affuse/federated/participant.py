@@ -119,7 +119,7 @@ class Participant:
     --------
     >>> table = Table(np.array([[-1.0], [1.0]]), np.eye(2))
     >>> client = Participant("one", Rows("fuser", ("a", "b"), table, table))
-    >>> client.answer("statistics", Plan("fuser", labels=("a", "b")), 0, []).arrays[0]
+    >>> client.answer("statistics", Plan("fuser", labels=("a", "b")), 0, []).arrays[0]  # shares of the labels
     array([0.5, 0.5])
     """
 
@@ -199,18 +199,16 @@ class Participant:
         return aligned(self.rows, plan.labels)
 
     def _statistics(self, plan: Plan, rows: Rows) -> Reply:
-        """Shares of the labels; and, but for a fuser, of every input the share of rows that hold it, and its moments.
+        """Shares of the labels; and of every input the share of rows that hold it, and its moments.
 
         The moments are means over all rows, 0 where the input is missing, so that they add up over clients.
         """
         if plan.epsilon:
             raise ConfigError("the server asks for statistics of the rows, which the privacy budget does not cover")
         table = rows.train
-        arrays = [table.Y.mean(axis=0)]
-        if plan.kind != "fuser":
-            filled = np.nan_to_num(table.X)
-            arrays += [(~np.isnan(table.X)).mean(axis=0), filled.mean(axis=0), (filled**2).mean(axis=0)]
-        return Reply(arrays, len(table))
+        filled = np.nan_to_num(table.X)
+        moments = [(~np.isnan(table.X)).mean(axis=0), filled.mean(axis=0), (filled**2).mean(axis=0)]
+        return Reply([table.Y.mean(axis=0), *moments], len(table))
 
     def _train(self, plan: Plan, rows: Rows, common: Common, number: int) -> Reply:
         table = rows.train
@@ -257,8 +255,8 @@ def standardised(plan: Plan, common: Common, X: np.ndarray) -> np.ndarray:
     """Inputs of the network.
 
     Standardised by what all clients have in common, 0 where something is missing. With a privacy budget nothing of the
-    rows may be asked for, so that each is standardised by its own mean and spread. A joint expert has two inputs more,
-    1 where the voice and where the numbers are there. Those of a fuser are taken as they are.
+    rows may be asked for, so that what a voice network hears is standardised by its own mean and spread in each row. A
+    joint expert has two inputs more, 1 where the voice and where the numbers are there.
 
     Parameters
     ----------
@@ -276,13 +274,11 @@ def standardised(plan: Plan, common: Common, X: np.ndarray) -> np.ndarray:
     >>> standardised(Plan("voice"), common, np.array([[3.0, np.nan]]))
     array([[1., 0.]])
     """
-    if plan.kind == "fuser":
-        return X
-    if plan.epsilon:
+    if plan.epsilon and plan.kind == "voice":
         spread = X.std(axis=1, keepdims=True)
         return np.asarray((X - X.mean(axis=1, keepdims=True)) / np.sqrt(spread**2 + 1e-5))
     scaled = np.nan_to_num((X - common.centre) / common.scale)
-    if plan.kind == "voice":
+    if plan.kind != "joint":
         return np.asarray(scaled)
     width = X.shape[1] - len(plan.columns)
     there = [~np.isnan(part).all(axis=1, keepdims=True) for part in (X[:, :width], X[:, width:])]

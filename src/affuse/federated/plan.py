@@ -11,7 +11,7 @@ from typing import Any
 from affuse.errors import ConfigError, DataError
 from affuse.files import write_json
 
-__all__ = ["KINDS", "ROBUST", "SETTINGS", "STRATEGIES", "Plan"]
+__all__ = ["KINDS", "PRIVATE", "ROBUST", "SETTINGS", "STRATEGIES", "Plan"]
 
 KINDS = ("voice", "joint", "fuser")
 """What can be learned together: an expert for the voice, a joint expert with columns of numbers, or a fuser."""
@@ -37,6 +37,9 @@ SETTINGS = (
 )
 """Values that ``--set`` may change."""
 
+PRIVATE = {"batch_size": 64, "learning_rate": 0.3}
+"""Settings that suit a privacy budget: short steps over many rows, whose noise is small beside the sum."""
+
 _FEWEST_SECURE = 3  # with two, each learns what the other sent from the sum
 
 
@@ -55,9 +58,10 @@ class Plan:
     epochs : int
         Passes over its rows that a client makes in a round.
     hidden : int
-        Units of the hidden layer; 0 for none. A fuser has none.
+        Units of the hidden layer; 0 for none. A fuser has none. Averages of networks without one, whose loss has a
+        single minimum, come nearer to what one network would learn.
     learning_rate : float
-        Rate of Adam (arXiv:1412.6980), which every client starts anew in every round.
+        Length of a step of gradient descent.
     batch_size : int
         Rows a step; with differential privacy the expected number, since rows are drawn by chance.
     penalty : float
@@ -100,10 +104,10 @@ class Plan:
 
     kind: str
     labels: tuple[str, ...] = ()
-    rounds: int = 20
-    epochs: int = 2
-    hidden: int = 32
-    learning_rate: float = 0.01
+    rounds: int = 50
+    epochs: int = 1
+    hidden: int = 0
+    learning_rate: float = 1.0
     batch_size: int = 32
     penalty: float = 1e-3
     seed: int = 0
@@ -132,6 +136,8 @@ class Plan:
                 raise ConfigError(f"{name} must be above 0; got {getattr(self, name)}")
         if not 0 < self.delta < 1:
             raise ConfigError(f"delta must be above 0 and below 1; got {self.delta}")
+        if self.kind == "fuser" and self.hidden:
+            raise ConfigError(f"a fuser has no hidden layer; got hidden {self.hidden}")
         if self.secure and self.strategy in ROBUST:
             raise ConfigError(
                 f"{self.strategy} compares the clients' networks, which secure aggregation hides from the server; "

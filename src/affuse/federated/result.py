@@ -99,6 +99,8 @@ def _write_fuser(folder: Path, plan: Plan, common: Common, temperature: float, m
     rows = np.repeat(np.eye(k)[:, None] * 0.9 + 0.1 / k, m, axis=1)
     fuser = Stacking().fit(rows / rows.sum(axis=2, keepdims=True), np.arange(k))
     slopes, offsets = common.head
+    slopes = slopes / common.scale[:, None]  # so that the inputs may be taken as they are
+    offsets = offsets - common.centre @ slopes
     fuser.labels_ = np.arange(k)
     fuser.slopes_, fuser.offsets_ = slopes.T / temperature, offsets / temperature
     fuser.prior_ = np.array(_prior(common))
