@@ -11,11 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="augmentation is part of training, which needs torch")
 
+from torch.nn import functional as F  # noqa: E402
+
 from affuse.errors import ConfigError  # noqa: E402
 from affuse.training.augment import (  # noqa: E402  # noqa: E402
     PictureAugmentation,
     SoundAugmentation,
     WordAugmentation,
+    adversarial_step,
     cutmix,
     drop_tokens,
     mixup,
@@ -24,6 +27,9 @@ from affuse.training.augment import (  # noqa: E402  # noqa: E402
     spec_augment,
     words,
 )
+from affuse.training.config import TrainingConfig  # noqa: E402
+from affuse.training.module import Classification  # noqa: E402
+from affuse.training.networks.base import Output  # noqa: E402
 
 RATE = sound.SAMPLE_RATE
 
@@ -553,3 +559,34 @@ def test_tokens_are_dropped_under_the_mask_only() -> None:
     assert float(hit[:, 1:30].float().mean()) == pytest.approx(0.3, abs=0.02)
     assert torch.equal(ids, before)
     assert torch.equal(dropped, drop_tokens(ids, mask, 0.3, 1, seeded(), keep=(2,)))
+
+
+# --- against the network ----------------------------------------------------------------------------------------------
+
+
+def test_every_second_sample_moves_along_the_sign_of_its_gradient_by_its_own_spread() -> None:
+    """Worked out by hand: spreads 1 and 3; the first sample moves by half of 1, and stays within the batch's range."""
+    x = torch.tensor([[4.0, 6.0], [0.0, 6.0], [-2.0, 0.0]])
+    moved = adversarial_step(x, torch.tensor([[0.1, 9.0], [5.0, 5.0], [-1.0, 0.0]]), 0.5)
+    assert moved.tolist() == [[4.5, 6.0], [0.0, 6.0], [-2.0, 0.0]]
+
+
+def test_training_moves_samples_to_the_side_on_which_the_network_errs() -> None:
+    """A linear network with logits w · x and -w · x errs more about its first label where w · x is smaller."""
+    w = torch.tensor([2.0, -1.0, 0.5])
+
+    def linear(images: Any) -> Output:
+        score = images @ w
+        return Output(torch.stack([score, -score], dim=1), images)
+
+    network: Any = linear
+    module = Classification(network, TrainingConfig(adversarial=0.1))
+    x = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [0.0, 5.0, 0.0]])
+    batch = {"inputs": {"images": x}, "targets": torch.tensor([[1.0, 0.0]] * 3)}
+    moved = module._attacked(batch)["images"]
+    spreads = x.std(dim=1, correction=0)
+    torch.testing.assert_close(moved[0], x[0] - 0.1 * spreads[0] * w.sign())
+    torch.testing.assert_close(moved[1], x[1])
+    torch.testing.assert_close(moved[2], (x[2] - 0.1 * spreads[2] * w.sign()).clamp(0.0, 5.0))
+    attacked, plain = (F.cross_entropy(linear(own).logits, batch["targets"]) for own in (moved, x))
+    assert attacked > plain

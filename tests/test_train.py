@@ -472,11 +472,12 @@ def test_wrong_commands_are_one_sentence(
         assert len(result.err.strip().splitlines()) == 1
 
 
-def test_mixup_of_words_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mixup", "adversarial"])
+def test_what_changes_sound_and_pictures_is_refused_for_words(tmp_path: Path, name: str) -> None:
     rows = "\n".join(f"word{i} {i % 2},{('happy', 'sad')[i % 2]}" for i in range(40))
     (tmp_path / "t.csv").write_text(f"text,label\n{rows}\n")
-    settings = {"data": {"source": str(tmp_path / "t.csv"), "modality": "text"}, "training": {"mixup": 0.2}}
-    with pytest.raises(ConfigError, match=r"training.mixup is for networks over sound or pictures alone"):
+    settings = {"data": {"source": str(tmp_path / "t.csv"), "modality": "text"}, "training": {name: 0.2}}
+    with pytest.raises(ConfigError, match=rf"training.{name} is for networks over sound or pictures"):
         run.train(build(TrainConfig, settings), tmp_path / "run")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from affuse.errors import ConfigError
-from affuse.training.augment import mixup, spec_augment
+from affuse.training.augment import adversarial_step, mixup, spec_augment
 from affuse.training.batching import class_weights
 from affuse.training.config import TrainingConfig
 from affuse.training.inputs import Draw, Inputs, SpectrumAugmentation
@@ -162,7 +162,8 @@ class Classification(LightningModule):
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         """Loss of a batch."""
-        output = self._answer(batch["inputs"])
+        inputs = self._attacked(batch) if self.config.adversarial else batch["inputs"]
+        output = self._answer(inputs)
         loss = F.cross_entropy(
             output.logits, batch["targets"], weight=self.weights, label_smoothing=self.config.label_smoothing
         )
@@ -206,6 +207,15 @@ class Classification(LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [course(group) for group in groups])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _attacked(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Inputs of which every second sample is changed against the network as it is now."""
+        ((name, own),) = batch["inputs"].items()
+        with torch.enable_grad():
+            changed = own.detach().float().requires_grad_(True)
+            loss = F.cross_entropy(self._answer({name: changed}).logits, batch["targets"])
+            (gradient,) = torch.autograd.grad(loss, changed)
+        return {name: adversarial_step(changed.detach(), gradient, self.config.adversarial)}
 
     def _answer(self, inputs: dict[str, Tensor]) -> Any:
         """What the network makes of inputs in training."""

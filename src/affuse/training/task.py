@@ -239,6 +239,8 @@ def _check_reader(config: TrainConfig, network: Network) -> None:
         )
     if config.training.mixup and (network.reads not in MIXABLE or network.n_action_units):
         raise ConfigError("training.mixup is for networks over sound or pictures alone; set it to 0 for this one")
+    if config.training.adversarial and network.reads not in MIXABLE:
+        raise ConfigError("training.adversarial is for networks over sound or pictures; set it to 0 for this one")
 
 
 @dataclass(frozen=True, eq=False)
