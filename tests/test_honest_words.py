@@ -11,6 +11,7 @@ from affuse.fusion.sentiment import (
     _compatibility,
     agree,
     contradicts,
+    lean_that_agrees,
     sentiment_score,
     trust_that_agrees,
 )
@@ -225,6 +226,43 @@ def test_a_judge_is_trusted_as_far_as_label_and_sentiment_agree() -> None:
         ]
         assert trust == (fits or [0.0])[0]
     assert set(trusts) == {0.9, 0.45, 0.0}
+
+
+def test_an_answer_leans_to_its_label_as_little_as_it_takes() -> None:
+    """Happiness is the likeliest emotion, though three negative ones together outweigh it: log(0.574 / 0.268) / 2."""
+    q, prior = np.array([[0.25, 0.0, 0.2, 0.3, 0.25, 0.0, 0.0]]), np.full(7, 1 / 7)
+    judged = np.array([[[0.6, 0.2, 0.2]]])
+    before = agree(q, judged, q[:, None], prior, 0.0)
+    assert contradicts(*before).all()
+    lean = lean_that_agrees(q, judged, q[:, None], prior, np.zeros(1))
+    assert lean == pytest.approx(np.log(0.572 / 0.268) / 2 + 0.01)
+    emotions, sentiment = agree(q, judged, q[:, None], prior, 0.0, lean)
+    assert emotions.argmax() == EKMAN.index("happiness")
+    assert 0 < sentiment_score(sentiment)[0] < 0.02
+    assert emotions.sum() == pytest.approx(1)
+    assert lean_that_agrees(q, NO_JUDGE, q[:, None], prior, np.zeros(1)) > 0
+    np.testing.assert_array_equal(agree(q, NO_JUDGE, q[:, None], prior, 0.0, lean)[0], q)  # nobody judges
+
+
+@pytest.mark.parametrize("concentration", [0.05, 0.3, 1.0, 5.0])
+def test_whatever_words_say_label_and_sentiment_of_the_answer_agree(concentration: float) -> None:
+    from affuse import Analyzer, Segment, Timeline
+    from affuse.analyzer import load_experts
+    from affuse.experts.base import ExpertOutput
+
+    rng = np.random.default_rng(7)
+    n = 1000
+    said = rng.dirichlet(np.full(7, concentration), size=n), rng.dirichlet(np.full(3, concentration), size=n)
+    windows = Timeline(tuple(Segment(float(i), i + 1.0) for i in range(n)))
+    analyzer = Analyzer(load_experts({"text": "text"}))
+    answers = analyzer.fuse_outputs({"text": ExpertOutput(said[0], ("",) * n, said[1])}, windows)
+    signs = {"anger": -1, "disgust": -1, "fear": -1, "sadness": -1, "happiness": 1}
+    for answer in answers:
+        assert answer.label is not None
+        assert answer.sentiment is not None
+        sign = signs.get(answer.label, 0)
+        assert sign == 0 or sign * answer.sentiment > 0, answer
+    assert {answer.label for answer in answers} == set(EKMAN.labels)
 
 
 def test_compatibilities_by_hand() -> None:

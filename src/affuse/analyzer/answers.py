@@ -17,7 +17,7 @@ from affuse.fusion import conflict, conflict_in_words, present
 from affuse.fusion.explain import log_odds, shares_and_points
 from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior, Windows
-from affuse.fusion.sentiment import COMPATIBILITY, agree, sentiment_score, trust_that_agrees
+from affuse.fusion.sentiment import COMPATIBILITY, agree, lean_that_agrees, sentiment_score, trust_that_agrees
 from affuse.fusion.spaces import common_emotions, common_sentiment, judges_sentiment, under_common_prior
 from affuse.labels import EKMAN, SENTIMENT, LabelSpace, map_probabilities, merge_emotions, to_emotions, to_sentiment
 from affuse.results import Evidence, Verdict
@@ -269,12 +269,13 @@ class EvidenceFuser:
         if not self._emotional:
             return lambda keep: self._with_sentiment(probabilities(keep), S, keep), by_themselves
         trust = trust_that_agrees(whole, S, by_themselves, prior)
+        lean = lean_that_agrees(whole, S, by_themselves, prior, trust)
 
         def answer(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return agree(probabilities(keep), np.where(keep[:, None], S, np.nan), by_themselves, prior, trust)
+            return agree(probabilities(keep), np.where(keep[:, None], S, np.nan), by_themselves, prior, trust, lean)
 
         alone = [
-            agree(by_themselves[:, j], S[:, [j]], by_themselves[:, [j]], prior, trust)[0]
+            agree(by_themselves[:, j], S[:, [j]], by_themselves[:, [j]], prior, trust, lean)[0]
             for j in range(len(self.modalities))
         ]
         return answer, np.stack(alone, axis=1)
