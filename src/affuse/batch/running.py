@@ -186,6 +186,7 @@ def run(
             batch.forget_errors(retry_errors)
             with _flushed(batch.buffer):
                 batch.work()
+            pool.stop()  # the tables and the page want the memory that the workers hold
             done = batch.finish()
             from affuse.batch.overview import write_overview  # brings the report, which a run that is killed spares
 
