@@ -438,6 +438,14 @@ def test_a_client_keeps_to_its_own_limit_and_asks_for_a_ledger(private: Plan) ->
         Participant("c", voices(0), most_epsilon=0.5, simulated=True).answer("train", private, 1, common.arrays)
 
 
+def test_a_client_takes_part_with_the_protection_that_it_asks_for_only() -> None:
+    plan = Plan("voice", labels=LABELS)
+    with pytest.raises(ConfigError, match="has no secure aggregation"):
+        Participant("c", voices(0), secure=True).answer("statistics", plan, 0, [])
+    with pytest.raises(ConfigError, match="has no privacy budget"):
+        Participant("c", voices(0), most_epsilon=8.0).answer("statistics", plan, 0, [])
+
+
 def test_another_accountant_agrees_that_the_budget_holds(private: Plan) -> None:
     from dp_accounting import dp_event
     from dp_accounting.pld import PLDAccountant

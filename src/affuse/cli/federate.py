@@ -111,6 +111,7 @@ def client(
     most_epsilon: Annotated[
         float | None, typer.Option(help="Budget above which you do not go, whatever the server asks for.", min=0)
     ] = None,
+    secure: Annotated[bool, typer.Option("--secure", help="Take part with secure aggregation only.")] = False,
     wait: Annotated[float, typer.Option(help="Seconds for which to try to reach the server.", min=0)] = 60.0,
     out: Annotated[Path | None, typer.Option(help="Folder for what was learned together, new or empty.")] = None,
 ) -> None:
@@ -131,7 +132,7 @@ def client(
         for note in rows.notes:
             _say(f"note: {note}")
         _say(f"{len(rows.train)} rows to learn from, {len(rows.held_out)} held out")
-        participant = Participant(name, rows, ledger, most_epsilon)
+        participant = Participant(name, rows, ledger, most_epsilon, secure)
         plan, common, temperature = join(participant, server, tls_ca, key, wait, _say)
         _say(f"done after {plan.rounds} rounds")
         if out is not None:

@@ -281,8 +281,8 @@ def _written(
         "plan": dataclasses.asdict(plan),
         "temperature": temperature,
         "accuracy": accuracy,
-        "epsilon": max(spent.values(), default=None),
-        "delta": plan.delta if spent else None,
+        "epsilon": max(spent.values(), default=plan.epsilon or None),  # with secure aggregation, at most the plan's
+        "delta": plan.delta if plan.epsilon else None,
         "spent": dict(spent),
         "rounds": list(rounds),
     }

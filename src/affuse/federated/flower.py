@@ -96,19 +96,20 @@ class FlowerClient(Client):
             raise DataError(f"the server ended the run: {ins.config['refused']}")
         if "secure" in ins.config:
             return self._secure(bytes(ins.config["secure"]), int(ins.config["node"]))
-        return self._answer(ins)
+        return self._answer(ins, hidden=False)
 
-    def _answer(self, ins: FitIns) -> FitRes:
+    def _answer(self, ins: FitIns, hidden: bool) -> FitRes:
+        """The participant's answer; one that a plan says is masked goes nowhere else."""
         config = ins.config
         phase, number = str(config["phase"]), int(config["number"])
         plan = Plan.from_json(str(config["plan"]))
+        if plan.secure and not hidden and phase != "finished":
+            raise DataError("the server asks in the open for what its plan says is masked")
         arrays = parameters_to_ndarrays(ins.parameters)
         reply = self.participant.answer(phase, plan, number, arrays, float(config.get("temperature", 1.0)))
         self.rounds.append(number)
         weight = min(reply.weight, plan.most_rows)
-        told: dict[str, Any] = {} if plan.secure else dict(reply.told)
-        if plan.secure and "epsilon" in reply.told:
-            told["epsilon"] = reply.told["epsilon"]  # says how much noise there is, not what the rows are
+        told: dict[str, Any] = {} if plan.secure else dict(reply.told)  # what is spent tells the number of rows
         return FitRes(_OK, ndarrays_to_parameters(reply.arrays), weight, told)
 
     def _secure(self, content: bytes, node: int) -> FitRes:
@@ -116,7 +117,7 @@ class FlowerClient(Client):
         message = _message(recorddict_from_proto(RecordBytes.FromString(content)), node)
 
         def answer(inner: Message, context: Context) -> Message:
-            result = self._answer(recorddict_compat.recorddict_to_fitins(inner.content, keep_input=True))
+            result = self._answer(recorddict_compat.recorddict_to_fitins(inner.content, keep_input=True), hidden=True)
             return Message(recorddict_compat.fitres_to_recorddict(result, keep_input=False), reply_to=inner)
 
         reply = secaggplus_mod(message, self._context, answer)

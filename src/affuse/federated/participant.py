@@ -106,7 +106,9 @@ class Participant:
     ledger : Path, optional
         File of what its rows have spent of a privacy budget; needed where the plan has one, but in a simulation.
     most_epsilon : float, optional
-        Budget above which it does not go, whatever the server asks for.
+        Budget above which it does not go, whatever the server asks for; it then takes part in no run without one.
+    secure : bool
+        Whether it takes part in runs with secure aggregation only.
     simulated : bool
         Whether a ledger in memory will do.
 
@@ -129,10 +131,11 @@ class Participant:
         rows: Rows,
         ledger: Path | None = None,
         most_epsilon: float | None = None,
+        secure: bool = False,
         simulated: bool = False,
     ) -> None:
         self.name, self.rows = name, rows
-        self.most_epsilon = most_epsilon
+        self.most_epsilon, self.secure = most_epsilon, secure
         self.result: tuple[Plan, Common, float] | None = None
         self._ledger = ledger
         self._simulated = simulated
@@ -194,6 +197,10 @@ class Participant:
         raise DataError(f"the server asks for {phase!r}, which this affuse does not know")
 
     def _own(self, plan: Plan) -> Rows:
+        if self.secure and not plan.secure:
+            raise ConfigError("the server's plan has no secure aggregation, which this client asks for by --secure")
+        if self.most_epsilon is not None and not plan.epsilon:
+            raise ConfigError("the server's plan has no privacy budget, which this client limits by --most-epsilon")
         if (plan.kind, plan.columns, plan.modalities) != (self.rows.kind, self.rows.columns, self.rows.modalities):
             raise DataError(f"the plan is for {_described(plan)}; these data are for {_described(self.rows)}")
         return aligned(self.rows, plan.labels)
