@@ -89,10 +89,10 @@ sbom: $(VENV)/.core $(TOOLS)/.made  ## write a software bill of materials (Cyclo
 	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --of JSON --output-file licences-out/sbom.cdx.json \
 		$(BIN)/python
 
-audit: $(VENV)/.core $(TOOLS)/.made  ## look for known vulnerabilities in what is installed (asks the package index)
+audit: $(VENV)/.core $(TOOLS)/.made  ## look for known vulnerabilities in what is installed (asks the package index; ARGS="--service osv" asks OSV)
 	mkdir -p licences-out
 	@$(BIN)/python scripts/audit.py --tool $(TOOLS)/bin/pip-audit --out licences-out/audit.json \
-		--packages "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+		--packages "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(ARGS)
 
 clean:  ## remove the environment and everything made by demo, bench, fuzz, mutants, docs, licences, sbom and audit
 	rm -rf $(VENV) demo/out demo/report.html bench-out fuzz-out mutants licences-out docs/_build docs/reference/generated

@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["main", "verdict"]
 
-_UNKNOWN = "so nothing is known about vulnerabilities here; run make audit where the package index can be asked"
+_UNKNOWN = "so nothing is known about vulnerabilities here; run make audit where advisories can be asked for"
 
 
 def verdict(report: dict[str, Any]) -> tuple[int, str]:
@@ -37,16 +37,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tool", required=True, help="the command pip-audit")
     parser.add_argument("--packages", required=True, help="folder site-packages that is looked at")
+    parser.add_argument("--service", choices=["pypi", "osv"], default="pypi", help="who is asked for advisories")
     parser.add_argument("--out", type=Path, required=True, help="file of the report (JSON)")
     chosen = parser.parse_args()
     chosen.out.unlink(missing_ok=True)
-    options = ["--skip-editable", "--progress-spinner", "off", "--format", "json", "--output", str(chosen.out)]
+    options = [
+        "--vulnerability-service",
+        chosen.service,
+        "--skip-editable",
+        "--progress-spinner",
+        "off",
+        "--format",
+        "json",
+        "--output",
+        str(chosen.out),
+    ]
     done = subprocess.run(
         [chosen.tool, "--path", chosen.packages, *options], capture_output=True, text=True, check=False
     )
     if not chosen.out.is_file():
         reason = (done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1]
-        print(f"The package index could not be asked ({reason[:300]}), {_UNKNOWN}.")
+        print(f"Advisories could not be asked for ({reason[:300]}), {_UNKNOWN}.")
         return 2
     code, sentence = verdict(json.loads(chosen.out.read_text(encoding="utf-8")))
     print(sentence)

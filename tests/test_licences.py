@@ -254,5 +254,27 @@ def test_an_audit_that_cannot_ask_says_so(
     monkeypatch.setattr(sys, "argv", ["audit", "--tool", str(tool), "--packages", str(tmp_path), "--out", str(report)])
     assert main() == 2
     said = capsys.readouterr().out
-    assert said.startswith("The package index could not be asked (ConnectionError: no route to host), so nothing")
+    assert said.startswith("Advisories could not be asked for (ConnectionError: no route to host), so nothing")
     assert said.count("\n") == 1
+
+
+@in_checkout
+@pytest.mark.parametrize("service", ["pypi", "osv"])
+def test_an_audit_asks_whom_it_is_told_to_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    from scripts.audit import main
+
+    tool, report = tmp_path / "pip-audit", tmp_path / "audit.json"
+    tool.write_text(
+        f"#!{sys.executable}\nimport json, sys\n"
+        "asked = sys.argv[sys.argv.index('--vulnerability-service') + 1]\n"
+        "entries = {'dependencies': [{'name': asked, 'version': '1', 'vulns': [{'id': 'X-1'}]}]}\n"
+        "json.dump(entries, open(sys.argv[sys.argv.index('--output') + 1], 'w'))\n",
+        encoding="utf-8",
+    )
+    tool.chmod(0o755)
+    given = ["--tool", str(tool), "--packages", str(tmp_path), "--out", str(report), "--service", service]
+    monkeypatch.setattr(sys, "argv", ["audit", *given])
+    assert main() == 1
+    assert capsys.readouterr().out == f"Packages looked up: 1. Known vulnerabilities: {service} (X-1).\n"
