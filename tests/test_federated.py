@@ -301,7 +301,7 @@ def test_a_client_of_another_kind_or_encoder_cannot_take_part() -> None:
     facts = Participant("one", voices(0)).facts()
     assert "for the kind voice" in refusal(Plan("fuser"), facts)
     assert "its columns are AU01_r" in refusal(Plan("voice", labels=LABELS), {**facts, "columns": ["AU01_r"]})
-    with pytest.raises(DataError, match="different voice networks"):
+    with pytest.raises(DataError, match="two cannot take part: its voice network is another"):
         agreed(Plan("voice"), {"one": facts, "two": {**facts, "encoder": "another"}})
 
 

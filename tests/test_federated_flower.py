@@ -181,8 +181,8 @@ print(telemetry.create_event(telemetry.EventType.START_CLIENT_ENTER, None))
 """
 
 
-def test_flowers_telemetry_is_off(tmp_path: Path) -> None:
-    environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "1", "HOME": str(tmp_path)}
+def test_flowers_telemetry_is_off() -> None:
+    environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "1"}
     done = subprocess.run([sys.executable, "-c", PROOF], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout) == (0, "disabled\n"), done.stderr
 
@@ -289,6 +289,8 @@ def test_what_goes_wrong_with_the_connection_is_one_sentence(trial: Path, tmp_pa
             join(client, other, None)
     with pytest.raises(ConfigError, match="without TLS the server listens at 127"):
         serve(Plan("voice"), tmp_path / "out", Needs(1, 1), "0.0.0.0:8443", None)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="cannot listen at 127"):
+        serve(Plan("voice"), tmp_path / "out", Needs(1, 1), f"127.0.0.1:{taken.getsockname()[1]}", None)
     with pytest.raises(ConfigError, match="do not fit together"):
         Tls(trial / "server.pem", trial.parent / "other" / "server.key", trial / "ca.pem")
     assert split_address("[::1]:8443") == ("::1", 8443)

@@ -18,6 +18,7 @@ from command import Run, caller
 
 MEDIA = (
     *("adapt", "analyze", "batch", "bench", "compare", "evaluate", "export", "features extract", "forget"),
+    *("federate client", "federate simulate"),
     *("people enrol", "people find", "train", "tune"),
 )
 TABLES = ("consent add", "consent list", "consent withdraw", "fuse")

@@ -44,7 +44,6 @@ _Out = Annotated[Path, typer.Option(help="Folder of the run, new or empty.")]
 
 
 @app.command(cls=AffuseCommand, epilog=epilog("federate server"))
-@with_limits
 def server(
     clients: Annotated[int, typer.Option(help="Clients with whom it begins.", min=1)],
     out: _Out,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import affuse
+from affuse import weights
 from affuse.errors import DataError, OutputError
 from affuse.evaluation.formatting import ResultTable
 from affuse.federated.data import voice_width
@@ -175,13 +176,11 @@ def agreed(plan: Plan, facts: Mapping[str, Mapping[str, Any]]) -> Plan:
     ...
     affuse.errors.DataError: the clients have different labels (one: sad, happy; two: sad, angry); state all by --labels
     """
-    first, told = next(iter(facts.items()))
+    told = next(iter(facts.values()))
     if not plan.labels:
         plan = dataclasses.replace(plan, labels=_common_labels(facts))
     plan = dataclasses.replace(plan, columns=tuple(told["columns"]), modalities=tuple(told["modalities"]))
     for name, other in facts.items():
-        if other["encoder"] != told["encoder"]:
-            raise DataError(f"{first} and {name} have different voice networks; install the same version of affuse")
         reason = refusal(plan, other)
         if reason:
             raise DataError(f"{name} cannot take part: {reason}")
@@ -208,6 +207,8 @@ def refusal(plan: Plan, facts: Mapping[str, Any]) -> str:
     for what, own in (("columns", plan.columns), ("modalities", plan.modalities)):
         if tuple(facts[what]) != own:
             return f"its {what} are {', '.join(facts[what]) or 'none'}, and the others' {', '.join(own) or 'none'}"
+    if facts["encoder"] != ("" if plan.kind == "fuser" else weights.digest("voice")):
+        return "its voice network is another than the server's; install the same version of affuse"
     unknown = [label for label in facts["labels"] if label not in plan.labels]
     if unknown:
         return f"it has the label {', '.join(unknown)}, which the plan lacks; its labels: {', '.join(plan.labels)}"

@@ -194,14 +194,17 @@ def split_address(address: str) -> tuple[str, int]:
 
 def _server(pool: Pool, host: str, port: int, tls: Tls | None) -> Any:
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        server = generic_create_grpc_server(
-            servicer_and_add_fn=(FlowerServiceServicer(pool), add_FlowerServiceServicer_to_server),
-            server_address=where,
-            certificates=None if tls is None else tls.files,
-        )
-    except (RuntimeError, SystemExit, OSError) as error:
-        raise ConfigError(f"the server cannot listen at {where}; another program may do so already") from error
+    try:  # Flower would end the process
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise ConfigError(f"the server cannot listen at {where}: {why}; choose another --host or --port") from error
+    server = generic_create_grpc_server(
+        servicer_and_add_fn=(FlowerServiceServicer(pool), add_FlowerServiceServicer_to_server),
+        server_address=where,
+        certificates=None if tls is None else tls.files,
+    )
     server.start()
     pool.tell(f"listening at {getattr(server, 'bound_address', where)}" + ("" if tls else ", without TLS"))
     return server
