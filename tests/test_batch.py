@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset
 import pytest
+from PIL import Image
 
 from affuse import Analyzer
 from affuse.analyzer.loading import load_experts
@@ -654,6 +655,15 @@ def page_columns(count: int) -> Any:
     }
 
 
+def page_pictures() -> dict[int, str]:
+    """As many pictures as a page may have, of as many bytes."""
+    from affuse.batch.moments import _jpeg
+    from affuse.batch.page import MOST_PICTURES
+
+    noise = np.random.default_rng(2).integers(0, 255, (MOST_PICTURES, 72, 72, 3)).astype(np.uint8)
+    return {5 * number: _jpeg(Image.fromarray(image)) for number, image in enumerate(noise)}
+
+
 MEASURE = """(text) => new Promise((done) => {
     const search = document.getElementById("search");
     const started = performance.now();
@@ -674,7 +684,7 @@ def test_five_thousand_rows_open_in_two_seconds_and_filter_in_a_tenth(tmp_path: 
         pytest.skip("no Chromium is installed")
     columns = page_columns(5000)
     means = group_means(columns, {"town": "town"}, "town")
-    write_index(tmp_path, columns, ["age", "town"], means={"town": means})
+    write_index(tmp_path, columns, ["age", "town"], means={"town": means}, pictures=page_pictures())
     complaints: list[str] = []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
@@ -696,11 +706,24 @@ def test_five_thousand_rows_open_in_two_seconds_and_filter_in_a_tenth(tmp_path: 
     assert min(worked for worked, _ in filtered) < 100
 
 
+def check_pictures(page: Any) -> None:
+    """Those of the rows in view, and no others, are in the document; a row is as high as the script counts."""
+    page.wait_for_selector("#rows img")
+    page.wait_for_function("[...document.querySelectorAll('#rows img')].every((image) => image.naturalWidth === 72)")
+    assert (
+        page.locator("#rows img").count() == page.locator("#rows tr:not(.gap)").count()
+    )  # these begin with a multiple of 5
+    heights = page.evaluate("[...document.querySelectorAll('#rows tr:not(.gap)')].map((row) => row.offsetHeight)")
+    assert set(heights) == {64}
+    assert "1,000 surest moments" in page.inner_text("p.pictured")
+
+
 def check_page(page: Any) -> None:
     """Sorting, filters, names as they are, and no more rows in the document than are in view."""
     page.fill("#search", "")
     assert page.inner_text("#shown") == "5000 of 5000 rows"
     assert page.locator("#rows tr").count() < 80
+    check_pictures(page)
     assert page.locator("#rows tr:nth-child(2) td").first.inner_text() == "day 0/<b>clip 00000</script>.mp4"
     page.get_by_role("button", name="Sentiment").click()
     first = float(page.locator("#rows tr:nth-child(2) td.number").nth(1).inner_text())

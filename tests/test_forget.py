@@ -16,6 +16,7 @@ from affuse.batch import BatchSettings, forget, read, run, target_of
 from affuse.batch.forgetting import _SUFFIXES
 from affuse.batch.sources import Item, content_key
 from affuse.batch.store import locked
+from affuse.batch.workbook import read_workbook
 from affuse.errors import ConfigError, MissingExtraError, OutputError
 from affuse.features import Clip, FeatureStore
 from affuse.features.items import Measured
@@ -99,6 +100,7 @@ def test_no_byte_of_a_data_set_tells_of_a_forgotten_recording(affuse: Run, tmp_p
             kept = frame[frame["key"] != key].reset_index(drop=True)
             assert 0 < len(kept) < len(frame)
             pd.testing.assert_frame_equal(read(out, table, configuration), kept)
+    assert "petra.srt" not in {Path(row[0]).name for row in read_workbook(out / "summary.xlsx")[1]}
     assert read(out, "errors", configurations(out)[0])["path"].tolist() == ["in/petra-broken.srt"]
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "<h1>3 recordings</h1>" in page
@@ -212,7 +214,8 @@ def test_results_of_one_name_and_length_are_told_apart_by_content_or_else_by_the
     assert affuse("forget", tmp_path / "in" / "P01" / "baseline.wav", "--in", tmp_path / "out").code == 0
     left = contents(tmp_path / "out")
     assert {name: left[name] for name in others} == others
-    assert set(left) - set(others) == {"index.html", "summary.csv", "retention.log"}
+    assert set(left) - set(others) == {"index.html", "summary.csv", "summary.xlsx", "retention.log"}
+    assert [row[0] for row in read_workbook(tmp_path / "out" / "summary.xlsx")[1]] == ["P02/baseline.wav"]
     assert_nowhere(tmp_path / "out", b"P01")
     assert b"P02/baseline.wav" in left["summary.csv"]
     assert b"P02/baseline.wav" in left["index.html"]
@@ -262,7 +265,8 @@ def test_a_renamed_recording_is_found_and_one_that_took_its_name_is_not(affuse: 
     asked = ["--experts", "voice", "--format", "json,csv,html"]
     assert affuse("analyze", tmp_path / "in" / "P01", "--out", tmp_path / "out", *asked).code == 0
     before = contents(tmp_path / "out")
-    assert set(before) == {"baseline.json", "baseline.csv", "baseline.html", "summary.csv", "index.html"}
+    results = {f"baseline.{suffix}" for suffix in ("json", "csv", "html")}
+    assert set(before) == {*results, "summary.csv", "summary.xlsx", "index.html"}
     kept = affuse("forget", other, "--in", tmp_path / "out", "--log", tmp_path / "log")  # same name and same length
     assert (kept.code, contents(tmp_path / "out")) == (0, before)
     assert "kept: " in kept.err

@@ -60,7 +60,9 @@ def test_page_table_and_archive_hold_every_analysis(filled: tuple[LocalService, 
     archive = zipfile.ZipFile(BytesIO(service.http.get(f"/{RECORDINGS}/results.zip?language=zh").content))
     assert archive.testzip() is None
     names = {f"{stem}.{suffix}" for stem in ("text", "text (2)") for suffix in ("html", "json", "csv")}
-    assert set(archive.namelist()) == {"index.html", "summary.csv", *names}
+    assert set(archive.namelist()) == {"index.html", "summary.csv", "summary.xlsx", *names}
+    zipped = openpyxl.load_workbook(BytesIO(archive.read("summary.xlsx"))).worksheets[0]
+    assert [cell.value for cell in next(zipped.iter_cols(1, 1))] == ["path", *rows["path"]]
     inside = shown(archive.read("index.html").decode())
     assert inside["link"] == [None, "text.html", "text%20(2).html"] or inside["link"][1] == "text.html"
     assert json.loads(archive.read("text.json"))["summary"][0]["label"] == answers[0]["label"]

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -20,11 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from affuse.batch.folders import absolute, transcript_beside
-from affuse.batch.page import PAGE, write_index
+from affuse.batch.page import PAGE, pictures_in, write_index
 from affuse.batch.rows import FLOAT, TEXT, Columns
 from affuse.batch.sources import possible_keys
 from affuse.batch.store import TABLES, arrow_table, lists_of, locked, read_arrow, write_arrow
-from affuse.errors import AffuseError, ConfigError, OutputError
+from affuse.batch.workbook import WORKBOOK, is_workbook, read_workbook, rewrite_workbook
+from affuse.errors import AffuseError, ConfigError, MissingExtraError, OutputError
 from affuse.files import replacing
 from affuse.media.blurring import is_blurred_copy
 from affuse.report.formats.base import head_of
@@ -359,10 +360,10 @@ def _meant(places: Sequence[Path], told: _Told, target: Forgotten) -> set[Path]:
     by_name = replace(target, keys=frozenset(), sha256="")
     found = {place for place in places if any(_stems(place, told[place], by_name))}
     for place in places:
-        header, rows = _read_csv(place / _SUMMARY)
+        header, rows = _read_summary(place)
         named = (dict(zip(header, row, strict=False)) for row in rows if "key" not in header)
         unproven = (row for row in named if _proven(place, row, told, target) is None)
-        found |= {place / PurePosixPath(row["path"]).parent for row in unproven if by_name.is_row(row)}
+        found |= {place / PurePosixPath(str(row["path"])).parent for row in unproven if by_name.is_row(row)}
     if len(found) < 2:
         return found
     own = () if target.file is None else absolute(target.file).parent.parts
@@ -542,38 +543,86 @@ def _unlink(path: Path) -> None:
         raise OutputError(f"{path} cannot be removed ({str(error.strerror).lower()})") from error
 
 
-# --- summary.csv and index.html ---------------------------------------------------------------------------------------
+# --- summary.csv, summary.xlsx and index.html -------------------------------------------------------------------------
 
 
 def _forget_overview(folder: Path, told: _Told, target: Forgotten, meant: set[Path], dry_run: bool) -> list[Removal]:
-    table, page = folder / _SUMMARY, folder / PAGE
+    table = folder / _SUMMARY
     header, rows = _read_csv(table)
-    chosen = []
-    for cells in rows:
-        row = dict(zip(header, cells, strict=False))
-        by_name = "key" in header or folder / PurePosixPath(row["path"]).parent in meant
-        own = (target if by_name else replace(target, names=frozenset())).is_row(row)
-        proven = None if "key" in header else _proven(folder, row, told, target)
-        chosen.append(own if proven is None else proven)
+    chosen = _rows_about(folder, header, rows, told, target, meant)
+    book = _forget_in_workbook(folder, any(chosen) or not rows, told, target, meant, dry_run)
     if not any(chosen):
-        return []
-    found = [Removal(f"rows of {_SUMMARY}", table, sum(chosen))]
+        return book
+    found = [Removal(f"rows of {_SUMMARY}", table, sum(chosen)), *book]
     # The means by group were taken over the recording as well; affuse batch takes them anew.
     stale = [path for path in (folder / _GROUPS,) if path.is_file()]
     found += [Removal("means by group", path) for path in stale]
-    if dry_run:
-        return found
+    if not dry_run:
+        _rewrite_overview(folder, header, rows, chosen, stale)
+    return found
+
+
+def _rewrite_overview(
+    folder: Path, header: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[bool], stale: Sequence[Path]
+) -> None:
+    """Write summary.csv and the page without the chosen rows, and remove what is stale."""
+    table, page = folder / _SUMMARY, folder / PAGE
     kept = [row for row, gone in zip(rows, chosen, strict=True) if not gone]
     if not kept:
-        stale += [table, *([page] if _is_page(page) else [])]
+        stale = [*stale, table, *([page] if _is_page(page) else [])]
     else:
         with replacing(table) as (part,), part.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([header, *kept])
         if _is_page(page):
-            _write_page(folder, header, kept)
+            gone = {row[0] for row, is_gone in zip(rows, chosen, strict=True) if is_gone}
+            _write_page(folder, header, kept, gone)
     for path in stale:
         _unlink(path)
-    return found
+
+
+def _rows_about(
+    folder: Path, header: Sequence[str], rows: Sequence[Sequence[Any]], told: _Told, target: Forgotten, meant: set[Path]
+) -> list[bool]:
+    """Which rows of a summary are about the recording."""
+    chosen = []
+    for cells in rows:
+        row = dict(zip(header, cells, strict=False))
+        by_name = "key" in header or folder / PurePosixPath(str(row["path"])).parent in meant
+        own = (target if by_name else replace(target, names=frozenset())).is_row(row)
+        proven = None if "key" in header else _proven(folder, row, told, target)
+        chosen.append(own if proven is None else proven)
+    return chosen
+
+
+def _forget_in_workbook(
+    folder: Path, suspected: bool, told: _Told, target: Forgotten, meant: set[Path], dry_run: bool
+) -> list[Removal]:
+    """Remove the rows of summary.xlsx; without the library to look into it, all of it where it is ``suspected``."""
+    book = folder / WORKBOOK
+    if not is_workbook(book):
+        return []
+    try:
+        header, rows = read_workbook(book)
+    except MissingExtraError:
+        if suspected and not dry_run:
+            _unlink(book)
+        return [Removal("workbooks that cannot be written anew without openpyxl", book)] if suspected else []
+    chosen = _rows_about(folder, header, rows, told, target, meant)
+    if not any(chosen):
+        return []
+    if not dry_run:
+        kept = [row for row, gone in zip(rows, chosen, strict=True) if not gone]
+        rewrite_workbook(book, header, kept) if kept else _unlink(book)
+    return [Removal(f"rows of {WORKBOOK}", book, sum(chosen))]
+
+
+def _read_summary(folder: Path) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows of summary.csv, or of the workbook where only that is left."""
+    header, rows = _read_csv(folder / _SUMMARY)
+    if not header and is_workbook(folder / WORKBOOK):
+        with suppress(MissingExtraError):
+            return read_workbook(folder / WORKBOOK)
+    return header, [list(row) for row in rows]
 
 
 def _read_csv(table: Path) -> tuple[list[str], list[list[str]]]:
@@ -589,14 +638,19 @@ def _is_page(page: Path) -> bool:
     return page.is_file() and GENERATOR in head_of(page)
 
 
-def _write_page(folder: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _write_page(folder: Path, header: Sequence[str], rows: Sequence[Sequence[str]], gone: set[str]) -> None:
+    """Write the page of these rows, with the pictures that it had of them, and none of the names that are gone."""
+    old = pictures_in((folder / PAGE).read_text(encoding="utf-8", errors="replace"))
     language = re.search(r'<html lang="([^"]*)"', head_of(folder / PAGE))
     own = header[1 : header.index("key")] if "key" in header else []
     columns: Columns = {}
     for number, name in enumerate(header):
         values = [row[number] for row in rows]
         columns[name] = (TEXT, [value or None for value in values]) if name in _WORDS else _typed(values)
-    write_index(folder, columns, own, _NATIVE.get(language[1], "en") if language else "en")
+    persons = columns["person"][1] if "person" in columns else [None] * len(rows)
+    places = zip(columns["path"][1], persons, strict=True)
+    pictures = {number: old[place] for number, place in enumerate(places) if place in old and place[0] not in gone}
+    write_index(folder, columns, own, _NATIVE.get(language[1], "en") if language else "en", pictures=pictures)
 
 
 def _typed(values: Sequence[str]) -> tuple[str, list[Any]]:

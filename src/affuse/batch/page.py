@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,22 @@ from affuse.report.page import GENERATOR
 from affuse.report.palette import palette
 from affuse.report.sentences import purpose_key
 
-__all__ = ["PAGE", "refuse_foreign_page", "render_index", "write_index"]
+__all__ = [
+    "MOST_PICTURES",
+    "PAGE",
+    "pictures_in",
+    "refuse_foreign_page",
+    "render_index",
+    "surest_rows",
+    "write_index",
+]
 
 PAGE = "index.html"
+
+MOST_PICTURES = 1_000
+"""Rows with a picture, so that the page stays light: 1,000 pictures are 3.4 MB at most."""
+
+_ELEMENT = r'<script type="application/json" id="{name}">(.*?)</script>'
 
 _SHARE = "share_"
 _SHOWN = (
@@ -46,10 +60,11 @@ def write_index(
     language: str = "en",
     means: Mapping[str, Sequence[GroupMean]] | None = None,
     unit: str | None = None,
+    pictures: Mapping[int, str] | None = None,
 ) -> None:
     """Write the page of `render_index`. Raises OutputError."""
     refuse_foreign_page(folder)
-    page = render_index(columns, own, language, means, unit)
+    page = render_index(columns, own, language, means, unit, pictures)
     with replacing(folder / PAGE) as (part,):
         part.write_text(page, encoding="utf-8")
 
@@ -60,10 +75,12 @@ def render_index(
     language: str = "en",
     means: Mapping[str, Sequence[GroupMean]] | None = None,
     unit: str | None = None,
+    pictures: Mapping[int, str] | None = None,
 ) -> str:
     """The page of the summaries; ``own`` are the names of the user's columns in them, ``means`` by column.
 
-    A column "link" holds the address of the report of a recording, relative to the page.
+    A column "link" holds the address of the report of a recording, relative to the page. ``pictures`` are JPEG in
+    Base64 of strongest moments, by number of the row, of those of `surest_rows`.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -88,7 +105,34 @@ def render_index(
         style=Markup(_asset("overview.css")),
         script=Markup(script),
         data=Markup(_data(columns, own, labels, language, say)),
+        pictures=Markup(json.dumps(dict(sorted(pictures.items())))) if pictures else "",
+        pictured=_pictured(columns, say) if pictures else "",
     )
+
+
+def surest_rows(columns: Columns, pictured: Collection[int]) -> list[int]:
+    """Of the rows that have a picture, numbers of those whose moments are surest, which the page shows."""
+    sure = columns["moment_confidence"][1]
+    return sorted(sorted(pictured, key=lambda row: (-(sure[row] or 0.0), row))[:MOST_PICTURES])
+
+
+def _pictured(columns: Columns, say: Mapping[str, str]) -> str:
+    """What the page says where there may be more pictures than it shows."""
+    moments = sum(confidence is not None for confidence in columns["moment_confidence"][1])
+    return say["pictures"].format(most=f"{MOST_PICTURES:,}") if moments > MOST_PICTURES else ""
+
+
+def pictures_in(page: str) -> dict[tuple[str, str | None], str]:
+    """The pictures of a page of `render_index`, by recording and person."""
+    data, pictures = (re.search(_ELEMENT.format(name=name), page, re.DOTALL) for name in ("data", "pictures"))
+    if data is None or pictures is None:
+        return {}
+    try:
+        rows, shown = json.loads(data[1])["rows"], json.loads(pictures[1]).items()
+        found = {(rows["path"][int(row)], rows["person"][int(row)]): str(picture) for row, picture in shown}
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):  # somebody has changed the page
+        return {}
+    return {place: picture for place, picture in found.items() if re.fullmatch(r"[A-Za-z0-9+/=]+", picture)}
 
 
 def _purpose(columns: Columns, language: str) -> str:

@@ -24,7 +24,10 @@ from affuse.errors import AffuseError
 __all__ = ["SOON", "Answer", "Engine", "Pool", "WorkerProcess", "raise_refusal"]
 
 Answer = dict[str, Any]
-"""What became of a job: ``windows`` and ``persons``, or ``failed`` and ``reason``; ``content`` where it had no key."""
+"""What became of a job: ``windows``, ``persons`` and perhaps ``pictures``, or ``failed`` and ``reason``.
+
+``content`` is the key of its content where it had none.
+"""
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "AFFUSE_THREADS")
 _GRACE = 5.0  # seconds that a process has to end once it has closed its pipe

@@ -23,8 +23,9 @@ def read(folder: str | Path, table: str = "summaries", configuration: str | None
     ----------
     folder : str or Path
         What ``affuse batch`` wrote with ``--out``; an address such as ``s3://bucket/study`` as well.
-    table : {"summaries", "windows", "persons", "errors", "contents"}
-        Which one; the last is about recordings in cloud storage.
+    table : {"summaries", "windows", "persons", "pictures", "errors", "contents"}
+        Which one. "pictures" has a JPEG in Base64 of the strongest moment of those persons who are seen, by their rank;
+        the last one is about recordings in cloud storage.
     configuration : str, optional
         Fingerprint of a configuration, where the data set holds more than one.
 
@@ -53,7 +54,7 @@ def read(folder: str | Path, table: str = "summaries", configuration: str | None
         raise ConfigError(f"there is no table {table!r}; known: {', '.join(TABLES)}")
     place = uncached(as_path(folder))
     store = Store(place, _chosen(place, configuration))
-    if table in ("windows", "persons"):
+    if table in ("windows", "persons", "pictures"):
         return _with_paths(store, table)
     frame = _frame([read_arrow(path) for path in store.parts(table)])
     return frame if table == "summaries" or frame.empty else _sorted(frame.drop_duplicates(["path", "key"]))

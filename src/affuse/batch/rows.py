@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from affuse.results import Analysis, Verdict
 
-__all__ = ["FLOAT", "TEXT", "WHOLE", "Columns", "answer_rows", "person_columns", "window_columns"]
+__all__ = ["FLOAT", "TEXT", "WHOLE", "Columns", "answer_rows", "person_columns", "strongest", "window_columns"]
 
 TEXT, FLOAT, WHOLE = "text", "float", "int"
 
@@ -104,12 +104,16 @@ def _shares(answered: Sequence[Verdict], labels: Sequence[str]) -> Mapping[str, 
     return {f"share_{n}": _rounded(c / total) if total else None for n, c in zip(labels, counts, strict=True)}
 
 
-def _moment(answered: Sequence[Verdict]) -> dict[str, Any]:
+def strongest(answered: Sequence[Verdict]) -> Verdict | None:
     """The window whose label is surest, and not neutral where any is not; the first of equals."""
     felt = [verdict for verdict in answered if verdict.label != _NEUTRAL] or answered
-    if not felt:
+    return max(felt, key=lambda verdict: _rounded(verdict.confidence) or 0.0, default=None)
+
+
+def _moment(answered: Sequence[Verdict]) -> dict[str, Any]:
+    best = strongest(answered)
+    if best is None:
         return {"moment_start": None, "moment_end": None, "moment_label": None, "moment_confidence": None}
-    best = max(felt, key=lambda verdict: _rounded(verdict.confidence) or 0.0)
     return {
         "moment_start": _rounded(best.segment.start),
         "moment_end": _rounded(best.segment.end),

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,8 @@ class BatchResult:
         Files in the folders that are no recordings.
     seconds : float
         How long the run took.
+    notes : tuple of str
+        What could not be written, in sentences: no summary.xlsx where the library for it is not installed.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class BatchResult:
     failed: int
     skipped: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, as ``affuse batch --json`` prints it.
@@ -86,7 +89,7 @@ class BatchResult:
         -------
         dict
         """
-        return {**asdict(self), "folder": str(self.folder)}
+        return {**asdict(self), "folder": str(self.folder), "notes": list(self.notes)}
 
 
 def run(
@@ -190,8 +193,9 @@ def run(
             done = batch.finish()
             from affuse.batch.overview import write_overview  # brings the report, which a run that is killed spares
 
-            write_overview(store.folder, batch.summaries, batch.own, language, by, unit)
-            return done
+            pictures = store if settings.keeps_pictures else None
+            notes = write_overview(store.folder, batch.summaries, batch.own, language, by, unit, pictures)
+            return replace(done, notes=notes)
     finally:
         pool.stop()
 
@@ -246,6 +250,7 @@ class _Buffer:
         self._store, self._recordings, self._seconds = store, recordings, seconds
         self._windows: list[Table] = []
         self._persons: list[Table] = []
+        self._pictures: list[Table] = []
         self._errors: list[dict[str, str]] = []
         self._contents: list[dict[str, str]] = []
         self._since = time.monotonic()
@@ -254,6 +259,8 @@ class _Buffer:
         self._begin()
         self._windows.append(arrow_table(answer["windows"]))
         self._persons.append(arrow_table(answer["persons"]))
+        if "pictures" in answer:
+            self._pictures.append(arrow_table(answer["pictures"]))
 
     def add_error(self, path: str, key: str, error: str, reason: str) -> None:
         self._begin()
@@ -275,7 +282,8 @@ class _Buffer:
         windows, persons, errors = self._windows, self._persons, self._errors
         self._windows, self._persons, self._errors = [], [], []
         contents, self._contents = self._contents, []
-        self._store.add(windows, persons, errors, contents)
+        pictures, self._pictures = self._pictures, []
+        self._store.add(windows, persons, errors, contents, pictures)
 
 
 @dataclass

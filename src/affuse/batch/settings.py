@@ -75,6 +75,8 @@ class BatchSettings:
     private : bool
         Keep numbers alone: recordings are called by the hash of their content, and columns of the manifest are left
         out.
+    pictures : bool
+        Keep a small picture of the strongest moment of each person for the page; never with ``redact`` or ``private``.
 
     Raises
     ------
@@ -107,6 +109,7 @@ class BatchSettings:
     exemption: str | None = None
     redact: bool = False
     private: bool = False
+    pictures: bool = True
 
     def __post_init__(self) -> None:
         Purpose(self.purpose, self.exemption)
@@ -117,6 +120,11 @@ class BatchSettings:
             )
         if self.package is not None and self.experts is not None:
             raise ConfigError("give either --package or --experts; a package says itself which experts it has")
+
+    @property
+    def keeps_pictures(self) -> bool:
+        """Whether pictures are kept of those who are seen."""
+        return self.pictures and not (self.redact or self.private)
 
     def to_json(self) -> str:
         """The settings as one line of JSON.
@@ -195,6 +203,8 @@ def describe(settings: BatchSettings, analyzer: Analyzer) -> dict[str, Any]:
     for name in ("redact", "private"):  # results of earlier versions, which knew neither, stay as good as they were
         if not options[name]:
             del options[name]
+    if settings.pictures or settings.redact or settings.private:
+        del options["pictures"]
     speaker = weights.find("speaker")  # optional; tells voices apart where it is there
     return {
         "affuse": __version__,

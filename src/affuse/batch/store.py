@@ -5,15 +5,16 @@
     DIR/configurations/<fingerprint>.json                       options, versions, checksums
     DIR/windows/configuration=<fingerprint>/part-3.parquet      one row a window and person
     DIR/persons/configuration=<fingerprint>/part-3.parquet      one row a person and recording
+    DIR/pictures/configuration=<fingerprint>/part-3.parquet     one row a picture of the strongest moment of a person
     DIR/errors/configuration=<fingerprint>/part-0.parquet       one row a recording that could not be analysed
     DIR/contents/configuration=<fingerprint>/part-0.parquet     one row a recording in cloud storage, with what it held
     DIR/summaries/configuration=<fingerprint>/part-0.parquet    one row a person and row of the manifest
 
-A run adds parts with names of their own, "new-…": first the windows, then the persons of some recordings. A recording
-is finished once its persons are there; windows without persons were left by a run that was killed, and go. At the end
-of a run the new parts are merged by the first digit of the keys of the recordings and sorted by key, so that the bytes
-do not depend on the order of work. A run that is killed while it merges leaves a recording in two parts at most, of
-which the merged one counts, and the next run finishes the merging.
+A run adds parts with names of their own, "new-…": first the windows and pictures, then the persons of some recordings.
+A recording is finished once its persons are there; what was left without persons by a run that was killed goes. At the
+end of a run the new parts are merged by the first digit of the keys of the recordings and sorted by key, so that the
+bytes do not depend on the order of work. A run that is killed while it merges leaves a recording in two parts at most,
+of which the merged one counts, and the next run finishes the merging.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from math import ceil
@@ -51,8 +52,10 @@ __all__ = [
     "refuse_foreign",
 ]
 
-TABLES = ("windows", "persons", "summaries", "errors", "contents")
+TABLES = ("windows", "persons", "pictures", "summaries", "errors", "contents")
 """Tables of a data set; the last one is there where recordings lie in cloud storage."""
+
+_BEFORE_PERSONS = ("windows", "pictures")  # whose rows count once those of the persons are there
 
 ERROR_COLUMNS = ("path", "key", "error", "reason")
 """Columns of the errors: recording, key of its content, kind of error, and the reason in one sentence."""
@@ -170,9 +173,10 @@ class Store:
             for part in self.place(table).glob(".*.part"):
                 part.unlink(missing_ok=True)
         committed = {path.name for path in self.new_parts("persons")}
-        for path in self.new_parts("windows"):
-            if path.name not in committed:
-                path.unlink()
+        for table in _BEFORE_PERSONS:
+            for path in self.new_parts(table):
+                if path.name not in committed:
+                    path.unlink()
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -182,6 +186,7 @@ class Store:
         persons: Sequence[Table],
         errors: Sequence[dict[str, str]],
         contents: Sequence[dict[str, str]] = (),
+        pictures: Sequence[Table] = (),
     ) -> None:
         """Write a part about some recordings. The order makes sure that what counts as finished is complete."""
         name = f"new-{uuid.uuid4().hex}.parquet"
@@ -191,6 +196,8 @@ class Store:
             write_arrow(_text_table(errors, ERROR_COLUMNS), self.place("errors") / name)
         if persons:
             write_arrow(joined(windows), self.place("windows") / name)
+            if pictures:
+                write_arrow(joined(pictures), self.place("pictures") / name)
             write_arrow(joined(persons), self.place("persons") / name)
 
     def finished(self) -> set[str]:
@@ -199,13 +206,31 @@ class Store:
 
     def tables(self, table: str) -> Iterator[tuple[str, Table]]:
         """The rows of every recording that is finished, with its key, each once."""
-        finished = self.finished() if table == "windows" else None
+        finished = self.finished() if table in _BEFORE_PERSONS else None
         seen: set[str] = set()
         for path in self.parts(table):
             for key, rows in key_groups(read_arrow(path)):
                 if key not in seen and (finished is None or key in finished):
                     seen.add(key)
                     yield key, rows
+
+    def pictured(self) -> set[tuple[str, int]]:
+        """Key of the recording and rank of the person of every picture."""
+        found: set[tuple[str, int]] = set()
+        for _, table in self.tables("pictures"):
+            rows = lists_of(table.select(["key", "rank"]))
+            found |= set(zip(rows["key"], rows["rank"], strict=True))
+        return found
+
+    def pictures(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """Those of the wanted pictures that there are, JPEG in Base64, by key of the recording and rank of a person."""
+        found: dict[tuple[str, int], str] = {}
+        keys = {key for key, _ in wanted}
+        for key, table in self.tables("pictures"):
+            if key in keys:
+                rows = lists_of(table)
+                found |= {(key, rank): p for rank, p in zip(rows["rank"], rows["picture"], strict=True)}
+        return {place: found[place] for place in wanted if place in found}
 
     def errors(self) -> list[dict[str, str]]:
         """Rows of the errors, each recording once."""
@@ -255,16 +280,16 @@ class Store:
 
     def merge(self) -> None:
         """Merge new parts into those that are named by the first digit of the keys, sorted by key."""
-        persons, windows = self.new_parts("persons"), self.new_parts("windows")
+        persons, before = self.new_parts("persons"), [p for table in _BEFORE_PERSONS for p in self.new_parts(table)]
         if not persons:
             return
-        size = sum(path.stat().st_size for path in windows)
+        size = sum(path.stat().st_size for path in before)
         step = ceil(len(_DIGITS) / min(len(_DIGITS), max(1, ceil(size / _MERGE_BYTES))))
         for first in range(0, len(_DIGITS), step):
             digits = _DIGITS[first : first + step]
-            self._merge("windows", digits)  # first those that do not count before their persons are there
-            self._merge("persons", digits)
-        for path in [*persons, *windows]:
+            for table in (*_BEFORE_PERSONS, "persons"):
+                self._merge(table, digits)
+        for path in [*persons, *before]:
             path.unlink()
 
     def _merge(self, table: str, digits: str) -> None:
@@ -273,6 +298,8 @@ class Store:
         for path in self.new_parts(table):
             rows = read_arrow(path)
             parts.append(_taken(rows, [row for row, key in enumerate(_keys(rows)) if key[0] in digits]))
+        if not parts:
+            return  # no recording has a picture
         new = joined(parts)
         keys = _keys(new)
         for digit in sorted({key[0] for key in keys}):

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from affuse.batch.moments import picture_columns
 from affuse.batch.rows import person_columns, window_columns
 from affuse.batch.settings import Analyzers, BatchSettings, describe, make_analyzers
 from affuse.batch.sources import Item, content_key
@@ -168,11 +169,13 @@ def _analyse(job: Job, analyzers: Analyzers) -> dict[str, Any]:
     found = analyzer.observe(recording, speakers=settings.speakers)
     (own,) = adapted_analyzers(analyzer, [found], [""], settings.adapt)
     analysis = own.answer(found)
+    pictures = picture_columns(analysis, job.key) if settings.keeps_pictures else {}
     if settings.redact or settings.private:
         from affuse.report.redaction import redact, without_identity  # brings the report, which others spare
 
         analysis = redact(analysis) if settings.redact else without_identity(analysis, job.key)
-    return {"windows": window_columns(analysis, job.key), "persons": person_columns(analysis, job.key)}
+    answer = {"windows": window_columns(analysis, job.key), "persons": person_columns(analysis, job.key)}
+    return {**answer, "pictures": pictures} if pictures and pictures["key"][1] else answer
 
 
 if __name__ == "__main__":

@@ -123,14 +123,15 @@ def analyze(
     analyzer.shared_voice = shared_voice
     deliver = partial(_deliver, out=out, report=report, as_json=as_json, lang=lang, formats=chosen)
     overview = _overview(inputs or [], out)
-    whole = deliver if overview is None else partial(_list, overview, deliver)
+    whole = deliver if overview is None else partial(_list, overview, deliver, not (redact or private))
     listed = hidden(whole, redact, private, out, report, chosen, budget)
     if text is not None:
         listed(analyzer.analyze_text(text), _TEXT)
         return
     failures = _run(analyzer, jobs, adapt, listed, budget, turns, speakers)
     if overview is not None:
-        overview.finish(_names_of_jobs(jobs, private), told(failures, redact, private), lang)
+        for note in overview.finish(_names_of_jobs(jobs, private), told(failures, redact, private), lang):
+            typer.echo(f"affuse: {note}", err=True)
     if skipped:
         typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
     if failures:
@@ -206,7 +207,7 @@ def find_jobs(inputs: Sequence[Path], transcript: Path | None, out: Path | None 
 
 
 def _overview(inputs: Sequence[Path], out: Path | None) -> FolderOverview | None:
-    """What collects the rows of summary.csv and index.html; None where no folder is analysed, or nothing written."""
+    """What collects the rows of the tables and the page; None where no folder is analysed, or nothing written."""
     if out is None or not any(path.is_dir() for path in inputs):
         return None
     from affuse.batch.overview import FolderOverview  # brings NumPy, which --help does without
@@ -225,10 +226,17 @@ def _names_of_jobs(jobs: Sequence[Job], private: bool) -> dict[str, Path]:
     return {_name(job.stem, job.stem.name if private else job.path.name): job.path for job in jobs}
 
 
-def _list(overview: FolderOverview, deliver: Callable[[Analysis, Path], None], analysis: Analysis, stem: Path) -> None:
+def _list(
+    overview: FolderOverview,
+    deliver: Callable[[Analysis, Path], None],
+    pictures: bool,
+    analysis: Analysis,
+    stem: Path,
+) -> None:
+    """Deliver an analysis and take it into the overview, with pictures where its report shows the recording as well."""
     deliver(analysis, stem)
-    report = overview.folder / f"{stem}.html"
-    overview.add(analysis, _name(stem, analysis.source.name), f"{stem.as_posix()}.html" if report.is_file() else None)
+    link = f"{stem.as_posix()}.html" if (overview.folder / f"{stem}.html").is_file() else None
+    overview.add(analysis, _name(stem, analysis.source.name), link, pictures and link is not None)
 
 
 def _name(stem: Path, file: str) -> str:

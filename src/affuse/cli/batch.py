@@ -74,6 +74,10 @@ _Consent = Annotated[
     typer.Option(help="Ledger of affuse consent: recordings without valid consent for --purpose are not analysed."),
 ]
 
+_NoPictures = Annotated[
+    bool, typer.Option("--no-pictures", help="Keep no small pictures of the strongest moments for the page.")
+]
+
 
 @with_limits
 def batch(
@@ -108,6 +112,7 @@ def batch(
     consent: _Consent = None,
     redact: Redact = False,
     private: Private = False,
+    no_pictures: _NoPictures = False,
     as_json: Json = False,
     *,
     budget: Budget,  # from the options of LIMITS
@@ -121,15 +126,14 @@ def batch(
     settings = BatchSettings(
         _text(package), parse_experts(experts), window, hop, language, _text(feature_table), _text(fuser), prior,
         context, _text(label_map), adapt, transcribe, _text(asr_model), shared_voice, speakers, _limits(budget),
-        purpose, exemption, redact=redact, private=private,
+        purpose, exemption, redact=redact, private=private, pictures=not no_pictures,
     )  # fmt: skip
     try:
         with shown_progress() as progress:
             done = run(
-                inputs, out, settings, workers=workers if ray else workers or os.cpu_count() or 1,
-                ray=ray, retry_errors=retry_errors, time_limit=time_limit,
-                part_recordings=part_recordings, part_seconds=part_seconds, by=by or (),
-                unit=unit, language=lang, progress=progress, consent=consent,
+                inputs, out, settings, workers=workers if ray else workers or os.cpu_count() or 1, ray=ray,
+                retry_errors=retry_errors, time_limit=time_limit, part_recordings=part_recordings,
+                part_seconds=part_seconds, by=by or (), unit=unit, language=lang, progress=progress, consent=consent,
             )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("affuse: interrupted; the same command goes on where it was", err=True)
@@ -165,4 +169,6 @@ def _print(done: BatchResult) -> None:
             "--retry-errors tries them again",
             err=True,
         )
+    for note in done.notes:
+        typer.echo(f"affuse: {note}", err=True)
     typer.echo(f"written: {done.folder / 'index.html'} and the data set around it")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from affuse.report.proxy import Proxy
 
-__all__ = ["EMBED_LIMIT", "PLACE", "Medium", "encoded", "medium_of"]
+__all__ = ["EMBED_LIMIT", "PLACE", "Medium", "encoded", "frame_near", "medium_of", "upright"]
 
 EMBED_LIMIT = 25_000_000
 """Bytes above which a recording is linked instead of embedded."""
@@ -223,7 +223,7 @@ def _stills(container: av.container.InputContainer, duration: float) -> tuple[tu
         frame = next(_frames(container), None)
         if frame is None or frame.time is None:
             continue
-        found.setdefault(round(max(0.0, frame.time - origin), 3), _jpeg(_upright(frame), _STILL_SIDE))
+        found.setdefault(round(max(0.0, frame.time - origin), 3), _jpeg(upright(frame), _STILL_SIDE))
     return tuple(sorted(found.items()))
 
 
@@ -236,25 +236,26 @@ def _thumbnails(analysis: Analysis, path: Path) -> tuple[tuple[float, str], ...]
     found = {}
     with open_container(path) as container:
         for start, middle in sorted(moments.items()):
-            frame = _frame_near(container, middle)
+            frame = frame_near(container, middle)
             if frame is not None:
-                found[start] = _jpeg(_upright(frame), _THUMBNAIL_SIDE)
+                found[start] = _jpeg(upright(frame), _THUMBNAIL_SIDE)
     return tuple(found.items())
 
 
-def _frame_near(container: av.container.InputContainer, time: float) -> av.VideoFrame | None:
-    """A picture at most a second before a time, or after; few are decoded for it."""
+def frame_near(container: av.container.InputContainer, time: float, near: float = _NEAR) -> av.VideoFrame | None:
+    """A picture at most ``near`` seconds before a time, or after; few are decoded for it."""
     origin = (container.start_time or 0) / 1_000_000
     container.seek(int((origin + time) * 1_000_000))
-    near = None
+    found = None
     for frame in islice(_frames(container), _MOST_DECODED):
-        near = None if frame.time is None else frame
-        if near is not None and near.time - origin >= time - _NEAR:
+        found = None if frame.time is None else frame
+        if found is not None and found.time - origin >= time - near:
             break
-    return near if near is not None and abs(near.time - origin - time) <= 2 * _NEAR else None
+    return found if found is not None and abs(found.time - origin - time) <= 2 * _NEAR else None
 
 
-def _upright(frame: av.VideoFrame) -> Image.Image:
+def upright(frame: av.VideoFrame) -> Image.Image:
+    """The picture of a frame, turned as the recording says."""
     from PIL import Image
 
     image = Image.fromarray(frame.to_ndarray(format="rgb24"))

@@ -1,4 +1,4 @@
-"""All finished analyses of a service as one page, one table and one archive."""
+"""All finished analyses of a service as one page, tables and one archive."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import PurePosixPath
 from typing import Any
 
-from affuse.batch.overview import overview_columns
+from affuse.batch.overview import Pictures, overview_columns, pictures_of
 from affuse.batch.page import PAGE, render_index
 from affuse.batch.rows import TEXT, Columns
+from affuse.batch.workbook import WORKBOOK, workbook_bytes
+from affuse.errors import DataError, MissingExtraError
 from affuse.service.storage import Storage
 from affuse.service.store import Job
 
-__all__ = ["ROWS", "answers_of", "archive", "columns_of", "index_page", "summary_table"]
+__all__ = ["PICTURES", "ROWS", "answers_of", "archive", "columns_of", "index_page", "summary_table"]
 
 ROWS = "rows.json"
 """The file of results that holds a row a person."""
+
+PICTURES = "pictures.json"
+"""The file of results that holds pictures of strongest moments, by the rank of the person."""
 
 _FIRST = {"path": TEXT, "link": TEXT, "analysed": TEXT}
 _TOLD = ("person", "label", "confidence", "sentiment")
@@ -58,25 +64,30 @@ def _rows(job: Job, storage: Storage) -> tuple[dict[str, str], list[dict[str, An
 
 def index_page(jobs: Sequence[Job], storage: Storage, language: str) -> str:
     """The page about finished jobs, which leads to their reports at the service."""
-    links = [f"{job.id}/report.html" for job in jobs]
-    return render_index(columns_of(jobs, storage, links), ["analysed"], language)
+    columns = columns_of(jobs, storage, [f"{job.id}/report.html" for job in jobs])
+    return render_index(columns, ["analysed"], language, pictures=_pictures(columns, jobs, storage))
+
+
+def _pictures(columns: Columns, jobs: Sequence[Job], storage: Storage) -> dict[int, str]:
+    """Pictures by number of the row; there are some where a service keeps recordings."""
+    found = Pictures()
+    for job, name in zip(jobs, _distinct([job.name for job in jobs]), strict=True):
+        content = storage.read_result(job.id, PICTURES) if job.state == "done" else None
+        found.update({(name, int(rank)): picture for rank, picture in json.loads(content or b"{}").items()})
+    return pictures_of(columns, found)
 
 
 def summary_table(columns: Columns, suffix: str) -> bytes:
     """The table as a file: .csv or .xlsx."""
     import pandas as pd
 
-    from affuse.tables import csv_text, write_table_part
+    from affuse.tables import csv_text
 
-    shown = {
-        name: pd.Series(values, dtype=None if kind != TEXT else object) for name, (kind, values) in columns.items()
-    }
-    table = pd.DataFrame(shown).drop(columns="link")
-    if suffix == ".csv":
-        return csv_text(table).encode()
-    book = io.BytesIO()
-    write_table_part(table, book, suffix)  # type: ignore[arg-type]  # in memory: results may be encrypted on disk
-    return book.getvalue()
+    told = {name: column for name, column in columns.items() if name != "link"}
+    if suffix == ".xlsx":
+        return workbook_bytes(told)
+    shown = {name: pd.Series(values, dtype=None if kind != TEXT else object) for name, (kind, values) in told.items()}
+    return csv_text(pd.DataFrame(shown)).encode()
 
 
 def archive(jobs: Sequence[Job], storage: Storage, language: str) -> Iterator[bytes]:
@@ -87,8 +98,11 @@ def archive(jobs: Sequence[Job], storage: Storage, language: str) -> Iterator[by
     columns = columns_of(jobs, storage, links)
     pieces = _Pieces()
     with zipfile.ZipFile(pieces, "w", zipfile.ZIP_DEFLATED) as out:
-        out.writestr(PAGE, render_index(columns, ["analysed"], language))
+        pictures = _pictures(columns, jobs, storage)
+        out.writestr(PAGE, render_index(columns, ["analysed"], language, pictures=pictures))
         out.writestr("summary.csv", summary_table(columns, ".csv"))
+        with suppress(MissingExtraError, DataError):  # without the library, or of more rows than a sheet holds
+            out.writestr(WORKBOOK, summary_table(columns, ".xlsx"))
         for job in finished:
             for suffix in (".html", ".json", ".csv"):
                 content = storage.read_result(job.id, f"analysis{suffix}")

@@ -49,7 +49,8 @@ class JobSpec:
     """What to analyse and where to put the results; ``name`` is what people are to read instead of the file's name.
 
     ``kind`` is "recording", or "text" where the file holds a bare text in UTF-8. ``limits`` are those of a `Budget`.
-    ``memory`` (bytes) and ``seconds`` are what the job may take; 0 sets no limit.
+    ``pictures`` keeps a small one of the strongest moment of each person. ``memory`` (bytes) and ``seconds`` are what
+    the job may take; 0 sets no limit.
     """
 
     name: str
@@ -62,6 +63,7 @@ class JobSpec:
     hop: float | None = None
     limits: Mapping[str, float] | None = None
     private: bool = False
+    pictures: bool = False
     package: str | None = None
     fuser: str | None = None
     prior: str | None = None
@@ -233,6 +235,7 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
     """Put the results where the service looks for them, in one step; they hold no recording, only what was found."""
     import shutil
 
+    from affuse.batch.moments import moment_pictures
     from affuse.batch.rows import answer_rows
     from affuse.report.files import write_results
     from affuse.report.messages import LANGUAGES
@@ -240,6 +243,7 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
     from affuse.report.redaction import without_names
     from affuse.report.sentences import answer_in_words
 
+    pictures = moment_pictures(analysis) if spec.pictures and not spec.private else {}
     # Without a path the page embeds no media: the recording goes when its job is over.
     notes = [_readable(note, spec) for note in analysis.notes]
     analysis = replace(analysis, source=replace(analysis.source, path=None, name=spec.name), notes=notes)
@@ -254,6 +258,8 @@ def _write(analysis: Analysis, spec: JobSpec) -> None:
         (part / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
         kinds, rows = answer_rows(analysis)
         (part / "rows.json").write_text(json.dumps({"kinds": kinds, "rows": rows}, ensure_ascii=False), "utf-8")
+        if pictures:
+            (part / "pictures.json").write_text(json.dumps(pictures), encoding="utf-8")
         os.replace(part, final)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -444,6 +444,7 @@ class Worker:
             transcript=None if job.transcript is None else str(inside / job.transcript),
             limits=asdict(self.settings.budget),
             private=self.settings.private,
+            pictures=self.settings.keep_uploads,  # elsewhere nothing of the recording outlives its job
             package=self.settings.package,
             fuser=self.settings.fuser,
             prior=self.settings.prior,

@@ -1,7 +1,8 @@
 "use strict";
 // A table of thousands of rows of which only those in view are in the document: all of them would take seconds.
 (() => {
-  const ROW = 34; // pixels, as in the style sheet
+  const stored = document.getElementById("pictures"); // of the strongest moments, where there are any
+  const ROW = stored ? 64 : 34; // pixels, as in the style sheet
   const MARGIN = 8; // rows above and below those in view
   const data = JSON.parse(document.getElementById("data").textContent);
   const say = data.say;
@@ -29,6 +30,13 @@
     if (text !== undefined) made.textContent = text;
     if (className) made.className = className;
     return made;
+  };
+
+  // Megabytes of text, which are read after the first rows are drawn, and decoded only for rows in view.
+  let pictures = {};
+  const readPictures = () => {
+    pictures = JSON.parse(stored.textContent);
+    draw();
   };
 
   const recording = (row) => {
@@ -62,7 +70,17 @@
   const moment = (row) => {
     if (data.rows.moment_start[row] === null) return element("td");
     const confidence = percent(data.rows.moment_confidence[row]);
-    return element("td", `${clock(data.rows.moment_start[row])} ${name(data.rows.moment_label[row])} ${confidence}`);
+    const text = `${clock(data.rows.moment_start[row])} ${name(data.rows.moment_label[row])} ${confidence}`;
+    const cell = element("td");
+    const picture = pictures[row];
+    if (picture) {
+      const image = element("img");
+      image.alt = ""; // the words beside it say what it shows
+      image.src = `data:image/jpeg;base64,${picture}`;
+      cell.append(image);
+    }
+    cell.append(text);
+    return cell;
   };
   const own = (column) => (row) => {
     const value = data.rows[column][row];
@@ -200,6 +218,8 @@
   document.getElementById("filters").addEventListener("submit", (event) => event.preventDefault());
   box.addEventListener("scroll", draw, { passive: true });
   window.addEventListener("resize", draw);
+  document.getElementById("table").classList.toggle("pictured", Boolean(stored));
   sort();
   filter();
+  if (stored) requestAnimationFrame(() => setTimeout(readPictures, 0));
 })();
