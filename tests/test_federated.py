@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,21 @@ class Averaging:
     def finish(self, plan: Plan, arrays: Sequence[np.ndarray], temperature: float) -> None:
         for participant in self.participants:
             participant.answer("finished", plan, 0, arrays, temperature)
+
+
+# --- examples ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["certificates", "coordinator", "data", "head", "participant", "plan", "privacy"])
+def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "privacy":
+        pytest.importorskip("dp_accounting", reason="the budget needs the extra federated (dp-accounting)")
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(f"affuse.federated.{name}")
+    failed, tried = doctest.testmod(
+        module, extraglobs={"np": np, "Path": Path}, optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert (failed, tried > 0) == (0, True)
 
 
 # --- the network ------------------------------------------------------------------------------------------------------

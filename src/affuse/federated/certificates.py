@@ -97,7 +97,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str]
 
     Examples
     --------
-    >>> [path.name for path in make_certificates(Path("trial"), ["localhost", "127.0.0.1"], ["one"])]
+    >>> [path.name for path in make_certificates(Path("new"), ["localhost", "127.0.0.1"], ["one"])]
     ['ca.pem', 'server.pem', 'server.key', 'one.key', 'one.pub']
     """
     with needs_extra("federated"):

@@ -120,8 +120,8 @@ class Participant:
     Examples
     --------
     >>> table = Table(np.array([[-1.0], [1.0]]), np.eye(2))
-    >>> client = Participant("one", Rows("fuser", ("a", "b"), table, table))
-    >>> client.answer("statistics", Plan("fuser", labels=("a", "b")), 0, []).arrays[0]  # shares of the labels
+    >>> client = Participant("one", Rows("voice", ("a", "b"), table, table))
+    >>> client.answer("statistics", Plan("voice", labels=("a", "b")), 0, []).arrays[0]  # shares of the labels
     array([0.5, 0.5])
     """
 
