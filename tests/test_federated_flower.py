@@ -19,8 +19,10 @@ import pytest
 pytest.importorskip("flwr", reason="learning together needs the extra federated (flwr)")
 pytest.importorskip("dp_accounting", reason="learning together needs the extra federated (dp-accounting)")
 
-from flwr.common import FitIns, ndarrays_to_parameters
-from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, Key
+from flwr.app import ConfigRecord, RecordDict
+from flwr.common import FitIns, Parameters, ndarrays_to_parameters
+from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, Key, Stage
+from flwr.common.serde import recorddict_to_proto
 
 from affuse.errors import AffuseError, ConfigError, DataError
 from affuse.federated.certificates import ClientKey, make_certificates
@@ -127,6 +129,13 @@ def test_a_secure_round_goes_on_without_a_client_who_left(tmp_path: Path) -> Non
     assert "c3: left" in outcome.facts["rounds"][0]["lost"]
     assert [part["clients"] for part in outcome.facts["rounds"]] == [["c0", "c1", "c2"]] * 2
     assert outcome.facts["accuracy"] > 0.6
+
+
+def test_a_client_outlives_a_secure_round_that_failed() -> None:
+    record = RecordDict({RECORD_KEY_CONFIGS: ConfigRecord({Key.STAGE: Stage.UNMASK})})  # before any key was made
+    content = recorddict_to_proto(record).SerializeToString()
+    answer = FlowerClient(clients(1)[0]).fit(FitIns(Parameters([], ""), {"secure": content, "node": 1}))
+    assert (answer.metrics, answer.parameters.tensors) == ({}, [])
 
 
 def test_a_client_does_not_answer_in_the_open_what_is_to_be_masked() -> None:

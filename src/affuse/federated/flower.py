@@ -120,7 +120,12 @@ class FlowerClient(Client):
             result = self._answer(recorddict_compat.recorddict_to_fitins(inner.content, keep_input=True), hidden=True)
             return Message(recorddict_compat.fitres_to_recorddict(result, keep_input=False), reply_to=inner)
 
-        reply = secaggplus_mod(message, self._context, answer)
+        try:
+            reply = secaggplus_mod(message, self._context, answer)
+        except AffuseError:
+            raise
+        except Exception as error:  # where another client left, SecAgg+ stumbles over it; the round is made again
+            return FitRes(Status(Code.FIT_NOT_IMPLEMENTED, type(error).__name__), _NOTHING, 1, {})
         for metrics in reply.content.metric_records.values():
             for name in metrics:
                 if name.startswith("num_examples"):
