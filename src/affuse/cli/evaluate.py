@@ -46,6 +46,14 @@ _Manifest = Annotated[
 ]
 
 
+_By = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column to break the answer down by; may be repeated. skin_tone is measured where no column says it."
+    ),
+]
+
+
 @with_limits
 def evaluate(
     manifest: _Manifest = None,
@@ -73,12 +81,7 @@ def evaluate(
     language: Language = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Column to break the answer down by; may be repeated. skin_tone is measured where no column says it."
-        ),
-    ] = None,
+    by: _By = None,
     restrict: Annotated[
         bool, typer.Option("--restrict", help="Show figures on the condition that the answer is a label that occurs.")
     ] = False,
