@@ -200,8 +200,8 @@ def train_head(
 ) -> Head:
     """Learn from rows for the epochs of one round, by plain gradient descent over small batches.
 
-    Adam, started anew in every round, was tried: its steps are as long for a client with one label as for the others,
-    and the average of clients with different labels learned nothing.
+    Adam, started anew in every round, was tried: where clients had different labels, its average sometimes learned
+    nothing, and that of gradient descent did.
 
     Parameters
     ----------
