@@ -108,7 +108,7 @@ def test_a_flag_has_one_kind_of_value_everywhere() -> None:
                     "batch",
                     "--out",
                 ):  # a folder or an address of cloud storage
-                    kinds.setdefault(flag, {})[name] = parameter.type_descriptor.annotation.__name__
+                    kinds.setdefault(flag, {})[name] = parameter.type.name.removesuffix(" range")
     torn = {flag: found for flag, found in kinds.items() if len(set(found.values())) > 1}
     assert not torn
 

@@ -69,7 +69,7 @@ def test_modules_and_scripts_that_are_run_are_there(page: Path) -> None:
         (["analyze", "clip.mp4", "--out", "results"], ""),
         (["analyse", "clip.mp4"], "there is no command analyse"),
         (["analyze", "clip.mp4", "--outt", "results"], "--outt"),
-        (["compare", "--seeds", "three"], "integer"),
+        (["compare", "--seeds", "three"], "'three' is not a valid int"),
         (["schema", "clip.mp4"], "one argument too many"),
         (["features", "list", "--json"], ""),
         (["features", "show"], "there is no command show"),
