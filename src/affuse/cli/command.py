@@ -55,7 +55,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "federate certificates": (
         "affuse federate certificates anna ben --server-name localhost --out trial",
-        "affuse federate certificates a b --server-name 192.0.2.7 --server-name study.example.org --out trial --days 90",
+        "affuse federate certificates a b --server-name 192.0.2.7 --server-name a.example.org --out trial --days 90",
     ),
     "federate client": (
         "affuse federate client --manifest mine.csv --server study.example.org:8443 --name anna --tls-ca ca.pem "
