@@ -1,13 +1,14 @@
 """Attacks on the models: accuracy under changes that an opponent has chosen, and under one modality that lies.
 
-``python -m research.attacks --data DIR [--out docs] [--only face] [--rows 150]``
+``python -m research.attacks --data DIR [--out docs] [--only face] [--rows 150] [--wordnet FOLDER]``
 
 Pictures and sounds are changed by at most so much, by an opponent who only asks, often (Square Attack, Andriushchenko
 et al. 2020, doi:10.1007/978-3-030-58592-1_29), and by one who has the weights and follows their gradients
 (`research.gradient_attacks`). Words are attacked by typing mistakes in the words that matter most (TextBugger, Li et
-al. 2019, doi:10.14722/ndss.2019.23138). Beside each stands the same change drawn at random, without an opponent. Whole
-answers are attacked in face, voice or both. That a whole modality lies is tried on the published predictions of
-RAVDESS: it is sure of a wrong emotion in a share of the rows.
+al. 2019, doi:10.14722/ndss.2019.23138), and by synonyms out of WordNet (`research.word_substitutions`). Beside each
+stands the same change drawn at random, without an opponent. Whole answers are attacked in face, voice or both. That a
+whole modality lies is tried on the published predictions of RAVDESS: it is sure of a wrong emotion in a share of the
+rows.
 
 ``--out`` names the folder of attacks.json, which keeps what was found, of attacks.md and of attacks.png.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from affuse import weights
+from affuse.errors import ConfigError
 from affuse.files import write_json
 from recipes.command import data_parser, errors_as_sentences
 from research.attacks_on_answers import answers, lies
@@ -31,8 +34,9 @@ from research.curves import Finding, Point, draw, of_curves, share
 from research.differentiable import DifferentiableGraph
 from research.gradient_attacks import fgsm, pgd
 from research.pages import write_between
+from research.word_substitutions import Synonyms, WordNet, places, substituted, substituted_at_random
 
-__all__ = ["STUDIES", "main", "misspelt", "square_attack", "word_attack"]
+__all__ = ["STUDIES", "main", "misspelt", "square_attack", "substitutions", "word_attack"]
 
 _GRAY_LEVELS = (1, 2, 4, 8)
 _RATIOS = (60, 50, 40)  # dB
@@ -229,6 +233,28 @@ def voice(data: Path, rows: int) -> Finding:
 
 def text(data: Path, rows: int) -> Finding:
     """Lines of MELD that are read rightly, by the number of words that are misspelt."""
+    ask, lines, y, groups = _lines_read_rightly(data, rows)
+    attacked = [word_attack(ask, line, int(own), max(_WORDS)) for line, own in zip(lines.values(), y, strict=True)]
+    curves: dict[str, list[Point]] = {"random": [], _BY_ASKING: []}
+    for count in _WORDS:
+        noise = [_misspelt_at_random(line, count, seed=i) for i, line in lines.items()]
+        versions = (noise, [own[count - 1] for own in attacked])
+        for name, own in zip(curves, versions, strict=True):
+            curves[name].append(share(_margin(ask(own), y) > 0, groups))
+    return of_curves(_title(text), f"{len(lines)} lines", "words misspelt", _WORDS, curves)
+
+
+def _misspelt_at_random(line: str, count: int, seed: int) -> str:
+    words = line.split()
+    for i in np.random.default_rng(seed).choice(len(words), min(count, len(words)), replace=False):
+        words[i] = misspelt(words[i])
+    return " ".join(words)
+
+
+def _lines_read_rightly(
+    data: Path, rows: int
+) -> tuple[Callable[[list[str]], np.ndarray], dict[int, str], np.ndarray, np.ndarray]:
+    """The expert for words, as lines in, probabilities out; lines of five words or more by row, labels and groups."""
     from affuse.data.corpora import load
     from affuse.packages import load_expert
 
@@ -243,27 +269,41 @@ def text(data: Path, rows: int) -> Finding:
     long = [i for i, line in enumerate(lines.inputs) if len(line.split()) >= 5]
     right = [i for i, own in zip(long, _margin(ask([lines.inputs[i] for i in long]), y[long]), strict=True) if own > 0]
     right = right[:rows]
-    attacked = [word_attack(ask, lines.inputs[i], int(y[i]), max(_WORDS)) for i in right]
-    curves: dict[str, list[Point]] = {"random": [], "by asking": []}
+    return ask, {i: lines.inputs[i] for i in right}, y[right], groups[right]
+
+
+def substitutions(data: Path, rows: int, wordnet: WordNet) -> Finding:
+    """Lines of MELD that are read rightly, by the number of words that are replaced by synonyms."""
+    ask, lines, y, groups = _lines_read_rightly(data, rows)
+    sources: dict[str, Synonyms] = {
+        _BY_ASKING: wordnet.synonyms,
+        f"{_BY_ASKING}, most frequent sense": lambda word: wordnet.synonyms(word, senses=1),
+    }
+    attacked = {
+        name: [
+            substituted(ask, line, int(own), max(_WORDS), source) for line, own in zip(lines.values(), y, strict=True)
+        ]
+        for name, source in sources.items()
+    }
+    curves: dict[str, list[Point]] = {name: [] for name in ("random", *sources)}
     for count in _WORDS:
-        noise = [_misspelt_at_random(lines.inputs[i], count, seed=i) for i in right]
-        versions = (noise, [own[count - 1] for own in attacked])
-        for name, own in zip(curves, versions, strict=True):
-            curves[name].append(share(_margin(ask(own), y[right]) > 0, groups[right]))
-    return of_curves(_title(text), f"{len(right)} lines", "words misspelt", _WORDS, curves)
+        versions = {name: [own[count - 1] for own in found] for name, found in attacked.items()}
+        versions["random"] = [substituted_at_random(line, count, wordnet.synonyms, seed=i) for i, line in lines.items()]
+        for name, own in versions.items():
+            curves[name].append(share(_margin(ask(own), y) > 0, groups))
+    some, first = (sum(bool(places(line, own)) for line in lines.values()) for own in sources.values())
+    about = (
+        f"{len(lines)} lines, the same; {some} have a word with synonyms, {first} one with synonyms in its most "
+        "frequent sense"
+    )
+    return of_curves(_title(substitutions), about, "words replaced", _WORDS, curves)
 
 
-def _misspelt_at_random(line: str, count: int, seed: int) -> str:
-    words = line.split()
-    for i in np.random.default_rng(seed).choice(len(words), min(count, len(words)), replace=False):
-        words[i] = misspelt(words[i])
-    return " ".join(words)
-
-
-STUDIES: dict[str, Callable[[Path, int], Finding]] = {
+STUDIES: dict[str, Callable[..., Finding]] = {
     "face": face,
     "voice": voice,
     "text": text,
+    "substitutions": substitutions,
     "answers": answers,
     "lies": lies,
 }
@@ -275,19 +315,28 @@ def main() -> None:
     parser = data_parser(__doc__)
     parser.add_argument("--only", action="append", choices=list(STUDIES))
     parser.add_argument("--rows", type=int, default=150)
+    parser.add_argument("--wordnet", type=Path, metavar="FOLDER", help="files of WordNet, for the study substitutions")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     with errors_as_sentences(parser):
-        found = {
-            name: study(chosen.data, chosen.rows)
-            for name, study in STUDIES.items()
-            if not chosen.only or name in chosen.only
-        }
+        studies = {name: study for name, study in STUDIES.items() if not chosen.only or name in chosen.only}
+        if "substitutions" in studies:
+            studies["substitutions"] = partial(substitutions, wordnet=_wordnet(chosen.wordnet))
+        found = {name: study(chosen.data, chosen.rows) for name, study in studies.items()}
         if chosen.out is not None:
             _keep(found, chosen.out)
     if chosen.out is None:
         print("\n".join(own.markdown() for own in found.values()))
+
+
+def _wordnet(folder: Path | None) -> WordNet:
+    if folder is None:
+        raise ConfigError(
+            "the study substitutions needs WordNet; name its folder by --wordnet (/usr/share/wordnet with the package "
+            "wordnet-base of Debian), or other studies by --only"
+        )
+    return WordNet(folder)
 
 
 def _keep(found: dict[str, Finding], out: Path) -> None:

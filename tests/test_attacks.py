@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +15,16 @@ pytest.importorskip("torch", reason="gradients need the extra train")
 import torch
 
 from affuse import weights
-from affuse.errors import AssetError
+from affuse.errors import AssetError, ConfigError, DataError
 from affuse.testing import synthetic
-from research import attacks, attacks_on_answers, curves, gradient_attacks
+from research import attacks, attacks_on_answers, curves, gradient_attacks, word_substitutions
 from research.curves import Finding
 from research.differentiable import DifferentiableGraph
 
 
 @pytest.mark.parametrize(
-    ("module", "least"), [(attacks, 3), (attacks_on_answers, 1), (curves, 1), (gradient_attacks, 2)]
+    ("module", "least"),
+    [(attacks, 3), (attacks_on_answers, 1), (curves, 1), (gradient_attacks, 2), (word_substitutions, 3)],
 )
 def test_the_examples_hold(module: ModuleType, least: int) -> None:
     found = doctest.testmod(module)
@@ -61,6 +63,102 @@ def test_a_lie_is_sure_wrong_and_in_one_modality_alone() -> None:
     np.testing.assert_allclose(changed[rows, 1].max(axis=1), 0.9)
     changed[rows, 1] = P[rows, 1]
     np.testing.assert_array_equal(changed, P)
+
+
+# --- words by synonyms ------------------------------------------------------------------------------------------------
+
+
+def _by_weights(**weights_of: float) -> Any:
+    """A model of words that add up: the right label's probability is the logistic function of their sum."""
+
+    def ask(texts: list[str]) -> np.ndarray:
+        scores = np.array([sum(weights_of.get(word.strip("!?,.").lower(), 0.0) for word in t.split()) for t in texts])
+        right = 1 / (1 + np.exp(-scores))
+        return np.stack([right, 1 - right], axis=1)
+
+    return ask
+
+
+def test_words_that_matter_most_fall_first_each_to_its_worst_synonym() -> None:
+    """Without "love" the score falls by 3, without "fine" by 1; other synonyms of "film" and "day" would raise it."""
+    ask = _by_weights(love=3, adore=2, like=0.5, fine=1, okay=0.2, day=-1, date=-0.5, film=0.5, movie=0.6)
+    synonyms = {"love": ["adore", "like"], "fine": ["okay"], "day": ["date"], "film": ["movie"]}
+    found = word_substitutions.substituted(ask, "Fine film, love the day!", 0, 3, synonyms.get)
+    assert found == ["Fine film, like the day!", "Okay film, like the day!", "Okay film, like the day!"]
+    assert word_substitutions.substituted(ask, "nothing here", 0, 2, synonyms.get) == ["nothing here"] * 2
+
+
+def test_names_other_forms_and_other_signs_stay() -> None:
+    synonyms = {"rose": ["flower"], "glad": ["happy"], "don": ["wear"]}
+    assert word_substitutions.places("Glad that Rose don't GLAD (glad)...", synonyms.get) == {
+        0: ["Happy"],
+        5: ["(happy)..."],
+    }
+    drawn = word_substitutions.substituted_at_random("glad glad rose", 2, {"glad": ["happy"]}.get, seed=0)
+    assert drawn == "happy happy rose"
+
+
+LICENCE = "  1 This software and database is being provided to you\n"
+SYNSETS = {
+    "noun": ["00000001 06 n 01 run 0 000 | a race", "00000002 06 n 02 show 0 Show_Me 0 000 | what is shown"],
+    "verb": ["00000001 38 v 03 run 0 sprint 0 leg_it 0 000 | fast", "00000002 38 v 02 show 0 present 0 000 | let see"],
+    "adj": [
+        "00000001 00 a 02 glad(p) 0 happy 0 001 & 00000002 a 0000 | joyful",
+        "00000002 00 s 04 beaming 0 glad 0 radiant(a) 0 Glad 0 000 | showing joy",
+        "00000003 00 a 02 several 0 various 0 000 | more than two",
+    ],
+    "adv": ["00000001 02 r 01 fast 0 000 | quickly"],
+}
+INDEX = {
+    "noun": ["run n 1 0 1 0 00000001", "show n 1 0 1 1 00000002"],
+    "verb": ["run v 1 1 @ 1 1 00000001", "show v 1 0 1 1 00000002"],
+    "adj": ["glad a 2 1 & 2 1 00000001 00000002", "several a 1 0 1 0 00000003"],
+    "adv": ["fast r 1 0 1 0 00000001"],
+}
+COUNTS = ["run%2:38:00:: 1 9", "run%1:06:00:: 1 1", "show%2:38:00:: 1 5", "show%1:06:00:: 1 5"]
+
+
+def _tiny_wordnet(folder: Path) -> Path:
+    for part, lines in SYNSETS.items():
+        (folder / f"data.{part}").write_text(LICENCE + "  \n".join(lines) + "  \n")
+        (folder / f"index.{part}").write_text(LICENCE + "  \n".join(INDEX[part]) + "  \n")
+    (folder / "cntlist.rev").write_text("\n".join(COUNTS) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("word", "senses", "expected"),
+    [
+        ("glad", None, ["happy", "beaming", "radiant"]),
+        ("glad", 1, ["happy"]),
+        ("run", None, ["sprint"]),  # a verb in 9 of 10 places
+        ("show", None, []),  # as often a noun as a verb
+        ("several", None, []),  # a function word
+        ("runs", None, []),
+    ],
+)
+def test_synonyms_are_single_words_of_the_only_or_usual_part_of_speech(
+    tmp_path: Path, word: str, senses: int | None, expected: list[str]
+) -> None:
+    assert word_substitutions.WordNet(_tiny_wordnet(tmp_path)).synonyms(word, senses) == expected
+
+
+def test_folders_without_wordnet_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"has no file index\.noun of WordNet; install the package wordnet-base"):
+        word_substitutions.WordNet(tmp_path)
+    (_tiny_wordnet(tmp_path) / "data.verb").write_text("no number\n")
+    with pytest.raises(DataError, match="files that are not WordNet's"):
+        word_substitutions.WordNet(tmp_path)
+    out = tmp_path / "out"
+    command = ["attacks", "--data", str(tmp_path), "--only", "substitutions", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as left:
+        attacks.main()
+    assert left.value.code == 2
+    assert "needs WordNet; name its folder by --wordnet" in capsys.readouterr().err
+    assert not out.exists()
 
 
 # --- with gradients ---------------------------------------------------------------------------------------------------
