@@ -1,27 +1,36 @@
-"""Batches on a Ray cluster: the data set of one machine, whatever is lost on the way."""
+"""Batches, and jobs of a service, on a Ray cluster: the answers of one machine, whatever is lost on the way."""
 
 from __future__ import annotations
 
 import socket
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from affuse.batch import BatchSettings, read, run
-from affuse.batch.cluster import _difference
+from affuse.batch.cluster import connect, first_difference
 from affuse.batch.progress import ProgressReport
 from affuse.errors import ConfigError
+from affuse.service.confinement import landlock_version, seccomp_is_known
+from affuse.service.process import confinement_in_words
+from clips import short_demo
 from command import Run, caller
+from serving import free_port
+
+if TYPE_CHECKING:
+    from serving import LocalService
 
 TEXT = BatchSettings(experts={"text": "text"}, language="en")
 SAID = ("I am so happy, thank you!", "I hate this.", "She died and I miss her.", "I am so scared.")
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80_000_000}
 SABOTAGE = """
-    import os, signal, sys
+    import os, signal, socket, sys
     if "affuse.batch.worker" in sys.orig_argv:
         from affuse.media import Recording
         original = Recording.open.__func__
@@ -32,6 +41,18 @@ SABOTAGE = """
                 os.kill(os.getppid(), signal.SIGKILL)
             return original(cls, path, *args, **options)
         Recording.open = classmethod(opened)
+    if "affuse.service.runner" in sys.orig_argv:
+        from affuse.analyzer.analyzer import Analyzer
+        analyze_text = Analyzer.analyze_text
+        def analyzed(self, text, *args, **options):
+            if text.startswith("killed"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if text.startswith("steal "):
+                open(text.split()[1]).read()
+            if text.startswith("speak"):
+                socket.socket(socket.AF_UNIX).close()
+            return analyze_text(self, text, *args, **options)
+        Analyzer.analyze_text = analyzed
 """
 
 
@@ -47,7 +68,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("PYTHONPATH", str(folder))  # of the machines, whose processes inherit it
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    ray, started = connect(made.address)  # once: Ray 2.60 often refuses actors of a process that has come back at once
+    assert started
     yield made
+    ray.shutdown()
     made.shutdown()
 
 
@@ -62,6 +86,66 @@ def write_said(folder: Path, count: int) -> str:
 
 def files_of(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- what does not fit; before a cluster is there, to which this process then stays connected -------------------------
+
+
+def test_without_ray_the_pip_line_is_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    affuse: Run = caller(monkeypatch, capfd)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    write_said(tmp_path / "said", 1)
+    result = affuse("batch", tmp_path / "said/00.srt", "--out", tmp_path / "out", "--ray", "auto")
+    assert result.code == 2
+    assert result.err == "affuse: ray is not installed; run: pip install 'affuse[cluster]'\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_where_nobody_listens_gets_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra cluster")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ConfigError, match=f"no Ray cluster answers at ray://127.0.0.1:{port} "):
+        run(write_said(tmp_path / "said", 1), tmp_path / "out", TEXT, ray=f"ray://127.0.0.1:{port}")
+
+
+def test_the_first_difference_between_two_machines_is_told() -> None:
+    one = {"affuse": "0.1.0", "libraries": {"av": "18.0", "numpy": "2.1.0"}}
+    other = {"affuse": "0.1.0", "libraries": {"av": "18.0", "numpy": "2.2.0"}}
+    assert first_difference(one, other) == "libraries numpy: 2.2.0, elsewhere 2.1.0"
+
+
+def test_a_service_with_a_key_does_not_send_recordings_through_a_cluster(tmp_path: Path) -> None:
+    from affuse.service import Settings
+
+    with pytest.raises(ConfigError, match=r"which does not encrypt them .* leave out --key-file or --ray"):
+        Settings(tmp_path / "jobs", ray="auto", key_file=str(tmp_path / "key"))
+    with pytest.raises(ConfigError, match="jobs on a Ray cluster have no network"):
+        Settings(tmp_path / "jobs", ray="auto", transcribe=True)
+
+
+def test_a_service_says_at_once_that_no_cluster_answers(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra cluster")
+    pytest.importorskip("fastapi", reason="the service needs the extra serve")
+    affuse: Run = caller(monkeypatch, capfd)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    result = affuse("serve", "--folder", tmp_path / "jobs", "--port", free_port(), "--ray", address)
+    assert result.code == 2
+    assert f"affuse: no Ray cluster answers at {address} " in result.err
+    assert "serves at" not in result.err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = affuse("serve", "--folder", tmp_path / "jobs", "--port", free_port(), "--ray", "local")
+    assert (result.code, result.err) == (2, "affuse: ray is not installed; run: pip install 'affuse[cluster]'\n")
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Ray's own sockets and processes
@@ -94,28 +178,88 @@ def test_what_ends_workers_is_a_row_and_the_rest_is_analysed(cluster: Any, tmp_p
     assert "lost.srt was lost with its worker 3 times" in reasons["lost.srt"]
 
 
-def test_without_ray_the_pip_line_is_named(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+# --- jobs of a service ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remote(cluster: Any, tmp_path: Path) -> Iterator[LocalService]:
+    """A service whose jobs are done on the cluster."""
+    pytest.importorskip("fastapi", reason="the service needs the extra serve")
+    from affuse.service import Settings
+    from affuse.service.cluster import ClusterRunner
+    from serving import LocalService
+
+    settings = Settings(tmp_path / "jobs", ray=cluster.address, token="a-secret-of-sixteen", lease_seconds=2.0)
+    runner = ClusterRunner(settings, 0.2)
+    with LocalService(settings, runner) as service:
+        yield service
+    runner.close()
+
+
+def folders_on_machines() -> set[Path]:
+    """What the actors of services have left on this machine, which is all machines of the cluster."""
+    return set(Path(tempfile.gettempdir()).glob("affuse-cluster-*/staging/*"))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_service_has_its_jobs_done_on_the_cluster(
+    remote: LocalService, service: LocalService, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    affuse: Run = caller(monkeypatch, capfd)
-    monkeypatch.setitem(sys.modules, "ray", None)
-    write_said(tmp_path / "said", 1)
-    result = affuse("batch", tmp_path / "said/00.srt", "--out", tmp_path / "out", "--ray", "auto")
-    assert result.code == 2
-    assert result.err == "affuse: ray is not installed; run: pip install 'affuse[cluster]'\n"
-    assert not (tmp_path / "out").exists()
+    clip = short_demo(tmp_path / "in", "clip")
+    before = folders_on_machines()
+    asked = {"transcript": clip.with_suffix(".srt"), "window": "2"}
+    here, there = (each.done(clip, **asked) for each in (service, remote))
+    assert (there["state"], there["error"]) == (here["state"], here["error"]) == ("done", "")
+    assert there["result"] == here["result"]  # which says in every window what the words are
+    assert {name.split("/")[-1] for name in remote.files()} == {name.split("/")[-1] for name in service.files()} - {
+        here["id"]
+    } | {there["id"]}
+    (message,) = [record.getMessage() for record in caplog.records if "of the Ray cluster, jobs" in record.getMessage()]
+    assert confinement_in_words(remote.settings) in message
+    assert remote.settings.token not in str(remote.worker.runner._values)
+
+    secret = tmp_path / "secret.txt"
+    secret.write_text("of another job")
+    stolen = remote.done(text=f"steal {secret}")
+    assert stolen["state"] == ("failed" if landlock_version() else "done")
+    assert not landlock_version() or "(PermissionError)" in stolen["error"]
+    spoken = remote.done(text="speak to Ray")  # by a local socket
+    assert ("(PermissionError)" in spoken["error"]) == seccomp_is_known()
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video" * 99)
+    assert remote.done(broken)["error"].startswith("broken.mp4 ")  # by the name that the client knows
+    killed = remote.done(text="killed, whatever is tried")
+    assert killed["error"] == "text could not be analysed: its process ended unexpectedly, 2 times"
+    assert remote.done(text="I am so happy!")["state"] == "done"  # and the next one is done
+
+    (own,) = folders_on_machines() - before
+    assert {path.name for path in own.rglob("*")} == {"in", "out"}  # nothing of a recording stays after its job
+    remote.worker.runner.close()
+    assert not folders_on_machines() - before
 
 
-def test_an_address_where_nobody_listens_gets_one_sentence(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs the extra cluster")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(ConfigError, match=f"no Ray cluster answers at ray://127.0.0.1:{port} "):
-        run(write_said(tmp_path / "said", 1), tmp_path / "out", TEXT, ray=f"ray://127.0.0.1:{port}")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_actor_that_is_lost_costs_a_service_no_job(remote: LocalService, tmp_path: Path) -> None:
+    before = folders_on_machines()
+    clip = short_demo(tmp_path / "in", "clip")
+    assert remote.send(clip).status_code == 202
+    runner, lost = remote.worker.runner, []
+    renew = remote.worker.store.renew
+
+    def lose_once(job_id: str, worker: str, stage: str, progress: float) -> bool:
+        if progress and not lost:
+            lost.extend(actors())
+            lost[0].kill()
+        return renew(job_id, worker, stage, progress)
+
+    remote.worker.store.renew = lose_once
+    remote.work()
+    (job,) = remote.worker.store.recent(9, 0)
+    assert (job.state, job.attempts, len(lost)) == ("done", 1, 1)
+    assert runner.memory() > 0
+    assert len(folders_on_machines() - before) == 1  # the recording did not stay where the first one was lost
 
 
-def test_the_first_difference_between_two_machines_is_told() -> None:
-    one = {"affuse": "0.1.0", "libraries": {"av": "18.0", "numpy": "2.1.0"}}
-    other = {"affuse": "0.1.0", "libraries": {"av": "18.0", "numpy": "2.2.0"}}
-    assert _difference(one, other) == "libraries numpy: 2.2.0, elsewhere 2.1.0"
+def actors() -> list[psutil.Process]:
+    """Processes of actors that serve a service."""
+    return [each for each in psutil.process_iter(["cmdline"]) if "ray::Station" in " ".join(each.info["cmdline"] or [])]

@@ -15,8 +15,8 @@ pytest.importorskip("fastapi", reason="the service needs the extra serve")
 pytest.importorskip("httpx", reason="the tests of the service ask it by httpx (extra dev)")
 
 from affuse.service.confinement import landlock_version, seccomp_is_known, system_paths
+from affuse.service.process import Runner, confinement_in_words, confinement_of, without_network
 from affuse.service.settings import Settings
-from affuse.service.worker import Runner, confinement_in_words, confinement_of, without_network
 from serving import LocalService
 
 needs_landlock = pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
@@ -52,6 +52,28 @@ def settings(tmp_path: Path) -> Settings:
     settings = Settings(tmp_path / "jobs")
     settings.make_folders()
     return settings
+
+
+_PRINT_PATHS = """
+import json, sys
+from pathlib import Path
+from affuse.service.confinement import system_paths
+print(json.dumps([sys.path, system_paths([], Path("/nowhere"))]))
+"""
+
+
+@pytest.mark.parametrize("place", ["study", "/"])
+def test_the_folder_that_a_service_was_started_in_is_none_of_its_jobs_business(tmp_path: Path, place: str) -> None:
+    """A process that is started as workers are, by -m, looks for modules in the folder where it is."""
+    folder = tmp_path / place
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "timeit", "-n", "1", "-r", "1", "-s", _PRINT_PATHS, "pass"]
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    looked_in, readable = json.loads(told.stdout.splitlines()[0])
+    assert str(folder.resolve()) in looked_in
+    assert not {str(folder.resolve()), "/var"} & set(readable)  # "/" would give all that it holds
+    assert "/usr" in readable
 
 
 @needs_landlock
@@ -121,24 +143,24 @@ def test_a_real_job_is_done_while_it_is_confined(
 def test_the_start_message_says_what_holds_and_what_does_not(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from affuse.service import worker
+    from affuse.service import process
 
-    monkeypatch.setattr(worker, "landlock_version", lambda: 4)
-    monkeypatch.setattr(worker, "seccomp_is_known", lambda: True)
-    monkeypatch.setattr(worker, "without_network", lambda: ())
+    monkeypatch.setattr(process, "landlock_version", lambda: 4)
+    monkeypatch.setattr(process, "seccomp_is_known", lambda: True)
+    monkeypatch.setattr(process, "without_network", lambda: ())
     assert confinement_in_words(settings) == (
         "jobs read nothing but the system and their own recording, and write nothing but their own results "
         "(Landlock 4), and have no network (seccomp)"
     )
     fetching = replace(settings, transcribe=True)
     assert "reach the network, to fetch weights; give --asr-model" in confinement_in_words(fetching)
-    monkeypatch.setattr(worker, "landlock_version", lambda: 0)
-    monkeypatch.setattr(worker, "seccomp_is_known", lambda: False)
+    monkeypatch.setattr(process, "landlock_version", lambda: 0)
+    monkeypatch.setattr(process, "seccomp_is_known", lambda: False)
     assert confinement_in_words(settings) == (
         "jobs read and write whatever this user may, since this kernel has no Landlock, and can reach the network, "
         "since this system has neither user namespaces nor seccomp for them"
     )
-    monkeypatch.setattr(worker, "without_network", lambda: ("unshare",))
+    monkeypatch.setattr(process, "without_network", lambda: ("unshare",))
     assert confinement_in_words(settings).endswith("have no network (user namespace)")
 
 

@@ -27,7 +27,7 @@ from affuse.batch.worker import Job
 from affuse.errors import AffuseError, ConfigError
 from affuse.lazy import needs_extra
 
-__all__ = ["RayPool", "Supervisor"]
+__all__ = ["RayPool", "Supervisor", "connect", "first_difference"]
 
 LOSSES = 3  # of the actors that a recording may be at before it counts as their reason
 _KNOCK_SECONDS = 10.0  # that an address has to answer
@@ -90,7 +90,7 @@ class RayPool(Engine):
     """
 
     def __init__(self, settings: BatchSettings, workers: int, time_limit: float | None, address: str) -> None:
-        self._ray, self._started = _connect(address)
+        self._ray, self._started = connect(address)
         self._remote = self._ray.remote(num_cpus=1, max_restarts=0)(Supervisor)
         self._settings, self._time_limit, self._address = settings, time_limit, address
         self._workers = workers or max(1, int(self._ray.cluster_resources().get("CPU", 0)))
@@ -208,7 +208,7 @@ class RayPool(Engine):
         self._failed_starts = 0
         self._description = self._description or line["ready"]
         if line["ready"] != self._description:
-            what = _difference(self._description, line["ready"])
+            what = first_difference(self._description, line["ready"])
             raise ConfigError(
                 f"the machine {line['machine']} of the Ray cluster would answer differently ({what}); install the same "
                 "versions and weights on all machines"
@@ -220,7 +220,7 @@ def _no_core(address: str) -> str:
     return f"the Ray cluster {address} has had no free core for {_CORE_SECONDS:g} s; run it again when it has one"
 
 
-def _connect(address: str) -> tuple[Any, bool]:
+def connect(address: str) -> tuple[Any, bool]:
     """Ray, connected to a cluster, and whether it is ours to disconnect. Raises MissingExtraError or ConfigError."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -252,10 +252,10 @@ def _knock(address: str) -> None:
         raise ConfigError(f"no Ray cluster answers at {address} ({(error.strerror or str(error)).lower()})") from error
 
 
-def _difference(one: Any, other: Any, name: str = "") -> str:
+def first_difference(one: Any, other: Any, name: str = "") -> str:
     """The first difference of two descriptions, such as "libraries numpy: 2.1.0, elsewhere 2.2.0"."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {**one, **other}:
             if one.get(key) != other.get(key):
-                return _difference(one.get(key), other.get(key), f"{name} {key}".strip())
+                return first_difference(one.get(key), other.get(key), f"{name} {key}".strip())
     return f"{name}: {other}, elsewhere {one}"

@@ -273,8 +273,8 @@ def forget(
     >>> _ = Path("words.srt").write_text("1\\n00:00:00,000 --> 00:00:02,000\\nI am so happy!\\n")
     >>> done = run(["words.srt"], "study", BatchSettings(experts={"text": "text"}))
     >>> removed = forget("words.srt", ["study"])
-    >>> sorted(removal.what for removal in removed)[-2:]
-    ['rows of summary.csv', 'rows of windows']
+    >>> {"rows of summary.csv", "rows of windows"} <= {removal.what for removal in removed}
+    True
     >>> forget("words.srt", ["study"])
     []
     """

@@ -18,7 +18,7 @@ from affuse.purpose import Purpose
 if TYPE_CHECKING:
     from affuse.analyzer import Analyzer
 
-__all__ = ["ADAPTATIONS", "LIMITS", "BatchSettings", "describe", "fingerprint", "make_analyzers"]
+__all__ = ["ADAPTATIONS", "LIMITS", "BatchSettings", "describe", "fingerprint", "make_analyzers", "versions"]
 
 ADAPTATIONS = ("none", "person")
 """What the answers about one recording can be adapted to without the others."""
@@ -209,7 +209,7 @@ def describe(settings: BatchSettings, analyzer: Analyzer) -> dict[str, Any]:
     return {
         "affuse": __version__,
         "schema": SCHEMA_ID,
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": versions()["libraries"],
         "options": options,
         "labels": list(analyzer.labels.labels),
         "experts": {m: {"name": e.name, "weights": dict(e.sha256)} for m, e in analyzer.experts.items()},
@@ -217,6 +217,11 @@ def describe(settings: BatchSettings, analyzer: Analyzer) -> dict[str, Any]:
         "prior": analyzer.prior.describe(settings.context),
         "speaker": None if speaker is None else weights.sha256_of(speaker),
     }
+
+
+def versions() -> dict[str, Any]:
+    """The versions of affuse and of the libraries that compute."""
+    return {"affuse": __version__, "libraries": {name: version(name) for name in _LIBRARIES}}
 
 
 def _content(path: str | None) -> str | None:

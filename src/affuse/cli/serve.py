@@ -38,6 +38,10 @@ _KeyFile = Annotated[
     Path | None,
     typer.Option(help="Text file with the key under which recordings, results and names are encrypted on disk."),
 ]
+_Ray = Annotated[
+    str | None,
+    typer.Option(help="Analyse on a Ray cluster: auto, local, or its ADDRESS (extra cluster).", metavar="ADDRESS"),
+]
 _AllowRead = Annotated[
     list[Path] | None,
     typer.Option(help="File or folder that jobs may read besides, such as the weights of an expert of your own."),
@@ -71,6 +75,7 @@ def serve(
     private: _Private = False,
     keep_uploads: _KeepUploads = False,
     key_file: _KeyFile = None,
+    ray: _Ray = None,
     allow_read: _AllowRead = None,
     *,
     budget: Budget,  # from the options of LIMITS
@@ -80,8 +85,7 @@ def serve(
     from affuse.service import Settings
 
     settings = Settings(
-        *(folder or default_folder(), host, port),
-        token=_token(token_file),
+        *(folder or default_folder(), host, port, _token(token_file)),
         allowed_hosts=tuple(allow_host or ()),
         trusted_proxies=tuple(trusted_proxy or Settings.trusted_proxies),
         workers=workers,
@@ -102,6 +106,7 @@ def serve(
         private=private,
         keep_uploads=keep_uploads,
         key_file=_place(key_file),
+        ray=ray,
         readable=tuple(str(path.absolute()) for path in allow_read or ()),
     )
     _run(settings, worker)

@@ -8,10 +8,12 @@ processes. None of them needs root, and none can be taken off again.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -99,6 +101,8 @@ class Confinement:
         Files and folders that it may read and write, but not add to.
     network : bool
         Whether it may open connections.
+    local : bool
+        Whether it may open local sockets, by which services of the machine can be spoken to; always with ``network``.
 
     Examples
     --------
@@ -110,6 +114,7 @@ class Confinement:
     read: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
     network: bool = False
+    local: bool = True
 
     def enter(self) -> None:
         """Confine this thread, and the threads and processes that it starts from now on, for good.
@@ -126,7 +131,7 @@ class Confinement:
         if landlock_version():
             self._restrict_files(landlock_version())
         if not self.network and seccomp_is_known():
-            _filter_calls()
+            _filter_calls(self.local)
 
     def _restrict_files(self, version: int) -> None:
         rights = sum(own for since, own in _FILES_BY_VERSION.items() if since <= version)
@@ -160,8 +165,8 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(descriptor)
 
 
-def _filter_calls() -> None:
-    """Refuse sockets that are not local, other kinds of calls, and calls that look into other processes."""
+def _filter_calls(local: bool) -> None:
+    """Refuse sockets, unless they are local and may be, other kinds of calls, and calls that look into processes."""
     machine, open_socket, others = _MACHINES[platform.machine()]
     program = [
         (_LOAD, 0, 0, _MACHINE),
@@ -171,7 +176,7 @@ def _filter_calls() -> None:
         (_ABOVE, 0, 1, _X32),
         (_RETURN, 0, 0, _DENY | _EACCES),
     ]
-    for number in others:
+    for number in others if local else (*others, open_socket):
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _DENY | _EACCES)]
     program += [
         (_EQUAL, 0, 3, open_socket),
@@ -218,12 +223,23 @@ def system_paths(more: Iterable[str | Path], without: Path) -> tuple[str, ...]:
     >>> "/usr" in system_paths([], Path("/usr/jobs"))
     False
     """
-    python = [sys.prefix, sys.base_prefix, sys.executable, *sys.path, str(Path(__file__).parent.parent)]
+    python = [sys.prefix, sys.base_prefix, sys.executable, *_python_paths(), str(Path(__file__).parent.parent)]
     system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/sys", *_OF_PROC]
     wanted = [Path(p).absolute() for p in [*python, *system, *more] if p]
     refused = without.absolute()
     found = [str(each) for path in wanted for each in _around(path, refused)]
     return tuple(dict.fromkeys(found))
+
+
+@cache
+def _python_paths() -> tuple[str, ...]:
+    """Where an interpreter like that of a job looks for modules.
+
+    Not where this process does: it may also look in the folder that it was started in, which can hold anything.
+    """
+    command = [sys.executable, "-P", "-c", "import json, sys; print(json.dumps(sys.path))"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return tuple(json.loads(told.stdout.splitlines()[-1]))
 
 
 def _around(path: Path, refused: Path) -> Iterator[Path]:

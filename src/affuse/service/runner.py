@@ -99,7 +99,7 @@ def _confine(values: dict[str, Any]) -> None:
     from affuse.service.confinement import Confinement
 
     write, read, devices = (tuple(values[name]) for name in ("write", "read", "devices"))
-    Confinement(write, read, devices, values["network"]).enter()
+    Confinement(write, read, devices, values["network"], values["local"]).enter()
 
 
 def _listen(specs: list[JobSpec], arrived: threading.Semaphore) -> None:

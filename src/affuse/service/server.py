@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 
 from affuse.errors import ConfigError
@@ -34,7 +34,7 @@ def serve(settings: Settings) -> None:
     Raises
     ------
     ConfigError
-        If the address is taken, or the folder cannot hold the jobs.
+        If the address is taken, the folder cannot hold the jobs, or no Ray cluster answers.
 
     Examples
     --------
@@ -45,7 +45,6 @@ def serve(settings: Settings) -> None:
 
     from affuse.service.app import create_app
     from affuse.service.connections import ConnectionLimits, LimitedServer, limited_protocol
-    from affuse.service.worker import confinement_in_words
 
     notifier = JobNotifier()
     app = create_app(settings, notifier)
@@ -62,13 +61,32 @@ def serve(settings: Settings) -> None:
         ws_per_message_deflate=False,  # pictures are compressed already
         timeout_graceful_shutdown=5,
     )
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"affuse serves at http://{shown}:{listener.getsockname()[1]} (Ctrl+C stops it)", file=sys.stderr)
-    print(f"affuse: {confinement_in_words(settings)}", file=sys.stderr, flush=True)
-    # What the server raises again once it has shut down; by itself it would end this process before its workers.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with Workers(settings, notifier), suppress(KeyboardInterrupt):
-        LimitedServer(config).run(sockets=[listener])
+    with listener, _joined(settings) as for_workers:
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        print(f"affuse serves at http://{shown}:{listener.getsockname()[1]} (Ctrl+C stops it)", file=sys.stderr)
+        print(f"affuse: {_confinement_told(settings)}", file=sys.stderr, flush=True)
+        # What the server raises again once it has shut down; by itself it would end this process before its workers.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with Workers(for_workers, notifier), suppress(KeyboardInterrupt):
+            LimitedServer(config).run(sockets=[listener])
+
+
+def _joined(settings: Settings) -> AbstractContextManager[Settings]:
+    """The settings for the workers; see `affuse.service.cluster.joined_cluster`."""
+    if settings.ray is None:
+        return nullcontext(settings)
+    from affuse.service.cluster import joined_cluster  # an extra
+
+    return joined_cluster(settings)
+
+
+def _confinement_told(settings: Settings) -> str:
+    """What holds jobs in their place; on a cluster every machine says it for itself."""
+    from affuse.service.process import confinement_in_words
+
+    if settings.ray is None:
+        return confinement_in_words(settings)
+    return f"jobs run on the Ray cluster {settings.ray}; what holds them there is told as soon as a machine takes one"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -98,6 +98,9 @@ class Settings:
         Why people are analysed at work or in education, one of `affuse.purpose.EXEMPTIONS`.
     key_file : str or None
         File with the key under which recordings, results and names are encrypted; they are not where None.
+    ray : str or None
+        Address of a Ray cluster whose machines analyse ("auto", "local", or as ``ray.init`` takes it); this machine
+        where None. Not together with ``key_file``: a cluster holds what it passes on unencrypted.
     readable : tuple of str
         Files and folders that jobs may read beside those of the system, of Python and of affuse.
 
@@ -148,6 +151,7 @@ class Settings:
     purpose: str | None = None
     exemption: str | None = None
     key_file: str | None = None
+    ray: str | None = None
     readable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -167,6 +171,15 @@ class Settings:
             _check_network(proxy)
         if self.private and self.keep_uploads:
             raise ConfigError("--private keeps nothing but scores; leave out --keep-uploads")
+        if self.ray is not None and self.key_file is not None:
+            raise ConfigError(
+                "--ray sends recordings through the object store of a cluster, which does not encrypt them and may "
+                "write them to disk; leave out --key-file or --ray"
+            )
+        if self.ray is not None and self.transcribe and self.asr_model is None:
+            raise ConfigError(
+                "jobs on a Ray cluster have no network to fetch weights by; give --asr-model FOLDER to --transcribe"
+            )
 
     @property
     def uploads(self) -> Path:
