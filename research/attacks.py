@@ -333,8 +333,8 @@ def main() -> None:
 def _wordnet(folder: Path | None) -> WordNet:
     if folder is None:
         raise ConfigError(
-            "the study substitutions needs WordNet; name its folder by --wordnet (/usr/share/wordnet with the package "
-            "wordnet-base of Debian), or other studies by --only"
+            "the study substitutions needs WordNet; name by --wordnet the folder of its files (on Debian dpkg -L "
+            "wordnet-base shows it), or other studies by --only"
         )
     return WordNet(folder)
 

@@ -128,8 +128,8 @@ class WordNet:
         for name in (*names, "cntlist.rev"):
             if not (folder / name).is_file():
                 raise ConfigError(
-                    f"{folder} has no file {name} of WordNet; install the package wordnet-base of Debian, and name its "
-                    "folder by --wordnet (/usr/share/wordnet)"
+                    f"{folder} has no file {name} of WordNet; install the package wordnet-base of Debian and name by "
+                    "--wordnet the folder where dpkg -L wordnet-base shows it"
                 )
         self._synsets: dict[str, dict[str, list[list[str]]]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()

@@ -157,7 +157,7 @@ def test_folders_without_wordnet_are_told(
     with pytest.raises(SystemExit) as left:
         attacks.main()
     assert left.value.code == 2
-    assert "needs WordNet; name its folder by --wordnet" in capsys.readouterr().err
+    assert "needs WordNet; name by --wordnet the folder" in capsys.readouterr().err
     assert not out.exists()
 
 
