@@ -16,6 +16,7 @@ from affuse.batch.overview import FolderOverview, write_overview
 from affuse.batch.rows import Columns
 from affuse.batch.summary import write_csv
 from affuse.errors import OutputError
+from affuse.tables import unguarded
 
 KEYS = tuple(digit * 64 for digit in "abc")
 FORMULA = '=HYPERLINK("http://example.org","open")'
@@ -58,7 +59,8 @@ def test_the_workbook_has_the_rows_of_the_table_and_runs_no_formula(tmp_path: Pa
     assert rows == [list(row) for row in zip(*(values for _, values in columns.values()), strict=True)]
     with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.reader(file))
-    assert [[("" if cell is None else cell) for cell in row[:4]] for row in rows] == [row[:4] for row in table[1:]]
+    assert [[unguarded(cell) for cell in row[:4]] for row in table[1:]] == [row[:4] for row in rows]
+    assert [row[2] for row in table[1:]] == [f"'{FORMULA}", "+1", "-2"]  # numbers stay numbers
     sheet = openpyxl.load_workbook(tmp_path / "summary.xlsx").worksheets[0]
     said = [sheet.cell(row, 3) for row in (2, 3, 4)]
     assert [(cell.data_type, cell.quotePrefix) for cell in said] == [("s", True)] * 3
@@ -145,6 +147,19 @@ def test_forgetting_leaves_a_workbook_as_if_the_recording_had_not_been_there(tmp
     folder_of(rest, kept)
     assert (whole / "summary.xlsx").read_bytes() == (rest / "summary.xlsx").read_bytes()
     assert forget(target, [whole]) == []
+
+
+def test_names_that_spreadsheets_run_are_forgotten_as_well(tmp_path: Path) -> None:
+    whole, rest = tmp_path / "whole", tmp_path / "rest"
+    columns = summary(("=anna.mp4", "'=ben.mp4", "-c.mp4"))
+    del columns["key"]  # as of a folder that was analysed
+    folder_of(whole, columns)
+    lines = (whole / "summary.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["'=anna.mp4", "''=ben.mp4", "'-c.mp4"]
+    forget(Forgotten("d" * 64, frozenset(), frozenset(("=anna.mp4",))), [whole])
+    folder_of(rest, {name: (kind, values[1:]) for name, (kind, values) in columns.items()})
+    for name in ("summary.csv", "summary.xlsx"):
+        assert (whole / name).read_bytes() == (rest / name).read_bytes()
 
 
 def test_a_workbook_that_lies_alone_is_forgotten_from_and_goes_with_its_last_row(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "check_header",
     "counted",
     "csv_text",
+    "guarded",
     "read_table",
     "unguarded",
     "write_table",
@@ -268,7 +269,7 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def _write_text(table: pd.DataFrame, place: Any, separator: str) -> None:
-    table = _each_text(table, _guarded)
+    table = _each_text(table, guarded)
     # Python before 3.13 leaves a carriage return without quotes, which ends the row for every reader.
     odd = any(isinstance(cell, str) and "\r" in cell for name in table for cell in (name, *_texts(table[name])))
     quoting = csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
@@ -293,8 +294,24 @@ def _each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFram
     return type(table)(changed, index=table.index)
 
 
-def _guarded(value: Any) -> Any:
-    """A cell that no spreadsheet runs; see `unguarded`."""
+def guarded(value: Any) -> Any:
+    """A cell that no spreadsheet runs as a formula: text that it would run gets an apostrophe before it.
+
+    Parameters
+    ----------
+    value : object
+        A cell.
+
+    Returns
+    -------
+    object
+        As `write_table` writes it into CSV and TSV; `unguarded` takes the apostrophe off.
+
+    Examples
+    --------
+    >>> guarded("=1+1"), guarded("-2"), guarded(3)
+    ("'=1+1", '-2', 3)
+    """
     dangerous = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
     return f"'{value}" if dangerous else value
 

@@ -32,6 +32,7 @@ from affuse.report.formats.base import head_of
 from affuse.report.formats.registry import FORMATS
 from affuse.report.page import GENERATOR
 from affuse.report.redaction import COPY_SUFFIXES
+from affuse.tables import guarded, unguarded
 
 __all__ = ["LOG", "Forgotten", "Removal", "forget", "log_removals", "namesakes", "target_of"]
 
@@ -572,7 +573,7 @@ def _rewrite_overview(
         stale = [*stale, table, *([page] if _is_page(page) else [])]
     else:
         with replacing(table) as (part,), part.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+            csv.writer(file, lineterminator="\n").writerows(map(guarded, row) for row in (header, *kept))
         if _is_page(page):
             gone = {row[0] for row, is_gone in zip(rows, chosen, strict=True) if is_gone}
             _write_page(folder, header, kept, gone)
@@ -630,7 +631,7 @@ def _read_csv(table: Path) -> tuple[list[str], list[list[str]]]:
     if not table.is_file() or not head_of(table).startswith("path,"):
         return [], []
     with table.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
+        header, *rows = [list(map(unguarded, row)) for row in csv.reader(file)]
     return header, rows
 
 

@@ -11,6 +11,7 @@ from affuse.batch.rows import FLOAT, TEXT, WHOLE, Columns
 from affuse.batch.sources import Source
 from affuse.batch.store import Store, arrow_table, lists_of, read_arrow
 from affuse.files import replacing
+from affuse.tables import guarded
 
 __all__ = ["own_names", "summarise", "write_csv"]
 
@@ -33,11 +34,14 @@ def summarise(
 
 
 def write_csv(columns: Columns, path: Path) -> None:
-    """Write columns as a CSV file, whole or not at all; whole numbers stay whole where others are missing."""
+    """Write columns as a CSV file, whole or not at all; whole numbers stay whole where others are missing.
+
+    Text that a spreadsheet would run as a formula gets an apostrophe before it.
+    """
     with replacing(path) as (part,), part.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(columns)
-        lines.writerows(zip(*(values for _, values in columns.values()), strict=True))
+        lines.writerow(map(guarded, columns))
+        lines.writerows(zip(*(map(guarded, values) for _, values in columns.values()), strict=True))
 
 
 def _summary_columns(
