@@ -57,11 +57,16 @@ def measure(data: Path, rows: int, epochs: int, strengths: Sequence[float]) -> R
         for own in versions:
             with torch.no_grad():
                 right = ask(torch.from_numpy(own)).argmax(dim=1).numpy() == y
-            value, low, high = share(right, np.arange(len(y)))
-            found.append(f"{percent(value)} ({100 * low:.0f} to {100 * high:.0f})")
+            found.append(_written(right))
         table.add("none" if strength == 0 else f"{strength:g}", *found)
         print(strength, found, flush=True)
+    table.add("always the most frequent label", *[_written(y == targets.sum(axis=0).argmax())] * (1 + len(_LEVELS)))
     return table
+
+
+def _written(right: np.ndarray) -> str:
+    value, low, high = share(right, np.arange(len(right)))
+    return f"{percent(value)} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def _learned(part: Split, n_labels: int, strength: float, epochs: int) -> Any:
