@@ -292,10 +292,8 @@ class Analyzer:
             outputs = read_all(self.experts, recording, timeline, progress, watches, also)
             if wordless and "text" in outputs:
                 outputs["text"] = [without_words(output, wordless) for output in outputs["text"]]
-            found = self._told_apart(Observation(recording, timeline, outputs), known, speakers, watches, by_channel)
-        if recording.duration > _LONG:
-            return_memory()
-        return found
+            found = Observation(recording, timeline, outputs)
+            return self._told_apart(found, known, speakers, watches, by_channel)
 
     def _asks_channels(self, recording: Recording, turns: Sequence[Turn] | None) -> bool:
         """Whether the channels of the sound may tell who speaks, since nothing that comes before them does."""
@@ -344,6 +342,8 @@ class Analyzer:
         -------
         Analysis
         """
+        if observation.recording.duration > _LONG:
+            return_memory()
         return assemble(observation, self._evidence, self._settings(observation.timeline))
 
     def adapted(self, P: np.ndarray, weights: np.ndarray | None = None, of: str = "person", to: str = "") -> Analyzer:

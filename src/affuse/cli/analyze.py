@@ -268,7 +268,9 @@ def _run(
                 waiting.append((job, found))
                 continue
             (own,) = adapted_analyzers(analyzer, [found], [""], adapt)
-            deliver(own.answer(found), job.stem)
+            analysis = own.answer(found)
+            del found  # of long recordings it is larger than the answer
+            deliver(analysis, job.stem)
         except AffuseError as error:
             if len(jobs) == 1:
                 raise
