@@ -297,13 +297,18 @@ class Analyzer:
 
     def _asks_channels(self, recording: Recording, turns: Sequence[Turn] | None) -> bool:
         """Whether the channels of the sound may tell who speaks, since nothing that comes before them does."""
-        hears = not self.shared_voice and any(hears_only(expert) for expert in self.experts.values())
-        return hears and recording.channels == 2 and not turns and not transcript_turns(recording.cues)
+        return self._asks_who_speaks and (
+            recording.channels == 2 and not turns and not transcript_turns(recording.cues)
+        )
+
+    @property
+    def _asks_who_speaks(self) -> bool:
+        """Whether it matters whose voice is heard: an expert hears, and it is not to count for everybody."""
+        return not self.shared_voice and any(hears_only(expert) for expert in self.experts.values())
 
     def _mouth_watches(self, recording: Recording) -> dict[str, MouthWatch]:
         """Who measures, while an expert follows faces, whose mouth moves with the sound; by the expert's modality."""
-        asks = not self.shared_voice and any(hears_only(expert) for expert in self.experts.values())
-        if not asks or recording.kind != "video" or not recording.has_sound:
+        if not self._asks_who_speaks or recording.kind != "video" or not recording.has_sound:
             return {}
         shows = [modality for modality, expert in self.experts.items() if expert.abilities.shows_faces][:1]
         return {modality: MouthWatch(recording, shipped_networks()) for modality in shows}
@@ -317,7 +322,7 @@ class Analyzer:
         by_channel: Callable[[], Sequence[Turn]] | None = None,
     ) -> Observation:
         """The same with whose voice and whose words are heard, where an expert hears and something tells."""
-        if self.shared_voice or not any(hears_only(expert) for expert in self.experts.values()):
+        if not self._asks_who_speaks:
             return found
         outputs, seen = dict(found.outputs), seen_modality(found.outputs)
         agreement = watches[seen].agreement() if seen is not None and seen in watches else None
