@@ -262,4 +262,6 @@ def test_an_actor_that_is_lost_costs_a_service_no_job(remote: LocalService, tmp_
 
 def actors() -> list[psutil.Process]:
     """Processes of actors that serve a service."""
-    return [each for each in psutil.process_iter(["cmdline"]) if "ray::Station" in " ".join(each.info["cmdline"] or [])]
+    return [
+        each for each in psutil.process_iter(["cmdline"]) if "ray::JobActor" in " ".join(each.info["cmdline"] or [])
+    ]

@@ -32,19 +32,9 @@ from affuse.federated.network import Tls, join, serve, split_address
 from affuse.federated.participant import Common, Participant, Reply
 from affuse.federated.plan import Plan
 from affuse.federated.simulation import simulate
+from bench.federated import Negated
 from command import Run, caller
 from test_federated import LABELS, Averaging, predictions, voices
-
-
-class Negated(Participant):
-    """Sends the common network moved ten times as far in the wrong direction."""
-
-    def answer(self, phase: str, plan: Plan, number: int, arrays: Sequence[np.ndarray], extra: float = 1.0) -> Reply:
-        reply = super().answer(phase, plan, number, arrays, extra)
-        if phase != "train":
-            return reply
-        common = Common.of(arrays).head
-        return Reply([c - 10 * (own - c) for c, own in zip(common, reply.arrays, strict=True)], reply.weight)
 
 
 class Broken(Participant):

@@ -22,7 +22,7 @@ from affuse.federated.certificates import ClientKey, verified
 from affuse.federated.coordinator import Collected, refusal
 from affuse.federated.participant import Participant
 from affuse.federated.plan import ROBUST, Plan
-from affuse.federated.quiet import silence
+from affuse.federated.telemetry import silence
 
 silence()  # before Flower is loaded, which reads the switch of its telemetry only then
 

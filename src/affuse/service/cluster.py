@@ -28,7 +28,7 @@ from affuse.service.runner import JobSpec
 from affuse.service.settings import Settings
 from affuse.service.storage import Storage, staging_folder
 
-__all__ = ["ClusterRunner", "Station", "joined_cluster"]
+__all__ = ["ClusterRunner", "JobActor", "joined_cluster"]
 
 _LOG = logging.getLogger("affuse.service")
 
@@ -65,7 +65,7 @@ def joined_cluster(settings: Settings) -> Iterator[Settings]:
             ray.shutdown()
 
 
-class Station:
+class JobActor:
     """What an actor is on its machine: the confined process that analyses, and a folder with its files.
 
     Parameters
@@ -189,7 +189,7 @@ class ClusterRunner:
         assert settings.ray is not None
         self._ray, self._started = connect(settings.ray)
         # Two calls at a time, so that a job can be ended while somebody waits for what it says.
-        self._remote = self._ray.remote(num_cpus=1, max_restarts=0, max_concurrency=2)(Station)
+        self._remote = self._ray.remote(num_cpus=1, max_restarts=0, max_concurrency=2)(JobActor)
         self._values = replace(settings, token=None, host="127.0.0.1", ray=None).to_json()
         self.beat = beat
         self._actor: Any = None
@@ -223,24 +223,24 @@ class ClusterRunner:
     def _work(self, spec: JobSpec) -> Iterator[dict[str, Any] | None]:
         if self._actor is None:
             self._actor = self._remote.remote(self._values, self.beat)
-        station = self._actor
-        self._greet((yield from self._waited(station.ready.remote())))
-        yield from self._waited(station.clear.remote())
+        actor = self._actor
+        self._greet((yield from self._waited(actor.ready.remote())))
+        yield from self._waited(actor.clear.remote())
         for path in (spec.upload, spec.transcript):
             if path is not None:
-                yield from self._sent(station, Path(path))
-        yield from self._waited(station.start.remote(spec))
+                yield from self._sent(actor, Path(path))
+        yield from self._waited(actor.start.remote(spec))
         while True:
-            look = yield from self._waited(station.look.remote())
+            look = yield from self._waited(actor.look.remote())
             if "ended" in look:
                 self._late = look["late"]
-                yield from self._waited(station.clear.remote())
+                yield from self._waited(actor.clear.remote())
                 return
             line, self._memory = look["line"], look["memory"]
             if line is not None and "done" in line:
-                yield from self._brought(station, Path(spec.results))
+                yield from self._brought(actor, Path(spec.results))
             if line is not None and ("done" in line or "error" in line):
-                yield from self._waited(station.clear.remote())  # nothing of a recording stays after its job
+                yield from self._waited(actor.clear.remote())  # nothing of a recording stays after its job
             yield line
 
     def _waited(self, call: Any) -> Generator[None, None, Any]:
@@ -249,26 +249,26 @@ class ClusterRunner:
             yield None
         return self._ray.get(call)
 
-    def _sent(self, station: Any, path: Path) -> Generator[None, None, None]:
+    def _sent(self, actor: Any, path: Path) -> Generator[None, None, None]:
         """Copy a file to the actor; says None after every piece."""
         with path.open("rb") as file:
             piece = file.read(_PIECE)
             while True:  # an empty file is one as well
-                yield from self._waited(station.write.remote(path.name, piece))
+                yield from self._waited(actor.write.remote(path.name, piece))
                 yield None
                 piece = file.read(_PIECE)
                 if not piece:
                     return
 
-    def _brought(self, station: Any, folder: Path) -> Generator[None, None, None]:
+    def _brought(self, actor: Any, folder: Path) -> Generator[None, None, None]:
         """Copy the results to where the worker looks for them."""
         shutil.rmtree(folder, ignore_errors=True)  # of an actor that was lost on the way
         folder.mkdir(0o700)
-        sizes = yield from self._waited(station.results.remote())
+        sizes = yield from self._waited(actor.results.remote())
         for name, size in sizes.items():
             with (folder / Path(name).name).open("wb") as file:
                 while file.tell() < size:
-                    file.write((yield from self._waited(station.read.remote(name, file.tell()))))
+                    file.write((yield from self._waited(actor.read.remote(name, file.tell()))))
                     yield None
 
     def _greet(self, told: dict[str, Any]) -> None:
