@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from affuse import weights
-from affuse.experts.text.language import LanguageModel, read_in_parts
+from affuse.experts.text.language import LanguageModel, read_in_parts, stored_tokenizer
 
 __all__ = ["FEW_WORDS", "EnglishText"]
 
@@ -49,7 +49,7 @@ class EnglishText(LanguageModel):
         from tokenizers import Tokenizer
 
         self._session = weights.session(path)
-        self._tokenizer = Tokenizer.from_str(self._session.get_modelmeta().custom_metadata_map["tokenizer"])
+        self._tokenizer = Tokenizer.from_str(stored_tokenizer(self._session.get_modelmeta().custom_metadata_map))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import base64
+import lzma
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from affuse import weights
+from affuse.errors import AssetError
 from affuse.labels import EKMAN, SENTIMENT
 from affuse.registry import Registry
 
-__all__ = ["LANGUAGES", "LanguageModel", "languages_of_script", "read_in_parts", "script_of"]
+__all__ = [
+    "LANGUAGES",
+    "PACKED",
+    "TOKENIZER",
+    "LanguageModel",
+    "languages_of_script",
+    "read_in_parts",
+    "script_of",
+    "stored_tokenizer",
+]
+
+TOKENIZER, PACKED = "tokenizer", "tokenizer.xz"
+"""Under which names the metadata of a network hold its tokenizer: as it is, or compressed (LZMA) and in Base64."""
+
+_MOST_TOKENIZER = 64 << 20  # bytes; no file may make more memory than this out of few
 
 LANGUAGES = Registry(
     "language",
@@ -197,6 +214,20 @@ class LanguageModel(ABC):
         array of shape (n, d)
         """
         return np.array([self.read(text)[2] for text in texts])
+
+
+def stored_tokenizer(facts: Mapping[str, str]) -> str:
+    """The tokenizer, as JSON, that the metadata of a network hold.
+
+    Raises KeyError where there is none, AssetError where it cannot be unpacked.
+    """
+    if PACKED not in facts:
+        return facts[TOKENIZER]
+    try:
+        unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_TOKENIZER)
+        return unpacker.decompress(base64.b64decode(facts[PACKED], validate=True), _MOST_TOKENIZER).decode("utf-8")
+    except (ValueError, lzma.LZMAError) as error:
+        raise AssetError(f"the tokenizer in a network of words cannot be unpacked ({error})") from error
 
 
 def read_in_parts(

@@ -15,7 +15,7 @@ import numpy as np
 from affuse import weights
 from affuse.errors import AssetError
 from affuse.experts.text.chinese import gram_hashes
-from affuse.experts.text.language import LanguageModel, read_in_parts
+from affuse.experts.text.language import LanguageModel, read_in_parts, stored_tokenizer
 
 __all__ = ["N_BUCKETS", "MultilingualText", "gram_buckets"]
 
@@ -59,7 +59,7 @@ class MultilingualText(LanguageModel):
         self._session = weights.session(path)
         facts = self._session.get_modelmeta().custom_metadata_map
         try:
-            self._tokenizer = Tokenizer.from_str(facts["tokenizer"])
+            self._tokenizer = Tokenizer.from_str(stored_tokenizer(facts))
             self.languages: tuple[str, ...] = tuple(json.loads(facts["languages"]))
         except KeyError as error:
             raise AssetError(
