@@ -35,6 +35,7 @@ from affuse.training.networks.exporter import export_module
 from affuse.training.seeds import seed_everything
 from recipes.command import errors_as_sentences, recipe_parser, start_run
 from recipes.learning import TrainBatches, loop_config, one_cycle
+from recipes.synchrony_changes import LARGER, STACK, changed_sequence, has_room
 from recipes.synchrony_turns import Scored, fit_turns, measure_turns, which_of_two
 
 __all__ = [
@@ -49,8 +50,6 @@ __all__ = [
     "train",
 ]
 
-_LARGER = 40  # pixels of the pictures that training draws its own from
-_STACK = 5  # pictures that are seen at once
 FOLDS = 3
 
 ANYBODY = -2.0
@@ -65,7 +64,7 @@ at when this was chosen) were taken to be off screen for a part of the time.
 class SynchronyConfig:
     """Everything that decides a run."""
 
-    epochs: int = 6
+    epochs: int = 10
     steps: int = 100  # an epoch
     batch_size: int = 40
     length: int = 12  # pictures of a sequence
@@ -95,7 +94,7 @@ class FaceStream(nn.Module):
 
     def __init__(self, width: int = 64, dropout: float = 0.0) -> None:
         super().__init__()
-        self.body = nn.Sequential(*(_seen(a, b) for a, b in ((_STACK, 24), (24, 48), (48, 64))))
+        self.body = nn.Sequential(*(_seen(a, b) for a, b in ((STACK, 24), (24, 48), (48, 64))))
         self.head = nn.Sequential(
             nn.Flatten(), nn.Dropout(dropout), nn.Linear(64 * 9, 96), nn.ReLU(), nn.Linear(96, width)
         )
@@ -103,7 +102,7 @@ class FaceStream(nn.Module):
     def forward(self, mouths: Tensor) -> Tensor:
         """A stack of five pictures is seen at once; the first and the last ones are repeated at the ends."""
         padded = torch.cat([mouths[:1], mouths[:1], mouths, mouths[-1:], mouths[-1:]])
-        return self.embed(torch.stack([padded[i : i + mouths.shape[0]] for i in range(_STACK)], dim=1))
+        return self.embed(torch.stack([padded[i : i + mouths.shape[0]] for i in range(STACK)], dim=1))
 
     def embed(self, stacks: Tensor) -> Tensor:
         """Embeddings (n, width) of stacks (n, 5, 28, 28), whatever their brightness and contrast."""
@@ -160,6 +159,7 @@ class Synchrony(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         stacks, spectra = batch
         n, length = len(spectra), self.config.length
+        stacks = stacks.contiguous(memory_format=torch.channels_last)  # takes a third less time
         seen = self.face.embed(stacks).view(n, length, -1)
         margin = (spectra.shape[2] // 4 - length) // 2
         heard = self.voice.embed(spectra)[:, margin : margin + length]
@@ -180,7 +180,7 @@ class Sequences:
         self.config = config
         self.by_speaker: dict[str, list[Talker]] = {}
         for talker in talkers:
-            if _room(talker, config.length) > 0:
+            if has_room(talker.pictures, talker.spectrum, config.length):
                 self.by_speaker.setdefault(talker.speaker, []).append(talker)
         self.epoch = 0
 
@@ -193,10 +193,11 @@ class Sequences:
         speakers = list(self.by_speaker)
         for _ in range(self.config.steps):
             own = self.by_speaker[speakers[draw.integers(len(speakers))]]
-            drawn = [
-                _sequence(own[draw.integers(len(own))], self.config.length, draw) for _ in range(self.config.batch_size)
-            ]
+            drawn = [self._one(own[draw.integers(len(own))], draw) for _ in range(self.config.batch_size)]
             yield torch.cat([stacks for stacks, _ in drawn]), torch.stack([spectrum for _, spectrum in drawn])
+
+    def _one(self, talker: Talker, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return changed_sequence(talker.pictures, talker.spectrum, self.config.length, draw)
 
     def state_dict(self) -> dict[str, int]:
         """For Lightning, which keeps it in checkpoints."""
@@ -205,57 +206,6 @@ class Sequences:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on with the epoch of a checkpoint."""
         self.epoch = state["epoch"]
-
-
-_EDGE = _STACK // 2
-_AROUND = 6  # pictures before and after a sequence whose sound is heard too
-
-
-def _room(talker: Talker, length: int) -> int:
-    """How many sequences of a length begin in a clip."""
-    return min(len(talker.pictures), talker.spectrum.shape[1] // 4) - length - 2 * _EDGE
-
-
-def _sequence(talker: Talker, length: int, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Stacks (length, 5, 28, 28) of a moment of a clip, and its spectrum (40, 4 (length + 12)), both augmented."""
-    first = _EDGE + int(draw.integers(_room(talker, length)))
-    pictures = torch.from_numpy(talker.pictures[first - _EDGE : first + length + _EDGE]).float()
-    pictures = _disturbed(_moved(pictures, draw), draw)
-    stacks = torch.stack([pictures[i : i + length] for i in range(_STACK)], dim=1)
-    frames = np.arange(4 * (first - _AROUND), 4 * (first + length + _AROUND))
-    spectrum = talker.spectrum[:, frames.clip(0, talker.spectrum.shape[1] - 1)]
-    return stacks, torch.from_numpy(_other_microphone(spectrum, draw))
-
-
-def _moved(pictures: Tensor, draw: np.random.Generator) -> Tensor:
-    """Pictures of 28 pixels out of larger ones: mirrored, turned, and drifting as an imperfect tracker lets them."""
-    zoom, turn = MOUTH_SIZE / _LARGER * np.exp(draw.normal(0, 0.08)), draw.normal(0, 0.06)
-    drift = draw.normal(0, 0.07, 2) + np.cumsum(draw.normal(0, 0.008, (len(pictures), 2)), axis=0)
-    mirror = -1 if draw.random() < 0.5 else 1
-    cosine, sine = np.cos(turn) * zoom, np.sin(turn) * zoom
-    maps = torch.zeros(len(pictures), 2, 3)
-    maps[:, :, :2] = torch.tensor([[cosine * mirror, -sine], [sine * mirror, cosine]], dtype=torch.float32)
-    maps[:, :, 2] = torch.from_numpy(drift)
-    grid = F.affine_grid(maps, [len(pictures), 1, MOUTH_SIZE, MOUTH_SIZE], align_corners=False)
-    return F.grid_sample(pictures[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
-
-
-def _disturbed(pictures: Tensor, draw: np.random.Generator) -> Tensor:
-    """Pictures of another camera: contrast and brightness, noise, blur."""
-    pictures = pictures * float(np.exp(draw.normal(0, 0.2))) + float(draw.normal(0, 15))
-    if draw.random() < 0.3:
-        noise = draw.normal(0, draw.uniform(0, 10), pictures.shape).astype(np.float32)
-        pictures = pictures + torch.from_numpy(noise)
-    return F.avg_pool2d(pictures[:, None], 3, 1, 1)[:, 0] if draw.random() < 0.3 else pictures
-
-
-def _other_microphone(spectrum: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """The spectrum with a floor of noise and a slope over the bands."""
-    if draw.random() < 0.5:
-        floor = spectrum.mean() + draw.uniform(-4, 1) + draw.normal(0, 0.5, spectrum.shape)
-        spectrum = np.logaddexp(spectrum, floor)
-    slope = draw.normal(0, draw.uniform(0, 1.5)) * np.linspace(-1, 1, len(spectrum))
-    return np.asarray(spectrum + slope[:, None], dtype=np.float32)
 
 
 def read_talkers(data: Path) -> list[Talker]:
@@ -267,7 +217,7 @@ def read_talkers(data: Path) -> list[Talker]:
         recording = Recording.open(path)
         span = Timeline((recording.span,))
         path_of_face = FacePath.of(expert.read(recording, span)[0])
-        pictures = [row[0] for row in mouths(recording, [path_of_face], _LARGER)]
+        pictures = [row[0] for row in mouths(recording, [path_of_face], LARGER)]
         samples = np.concatenate(list(recording.sound(span)))
         if any(picture is None for picture in pictures):
             continue
@@ -319,7 +269,7 @@ def _learn(talkers: Sequence[Talker], run: Path, config: SynchronyConfig) -> Syn
 
 def score_talker(talker: Talker, networks: SynchronyNetworks) -> Scored:
     """A clip as the networks see and hear it, with pictures of the size that the product cuts."""
-    edge = (_LARGER - MOUTH_SIZE) // 2
+    edge = (LARGER - MOUTH_SIZE) // 2
     pictures = np.ascontiguousarray(talker.pictures[:, edge:-edge, edge:-edge])
     return Scored.of(talker.speaker, talker.sentence, pictures, talker.samples, networks)
 
