@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +199,28 @@ def test_labels_reach_the_answer_and_not_the_expert(tmp_path: Path) -> None:
     for cue in answer["cues"]:
         del cue["speaker"]  # as it was written before speakers were known
     validate(answer, schema())
+
+
+def segments(sentences: Sequence[str]) -> str:
+    return json.dumps({"segments": [{"start": i, "end": i + 1, "text": text} for i, text in enumerate(sentences)]})
+
+
+def test_beginnings_that_recur_among_thousands_of_sentences_name_nobody(read: Read) -> None:
+    sentences = [f"It rains in town {number}." for number in range(1200)]
+    for place in (100, 500, 900):
+        sentences[place] = "Itt: people who like rain."
+    sentences[700] = "Doctor: no."
+    assert {speaker for speaker, _ in read("a.json", segments(sentences))} == {None}
+
+
+def test_a_small_part_is_a_name_where_turns_are_marked(read: Read) -> None:
+    sentences = [f"{('Anna', 'Ben')[number % 2]}: it rains in town {number}." for number in range(1200)]
+    sentences[3] = sentences[9] = "Zoe: hello."
+    assert {speaker for speaker, _ in read("a.json", segments(sentences))} == {"Anna", "Ben", "Zoe"}
+
+
+def test_names_that_stand_only_where_speakers_change_are_enough(read: Read) -> None:
+    sentences = [f"It rains in town {number}." for number in range(1000)]
+    for place in range(0, 1000, 200):  # one in 200
+        sentences[place] = f"{('Anna', 'Ben')[place // 200 % 2]}: {sentences[place]}"
+    assert {speaker for speaker, _ in read("a.json", segments(sentences))} == {"Anna", "Ben", None}

@@ -13,6 +13,9 @@ In front of a colon may stand a name, or the beginning of a sentence ("One thing
 A candidate is a speaker's name if it is a well-known role ("Customer", "Agent", "Speaker 1", "SPEAKER_00",
 "Interviewer", "Q", "A", 客户, 客服 …), or occurs more than once in the transcript, or if there are several cues and
 every one begins with a candidate. Capitals do not distinguish names; the first spelling counts.
+
+Where fewer than one in 200 cues begins with any of them, nobody's turns are marked: in 60,000 sentences of strangers
+"Edit: thanks" and "Doctor: no." come again by chance (one in 600 begins with a candidate), and no names are taken.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ __all__ = ["Said", "by_speaker", "in_turns", "names_in", "without_markup"]
 _MAX_WORDS = 4
 _MAX_CHARACTERS = 40
 _MAX_UNSPACED = 8
+_LEAST_SHARE = 1 / 200  # of the cues of a transcript that marks who speaks begin with a name
 
 # HTML tags, WebVTT voices, classes and inner times, and SubStation's {\an8}.
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|</?>|<\d[\d:.]*>|\{\\[^{}]*\}")
@@ -116,7 +120,9 @@ def names_in(cues: Iterable[Sequence[str]]) -> dict[str, str]:
         if labels:
             begun.append(labels[0] is not None)
     everywhere = len(begun) > 1 and all(begun)
-    return {key: name for key, name in spelling.items() if everywhere or counts[key] > 1 or _is_role(name)}
+    names = {key: name for key, name in spelling.items() if everywhere or counts[key] > 1 or _is_role(name)}
+    marked = sum(counts[key] for key in names)
+    return names if marked >= int(_LEAST_SHARE * len(begun)) else {}
 
 
 def by_speaker(text: str, names: Mapping[str, str], speaker: str | None = None) -> list[Said]:

@@ -98,7 +98,8 @@ def read_transcript(
     Speakers are told from WebVTT's voices (``<v Anna>``), from ``speaker`` of segments and words in JSON, and from
     ``Anna: What a day.`` at the beginning of a line. There the name must be a well-known role such as "Customer",
     "Speaker 1" or 客服, or occur more than once, or else every cue must begin with one, so that "Note: it rains." stays
-    a sentence (`affuse.media.speakers` states the rule). Speakers of one cue share its time by their characters.
+    a sentence; and one in 200 cues must begin with a name (`affuse.media.speakers` states the rule). Speakers of one
+    cue share its time by their characters.
 
     Parameters
     ----------
