@@ -178,6 +178,7 @@ class Sequences:
 
     def __init__(self, talkers: Sequence[Talker], config: SynchronyConfig) -> None:
         self.config = config
+        self.talkers = talkers
         self.by_speaker: dict[str, list[Talker]] = {}
         for talker in talkers:
             if has_room(talker.pictures, talker.spectrum, config.length):
@@ -197,7 +198,8 @@ class Sequences:
             yield torch.cat([stacks for stacks, _ in drawn]), torch.stack([spectrum for _, spectrum in drawn])
 
     def _one(self, talker: Talker, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-        return changed_sequence(talker.pictures, talker.spectrum, self.config.length, draw)
+        other = self.talkers[draw.integers(len(self.talkers))].spectrum
+        return changed_sequence(talker.pictures, talker.spectrum, other, self.config.length, draw)
 
     def state_dict(self) -> dict[str, int]:
         """For Lightning, which keeps it in checkpoints."""

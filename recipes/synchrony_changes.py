@@ -1,8 +1,8 @@
 """Changed copies of a moving mouth and its sound, from which the networks of synchrony learn.
 
-Six actors are few. What makes one face or voice look and sound unlike another, and has nothing to do with when somebody
-speaks, is changed at random in every sequence: shape, skin, light and camera of the pictures; throat and microphone of
-the sound; and how fast both go.
+Six actors are few, and in their clips nobody else speaks. What makes one face or voice look and sound unlike another,
+and has nothing to do with when somebody speaks, is changed at random in every sequence: shape, skin, light and camera
+of the pictures; throat and microphone of the sound; who is heard before and after; and how fast both go.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ STACK = 5
 _EDGE = STACK // 2
 _AROUND = 6  # pictures before and after a sequence whose sound is heard too
 _SPEED = 0.12  # standard deviation of the logarithm
+_INTERRUPTED = 0.4  # how often somebody else is heard before a sequence, and after it
 
 
 def has_room(pictures: np.ndarray, spectrum: np.ndarray, length: int) -> bool:
@@ -47,9 +48,11 @@ def has_room(pictures: np.ndarray, spectrum: np.ndarray, length: int) -> bool:
 
 
 def changed_sequence(
-    pictures: np.ndarray, spectrum: np.ndarray, length: int, draw: np.random.Generator
+    pictures: np.ndarray, spectrum: np.ndarray, other: np.ndarray, length: int, draw: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """A moment of a clip, played a little faster or slower, as another person might look and sound.
+
+    Somebody else may be heard before and after it, as where turns are short.
 
     Parameters
     ----------
@@ -57,6 +60,8 @@ def changed_sequence(
         Of a mouth, 25 a second.
     spectrum : array of shape (40, about 4 t)
         Log-mel, 100 frames a second.
+    other : array of shape (40, n)
+        Spectrum of somebody else, at least as long as what is returned.
     length : int
         Pictures of the sequence.
     draw : numpy.random.Generator
@@ -74,8 +79,9 @@ def changed_sequence(
     seen = _between(pictures, first + speed * np.arange(-_EDGE, length + _EDGE), 0)
     seen = _disturbed(_moved(torch.from_numpy(seen), draw), draw)
     heard = _between(spectrum, 4 * first + speed * np.arange(-4 * _AROUND, 4 * (length + _AROUND)), 1)
+    heard = _interrupted(_other_throat(heard, draw), other, draw)
     stacks = torch.stack([seen[i : i + length] for i in range(STACK)], dim=1)
-    return stacks, torch.from_numpy(_other_microphone(_other_throat(heard, draw), draw))
+    return stacks, torch.from_numpy(_other_microphone(heard, draw))
 
 
 def _room(pictures: np.ndarray, spectrum: np.ndarray, length: float) -> float:
@@ -136,6 +142,19 @@ def _other_throat(spectrum: np.ndarray, draw: np.random.Generator) -> np.ndarray
     """The spectrum with its bands moved up or down (vocal tract length perturbation, Jaitly & Hinton 2013)."""
     bands = np.arange(len(spectrum)) * np.exp(draw.normal(0, 0.08)) + draw.normal(0, 0.7)
     return _between(spectrum, bands, 0)
+
+
+def _interrupted(spectrum: np.ndarray, other: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """The spectrum with that of somebody else before or after it, up to one picture inside the sequence."""
+    first = int(draw.integers(other.shape[1] - spectrum.shape[1] + 1))
+    other, spectrum = other[:, first : first + spectrum.shape[1]], spectrum.copy()
+    if draw.random() < _INTERRUPTED:
+        end = int(draw.integers(8, 4 * (_AROUND + 1)))
+        spectrum[:, :end] = other[:, :end]
+    if draw.random() < _INTERRUPTED:
+        start = spectrum.shape[1] - int(draw.integers(8, 4 * (_AROUND + 1)))
+        spectrum[:, start:] = other[:, start:]
+    return spectrum
 
 
 def _other_microphone(spectrum: np.ndarray, draw: np.random.Generator) -> np.ndarray:

@@ -15,8 +15,9 @@ from scipy.optimize import minimize
 from scipy.stats import rankdata
 
 from affuse.people.mouths import MOUTH_RATE
-from affuse.people.speaking import HOP, TurnModel
+from affuse.people.speaking import HOP, Speakers, TurnModel
 from affuse.people.synchrony import SynchronyNetworks, speech_share
+from affuse.timeline import Segment
 
 __all__ = ["Scene", "Scored", "area", "compose", "fit_turns", "measure_turns", "which_of_two"]
 
@@ -26,7 +27,9 @@ _MOVING = (0.2, 0.6, 1.0)  # shares of the turns in which a face that does not s
 _LONGEST = (2.0, 3.0)  # seconds of a turn, one a scene
 _START = (1.5, 0.25, 2.0, 2.2, 0.0)  # gain, cost, heard, stay, off screen
 _CERTAIN = 50.0  # log-odds
+_LEAST = 1e-6  # probability
 _PAIRS = 4000
+_SPOKEN = 0.3  # share of a step or a turn; with less its speaker pauses
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,15 @@ class Scored:
 
 @dataclass(frozen=True)
 class Scene:
-    """Scores (t, m) and speech (t,) of a composed scene, and the true state of each step; -1 where it is not judged."""
+    """A composed scene: scores (t, m) and speech (t,), the true state of each step, and its turns of speech.
+
+    The state is -1 where a step is not judged. A turn is its state, its first picture, and the one after its last.
+    """
 
     scores: np.ndarray
     speech: np.ndarray
     truth: np.ndarray
+    turns: tuple[tuple[int, int, int], ...]
 
 
 def which_of_two(clips: Sequence[Scored], seed: int) -> dict[str, float]:
@@ -107,7 +114,17 @@ def compose(clips: Sequence[Scored], draw: np.random.Generator) -> Scene:
     sound = speech @ heard / max(speech.sum(), 1)
     scores = np.einsum("tmd,td->tm", seen, heard) - seen.mean(axis=0) @ sound
     states = np.concatenate([np.full(len(part.speech), part.state) for part in parts])
-    return Scene(scores, speech, _truth(states, speech, len(cast)))
+    return Scene(scores, speech, _truth(states, speech, len(cast)), _turns(parts, len(cast)))
+
+
+def _turns(parts: Sequence[_Part], count: int) -> tuple[tuple[int, int, int], ...]:
+    """The turns of which nearly a third or more is speech."""
+    ends = np.cumsum([len(part.speech) for part in parts]).tolist()
+    return tuple(
+        (part.state, end - len(part.speech), end)
+        for part, end in zip(parts, ends, strict=True)
+        if part.state <= count and part.speech.mean() > _SPOKEN
+    )
 
 
 @dataclass(frozen=True)
@@ -153,13 +170,15 @@ def _truth(states: np.ndarray, speech: np.ndarray, count: int) -> np.ndarray:
     truth = []
     for first in range(0, len(states), HOP):
         own, spoken = states[first : first + HOP], speech[first : first + HOP].mean()
-        pure = (own == own[0]).all() and (own[0] == count + 1 or spoken > 0.3)
+        pure = (own == own[0]).all() and (own[0] == count + 1 or spoken > _SPOKEN)
         truth.append(int(own[0]) if pure else -1)
     return np.array(truth)
 
 
 def fit_turns(clips: Sequence[Scored], anybody: float, seed: int) -> TurnModel:
-    """The model under which the true states of composed scenes are most probable (conditional likelihood).
+    """The model under which the true states of composed scenes, step by step and turn by turn, are most probable.
+
+    Steps alone give a model that is slow to believe in a short turn.
 
     ``anybody``, how often somebody is off screen, is stated: composed scenes know nothing about that, and in all of
     them somebody is.
@@ -171,7 +190,7 @@ def fit_turns(clips: Sequence[Scored], anybody: float, seed: int) -> TurnModel:
         model = _model(values, _CERTAIN)
         return float(np.mean([_surprise(model, scene) for scene in scenes]))
 
-    found = minimize(loss, _START, method="Nelder-Mead", options={"maxiter": 120, "xatol": 0.01, "fatol": 1e-4})
+    found = minimize(loss, _START, method="Nelder-Mead", options={"maxiter": 200, "xatol": 0.01, "fatol": 1e-4})
     return _model(found.x, anybody)
 
 
@@ -181,10 +200,23 @@ def _model(values: np.ndarray, anybody: float) -> TurnModel:
 
 
 def _surprise(model: TurnModel, scene: Scene) -> float:
+    """Log loss of a scene: that of its steps, and that of its turns, by the share of them that goes to the speaker."""
     posteriors = model.posteriors(scene.scores, scene.speech)
     judged = scene.truth >= 0
-    own = posteriors[judged, scene.truth[judged]]
-    return float(-np.log(np.maximum(own, 1e-6)).mean())
+    steps = -np.log(np.maximum(posteriors[judged, scene.truth[judged]], _LEAST)).mean()
+    shares = [share for _, share in _shares(posteriors, scene)]
+    return float(steps - np.log(np.maximum(shares, _LEAST)).mean()) / 2
+
+
+def _shares(posteriors: np.ndarray, scene: Scene) -> list[tuple[bool, float]]:
+    """Of every turn: whether its speaker has the largest share of its time, and how large that is."""
+    speakers = Speakers(tuple(str(state) for state in range(posteriors.shape[1] - 1)), posteriors)
+    found = []
+    for state, first, last in scene.turns:
+        span = Segment(first / MOUTH_RATE, last / MOUTH_RATE)
+        shares = np.nan_to_num([speakers.share(name, span) for name in speakers.names])
+        found.append((int(shares.argmax()) == state, float(shares[state])))
+    return found
 
 
 def measure_turns(model: TurnModel, clips: Sequence[Scored], seed: int) -> dict[str, float]:
@@ -197,8 +229,12 @@ def measure_turns(model: TurnModel, clips: Sequence[Scored], seed: int) -> dict[
     away = [
         (p[i, -2], t[i] == p.shape[1] - 2) for p, t in found for i in np.flatnonzero(t >= 0) if t[i] < p.shape[1] - 1
     ]
+    turns = [
+        right for (posteriors, _), scene in zip(found, scenes, strict=True) for right, _ in _shares(posteriors, scene)
+    ]
     return {
         "accuracy": float(right.mean()),
+        "turns": float(np.mean(turns)),
         "log_loss": float(np.mean([_surprise(model, scene) for scene in scenes])),
         "auc_speaks": area(speaks),
         "auc_off_screen": area(away),
