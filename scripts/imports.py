@@ -38,6 +38,7 @@ ROOMS = (
     "budget",
     "encryption",
     "tables",
+    "weight_sets",
     "weights",
     "media",
     "experts",

@@ -1,8 +1,9 @@
 """Weights of networks: where they are stored, how they are checked, downloaded and loaded.
 
-Shipped weights are files in ``affuse/assets``, listed in ``manifest.json`` there. Optional weights are searched in the
-folder that ``AFFUSE_MODELS`` names, in the user's cache (``AFFUSE_CACHE`` moves it) and in an installed package that
-contains them. A file whose SHA-256 is not the expected one is never used. Only `download` uses the network.
+Shipped weights are files in ``affuse/assets``, listed in ``manifest.json`` there, in sets of which one answers at a
+time (`affuse.weight_sets`). Optional weights are searched in the folder that ``AFFUSE_MODELS`` names, in the user's
+cache (``AFFUSE_CACHE`` moves it) and in an installed package that contains them. A file whose SHA-256 is not the
+expected one is never used. Only `download` uses the network.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.files import replacing
+from affuse.weight_sets import COMMERCIAL, RESEARCH, SETS, chosen_set
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -34,6 +36,7 @@ __all__ = [
     "Shipped",
     "Terms",
     "cache_folder",
+    "companions",
     "digest",
     "download",
     "engines",
@@ -41,8 +44,11 @@ __all__ = [
     "find",
     "licences",
     "manifest",
+    "name_in_set",
+    "parts",
     "providers",
     "session",
+    "set_of",
     "sha256_of",
     "shipped",
     "threads",
@@ -73,6 +79,13 @@ class Shipped:
         Whether licences of weights and data allow commercial use, as far as they say: "yes", "no" or "" (not stated).
     data : tuple of str, optional
         What they were learned from, each with its licence in brackets where it is known.
+    of_set : str, optional
+        "commercial" where they belong to that set alone; weights without it belong to the research set, and to the
+        commercial one too where `commercial` is "yes" and no others take their part.
+    part : str, optional
+        What they are used for, such as "voice"; their name where empty.
+    beside : tuple of str, optional
+        Names of further weights, whose file holds some of their tensors.
 
     Examples
     --------
@@ -87,6 +100,9 @@ class Shipped:
     licence: str
     commercial: str = ""
     data: tuple[str, ...] = ()
+    of_set: str = ""
+    part: str = ""
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +170,8 @@ class Terms:
         As in `Shipped`; empty where it is not stated.
     package : str
         The package that brings them; empty for those of affuse.
+    sets : tuple of str
+        The sets of shipped weights that they belong to; empty for others, which go with every set.
 
     Examples
     --------
@@ -168,6 +186,7 @@ class Terms:
     commercial: str = ""
     data: tuple[str, ...] = ()
     package: str = ""
+    sets: tuple[str, ...] = ()
 
 
 PROVIDERS = {
@@ -328,9 +347,10 @@ def licences(assets: Path | None = None) -> list[Terms]:
     >>> [terms.name for terms in licences() if terms.kind == "optional"]
     ['speaker', 'yunet']
     """
+    entries = manifest(assets)
     own = [
-        Terms(name, "shipped", entry.version, entry.licence, entry.commercial, entry.data)
-        for name, entry in sorted(manifest(assets).items())
+        Terms(name, "shipped", entry.version, entry.licence, entry.commercial, entry.data, sets=_sets(name, entries))
+        for name, entry in sorted(entries.items())
     ]
     optional = [
         Terms(name, "optional", one.version, one.licence, one.commercial, one.data, one.package or "")
@@ -339,15 +359,17 @@ def licences(assets: Path | None = None) -> list[Terms]:
     return [*own, *optional, *OTHERS]
 
 
-def shipped(name: str, assets: Path | None = None) -> Path:
-    """Path of shipped weights, whose checksum is verified once in a process.
+def shipped(name: str, assets: Path | None = None, of_set: str | None = None) -> Path:
+    """Path of shipped weights, whose checksum is verified once in a process, as are those of files beside it.
 
     Parameters
     ----------
     name : str
-        One of `manifest`.
+        What they are used for, such as "voice", or one of `manifest`.
     assets : Path, optional
         Folder with ``manifest.json``; that of affuse where None.
+    of_set : str, optional
+        One of `affuse.weight_sets.SETS`; the one in use where None.
 
     Returns
     -------
@@ -356,7 +378,7 @@ def shipped(name: str, assets: Path | None = None) -> Path:
     Raises
     ------
     AssetError
-        If there are no such weights, or the file is missing or has another checksum.
+        If there are no such weights in the set, or a file is missing or has another checksum.
 
     Examples
     --------
@@ -364,14 +386,95 @@ def shipped(name: str, assets: Path | None = None) -> Path:
     'face.onnx'
     """
     folder = assets or _assets()
-    entry = _entry_of(name, folder)
+    entry = _entry_of(name, folder, of_set)
+    for other in entry.beside:
+        _whole(folder, _entry_of(other, folder, of_set))
+    return _whole(folder, entry)
+
+
+def _whole(folder: Path, entry: Shipped) -> Path:
     path = folder / entry.file
     if not path.is_file():
         raise AssetError(f"{path} is missing; install affuse again")
     return _verified(path, entry.sha256, "install affuse again")
 
 
-def digest(name: str) -> str:
+def parts(of_set: str | None = None) -> frozenset[str]:
+    """What a set of weights has weights for.
+
+    Parameters
+    ----------
+    of_set : str, optional
+        One of `affuse.weight_sets.SETS`; the one in use where None.
+
+    Returns
+    -------
+    frozenset of str
+
+    Examples
+    --------
+    >>> sorted({"face", "voice", "fuser"} & parts("research"))
+    ['face', 'fuser', 'voice']
+    """
+    own = chosen_set(of_set)
+    entries = manifest()
+    return frozenset(entry.part or name for name, entry in entries.items() if own in _sets(name, entries))
+
+
+def name_in_set(part: str, of_set: str | None = None) -> str:
+    """Name of the weights that a set has for a part.
+
+    Parameters
+    ----------
+    part : str
+        What they are used for, such as "voice".
+    of_set : str, optional
+        One of `affuse.weight_sets.SETS`; the one in use where None.
+
+    Returns
+    -------
+    str
+        One of `manifest`.
+
+    Raises
+    ------
+    AssetError
+        If the set has no such weights.
+
+    Examples
+    --------
+    >>> name_in_set("voice", "research"), name_in_set("voice", "commercial")
+    ('voice', 'voice_commercial')
+    """
+    return _name_of(part, _assets(), of_set)
+
+
+def set_of(checksums: Collection[str]) -> str | None:
+    """Which set weights belong to, by their checksums.
+
+    Parameters
+    ----------
+    checksums : collection of str
+        SHA-256 in hexadecimal, of shipped and other weights.
+
+    Returns
+    -------
+    str or None
+        One of `affuse.weight_sets.SETS`; "mixed" where some are of one alone and some of the other, None where none is
+        of one alone.
+
+    Examples
+    --------
+    >>> set_of([digest("voice", "research"), digest("synchrony_voice", "research")])
+    'research'
+    """
+    entries = manifest()
+    found = {_sets(name, entries) for name, entry in entries.items() if entry.sha256 in checksums}
+    alone = {own[0] for own in found if len(own) == 1}
+    return "mixed" if len(alone) > 1 else next(iter(alone), None)
+
+
+def digest(name: str, of_set: str | None = None) -> str:
     """Checksum of shipped weights, which an analysis records.
 
     The file is not read for it: what is used was verified when it was loaded (`shipped`), and the rest is large.
@@ -379,7 +482,9 @@ def digest(name: str) -> str:
     Parameters
     ----------
     name : str
-        One of `manifest`.
+        What they are used for, or one of `manifest`.
+    of_set : str, optional
+        As in `shipped`.
 
     Returns
     -------
@@ -396,7 +501,7 @@ def digest(name: str) -> str:
     >>> digest("face") == sha256_of(shipped("face"))
     True
     """
-    return _entry_of(name, _assets()).sha256
+    return _entry_of(name, _assets(), of_set).sha256
 
 
 def find(name: str) -> Path | None:
@@ -552,7 +657,7 @@ def session(
         File of the network.
     beside : collection of str
         Names of files in the same folder, their checksums verified, in which the network may keep tensors ("external
-        data" of ONNX). It may keep none in others, wherever they lie.
+        data" of ONNX). It may keep some in those that shipped weights share, and none in others, wherever they lie.
     change : callable, optional
         Changes the content of the file before it is used; raises ValueError where it cannot.
 
@@ -579,7 +684,7 @@ def session(
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    _check_external(path, beside)
+    _check_external(path, {*beside, *_shared(path.parent)})
     try:
         model = str(path) if change is None else change(path.read_bytes())
         return onnxruntime.InferenceSession(model, options, providers=providers(path))
@@ -589,22 +694,59 @@ def session(
         raise AssetError(f"{path} cannot be loaded as ONNX weights ({str(error).splitlines()[0]})") from error
 
 
+def _shared(folder: Path) -> list[str]:
+    """Names of files in a folder, their checksums verified, in which shipped networks keep what they have in common."""
+    entries = manifest()
+    names = sorted({name for entry in entries.values() for name in entry.beside})
+    files = [(entries[name].file, entries[name].sha256) for name in names]
+    return [file for file, sha256 in files if (folder / file).is_file() and _checksum(folder / file) == sha256]
+
+
+def companions(path: Path) -> list[Path]:
+    """Files beside a network in which it keeps tensors.
+
+    Parameters
+    ----------
+    path : Path
+        File of the network.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    AssetError
+        If the file is not ONNX.
+
+    Examples
+    --------
+    >>> companions(shipped("synchrony_voice"))
+    []
+    """
+    return [path.parent / name for name in sorted(_places(path))]
+
+
 def _check_external(path: Path, beside: Collection[str]) -> None:
     """Raise AssetError where a network would read another file than it may: nothing says what is in that."""
-    try:
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if content.find(_LOCATION) < 0:  # of most networks, which are not looked through then
-            return
-        places = {place.decode("utf-8", "replace") for place in _external(memoryview(content), "model")}
-    except (OSError, ValueError, RecursionError) as error:
-        raise AssetError(f"{path} cannot be loaded as ONNX weights ({error})") from error
-    wrong = sorted(places - set(beside))
+    wrong = sorted(_places(path) - set(beside))
     if wrong:
         raise AssetError(
             f"{path} keeps tensors in the file {wrong[0]!r}, which has no checksum here; save the network as one file "
             "(onnx.save_model with save_as_external_data=False)"
         )
+
+
+def _places(path: Path) -> set[str]:
+    """Names of the files in which a network keeps tensors. Raises AssetError where it is not ONNX."""
+    try:
+        with path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if content.find(_LOCATION) < 0:  # of most networks, which are not looked through then
+            return set()
+        return {place.decode("utf-8", "replace") for place in _external(memoryview(content), "model")}
+    except (OSError, ValueError, RecursionError) as error:
+        raise AssetError(f"{path} cannot be loaded as ONNX weights ({error})") from error
 
 
 # Where tensors can be in a network, by the numbers of the fields in onnx.proto (https://github.com/onnx/onnx).
@@ -780,17 +922,35 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _entry_of(name: str, folder: Path) -> Shipped:
-    entries = manifest(folder)
-    if name not in entries:
-        known = ", ".join(sorted(entries)) or "none"
-        raise AssetError(f"no weights named {name!r} come with affuse; there are: {known}")
-    return entries[name]
+def _entry_of(name: str, folder: Path, of_set: str | None) -> Shipped:
+    return manifest(folder)[_name_of(name, folder, of_set)]
+
+
+def _name_of(part: str, folder: Path, of_set: str | None) -> str:
+    """Name of the weights of a set that take a part, or bear its name."""
+    own, entries = chosen_set(of_set), manifest(folder)
+    mine = [name for name in entries if own in _sets(name, entries)]
+    found = [name for name in mine if entries[name].part == part] or [name for name in mine if name == part]
+    if found:
+        return found[0]
+    if part in entries or any(entry.part == part for entry in entries.values()):
+        raise AssetError(f"the {own} set has no weights named {part!r}; it has: {', '.join(sorted(mine))}")
+    raise AssetError(f"no weights named {part!r} come with affuse; there are: {', '.join(sorted(entries)) or 'none'}")
+
+
+def _sets(name: str, entries: dict[str, Shipped]) -> tuple[str, ...]:
+    """The sets that weights belong to."""
+    entry = entries[name]
+    if entry.of_set:
+        return (entry.of_set,)
+    replaced = any(other.part == name and other.of_set == COMMERCIAL for other in entries.values())
+    return SETS if entry.commercial == "yes" and not replaced else (RESEARCH,)
 
 
 def _entry(fields: dict[str, Any]) -> Shipped:
     own = {key: fields[key] for key in ("file", "sha256", "bytes", "version", "licence")}
-    return Shipped(**own, commercial=fields.get("commercial", ""), data=tuple(fields.get("data", ())))
+    more = {key: fields.get(key, "") for key in ("commercial", "of_set", "part")}
+    return Shipped(**own, **more, data=tuple(fields.get("data", ())), beside=tuple(fields.get("beside", ())))
 
 
 def _assets() -> Path:
@@ -820,11 +980,15 @@ def _remotes(name: str) -> tuple[Remote, ...]:
 
 
 def _verified(path: Path, expected: str, remedy: str) -> Path:
-    status = path.stat()
-    found = _sha256(path, status.st_size, status.st_mtime_ns)
+    found = _checksum(path)
     if found != expected:
         raise AssetError(f"{path} has the wrong checksum: expected SHA-256 {expected}, found {found}; {remedy}")
     return path
+
+
+def _checksum(path: Path) -> str:
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
 @cache

@@ -33,6 +33,7 @@ from affuse.progress import Progress
 from affuse.purpose import Purpose
 from affuse.results import Analysis, Verdict
 from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Timeline
+from affuse.weights import set_of
 
 __all__ = ["Analyzer", "analyze", "make_analyzer"]
 
@@ -77,6 +78,9 @@ class Analyzer:
         What the analyses are for, one of `affuse.purpose.PURPOSES`; every result states it.
     exemption : str, optional
         "medical" or "safety": why people are analysed at work or in education.
+    weights : str, optional
+        Set of the shipped weights: "research", or "commercial" for those that learned from data for commercial use
+        alone (`affuse.weight_sets`); the one in use where None.
 
     Raises
     ------
@@ -117,6 +121,7 @@ class Analyzer:
         shared_voice: bool = False,
         purpose: str | None = None,
         exemption: str | None = None,
+        weights: str | None = None,
     ) -> None:
         self.purpose = Purpose(purpose, exemption)
         self.transcriber = transcriber
@@ -124,12 +129,14 @@ class Analyzer:
         self.window = window
         self.hop = hop
         given = read_fuser(fuser)
-        self.experts: dict[str, Expert] = dict(load_experts(shipped_for(given)) if experts is None else experts)
+        if experts is None:
+            experts = load_experts(shipped_for(given, weights), weight_set=weights)
+        self.experts: dict[str, Expert] = dict(experts)
         _check_experts(self.experts)
         wanted = labels if labels is None or isinstance(labels, LabelSpace) else LabelSpace("own", tuple(labels))
         spaces = expert_spaces(self.experts, label_map, wanted)
         self.labels = answer_space(self.experts, spaces, wanted, given)
-        self.fuser = _fuser(given, self.labels, self.experts)
+        self.fuser = _fuser(given, self.labels, self.experts, weights)
         over = self.fuser.over_emotions() if self.labels == EKMAN else _over(self.fuser, self.labels)
         chosen = None if prior is None else Prior.find(prior, self.labels.labels)
         self._evidence = EvidenceFuser(self.experts, spaces, self.labels, over, chosen, context)
@@ -470,6 +477,12 @@ class Analyzer:
                 "what they mean: affuse.packages.set_label_map(FOLDER, {...})"
             )
 
+    @property
+    def weights(self) -> str | None:
+        """Set of the weights of experts and fuser: "research", "commercial" or "mixed"; None where all are others."""
+        own = [checksum for expert in self.experts.values() for checksum in expert.sha256.values()]
+        return set_of([*own, *([self.fuser.sha256] if self.fuser.sha256 else [])])
+
     def _timeline(self, recording: Recording) -> Timeline:
         if recording.duration == 0:
             return Timeline((recording.span,))  # a picture or a bare text: one window of a nominal second
@@ -494,6 +507,7 @@ class Analyzer:
             "hop": round(timeline[1].start - timeline[0].start, 6) if len(timeline) > 1 else None,
             "experts": experts,
             "fuser": {"name": self.fuser.method, "weights": {"fuser": self.fuser.sha256}},
+            "weights": self.weights,
             "prior": self.prior.describe(self.context),
             "adaptation": [dict(found) for found in self.adaptations],
             "conflict": {"sure": SURE},
@@ -514,10 +528,12 @@ def _check_experts(experts: Mapping[str, Any]) -> None:
         raise ConfigError(f"the expert for {wrong[0]} must be a subclass of affuse.experts.Expert")
 
 
-def _fuser(given: NamedFuser | None, labels: LabelSpace, experts: Mapping[str, Expert]) -> NamedFuser:
+def _fuser(
+    given: NamedFuser | None, labels: LabelSpace, experts: Mapping[str, Expert], weights: str | None
+) -> NamedFuser:
     if given is not None:
         return given
-    return shipped_fuser() if labels == EKMAN else rule_over(labels, tuple(experts))
+    return shipped_fuser(weights) if labels == EKMAN else rule_over(labels, tuple(experts))
 
 
 def _over(fuser: NamedFuser, labels: LabelSpace) -> NamedFuser:
@@ -544,6 +560,7 @@ def make_analyzer(
     label_map: LabelMap | str | Path | None = None,
     purpose: str | None = None,
     exemption: str | None = None,
+    weights: str | None = None,
 ) -> Analyzer:
     """The analyzer that the options of a command ask for.
 
@@ -555,7 +572,7 @@ def make_analyzer(
         Experts by modality, as in `load_experts`; without, the shipped ones that the fuser knows.
     fuser : str or Path, optional
         Folder of a fuser instead of the shipped one, or that of the package.
-    window, hop, language, features, prior, context, label_map, purpose, exemption
+    window, hop, language, features, prior, context, label_map, purpose, exemption, weights
         As in `Analyzer` and `load_experts`.
 
     Returns
@@ -575,10 +592,10 @@ def make_analyzer(
     if package is not None and chosen is not None:
         raise ConfigError("give either --package or --experts; a package says itself which experts it has")
     Purpose(purpose, exemption)  # refused before the experts are loaded
-    experts, own = load_parts(package, chosen, language, features, fuser)
+    experts, own = load_parts(package, chosen, language, features, fuser, weights)
     return Analyzer(
         experts, window, hop, own, prior=prior, context=context, label_map=label_map, purpose=purpose,
-        exemption=exemption,
+        exemption=exemption, weights=weights,
     )  # fmt: skip
 
 
@@ -602,6 +619,7 @@ def analyze(
     shared_voice: bool = False,
     purpose: str | None = None,
     exemption: str | None = None,
+    weights: str | None = None,
 ) -> Analysis:
     """Analyse one recording, or bare text, with the shipped experts or others.
 
@@ -621,7 +639,7 @@ def analyze(
         Who speaks when, where that is known; or an RTTM file that says so.
     speakers : int, optional
         How many people speak, 1 to 20; their voices are told apart where nothing else tells who speaks.
-    window, hop, experts, fuser, prior, context, labels, label_map, shared_voice, purpose, exemption
+    window, hop, experts, fuser, prior, context, labels, label_map, shared_voice, purpose, exemption, weights
         As in `Analyzer`, which is there for many recordings.
 
     Returns
@@ -645,10 +663,10 @@ def analyze(
         raise ConfigError("analyze needs either the path of a recording or a text")
     Purpose(purpose, exemption)  # refused before the experts are loaded
     if experts is None:
-        experts, fuser = load_parts(language=language, fuser=fuser)
+        experts, fuser = load_parts(language=language, fuser=fuser, weight_set=weights)
     analyzer = Analyzer(
         experts, window, hop, fuser, prior=prior, context=context, labels=labels, label_map=label_map,
-        shared_voice=shared_voice, purpose=purpose, exemption=exemption,
+        shared_voice=shared_voice, purpose=purpose, exemption=exemption, weights=weights,
     )  # fmt: skip
     if path is not None:
         return analyzer.analyze(path, transcript, progress, turns, speakers)

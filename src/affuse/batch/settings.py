@@ -77,6 +77,8 @@ class BatchSettings:
         out.
     pictures : bool
         Keep a small picture of the strongest moment of each person for the page; never with ``redact`` or ``private``.
+    weights : str, optional
+        Set of the shipped weights (`affuse.weight_sets`); the one in use where None.
 
     Raises
     ------
@@ -110,6 +112,7 @@ class BatchSettings:
     redact: bool = False
     private: bool = False
     pictures: bool = True
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         Purpose(self.purpose, self.exemption)
@@ -153,7 +156,7 @@ class Analyzers:
         limits: dict[str, Any] = dict(settings.limits or {})
         self.budget = Budget(**limits)
         self.experts, self.fuser = load_parts(
-            settings.package, settings.experts, settings.language, features, settings.fuser
+            settings.package, settings.experts, settings.language, features, settings.fuser, settings.weights
         )
         self._made: dict[str | None, Analyzer] = {}
 
@@ -186,6 +189,7 @@ class Analyzers:
             shared_voice=asked.shared_voice,
             purpose=asked.purpose,
             exemption=asked.exemption,
+            weights=asked.weights,
         )
 
 
@@ -195,7 +199,8 @@ def describe(settings: BatchSettings, analyzer: Analyzer) -> dict[str, Any]:
     from affuse.results import SCHEMA_ID
 
     options = asdict(settings) | {name: _content(getattr(settings, name)) for name in _FILES}
-    del options["package"], options["experts"], options["fuser"]  # their weights are below, wherever they lie
+    for name in ("package", "experts", "fuser", "weights"):  # their checksums are below, wherever they lie
+        del options[name]
     if settings.transcribe or settings.asr_model is not None:
         model = settings.asr_model or os.environ.get("AFFUSE_WHISPER")
         # The path of a model may name its user.

@@ -30,6 +30,7 @@ from affuse.cli.options import (
     PurposeOption,
     SharedVoice,
     Transcribe,
+    WeightSet,
     Window,
     analyzer_of,
     names_of,
@@ -88,6 +89,7 @@ def analyze(
     feature_table: FeatureTable = None,
     package: Package = None,
     fuser: Fuser = None,
+    weights: WeightSet = None,
     prior: PriorOption = None,
     context: Context = None,
     label_map: ExpertLabelMap = None,
@@ -118,7 +120,7 @@ def analyze(
     analyzer = analyzer_of(
         package=package, experts=experts, window=window, hop=hop, language=language, transcribe=transcribe,
         asr_model=asr_model, feature_table=feature_table, fuser=fuser, prior=prior, context=context,
-        label_map=label_map, purpose=purpose, exemption=exemption,
+        label_map=label_map, purpose=purpose, exemption=exemption, weights=weights,
     )  # fmt: skip
     analyzer.shared_voice = shared_voice
     deliver = partial(_deliver, out=out, report=report, as_json=as_json, lang=lang, formats=chosen)
@@ -132,10 +134,15 @@ def analyze(
     if overview is not None:
         for note in overview.finish(_names_of_jobs(jobs, private), told(failures, redact, private), lang):
             typer.echo(f"affuse: {note}", err=True)
+    _tell(skipped, failures, len(jobs))
+
+
+def _tell(skipped: int, failures: Sequence[AffuseError], n_jobs: int) -> None:
+    """Say how many files were passed over, and what failed."""
     if skipped:
         typer.echo(f"{skipped} files that are no recordings were passed over", err=True)
     if failures:
-        _report_failures(failures, len(jobs))
+        _report_failures(failures, n_jobs)
 
 
 def _check_asked(inputs: Sequence[Path] | None, text: str | None, lang: str) -> None:

@@ -26,6 +26,7 @@ from affuse.cli.options import (
     PurposeOption,
     SharedVoice,
     Transcribe,
+    WeightSet,
     Window,
     check_lengths,
     parse_experts,
@@ -98,6 +99,7 @@ def batch(
     feature_table: FeatureTable = None,
     package: Package = None,
     fuser: Fuser = None,
+    weights: WeightSet = None,
     prior: PriorOption = None,
     context: Context = None,
     label_map: ExpertLabelMap = None,
@@ -126,7 +128,7 @@ def batch(
     settings = BatchSettings(
         _text(package), parse_experts(experts), window, hop, language, _text(feature_table), _text(fuser), prior,
         context, _text(label_map), adapt, transcribe, _text(asr_model), shared_voice, speakers, _limits(budget),
-        purpose, exemption, redact=redact, private=private, pictures=not no_pictures,
+        purpose, exemption, redact=redact, private=private, pictures=not no_pictures, weights=weights,
     )  # fmt: skip
     try:
         with shown_progress() as progress:
@@ -138,6 +140,11 @@ def batch(
     except KeyboardInterrupt:
         typer.echo("affuse: interrupted; the same command goes on where it was", err=True)
         raise typer.Exit(_INTERRUPTED) from None
+    _finish(done, as_json)
+
+
+def _finish(done: BatchResult, as_json: bool) -> None:
+    """Print what was done; exit code 2 where every recording failed."""
     typer.echo(json.dumps(done.to_dict())) if as_json else _print(done)
     if done.failed == done.total:
         raise typer.Exit(2)

@@ -86,6 +86,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "models list": ("affuse models list", "affuse models list --help"),
     "models verify": ("affuse models verify", "AFFUSE_MODELS=folder affuse models verify"),
     "models download": ("affuse models download yunet", "affuse models download --all"),
+    "models use": ("affuse models use commercial", "affuse models use research"),
     "models licences": ("affuse models licences", "affuse models licences --help"),
     "notice": (
         'affuse notice --purpose research --controller "Example University" --retention 365 --out notice.md',

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from affuse.purpose import EXEMPTIONS, PURPOSES
+from affuse.weight_sets import SETS
 
 __all__ = [
     "adaptations",
@@ -23,6 +24,7 @@ __all__ = [
     "purposes",
     "splits",
     "targets",
+    "weight_sets",
 ]
 
 _Complete = Callable[[str], list[str]]
@@ -48,6 +50,7 @@ purposes = _one_of(*PURPOSES)
 exemptions = _one_of(*EXEMPTIONS)
 notice_languages = _one_of("en", "zh", "de", "fr", "es")
 splits = _one_of("train", "dev", "test")
+weight_sets = _one_of(*SETS)
 targets = _one_of("onnx", "onnx-int8", "tensorrt")
 
 

@@ -24,6 +24,7 @@ from affuse.cli.options import (
     PriorOption,
     Split,
     Transcribe,
+    WeightSet,
     Window,
     analyzer_of,
     with_limits,
@@ -73,6 +74,7 @@ def evaluate(
     package: Package = None,
     experts: Experts = None,
     fuser: Fuser = None,
+    weights: WeightSet = None,
     prior: PriorOption = None,
     context: Context = None,
     adapt: Adapt = "none",
@@ -96,7 +98,7 @@ def evaluate(
         raise ConfigError("give either --manifest or --dataset; for example: affuse evaluate --manifest clips.csv")
     alone = _expert_alone(manifest, expert, package, product)
     if alone is not None:
-        _evaluate_expert(str(dataset), data, split, alone, as_json)
+        _evaluate_expert(str(dataset), data, split, alone, weights, as_json)
         return
     from affuse.evaluation.product import evaluate as run
     from affuse.evaluation.product import evaluation_rows
@@ -107,7 +109,7 @@ def evaluate(
         raise ConfigError("give either --package, or --experts and --fuser; a package has experts and a fuser")
     analyzer = analyzer_of(
         package=package, experts=experts, window=window, hop=hop, language=language, transcribe=transcribe,
-        asr_model=asr_model, fuser=fuser, prior=prior, context=context,
+        asr_model=asr_model, fuser=fuser, prior=prior, context=context, weights=weights,
     )  # fmt: skip
     with progress_bar(rows.name) as progress:
         found = run(rows, analyzer=analyzer, by=by or [], adapt=adapt, progress=progress)
@@ -146,11 +148,13 @@ def _expert_alone(manifest: Path | None, expert: str | None, package: Path | Non
     return str(package) if package is not None and not product else expert
 
 
-def _evaluate_expert(dataset: str, data: Path | None, split: str, expert: str, as_json: bool) -> None:
+def _evaluate_expert(
+    dataset: str, data: Path | None, split: str, expert: str, weights: str | None, as_json: bool
+) -> None:
     from affuse.cli.evaluation_tables import print_expert
     from affuse.evaluation.product import evaluate as run
 
-    found = run(dataset, expert=expert, data=data, split=split)
+    found = run(dataset, expert=expert, data=data, split=split, weights=weights)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:

@@ -51,6 +51,7 @@ __all__ = [
     "SharedVoice",
     "Split",
     "Transcribe",
+    "WeightSet",
     "Window",
     "analyzer_of",
     "check_lengths",
@@ -126,6 +127,15 @@ Experts = Annotated[
 Fuser = Annotated[
     Path | None,
     typer.Option("--fuser", help="Folder of a fitted fuser, from affuse fuse --save, tune --save or adapt --out."),
+]
+WeightSet = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Set of the shipped weights: research, or commercial for those that learned from data for commercial use "
+        "alone (default: AFFUSE_WEIGHTS, then what affuse models use keeps, then research).",
+        autocompletion=completion.weight_sets,
+    ),
 ]
 PriorOption = Annotated[
     str | None,
@@ -336,6 +346,7 @@ def analyzer_of(
     label_map: Path | None = None,
     purpose: str | None = None,
     exemption: str | None = None,
+    weights: str | None = None,
 ) -> Analyzer:
     """The analyzer that these options ask for. Raises ConfigError where they do not fit."""
     check_lengths(window, hop)
@@ -355,6 +366,7 @@ def analyzer_of(
         label_map=label_map,
         purpose=purpose,
         exemption=exemption,
+        weights=weights,
     )
     if transcribe or asr_model is not None:
         from affuse.experts.transcribe import Transcriber

@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affuse.budget import SERVICE_BUDGET, Budget
-from affuse.cli.options import AsrModel, Exemption, Fuser, Package, PriorOption, PurposeOption, Transcribe, with_limits
+from affuse.cli.options import (
+    AsrModel,
+    Exemption,
+    Fuser,
+    Package,
+    PriorOption,
+    PurposeOption,
+    Transcribe,
+    WeightSet,
+    with_limits,
+)
 from affuse.errors import ConfigError
 from affuse.lazy import needs_extra
+from affuse.weight_sets import chosen_set
 
 if TYPE_CHECKING:
     from affuse.service import Settings
@@ -67,6 +78,7 @@ def serve(
     max_live: Annotated[int, typer.Option(help="Live streams at a time.", min=0)] = 8,
     package: Package = None,
     fuser: Fuser = None,
+    weights: WeightSet = None,
     prior: PriorOption = None,
     transcribe: Transcribe = False,
     asr_model: AsrModel = None,
@@ -98,17 +110,15 @@ def serve(
         max_live=max_live,
         package=None if package is None else _checked(package),
         fuser=None if fuser is None else _checked_fuser(fuser),
+        weights=_checked_weights(weights, package),
         prior=None if prior is None else _checked_prior(prior),
         transcribe=transcribe,
         asr_model=_place(asr_model),
-        purpose=purpose,
-        exemption=exemption,
-        private=private,
-        keep_uploads=keep_uploads,
+        purpose=purpose, exemption=exemption, private=private, keep_uploads=keep_uploads,
         key_file=_place(key_file),
         ray=ray,
         readable=tuple(str(path.absolute()) for path in allow_read or ()),
-    )
+    )  # fmt: skip
     _run(settings, worker)
 
 
@@ -131,6 +141,15 @@ def _checked(package: Path) -> str:
     from affuse.packages import read_system
 
     return str(read_system(package).folder.absolute())
+
+
+def _checked_weights(weights: str | None, package: Path | None) -> str | None:
+    """The set for all processes of the service, looked up now; None where a package brings its own weights."""
+    if package is None:
+        return chosen_set(weights)
+    if weights is not None:
+        raise ConfigError("a package brings its own weights; leave out --weights, or --package")
+    return None
 
 
 def _checked_fuser(folder: Path) -> str:

@@ -369,12 +369,18 @@ def evaluate(
     adapt: str = "none",
     draws: int = 2000,
     progress: Progress | None = None,
+    weights: str | None = None,
 ) -> ProductEvaluation: ...
 
 
 @overload
 def evaluate(
-    rows: Manifest | Dataset | str | Path, *, expert: Any, data: str | Path | None = None, split: str = "dev"
+    rows: Manifest | Dataset | str | Path,
+    *,
+    expert: Any,
+    data: str | Path | None = None,
+    split: str = "dev",
+    weights: str | None = None,
 ) -> ExpertEvaluation: ...
 
 
@@ -389,6 +395,7 @@ def evaluate(
     adapt: str = "none",
     draws: int = 2000,
     progress: Progress | None = None,
+    weights: str | None = None,
 ) -> ProductEvaluation | ExpertEvaluation:
     """Measure the product on labelled recordings, or one expert by itself on a corpus.
 
@@ -413,6 +420,9 @@ def evaluate(
         Draws of the intervals.
     progress : callable, optional
         Called with "clips" and the share of the clips that is done.
+    weights : str, optional
+        Set of the shipped weights, where the shipped product is measured or an expert is given by its name: "research"
+        or "commercial" (`affuse.weight_sets`); the one in use where None.
 
     Returns
     -------
@@ -436,12 +446,12 @@ def evaluate(
     0.5
     """
     if expert is not None:
-        return _evaluate_expert(rows, data, split, expert)
+        return _evaluate_expert(rows, data, split, expert, weights)
     from affuse.analyzer.analyzer import make_analyzer
 
     by = one_or_more(by)
     manifest = evaluation_rows(rows, data, split, by)
-    return evaluate_product(manifest, analyzer or make_analyzer(), by, adapt, draws, progress)
+    return evaluate_product(manifest, analyzer or make_analyzer(weights=weights), by, adapt, draws, progress)
 
 
 def evaluation_rows(rows: Any, data: str | Path | None = None, split: str = "dev", by: Sequence[str] = ()) -> Manifest:
@@ -471,7 +481,9 @@ def _is_path(rows: str | Path) -> bool:
     return isinstance(rows, Path) or bool(Path(rows).suffix) or len(Path(rows).parts) > 1
 
 
-def _evaluate_expert(rows: Any, data: str | Path | None, split: str, expert: Any) -> ExpertEvaluation:
+def _evaluate_expert(
+    rows: Any, data: str | Path | None, split: str, expert: Any, weights: str | None
+) -> ExpertEvaluation:
     from affuse.data.corpora import Dataset, load
     from affuse.evaluation.experts import evaluate_expert
     from affuse.evaluation.folders import data_folder
@@ -481,16 +493,19 @@ def _evaluate_expert(rows: Any, data: str | Path | None, split: str, expert: Any
             raise ConfigError("an expert by itself is measured on a known corpus; give its name")
         rows = load(rows, data_folder(data), split)
     name = expert if isinstance(expert, str) else expert.name
-    known = _find_expert(expert, rows.modality) if isinstance(expert, str) else expert
+    known = _find_expert(expert, rows.modality, weights) if isinstance(expert, str) else expert
     return ExpertEvaluation(name, rows.name, split, evaluate_expert(known, rows))
 
 
-def _find_expert(name: str, modality: str) -> Any:
+def _find_expert(name: str, modality: str, weights: str | None) -> Any:
     """An expert by its name, or by the folder of its package or of a whole system."""
-    from affuse.packages import is_system, load_expert, read_system
+    from affuse.analyzer.loading import load_named
+    from affuse.packages import is_system, read_system
 
     if not is_system(Path(name)):
-        return load_expert(name)
+        return load_named(name, weights)
+    if weights is not None:
+        raise ConfigError("a package brings its own weights; leave out --weights, or --package")
     experts = read_system(name).experts()
     if modality not in experts:
         raise ConfigError(f"{name} has no expert for {modality}; it has {', '.join(experts)}")

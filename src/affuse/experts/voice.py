@@ -17,6 +17,7 @@ from affuse.experts.base import Abilities, Expert, ExpertOutput
 from affuse.labels import VOICE, LabelSpace
 from affuse.media import SAMPLE_RATE, Recording
 from affuse.timeline import Timeline
+from affuse.weight_sets import chosen_set
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -121,6 +122,8 @@ class VoiceExpert(SoundExpert):
     ----------
     path : Path, optional
         ONNX weights; the shipped ones where None.
+    weight_set : str, optional
+        Of which set the shipped ones are (`affuse.weight_sets`); the one in use where None.
 
     Examples
     --------
@@ -133,17 +136,24 @@ class VoiceExpert(SoundExpert):
     labels: LabelSpace = VOICE
     abilities = Abilities(reads=("sound",), classifies=True, embeds=True, streams=True)
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, weight_set: str | None = None) -> None:
         self.path = path
+        self.weight_set = weight_set
+
+    @cached_property
+    def _own_set(self) -> str:
+        return chosen_set(self.weight_set)
 
     @cached_property
     def _session(self) -> InferenceSession:
-        return weights.session(weights.shipped("voice") if self.path is None else self.path)
+        return weights.session(weights.shipped("voice", of_set=self._own_set) if self.path is None else self.path)
 
     @cached_property
     def sha256(self) -> dict[str, str]:
         """Checksum of the weights in use, by name. Raises AssetError where they are missing or not the right ones."""
-        return {"voice": weights.digest("voice") if self.path is None else weights.sha256_of(self.path)}
+        if self.path is not None:
+            return {"voice": weights.sha256_of(self.path)}
+        return {weights.name_in_set("voice", self._own_set): weights.digest("voice", self._own_set)}
 
     def sessions(self) -> list[tuple[Any, str]]:
         return [(self, "_session")]

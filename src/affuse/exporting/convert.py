@@ -30,9 +30,9 @@ def convert(network: Network, expert: Expert, spec: ExportSpec, facts: Facts) ->
     """Put the network in its new place, in its new form."""
     precision = "as trained"
     if spec.target != "onnx-int8":
-        shutil.copyfile(network.source, network.target)
+        _copy(network)
     elif is_quantised(network.source):
-        shutil.copyfile(network.source, network.target)
+        _copy(network)
         facts.notes.append(f"{network.name} was INT8 already and stays as it is.")
     else:
         static = network.modality != "text"
@@ -41,6 +41,13 @@ def convert(network: Network, expert: Expert, spec: ExportSpec, facts: Facts) ->
     if spec.target == "tensorrt":
         weights.engines(network.target).mkdir(parents=True, exist_ok=True)  # asks for engines to be built and kept
     facts.networks[network.name] = {"precision": precision, "bytes": _sizes(network)}
+
+
+def _copy(network: Network) -> None:
+    """The network as it is, with the files beside it in which it keeps tensors."""
+    shutil.copyfile(network.source, network.target)
+    for path in weights.companions(network.source):
+        shutil.copyfile(path, network.target.parent / path.name)
 
 
 def _calibration(expert: Expert, spec: ExportSpec, facts: Facts) -> list[dict[str, Any]]:
@@ -72,7 +79,7 @@ def measure(
     for network in networks:
         lost = _lost(facts.held_out, network.modality)
         if network.modality in changed and lost > 0:
-            shutil.copyfile(network.source, network.target)
+            _copy(network)
             facts.networks[network.name] = {"precision": "as trained", "bytes": _sizes(network)}
             facts.notes.append(
                 f"{network.name} stays as it was: INT8 loses {100 * lost:.1f} points of accuracy, more than "

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from affuse import weights
 from affuse.analyzer.loading import load_experts, shipped_for
+from affuse.errors import ConfigError
 from affuse.experts import DEFAULT_EXPERTS
 from affuse.exporting.spec import SHIPPED
 from affuse.fusion.named import NamedFuser
 from affuse.packages import System, read_package
 from affuse.packages.system import NAMES
+from affuse.weight_sets import COMMERCIAL, in_use
 
 __all__ = ["ExportedSource", "ShippedSource", "Source"]
 
@@ -22,6 +24,11 @@ class ShippedSource:
     name = SHIPPED
 
     def __init__(self, chosen: Mapping[str, str] | None, fuser: Path | None) -> None:
+        if in_use() == COMMERCIAL:
+            raise ConfigError(
+                "a system is exported from the research set of weights, and the commercial set is in use; choose the "
+                "other one: affuse models use research, or AFFUSE_WEIGHTS=research"
+            )
         self.fuser = weights.shipped("fuser").parent if fuser is None else fuser
         self.learned = NamedFuser.read(self.fuser)
         chosen = shipped_for(self.learned) if chosen is None else chosen

@@ -29,6 +29,7 @@ from affuse.service.settings import Settings
 from affuse.service.storage import open_storage
 from affuse.service.store import JobStore
 from affuse.service.uploads import Intake, first_problem
+from affuse.weight_sets import chosen_set
 
 __all__ = ["create_app"]
 
@@ -53,6 +54,7 @@ class Models(BaseModel):
     """What this service answers with."""
 
     affuse: str = Field(description="Version of affuse.")
+    weight_set: str | None = Field(description="Set of shipped weights that answers; null where a package does.")
     labels: list[str]
     weights: list[Weights]
     methods: list[str] = Field(description="Ways to fuse.")
@@ -112,7 +114,7 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
     app.include_router(analyses.make_router(storage, store, notifier, metrics))
     app.include_router(fusion.make_router(metrics, Purpose(settings.purpose, settings.exemption), storage))
     app.include_router(live.make_router(settings, metrics))
-    _add_figures(app, store, metrics, settings.package)
+    _add_figures(app, store, metrics, settings.package, settings.weights)
     _add_page(app)
     app.add_exception_handler(AffuseError, _refuse)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -126,14 +128,15 @@ def create_app(settings: Settings, notifier: JobNotifier | None = None) -> FastA
 _ALWAYS = {401: "A valid token is needed", 403: "Requests from other sites are refused", 422: "Something does not fit"}
 
 
-def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, package: str | None) -> None:
+def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, package: str | None, of_set: str | None) -> None:
     @app.get("/v1/models", tags=["service"])
     def models() -> Models:
         """Weights with their licences, and ways to fuse."""
         return Models(
             affuse=__version__,
             labels=list(EKMAN.labels),
-            weights=_shipped_weights() if package is None else _weights_of(package),
+            weight_set=None if package is not None else chosen_set(of_set),
+            weights=_shipped_weights(chosen_set(of_set)) if package is None else _weights_of(package),
             methods=registry.names(),
             rules=methods_without_labels(),
         )
@@ -149,12 +152,14 @@ def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, package: str |
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _shipped_weights() -> list[Weights]:
-    from affuse.weights import manifest
+def _shipped_weights(of_set: str) -> list[Weights]:
+    from affuse.weights import licences, manifest
 
+    own = {terms.name for terms in licences() if of_set in terms.sets}
     return [
         Weights(name=name, version=w.version, licence=w.licence, sha256=w.sha256, bytes=w.bytes)
         for name, w in sorted(manifest().items())
+        if name in own
     ]
 
 

@@ -181,7 +181,7 @@ class _Live:
         with self._lock:
             settings = self.settings
             self.experts = self.experts or LiveExperts(
-                settings.package, self._transcriber(), settings.fuser, settings.prior, self._decoder
+                settings.package, self._transcriber(), settings.fuser, settings.prior, self._decoder, settings.weights
             )
             return self.experts
 

@@ -66,6 +66,7 @@ class JobSpec:
     pictures: bool = False
     package: str | None = None
     fuser: str | None = None
+    weights: str | None = None
     prior: str | None = None
     transcribe: bool = False
     asr_model: str | None = None
@@ -188,8 +189,9 @@ def _analyzer(spec: JobSpec, loaded: dict[str | None, _Loaded]) -> Analyzer:
         loaded[spec.language] = _load(spec)
     experts, fuser, transcriber = loaded[spec.language]
     return Analyzer(
-        experts, spec.window, spec.hop, fuser, transcriber, spec.prior, purpose=spec.purpose, exemption=spec.exemption
-    )
+        experts, spec.window, spec.hop, fuser, transcriber, spec.prior, purpose=spec.purpose, exemption=spec.exemption,
+        weights=None if spec.package else spec.weights,
+    )  # fmt: skip
 
 
 def _load(spec: JobSpec) -> _Loaded:
@@ -197,7 +199,10 @@ def _load(spec: JobSpec) -> _Loaded:
     from affuse.experts.transcribe import Transcriber
 
     transcriber = Transcriber(spec.asr_model, spec.language) if spec.transcribe else None
-    experts, fuser = load_parts(spec.package, language=spec.language, fuser=spec.fuser)
+    if spec.weights is not None:
+        os.environ["AFFUSE_WEIGHTS"] = spec.weights  # a confined process cannot look the choice up
+    of_set = None if spec.package else spec.weights
+    experts, fuser = load_parts(spec.package, language=spec.language, fuser=spec.fuser, weight_set=of_set)
     return experts, fuser, transcriber
 
 

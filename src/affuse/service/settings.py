@@ -86,6 +86,8 @@ class Settings:
         Folder that ``affuse export`` wrote, whose experts and fuser answer; the shipped ones where None.
     fuser : str or None
         Folder of a fitted fuser that answers instead.
+    weights : str or None
+        Set of the shipped weights that answers (`affuse.weight_sets`); the one in use where the service starts if None.
     prior : str or None
         What is expected before a recording is seen, a name or the path of a file; the fuser's default where None.
     transcribe : bool
@@ -145,6 +147,7 @@ class Settings:
     max_live: int = 8
     package: str | None = None
     fuser: str | None = None
+    weights: str | None = None
     prior: str | None = None
     transcribe: bool = False
     asr_model: str | None = None

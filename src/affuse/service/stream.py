@@ -30,6 +30,7 @@ from affuse.people.streaming import LEAST_RATE, SOUND_KEPT, SpeakerWatch
 from affuse.people.synchrony import SynchronyNetworks
 from affuse.results import Verdict
 from affuse.timeline import Segment, Timeline
+from affuse.weight_sets import chosen_set
 
 __all__ = ["TOO_SLOW", "Answer", "Decoder", "LiveExperts", "Moment", "Picture", "Sound", "Speaker", "Stream"]
 
@@ -124,6 +125,8 @@ class LiveExperts:
     ``prior`` as in `Analyzer`; the package's fuser, or the shipped one, where None. Raises AssetError where weights are
     missing, ConfigError where ``package`` or ``fuser`` lacks one of face, voice and text.
 
+    ``weights`` is the set of the shipped weights (`affuse.weight_sets`); the one in use where None.
+
     ``decoder`` makes what decodes the pictures of one stream, such as a process of its own; they are decoded in this
     process where None.
     """
@@ -135,8 +138,10 @@ class LiveExperts:
         fuser: str | None = None,
         prior: str | None = None,
         decoder: Callable[[int, int], Decoder] | None = None,
+        weights: str | None = None,
     ) -> None:
         self._decoder = decoder
+        self._weights = None if package is not None else chosen_set(weights)
         self.face: FaceExpert
         self.voice: Expert
         self._text: Expert
@@ -145,8 +150,10 @@ class LiveExperts:
         self.detector: FaceDetector = _OwnDetector()
         self.synchrony, self.turns = SynchronyNetworks(), TurnModel.read()
         if package is None:
-            self._fuser = shipped_fuser() if fuser is None else NamedFuser.read(fuser)
-            self.face, self.voice, self._text = FaceExpert(self.detector), VoiceExpert(), TextExpert()
+            own = self._weights
+            self._fuser = shipped_fuser(own) if fuser is None else NamedFuser.read(fuser)
+            self.face, self.voice = FaceExpert(self.detector, weight_set=own), VoiceExpert(weight_set=own)
+            self._text = TextExpert(weight_set=own)
         else:
             system = read_system(package)
             self._fuser = NamedFuser.read(system.fuser if fuser is None else fuser)

@@ -34,6 +34,7 @@ from affuse.service.runner import JobSpec
 from affuse.service.settings import Settings
 from affuse.service.storage import open_storage, staging_folder
 from affuse.service.store import Job, JobStore
+from affuse.weight_sets import chosen_set
 
 if TYPE_CHECKING:
     from affuse.service.cluster import ClusterRunner
@@ -269,6 +270,7 @@ class Worker:
             pictures=self.settings.keep_uploads,  # elsewhere nothing of the recording outlives its job
             package=self.settings.package,
             fuser=self.settings.fuser,
+            weights=chosen_set(self.settings.weights),
             prior=self.settings.prior,
             transcribe=self.settings.transcribe,
             asr_model=self.settings.asr_model,

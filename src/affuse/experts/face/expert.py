@@ -20,6 +20,7 @@ from affuse.experts.face.track import Track, Tracker, appearance, confirmed
 from affuse.labels import FERPLUS, LabelSpace
 from affuse.media import Frame, Recording
 from affuse.timeline import Timeline
+from affuse.weight_sets import chosen_set
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -61,6 +62,8 @@ class FaceExpert(Expert):
     model : Path, optional
         ONNX weights that map "images" float32 (n, 1, 48, 48), grey values 0…255, to "probabilities" (n, 8) over
         `FERPLUS` and "embedding" (n, d); the shipped ones where None.
+    weight_set : str, optional
+        Of which set the shipped ones are (`affuse.weight_sets`); the one in use where None.
 
     Raises
     ------
@@ -81,18 +84,32 @@ class FaceExpert(Expert):
         reads=("frames",), classifies=True, embeds=True, streams=True, sees_persons=True, shows_faces=True
     )
 
-    def __init__(self, detector: FaceDetector | None = None, rate: float = 3.0, model: Path | None = None) -> None:
+    def __init__(
+        self,
+        detector: FaceDetector | None = None,
+        rate: float = 3.0,
+        model: Path | None = None,
+        weight_set: str | None = None,
+    ) -> None:
         if not 0 < rate <= 60:
             raise ConfigError(f"rate must be above 0 and at most 60 samples a second; got {rate:g}")
         self.detector = detector
         self.rate = rate
         self.model = model
+        self.weight_set = weight_set
+
+    @cached_property
+    def _own_set(self) -> str:
+        return chosen_set(self.weight_set)
 
     @cached_property
     def sha256(self) -> dict[str, str]:
         """Checksums by name of the weights that are used."""
-        own = weights.digest("face") if self.model is None else weights.sha256_of(self.model)
-        return {"face": own} | checksums(self._moving_detector)
+        own = {"face": weights.sha256_of(self.model)} if self.model is not None else self._shipped_sha256()
+        return own | checksums(self._moving_detector)
+
+    def _shipped_sha256(self) -> dict[str, str]:
+        return {weights.name_in_set("face", self._own_set): weights.digest("face", self._own_set)}
 
     def sessions(self) -> list[tuple[Any, str]]:
         return [(self, "_session")]
@@ -183,7 +200,7 @@ class FaceExpert(Expert):
 
     @cached_property
     def _session(self) -> InferenceSession:
-        return weights.session(weights.shipped("face") if self.model is None else self.model)
+        return weights.session(weights.shipped("face", of_set=self._own_set) if self.model is None else self.model)
 
     @cached_property
     def _moving_detector(self) -> FaceDetector:

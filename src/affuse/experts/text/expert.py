@@ -13,6 +13,7 @@ import numpy as np
 
 from affuse import weights
 from affuse.experts.base import Abilities
+from affuse.experts.text.commercial import commercial_kind
 from affuse.experts.text.english import FEW_WORDS
 from affuse.experts.text.language import LANGUAGES, LanguageModel, languages_of_script, script_of
 from affuse.experts.text.multilingual import MultilingualText
@@ -20,6 +21,7 @@ from affuse.experts.words import WordsExpert, average
 from affuse.labels import EKMAN, SENTIMENT, LabelSpace
 from affuse.media import Recording
 from affuse.timeline import Timeline
+from affuse.weight_sets import COMMERCIAL, chosen_set
 
 __all__ = ["TextExpert"]
 
@@ -41,6 +43,8 @@ class TextExpert(WordsExpert):
         Code of the language of every cue; None to recognise the language of each.
     models : mapping of str to Path, optional
         Other weights than the shipped ones, by language.
+    weight_set : str, optional
+        Of which set the shipped ones are (`affuse.weight_sets`); the one in use where None.
 
     Raises
     ------
@@ -69,12 +73,18 @@ class TextExpert(WordsExpert):
     )
     unread = "language not supported"
 
-    def __init__(self, language: str | None = None, models: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        language: str | None = None,
+        models: Mapping[str, Path] | None = None,
+        weight_set: str | None = None,
+    ) -> None:
         self.abilities = replace(type(self).abilities, languages=tuple(LANGUAGES))
         for code in [language, *(models or {})]:
             super().in_language(code)
         self.language = language
         self.models = dict(models or {})
+        self.weight_set = weight_set
         self._networks: dict[str, LanguageModel] = {}
         self._recognised: dict[str, str | None] = {}  # languages by text
 
@@ -95,7 +105,7 @@ class TextExpert(WordsExpert):
         ConfigError
             If the language is not known.
         """
-        other = TextExpert(language, self.models)
+        other = TextExpert(language, self.models, self._own_set)
         other._networks = self._networks
         return other
 
@@ -111,16 +121,27 @@ class TextExpert(WordsExpert):
         -------
         LanguageModel
         """
-        kind = LANGUAGES.find(language)
+        kind = self._kind(language)
         name = kind.asset or language  # languages of one network share it
         if name not in self._networks:
             self._networks[name] = kind(self._own.get(name) or kind.file())
         return self._networks[name]
 
     @cached_property
+    def _own_set(self) -> str:
+        return chosen_set(self.weight_set)
+
+    def _kind(self, language: str) -> type[LanguageModel]:
+        """The class that reads a language: that of the set, unless its weights were given."""
+        kind: type[LanguageModel] = LANGUAGES.find(language)
+        if self._own_set != COMMERCIAL or (kind.asset or language) in self._own:
+            return kind
+        return commercial_kind(language) or kind
+
+    @cached_property
     def sha256(self) -> dict[str, str]:
         """Checksums of the weights by name."""
-        kinds = {LANGUAGES.find(code).asset or code: LANGUAGES.find(code) for code in LANGUAGES}
+        kinds = {self._kind(code).asset or code: self._kind(code) for code in LANGUAGES}
         own = {name: weights.sha256_of(path) for name, path in self._own.items()}
         return {name: own.get(name) or kind.checksum() for name, kind in kinds.items()}
 
@@ -159,15 +180,16 @@ class TextExpert(WordsExpert):
         codes = sorted(languages_of_script(script_of(text)), key=lambda code: code == _EMBEDDED)
         if _EMBEDDED in codes and len(text.split()) < FEW_WORDS:
             codes = [self._language_of_few_words(text, codes)]
-        return next((code for code in codes if LANGUAGES.find(code).claims(text, partial(self.network, code))), None)
+        return next((code for code in codes if self._kind(code).claims(text, partial(self.network, code))), None)
 
     def _language_of_few_words(self, text: str, codes: Sequence[str]) -> str:
         """Language in Latin letters of so few words that their pieces do not tell English from others."""
         if len(text.split()) < 2:
             return _EMBEDDED
         shares = self._multilingual().languages_of(text)
-        known = [code for code in codes if issubclass(LANGUAGES.find(code), MultilingualText)]
-        return next((code for code in known if LANGUAGES.find(code).is_sure(shares, _SURE_OF_FEW)), _EMBEDDED)
+        kinds = [(code, self._kind(code)) for code in codes]
+        known = [(code, kind) for code, kind in kinds if issubclass(kind, MultilingualText)]
+        return next((code for code, kind in known if kind.is_sure(shares, _SURE_OF_FEW)), _EMBEDDED)
 
     def _multilingual(self) -> MultilingualText:
         network = self.network(_MARKED)
@@ -232,7 +254,7 @@ class TextExpert(WordsExpert):
 
         Logarithms are averaged: means of probabilities would be less certain than either network is.
         """
-        own, shares = self.network(language).read(text)[:2], LANGUAGES.find(language).multilingual
+        own, shares = self.network(language).read(text)[:2], self._kind(language).multilingual
         if not any(shares):
             return own
         other = self._multilingual().read(text)

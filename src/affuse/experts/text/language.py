@@ -17,6 +17,7 @@ from affuse import weights
 from affuse.errors import AssetError
 from affuse.labels import EKMAN, SENTIMENT
 from affuse.registry import Registry
+from affuse.weight_sets import RESEARCH
 
 __all__ = [
     "LANGUAGES",
@@ -89,6 +90,8 @@ class LanguageModel(ABC):
         ISO 639-1 code of the language.
     asset : str
         Name of its shipped weights; another package writes `file` and `checksum` instead.
+    of_set : str
+        Set of weights (`affuse.weight_sets`) that these belong to.
     script : str
         Its script, as `script_of` names it.
     multilingual : tuple of float
@@ -103,6 +106,7 @@ class LanguageModel(ABC):
 
     code: ClassVar[str]
     asset: ClassVar[str] = ""
+    of_set: ClassVar[str] = RESEARCH
     script: ClassVar[str]
     multilingual: ClassVar[tuple[float, float]] = (0.0, 0.0)
     _session: Any
@@ -123,7 +127,7 @@ class LanguageModel(ABC):
         AssetError
             If they are missing or not the right ones.
         """
-        return weights.shipped(cls.asset)
+        return weights.shipped(cls.asset, of_set=cls.of_set)
 
     @classmethod
     def checksum(cls) -> str:
@@ -134,7 +138,7 @@ class LanguageModel(ABC):
         str
             Hexadecimal.
         """
-        return weights.digest(cls.asset)
+        return weights.digest(cls.asset, cls.of_set)
 
     @classmethod
     def claims(cls, text: str, network: Callable[[], Self]) -> bool:
