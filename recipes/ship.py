@@ -17,6 +17,7 @@ from pathlib import Path
 import affuse
 from affuse.files import replacing, write_json
 from affuse.fusion.persistence import CARD
+from affuse.weight_sets import COMMERCIAL
 from affuse.weights import sha256_of
 from recipes.command import errors_as_sentences
 
@@ -33,10 +34,13 @@ def ship(
     assets: Path = _ASSETS,
     commercial: str = "",
     data: Sequence[str] = (),
+    part: str = "",
+    beside: Sequence[str] = (),
 ) -> None:
     """Copy ``weights`` into ``assets`` and enter size, SHA-256, version, licence and data in the manifest there.
 
-    ``commercial`` and ``data`` are those of `affuse.weights.Shipped`.
+    ``commercial``, ``data`` and ``beside`` are those of `affuse.weights.Shipped`. With a ``part``, the weights take it
+    in the commercial set.
 
     Of the folder of a fuser all files are copied; the manifest pins its card, which pins the others.
     """
@@ -52,6 +56,10 @@ def ship(
         "commercial": commercial,
         "data": list(data),
     }
+    if part:
+        entries[name] |= {"of_set": COMMERCIAL, "part": part}
+    if beside:
+        entries[name]["beside"] = list(beside)
     write_json(path, dict(sorted(entries.items())))
 
 
@@ -79,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data", action="append", required=True, help="what it learned from, with the licence in brackets; repeatable"
     )
+    parser.add_argument("--part", default="", help="what they are for in the commercial set, for example voice")
+    parser.add_argument(
+        "--beside", action="append", default=[], help="name of weights that hold some of their tensors; repeatable"
+    )
     options = parser.parse_args(arguments)
     with errors_as_sentences(parser):
         ship(
@@ -88,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.licence,
             commercial=options.commercial,
             data=options.data,
+            part=options.part,
+            beside=options.beside,
         )
 
 

@@ -15,7 +15,7 @@ import mmap
 import os
 import urllib.request
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -186,7 +186,7 @@ class Terms:
     commercial: str = ""
     data: tuple[str, ...] = ()
     package: str = ""
-    sets: tuple[str, ...] = ()
+    sets: tuple[str, ...] = field(default=(), compare=False)
 
 
 PROVIDERS = {

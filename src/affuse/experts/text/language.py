@@ -229,7 +229,10 @@ def stored_tokenizer(facts: Mapping[str, str]) -> str:
         return facts[TOKENIZER]
     try:
         unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_TOKENIZER)
-        return unpacker.decompress(base64.b64decode(facts[PACKED], validate=True), _MOST_TOKENIZER).decode("utf-8")
+        text = unpacker.decompress(base64.b64decode(facts[PACKED], validate=True), _MOST_TOKENIZER)
+        if not unpacker.eof:
+            raise ValueError("it breaks off, or is too long")
+        return text.decode("utf-8")
     except (ValueError, lzma.LZMAError) as error:
         raise AssetError(f"the tokenizer in a network of words cannot be unpacked ({error})") from error
 
