@@ -7,8 +7,9 @@
 Learned from the clips of `javanese_av`: a sequence of pictures of a mouth and the sound of the same moment shall be
 nearer to each other than to other moments of the same speaker (InfoNCE, van den Oord et al. 2018, arXiv:1807.03748;
 batches hold one speaker each, or else the networks learn who speaks, not when). For the figures, and for the model of
-turns (`affuse.people.speaking`), networks are trained on four of the six actors and three of the four sentences each,
-and judge the others; what ships is trained on all of them. The schedule is fixed beforehand, so nothing is selected.
+turns (`affuse.people.speaking`), three pairs of networks are trained on four of the six actors and three of the four
+sentences each, and judge the others; what ships is the three together. The schedule is fixed beforehand, so nothing is
+selected.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ from recipes.synchrony_turns import Scored, fit_turns, measure_turns, which_of_t
 __all__ = [
     "FOLDS",
     "FaceStream",
+    "FaceStreams",
     "SoundStream",
+    "SoundStreams",
     "SynchronyConfig",
     "Talker",
     "main",
@@ -100,9 +103,7 @@ class FaceStream(nn.Module):
         )
 
     def forward(self, mouths: Tensor) -> Tensor:
-        """A stack of five pictures is seen at once; the first and the last ones are repeated at the ends."""
-        padded = torch.cat([mouths[:1], mouths[:1], mouths, mouths[-1:], mouths[-1:]])
-        return self.embed(torch.stack([padded[i : i + mouths.shape[0]] for i in range(STACK)], dim=1))
+        return self.embed(stacked(mouths))
 
     def embed(self, stacks: Tensor) -> Tensor:
         """Embeddings (n, width) of stacks (n, 5, 28, 28), whatever their brightness and contrast."""
@@ -134,6 +135,43 @@ class SoundStream(nn.Module):
         centred = spectra - spectra.mean(dim=2, keepdim=True)
         spread = (centred**2).mean(dim=(1, 2), keepdim=True).sqrt()
         return F.normalize(self.body(centred / (spread + 0.5)), dim=1).transpose(1, 2)
+
+
+class FaceStreams(nn.Module):
+    """Several networks that take turns: the first sees the first picture, the second one the second, and so on.
+
+    Pictures (t, 28, 28) in, embeddings (t, m width) of length 1 out: each in the place of the network that saw it, and
+    0 elsewhere. Neighbouring pictures are much alike, so that several networks tell more than one, and cost as much.
+    """
+
+    def __init__(self, networks: Sequence[FaceStream]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, mouths: Tensor) -> Tensor:
+        count, length = len(self.networks), mouths.shape[0]
+        stacks = stacked(torch.cat([mouths, *([mouths[-1:]] * (count - 1))]))
+        rounds = (length + count - 1) // count
+        found = [network.embed(stacks[i::count][:rounds]) for i, network in enumerate(self.networks)]
+        rows = [F.pad(own, (i * own.shape[1], (count - 1 - i) * own.shape[1])) for i, own in enumerate(found)]
+        return torch.stack(rows, dim=1).flatten(0, 1)[:length]
+
+
+class SoundStreams(nn.Module):
+    """Several networks that all hear everything: spectra (1, 40, 4 t) in, embeddings (t, m width) out, side by side."""
+
+    def __init__(self, networks: Sequence[SoundStream]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        return torch.cat([network(spectrum) for network in self.networks], dim=1)
+
+
+def stacked(mouths: Tensor) -> Tensor:
+    """Stacks (t, 5, 28, 28) of the pictures around each one; the first and the last ones are repeated at the ends."""
+    padded = torch.cat([mouths[:1], mouths[:1], mouths, mouths[-1:], mouths[-1:]])
+    return torch.stack([padded[i : i + mouths.shape[0]] for i in range(STACK)], dim=1)
 
 
 def _seen(before: int, after: int) -> nn.Module:
@@ -198,7 +236,7 @@ class Sequences:
             yield torch.cat([stacks for stacks, _ in drawn]), torch.stack([spectrum for _, spectrum in drawn])
 
     def _one(self, talker: Talker, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-        other = self.talkers[draw.integers(len(self.talkers))].spectrum
+        other = self.talkers[int(draw.integers(len(self.talkers)))].spectrum
         return changed_sequence(talker.pictures, talker.spectrum, other, self.config.length, draw)
 
     def state_dict(self) -> dict[str, int]:
@@ -233,16 +271,18 @@ def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
     start_run(out, config, resume)
     talkers = read_talkers(data)
     speakers = sorted({talker.speaker for talker in talkers})
-    scored = []
+    scored, learned = [], []
     for fold in range(FOLDS):
         own = speakers[fold * len(speakers) // FOLDS : (fold + 1) * len(speakers) // FOLDS]
         known = [t for t in talkers if t.speaker not in own and t.sentence != config.left_out]
-        networks = _learn(known, out / f"fold{fold}", replace(config, seed=config.seed + fold))
+        module = _learn(known, out / f"fold{fold}", replace(config, seed=config.seed + fold))
+        learned.append(module)
+        networks = _export(module.face, module.voice, out / f"fold{fold}")
         scored += [score_talker(talker, networks) for talker in talkers if talker.speaker in own]
     new = [clip for clip in scored if clip.sentence == config.left_out]
     turns = fit_turns(scored, ANYBODY, config.seed)
     turns.write(out / "turns.json")
-    networks = _learn(talkers, out / "all", config)
+    _export(FaceStreams([m.face for m in learned]), SoundStreams([m.voice for m in learned]), out)
     facts = {
         "config": asdict(config),
         "clips": len(talkers),
@@ -251,22 +291,27 @@ def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
         "turns": asdict(turns),
         "scenes": measure_turns(turns, scored, config.seed + 1),
     }
-    write_card(out / "card.json", out / "all" / "synchrony_face.onnx", facts)
+    write_card(out / "card.json", out / "synchrony_face.onnx", facts)
     print(facts)
 
 
-def _learn(talkers: Sequence[Talker], run: Path, config: SynchronyConfig) -> SynchronyNetworks:
-    """Networks that learned from some clips, exported into the folder of the run."""
+def _learn(talkers: Sequence[Talker], run: Path, config: SynchronyConfig) -> Synchrony:
+    """Networks that learned from some clips; leaves checkpoints and curves in the folder of the run."""
     run.mkdir(parents=True, exist_ok=True)
     seed_everything(config.seed, config.threads)
     module = Synchrony(config)
     fit(module, TrainBatches(Sequences(talkers, config)), loop_config(config, run.name, run), monitor=None)
-    face, voice = run / "synchrony_face.onnx", run / "synchrony_voice.onnx"
+    return module
+
+
+def _export(face: nn.Module, voice: nn.Module, folder: Path) -> SynchronyNetworks:
+    """Both networks as ONNX files in a folder."""
+    files = folder / "synchrony_face.onnx", folder / "synchrony_voice.onnx"
     pictures = {"mouths": torch.rand(9, MOUTH_SIZE, MOUTH_SIZE) * 255}
-    export_module(module.face, face, pictures, ["embedding"], {"mouths": {0: "n"}}, storage="float16")
+    export_module(face, files[0], pictures, ["embedding"], {"mouths": {0: "n"}}, storage="float16")
     spectra = {"spectrum": torch.randn(1, 40, 80)}
-    export_module(module.voice, voice, spectra, ["embedding"], {"spectrum": {2: "n"}}, storage="float16")
-    return SynchronyNetworks(face, voice)
+    export_module(voice, files[1], spectra, ["embedding"], {"spectrum": {2: "n"}}, storage="float16")
+    return SynchronyNetworks(*files)
 
 
 def score_talker(talker: Talker, networks: SynchronyNetworks) -> Scored:
