@@ -308,9 +308,9 @@ def _export(face: nn.Module, voice: nn.Module, folder: Path) -> SynchronyNetwork
     """Both networks as ONNX files in a folder."""
     files = folder / "synchrony_face.onnx", folder / "synchrony_voice.onnx"
     pictures = {"mouths": torch.rand(9, MOUTH_SIZE, MOUTH_SIZE) * 255}
-    export_module(face, files[0], pictures, ["embedding"], {"mouths": {0: "n"}}, storage="float16")
+    export_module(face, files[0], pictures, ["embedding"], {"mouths": {0: "n"}}, storage="bytes")
     spectra = {"spectrum": torch.randn(1, 40, 80)}
-    export_module(voice, files[1], spectra, ["embedding"], {"spectrum": {2: "n"}}, storage="float16")
+    export_module(voice, files[1], spectra, ["embedding"], {"spectrum": {2: "n"}}, storage="bytes")
     return SynchronyNetworks(*files)
 
 

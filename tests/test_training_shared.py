@@ -94,7 +94,8 @@ def exported(W: np.ndarray, path: Path, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("storage", "share", "error"), [("float32", 1.0, 0.0), ("float16", 0.55, 2e-3), ("int16", 0.55, 7e-5)]
+    ("storage", "share", "error"),
+    [("float32", 1.0, 0.0), ("float16", 0.55, 2e-3), ("int16", 0.55, 7e-5), ("bytes", 0.35, 1e-2)],
 )
 def test_weights_take_less_space_and_are_rounded_as_stated(
     W: np.ndarray, tmp_path: Path, storage: Any, share: float, error: float
@@ -138,6 +139,6 @@ def test_a_file_that_answers_otherwise_is_not_left_behind(tmp_path: Path) -> Non
 
 
 def test_an_unknown_way_to_store_weights_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="float32, float16, int16, int8; got 'int4'"):
+    with pytest.raises(ConfigError, match="float32, float16, int16, bytes, int8; got 'int4'"):
         compact(tmp_path / "x.onnx", "int4")  # type: ignore[arg-type]
     assert set(compacting.__all__) == {"Storage", "compact"}

@@ -14,10 +14,10 @@ from affuse.files import replacing
 
 __all__ = ["Storage", "compact"]
 
-Storage = Literal["float32", "float16", "int16", "int8"]
+Storage = Literal["float32", "float16", "int16", "bytes", "int8"]
 """How weights are stored: as they are; in half precision; as 16-bit integers with one scale a weight, whose rounding is
-90 dB below the largest entry; or, for products with matrices alone, as 8-bit integers with one scale a channel, which
-ONNX Runtime also computes with."""
+90 dB below the largest entry; in bytes, as 8-bit integers with one scale a row of the first axis; or, for products with
+matrices alone, as 8-bit integers with one scale a channel, which ONNX Runtime also computes with."""
 
 _WORTH_IT = 1024  # numbers in a weight; smaller ones, such as those of a norm, keep their precision
 
@@ -56,7 +56,7 @@ def _narrow(model: Any, storage: Storage) -> None:
     nodes = [node for node in graph.node if not (node.op_type == "Constant" and node.output[0] in large)]
     widening = []
     for name, values in large.items():
-        stored, own = _halved(name, values) if storage == "float16" else _scaled(name, values)
+        stored, own = _halved(name, values) if storage == "float16" else _scaled(name, values, storage)
         kept += [numpy_helper.from_array(array, stored_name) for stored_name, array in stored.items()]
         widening += own
     del graph.initializer[:], graph.node[:]
@@ -72,17 +72,19 @@ def _halved(name: str, values: np.ndarray) -> tuple[dict[str, np.ndarray], list[
     return {narrow: values.astype(np.float16)}, [helper.make_node("Cast", [narrow], [name], to=TensorProto.FLOAT)]
 
 
-def _scaled(name: str, values: np.ndarray) -> tuple[dict[str, np.ndarray], list[Any]]:
-    """16-bit integers and a scale, and the product that undoes them."""
+def _scaled(name: str, values: np.ndarray, storage: Storage) -> tuple[dict[str, np.ndarray], list[Any]]:
+    """Integers of 16 bits and one scale, or of 8 bits and a scale a row, and the product that undoes them."""
     from onnx import TensorProto, helper
 
-    scale = np.float32(np.abs(values).max() / 32767) or np.float32(1)
-    short, factor, wide = (f"{name}_{part}" for part in ("int16", "scale", "float"))
+    kind, rows = (np.int8, tuple(range(1, values.ndim))) if storage == "bytes" else (np.int16, None)
+    largest = np.abs(values).max(axis=rows, keepdims=rows is not None) / np.iinfo(kind).max
+    scale = np.where(largest > 0, largest, 1).astype(np.float32)
+    short, factor, wide = (f"{name}_{part}" for part in ("integer", "scale", "float"))
     nodes = [
         helper.make_node("Cast", [short], [wide], to=TensorProto.FLOAT),
         helper.make_node("Mul", [wide, factor], [name]),
     ]
-    return {short: np.round(values / scale).astype(np.int16), factor: np.asarray(scale)}, nodes
+    return {short: np.round(values / scale).astype(kind), factor: scale}, nodes
 
 
 def _quantise(path: Path, exact: Sequence[str]) -> None:

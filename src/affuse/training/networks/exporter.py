@@ -56,7 +56,7 @@ def export(network: Network, path: str | Path, temperature: float = 1.0, storage
         File to write.
     temperature : float
         Logits are divided by it before the softmax (temperature scaling).
-    storage : {"float32", "float16", "int16", "int8"}
+    storage : {"float32", "float16", "int16", "bytes", "int8"}
         How weights are stored.
 
     Returns
