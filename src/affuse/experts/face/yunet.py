@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from affuse import weights
 from affuse.errors import AssetError
+from affuse.experts.protobuf import changed
 
 __all__ = ["YuNetNetwork"]
 
@@ -105,55 +105,11 @@ def _faces(
 
 
 def _of_any_size(model: bytes) -> bytes:
-    """The network without its statement that pictures have 640 pixels a side, which nothing else in it depends on.
-
-    The packages that read ONNX, and protobuf alone, would take longer to load than the whole network.
-    """
+    """The network without its statement that pictures have 640 pixels a side, which nothing else in it depends on."""
     sides = count()
-    model = _changed(
+    model = changed(
         model,
         (_GRAPH, _INPUT, _TYPE, _TENSOR, _SHAPE, _DIMENSION),
         lambda size: b"\x12\x01%d" % next(sides) if len(size) > 2 else size,  # a name for what takes two bytes
     )
-    return _changed(model, (_GRAPH, _OUTPUT, _TYPE, _TENSOR, _SHAPE), lambda shape: b"")
-
-
-def _changed(message: bytes, path: Sequence[int], change: Callable[[bytes], bytes]) -> bytes:
-    """A message of protobuf's wire format with the fields at the end of a path changed, and all others as they are."""
-    pieces, place = [], 0
-    while place < len(message):
-        start, (key, place) = place, _varint(message, place)
-        kind = key & 7
-        if kind == 2:
-            length, place = _varint(message, place)
-            content, place = message[place : place + length], place + length
-            if key >> 3 == path[0]:
-                inner = _changed(content, path[1:], change) if path[1:] else change(content)
-                pieces.append(_as_varint(key) + _as_varint(len(inner)) + inner)
-                continue
-        elif kind == 0:
-            _, place = _varint(message, place)
-        elif kind in (1, 5):
-            place += 8 if kind == 1 else 4
-        else:
-            raise ValueError("it is no ONNX file")
-        pieces.append(message[start:place])
-    return b"".join(pieces)
-
-
-def _varint(message: bytes, place: int) -> tuple[int, int]:
-    """A number, and where the next field starts."""
-    number = 0
-    for i, byte in enumerate(message[place : place + 10]):
-        number |= (byte & 0x7F) << 7 * i
-        if byte < 0x80:
-            return number, place + i + 1
-    raise ValueError("it is no ONNX file")
-
-
-def _as_varint(number: int) -> bytes:
-    rest = []
-    while number >= 0x80:
-        rest.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*rest, number])
+    return changed(model, (_GRAPH, _OUTPUT, _TYPE, _TENSOR, _SHAPE), lambda shape: b"")

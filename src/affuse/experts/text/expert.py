@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from affuse import weights
+from affuse.budget import DEFAULT_BUDGET
 from affuse.experts.base import Abilities
 from affuse.experts.text.commercial import commercial_kind
 from affuse.experts.text.english import FEW_WORDS
@@ -26,9 +28,10 @@ from affuse.weight_sets import COMMERCIAL, chosen_set
 __all__ = ["TextExpert"]
 
 _EMBEDDED = "en"  # the language whose network gives the embeddings
-_REMEMBERED = 100_000  # texts whose language is known: an analysis asks for it twice
-_MANY = 1000  # texts that are read by two threads: networks run without the interpreter's lock
-_AT_ONCE = 2
+_REMEMBERED = DEFAULT_BUDGET.max_cues  # texts whose language is known: an analysis asks for it twice
+_MANY = 500  # texts that are read in batches, by networks that take a second to load
+_GROUP = 1024  # texts whose answers of the multilingual network are held at once
+_AT_ONCE = 2  # threads: networks run without the interpreter's lock
 _FLOOR = 1e-4  # so that a network that excludes a label does not exclude it for both
 _SURE_OF_FEW = 0.8  # share of a language from which two or three words are not taken for English
 _MARKED = "de"  # one of those whose network says which emotions annotators mark, in any language that it knows
@@ -245,16 +248,43 @@ class TextExpert(WordsExpert):
 
         if len(texts) < _MANY:
             return {text: answer(text) for text in texts}
-        answer(texts[0])  # loads networks once
+        ordered = sorted(texts, key=len)  # texts of equal length run together
+        first, *rest = (ordered[place : place + _GROUP] for place in range(0, len(ordered), _GROUP))
+        answers = self._read_together(first)  # loads networks once
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return dict(zip(texts, pool.map(answer, texts), strict=True))
+            for more in pool.map(self._read_together, rest):
+                answers |= more
+        return answers
+
+    def _read_together(self, texts: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray] | None]:
+        """The same, in batches of texts of one language."""
+        answers: dict[str, tuple[np.ndarray, np.ndarray] | None] = dict.fromkeys(texts)
+        with self._multilingual().reading_ahead([text for text in texts if self._asks_multilingual(text)]):
+            by_language: dict[str, list[str]] = defaultdict(list)
+            for text in texts:
+                if (language := self.language_of(text)) is not None:
+                    by_language[language].append(text)
+            for language, own in by_language.items():
+                for text, answer in zip(own, self.network(language).read_all(own), strict=True):
+                    answers[text] = self._shared(language, text, answer[:2])
+        return answers
+
+    def _asks_multilingual(self, text: str) -> bool:
+        """Whether the multilingual network may recognise the language of a text, or read it."""
+        codes = languages_of_script(script_of(text)) if self.language is None else [self.language]
+        kinds = [self._kind(code) for code in codes]
+        return any(issubclass(kind, MultilingualText) or any(kind.multilingual) for kind in kinds)
 
     def _read(self, language: str, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Emotions (7,) and sentiment (3,), which the language's network may share with the multilingual one.
 
         Logarithms are averaged: means of probabilities would be less certain than either network is.
         """
-        own, shares = self.network(language).read(text)[:2], self._kind(language).multilingual
+        return self._shared(language, text, self.network(language).read(text)[:2])
+
+    def _shared(self, language: str, text: str, own: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The language's own answer, with the multilingual network's share in it."""
+        shares = self._kind(language).multilingual
         if not any(shares):
             return own
         other = self._multilingual().read(text)
