@@ -13,6 +13,8 @@ interface Evidence {
   reason: string;
   share: number | null;
   points?: number | null;
+  valence?: number | null;
+  arousal?: number | null;
   box?: Omit<Box, "time"> | null;
 }
 
@@ -24,6 +26,8 @@ interface Verdict {
   label: string | null;
   confidence: number | null;
   sentiment: number | null;
+  valence?: number | null;
+  arousal?: number | null;
   conflict: number | null;
   conflict_text: string;
   prior?: number | null;

@@ -41,8 +41,9 @@ from affuse.training.seeds import seed_everything
 from affuse.weights import session
 from recipes.command import errors_as_sentences, recipe_parser, start_run
 from recipes.fuser import columns_of_emotions
+from recipes.voice_arousal import arousal_report, learn_arousal
 from recipes.voice_data import CORPORA, Clips, assign_folds, read_clips, statistics_table
-from recipes.voice_network import VoiceEnsemble, VoiceHead
+from recipes.voice_network import VoiceArousal, VoiceEnsemble, VoiceHead
 from recipes.voice_training import Fold, VoiceConfig, label_masks, learn_head
 from recipes.whisper import SpeechEncoder
 
@@ -86,6 +87,7 @@ def train(data: Path, out: Path, config: VoiceConfig, resume: bool) -> None:
         "parameters": sum(p.numel() for p in ensemble.parameters()),
         "temperature": temperature,
         "held_out": _by_corpus(learned.logits, clips, learned.folds),
+        "held_out_arousal": arousal_report(learned.rated, clips),
         **_report(P_dev, dev),
         "dev_ravdess_windows": _window_accuracies(classify, dev),
     }
@@ -118,6 +120,7 @@ def measure(data: Path, out: Path, config: VoiceConfig, members: int, resume: bo
         "speakers_of_folds": _speakers(clips, runs[0].folds),
         "temperature": temperature,
         "scores": {name: _by_corpus(value, clips, runs[0].folds) for name, value in scores.items()},
+        "arousal": arousal_report(runs[0].rated, clips),
     }
     write_json(out / "report.json", report)
     print(report["scores"])
@@ -149,6 +152,7 @@ def leave_out(data: Path, out: Path, config: VoiceConfig, corpus: str, resume: b
         "accuracy": float(right.mean()),
         "ci95": list(cluster_bootstrap(right, other.groups)),
         "uar": float(np.mean([right[columns == column].mean() for column in present])),
+        "arousal": arousal_report(np.stack([classify(waveform, "arousal") for waveform in other.waveforms]), other),
     }
     write_json(out / "report.json", report)
     print(report)
@@ -181,12 +185,17 @@ def _speakers(clips: Clips, folds: np.ndarray) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class _Learned:
-    """A head a fold, their logits (n, 9) for the speakers that each never heard, and the plain statistics (n, d)."""
+    """A head a fold, their logits (n, 9) for the speakers that each never heard, and the plain statistics (n, d).
+
+    Arousal likewise: ``rated`` (n,) by models that never heard the speaker; the model ``arousal`` heard all.
+    """
 
     folds: np.ndarray
     heads: Sequence[VoiceHead]
     logits: np.ndarray
     statistics: Tensor
+    arousal: VoiceArousal
+    rated: np.ndarray
 
     def of_fold(self, fold: int) -> _Learned:
         """The head of one fold alone, and the rows that it learned from."""
@@ -199,13 +208,16 @@ def _cross_fit(clips: Clips, encoder: SpeechEncoder, out: Path, config: VoiceCon
     seed_everything(config.seed, config.threads)
     folds = assign_folds(clips.groups, config.folds)
     table = _statistics(clips, folds, encoder, out / "statistics.npy", config)
-    heads, logits = [], np.zeros((len(clips), len(VOICE)))
+    heads, logits, rated = [], np.zeros((len(clips), len(VOICE))), np.zeros(len(clips))
     for k in range(config.folds):
         heads.append(learn_head(table, Fold(clips, np.flatnonzero(folds != k), config.seed * 100 + k), config))
         with torch.no_grad():
-            logits[folds == k] = heads[-1](table[torch.from_numpy(folds == k), 0]).numpy()
+            own = table[torch.from_numpy(folds == k), 0]
+            logits[folds == k] = heads[-1](own).numpy()
+            rated[folds == k] = learn_arousal(table[:, 0], clips, np.flatnonzero(folds != k), config)(own).numpy()
         print(f"fold {k}: {_accuracies(logits[folds == k], clips, np.flatnonzero(folds == k))}", flush=True)
-    return _Learned(folds, heads, logits, table[:, 0])
+    arousal = learn_arousal(table[:, 0], clips, np.arange(len(clips)), config)
+    return _Learned(folds, heads, logits, table[:, 0], arousal, rated)
 
 
 def _statistics(clips: Clips, folds: np.ndarray, encoder: SpeechEncoder, path: Path, config: VoiceConfig) -> Tensor:
@@ -218,7 +230,7 @@ def _statistics(clips: Clips, folds: np.ndarray, encoder: SpeechEncoder, path: P
 
 
 def _ensemble(learned: _Learned, encoder: SpeechEncoder, temperature: float, config: VoiceConfig) -> VoiceEnsemble:
-    ensemble = VoiceEnsemble(encoder, learned.heads, temperature)
+    ensemble = VoiceEnsemble(encoder, learned.heads, temperature, learned.arousal)
     ensemble.fit_projection(learned.statistics, config.embedding)
     return ensemble
 
@@ -234,17 +246,24 @@ def _accuracies(scores: np.ndarray, clips: Clips, chosen: np.ndarray) -> dict[st
 def export(ensemble: VoiceEnsemble, path: Path) -> None:
     """Write the ensemble as ONNX: "waveform" (n, samples) in, "probabilities" (n, 9) and "embedding" (n, e) out.
 
+    A third output is "arousal" (n,).
+
     Products with weights are computed in INT8; the front end over sound keeps its precision.
     """
     noise = torch.randn(1, 3 * SAMPLE_RATE, generator=torch.Generator().manual_seed(0)) * 0.1
-    outputs = ["probabilities", "embedding"]
-    export_module(ensemble, path, {"waveform": noise}, outputs, AXES["waveform"], storage="int8", exact=["mel"])
+    outputs = ["probabilities", "embedding", "arousal"]
+    exact = ["mel", "arousal"]
+    export_module(ensemble, path, {"waveform": noise}, outputs, AXES["waveform"], storage="int8", exact=exact)
 
 
-def _classifier(weights: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Probabilities (9,) of one clip by the exported graph."""
+def _classifier(weights: Path) -> Callable[..., np.ndarray]:
+    """Probabilities (9,), or another output, of one clip by the exported graph."""
     model = session(weights)
-    return lambda waveform: np.asarray(model.run(["probabilities"], {"waveform": waveform[None]})[0][0])
+
+    def classify(waveform: np.ndarray, output: str = "probabilities") -> np.ndarray:
+        return np.asarray(model.run([output], {"waveform": waveform[None]})[0][0])
+
+    return classify
 
 
 def _report(P: np.ndarray, dev: Clips) -> dict[str, Any]:
@@ -265,7 +284,7 @@ def _report(P: np.ndarray, dev: Clips) -> dict[str, Any]:
     return facts
 
 
-def _window_accuracies(classify: Callable[[np.ndarray], np.ndarray], clips: Clips) -> dict[str, dict[str, float]]:
+def _window_accuracies(classify: Callable[..., np.ndarray], clips: Clips) -> dict[str, dict[str, float]]:
     """Accuracy on two random windows a clip of RAVDESS, by their length; windows without speech are not judged."""
     generator = np.random.default_rng(0)
     chosen = np.flatnonzero(clips.corpus == "ravdess").tolist()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from recipes.whisper import WIDTH, LogMel, SpeechEncoder, decades
 
-__all__ = ["VoiceEnsemble", "VoiceHead", "audible", "pooled", "pooled_width"]
+__all__ = ["VoiceArousal", "VoiceEnsemble", "VoiceHead", "audible", "pooled", "pooled_width"]
 
 _SPREADS = 4.0  # a statistic further out says "another kind of sound", not "four times as angry"
 # What is so far (dB) below the loudest frame counts half; the weight falls from .88 to .12 within 8 dB. Pauses, and the
@@ -72,24 +72,47 @@ class VoiceHead(nn.Module):
 
     def standardised(self, statistics: Tensor) -> Tensor:
         """Statistics (n, d) in standard deviations of the training rows, four at most."""
-        return ((statistics - self.mean) / self.spread).clamp(-_SPREADS, _SPREADS)
+        return _standardised(statistics, self.mean, self.spread)
 
     def forward(self, statistics: Tensor) -> Tensor:
         x = self.standardised(statistics)
         return (1 - self.linear_share) * self.perceptron(x) + self.linear_share * self.linear(x)
 
 
-class VoiceEnsemble(nn.Module):
-    """What is exported: waveforms (n, samples) in, calibrated probabilities (n, k) and embedding (n, e) out.
+class VoiceArousal(nn.Module):
+    """Statistics (n, d) in, arousal (n,) in -1…1 out: a linear model, which `voice_arousal` fits."""
 
-    The logits of all heads are averaged. The embedding is the principal components of the statistics, set by
-    `fit_projection`.
+    def __init__(self, mean: Tensor, spread: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("spread", spread)
+        self.linear = nn.Linear(len(mean), 1)
+
+    def standardised(self, statistics: Tensor) -> Tensor:
+        """As in `VoiceHead`."""
+        return _standardised(statistics, self.mean, self.spread)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        return self.linear(self.standardised(statistics))[:, 0].clamp(-1, 1)
+
+
+def _standardised(statistics: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+    return ((statistics - mean) / spread).clamp(-_SPREADS, _SPREADS)
+
+
+class VoiceEnsemble(nn.Module):
+    """What is exported: waveforms (n, samples) in; calibrated probabilities (n, k) and embedding (n, e) out.
+
+    A third output is arousal (n,). The logits of all heads are averaged. The embedding is the principal
+    components of the statistics, set by `fit_projection`.
     """
 
-    def __init__(self, encoder: SpeechEncoder, heads: Sequence[VoiceHead], temperature: float) -> None:
+    def __init__(
+        self, encoder: SpeechEncoder, heads: Sequence[VoiceHead], temperature: float, arousal: VoiceArousal
+    ) -> None:
         super().__init__()
         self.mel, self.encoder = LogMel(), encoder
-        self.heads, self.temperature = nn.ModuleList(heads), temperature
+        self.heads, self.temperature, self.arousal = nn.ModuleList(heads), temperature, arousal
         self.projection = nn.Linear(len(heads[0].mean), 1)
 
     def fit_projection(self, statistics: Tensor, size: int) -> None:
@@ -108,7 +131,7 @@ class VoiceEnsemble(nn.Module):
         mel = self.mel(waveform)
         return pooled(self.encoder(mel), audible(mel))
 
-    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         statistics = self.statistics(waveform)
         logits = torch.stack([head(statistics) for head in self.heads]).mean(dim=0)
-        return torch.softmax(logits / self.temperature, dim=1), self.projection(statistics)
+        return torch.softmax(logits / self.temperature, dim=1), self.projection(statistics), self.arousal(statistics)

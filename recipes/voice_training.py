@@ -44,6 +44,7 @@ class VoiceConfig:
     corpus_power: float = 0.5  # a corpus of n clips is drawn in proportion to n to the power 1 - this
     linear_share: float = 0.2
     linear_penalty: float = 0.001  # scikit-learn's C
+    arousal_penalty: float = 3.0  # of the ridge regression of arousal, in mean variances of statistics
     folds: int = 5
     embedding: int = 32
     seed: int = 1

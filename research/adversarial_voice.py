@@ -23,7 +23,7 @@ from affuse.evaluation.formatting import ResultTable, percent
 from recipes import voice_training
 from recipes.command import data_parser, errors_as_sentences
 from recipes.voice_data import Clips, assign_folds, read_clips, statistics_table
-from recipes.voice_network import VoiceEnsemble
+from recipes.voice_network import VoiceArousal, VoiceEnsemble
 from recipes.voice_training import Fold, VoiceConfig, VoiceTraining, label_masks, learn_head, masked_loss
 from recipes.whisper import SpeechEncoder
 from research.gradient_attacks import lead, pgd
@@ -80,7 +80,8 @@ def measure(data: Path, work: Path, copies: int, of_each: int) -> ResultTable:
                 held_out[rows] = own(table[rows, 0])
             answered = torch.stack([own(plain) for own in heads]).mean(dim=0)
         known, new = _right(held_out, train), _right(answered, dev)
-        ensemble = VoiceEnsemble(encoder, heads, 1.0).eval().requires_grad_(False)
+        arousal = VoiceArousal(heads[0].mean, heads[0].spread)
+        ensemble = VoiceEnsemble(encoder, heads, 1.0, arousal).eval().requires_grad_(False)
         shares = [known[train.corpus == name].mean() for name in ("ravdess", "emodb", "javanese")]
         shares += [new[dev.corpus == name].mean() for name in ("ravdess", "emodb")]
         shares += [new[chosen].mean(), *(_withstood(ensemble, dev, chosen, ratio) for ratio in _RATIOS)]

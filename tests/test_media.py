@@ -434,6 +434,22 @@ def test_a_stream_without_stated_duration_is_measured(tmp_path):
     assert Recording.open(path).duration == pytest.approx(3.0, abs=0.05)
 
 
+def test_a_short_ogg_lasts_no_day():
+    """FFmpeg gives the duration of its last packet, here -114 ticks, as an unsigned number."""
+    from fractions import Fraction
+    from types import SimpleNamespace
+
+    from affuse.media.decoding import _last_end
+
+    known = {"size": 1, "is_discard": False, "time_base": Fraction(1, 44100), "stream_index": 0, "dts": None}
+    packets = [
+        SimpleNamespace(pts=7360, duration=1024, **known),
+        SimpleNamespace(pts=8384, duration=2**32 - 114, **known),
+    ]
+    end, jump = _last_end(packets, 0.0, 28_800.0)
+    assert (end, jump) == (pytest.approx(8384 / 44100), None)
+
+
 def test_the_tail_of_a_large_file_is_measured(clip, monkeypatch):
     monkeypatch.setattr("affuse.media.decoding._SCAN_BYTES", 0)
     assert Recording.open(clip).duration == pytest.approx(6.0, abs=0.03)

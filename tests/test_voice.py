@@ -303,24 +303,26 @@ def test_loss_leaves_alone_the_labels_that_a_corpus_does_not_have(torch) -> None
 def test_exported_graph_answers_like_the_network(torch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     pytest.importorskip("onnx", reason="the recipe needs onnx")
     from recipes.voice import export
-    from recipes.voice_network import VoiceEnsemble, VoiceHead, pooled_width
+    from recipes.voice_network import VoiceArousal, VoiceEnsemble, VoiceHead, pooled_width
     from recipes.whisper import SpeechEncoder
 
     torch.manual_seed(0)
     width = pooled_width(layers=1)
     heads = [VoiceHead(torch.zeros(width), torch.ones(width), len(VOICE), 16, 0.5, 0.4).eval() for _ in range(2)]
-    ensemble = VoiceEnsemble(SpeechEncoder(1).eval(), heads, temperature=0.7)
+    arousal = VoiceArousal(torch.zeros(width), torch.full((width,), 50.0)).eval()  # wide, so that nothing is clipped
+    ensemble = VoiceEnsemble(SpeechEncoder(1).eval(), heads, 0.7, arousal)
     ensemble.fit_projection(torch.randn(50, width), 8)
     export(ensemble, tmp_path / "voice.onnx")
     assert [p.name for p in tmp_path.iterdir()] == ["voice.onnx"]
     session = weights.session(tmp_path / "voice.onnx")
     for seconds in (0.5, 1.3):
         sound = np.stack([vowels(seconds), hiss(seconds, 0.1)])
-        answers = session.run(["probabilities", "embedding"], {"waveform": sound})
+        answers = session.run(["probabilities", "embedding", "arousal"], {"waveform": sound})
         with torch.no_grad():
             expected = [output.numpy() for output in ensemble(torch.from_numpy(sound))]
         np.testing.assert_allclose(answers[0], expected[0], atol=0.02)  # products in INT8
         assert np.corrcoef(answers[1].ravel(), expected[1].ravel())[0, 1] > 0.99
+        np.testing.assert_allclose(answers[2], expected[2], atol=0.02)
 
 
 def test_a_front_end_that_is_named_keeps_its_precision(torch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -344,11 +346,11 @@ def test_a_front_end_that_is_named_keeps_its_precision(torch, tmp_path: Path) ->
 
 
 def test_projection_gives_uncorrelated_parts_of_unit_variance(torch) -> None:  # type: ignore[no-untyped-def]
-    from recipes.voice_network import VoiceEnsemble, VoiceHead
+    from recipes.voice_network import VoiceArousal, VoiceEnsemble, VoiceHead
     from recipes.whisper import SpeechEncoder
 
     head = VoiceHead(torch.zeros(12), torch.ones(12), 9, 4, 0.0, 0.5)
-    ensemble = VoiceEnsemble(SpeechEncoder(0), [head], 1.0)
+    ensemble = VoiceEnsemble(SpeechEncoder(0), [head], 1.0, VoiceArousal(torch.zeros(12), torch.ones(12)))
     cloud = 5 + torch.randn(400, 12, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.arange(1.0, 13.0))
     ensemble.fit_projection(cloud, 4)
     projected = ensemble.projection(cloud).detach()

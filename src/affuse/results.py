@@ -53,6 +53,9 @@ class Evidence:
     points : float, optional
         The same share in the probability of the label: those of an answer add up to its probability over that of the
         prior.
+    valence, arousal : float, optional
+        How pleasant and how active it is, -1…1: as the expert rates it, else as its emotions imply
+        (`affuse.fusion.affect`). None where there are no probabilities, or where own labels mean no emotions.
 
     Examples
     --------
@@ -64,6 +67,8 @@ class Evidence:
     reason: str = ""
     share: float | None = None
     points: float | None = None
+    valence: float | None = None
+    arousal: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class Verdict:
     speaking : float, optional
         How probable it is that the voice and the words of the window are those of the person, 0…1; 0 where others are
         heard, or nobody. None where nothing tells, and voice and words count for everybody.
+    valence, arousal : float, optional
+        How pleasant and how active what is expressed is, -1…1; None as in `Evidence`.
 
     Examples
     --------
@@ -116,6 +123,8 @@ class Verdict:
     conflict_text: str = ""
     prior: float | None = None
     speaking: float | None = None
+    valence: float | None = None
+    arousal: float | None = None
 
     def to_dict(self, labels: LabelSpace = EKMAN) -> dict[str, Any]:
         """The verdict as plain dicts and numbers, as it stands in the JSON of an analysis.
@@ -136,6 +145,8 @@ class Verdict:
             "label": self.label,
             "confidence": _rounded(self.confidence),
             "sentiment": _rounded(self.sentiment),
+            "valence": _rounded(self.valence),
+            "arousal": _rounded(self.arousal),
             "conflict": _rounded(self.conflict),
             "conflict_text": self.conflict_text,
             "prior": _rounded(self.prior),
@@ -147,6 +158,8 @@ class Verdict:
                     "reason": e.reason,
                     "share": _rounded(e.share),
                     "points": _rounded(e.points),
+                    "valence": _rounded(e.valence),
+                    "arousal": _rounded(e.arousal),
                 }
                 for name, e in self.evidence.items()
             },
@@ -325,13 +338,20 @@ class Analysis:
             "label": verdict.label,
             "confidence": _rounded(verdict.confidence),
             "sentiment": _rounded(verdict.sentiment),
+            "valence": _rounded(verdict.valence),
+            "arousal": _rounded(verdict.arousal),
             "conflict": _rounded(verdict.conflict),
             "conflict_text": verdict.conflict_text,
             "speaking": _rounded(verdict.speaking),
         }
         for modality in self.modalities:
-            row[f"{modality}_share"] = _rounded(verdict.evidence[modality].share)
-            row[f"{modality}_reason"] = verdict.evidence[modality].reason
+            evidence = verdict.evidence[modality]
+            row |= {
+                f"{modality}_valence": _rounded(evidence.valence),
+                f"{modality}_arousal": _rounded(evidence.arousal),
+                f"{modality}_share": _rounded(evidence.share),
+                f"{modality}_reason": evidence.reason,
+            }
         return row
 
     def to_dict(self) -> dict[str, Any]:

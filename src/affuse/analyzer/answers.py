@@ -14,6 +14,7 @@ from affuse.analyzer.speech import hears_only
 from affuse.errors import ConfigError, DataError
 from affuse.experts.base import Expert, ExpertOutput
 from affuse.fusion import conflict, conflict_in_words, present
+from affuse.fusion.affect import fused_affect
 from affuse.fusion.explain import log_odds, shares_and_points
 from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior, Windows
@@ -50,6 +51,8 @@ class WindowInfo:
         Of the recording in seconds.
     own : array of shape (n,), optional
         How probable it is that what is heard is of this person; None where it is not asked.
+    affect : array of shape (n, m, 2), optional
+        Valence and arousal that experts rate; NaN where they rate none.
 
     Examples
     --------
@@ -63,6 +66,7 @@ class WindowInfo:
     words: Sequence[str] = field(default_factory=tuple)
     duration: float = np.nan
     own: np.ndarray | None = None
+    affect: np.ndarray | None = None
 
 
 class EvidenceFuser:
@@ -110,6 +114,7 @@ class EvidenceFuser:
         self._hears = np.array([hears_only(expert) for expert in experts.values()])
         # Emotions and sentiment are two views of one answer; own labels imply one only where they mean emotions.
         self._emotional = labels.labels == EKMAN.labels
+        self._means_emotions = means_emotions(labels)
         self._implied = _implied_sentiment(labels)
 
     def with_fuser(self, fuser: NamedFuser) -> EvidenceFuser:
@@ -129,6 +134,10 @@ class EvidenceFuser:
         P = np.stack([self._labels_of(m, outputs[m]) for m in self.modalities], axis=1)
         S = np.stack([self._sentiment_of(m, outputs[m]) for m in self.modalities], axis=1)
         return P, S
+
+    def affect(self, outputs: Mapping[str, ExpertOutput]) -> np.ndarray:
+        """Valence and arousal (n, m, 2) that the experts rate, from one output each; NaN where they rate none."""
+        return np.stack([_affect_of(outputs[m]) for m in self.modalities], axis=1)
 
     def reasons(self, outputs: Mapping[str, ExpertOutput]) -> list[Sequence[str]]:
         """Why every modality says nothing, a window each."""
@@ -187,7 +196,8 @@ class EvidenceFuser:
             count = len(outputs[modality].probabilities) if modality in outputs else 0
             if count != len(timeline):
                 raise DataError(f"{modality}: the output covers {count} windows; the timeline has {len(timeline)}")
-        about = WindowInfo(list(timeline), self.reasons(outputs), _person(outputs), words, duration, own)
+        rated = self.affect(outputs)
+        about = WindowInfo(list(timeline), self.reasons(outputs), _person(outputs), words, duration, own, rated)
         return self.fuse(*self.probabilities(outputs), about)
 
     def summarise(
@@ -203,7 +213,8 @@ class EvidenceFuser:
         whole_own = None if own is None else np.array([own[heard].mean() if heard.any() else 0.0])
         whole = Segment(timeline[0].start, max(s.end for s in timeline))
         reasons = [(_most_common(given),) for given in self.reasons(outputs)]
-        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration, whole_own)
+        rated = mean_of_windows(self.affect(outputs))
+        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration, whole_own, rated)
         (summary,) = self.fuse(mean_of_windows(P), mean_of_windows(S), about)
         return summary
 
@@ -299,6 +310,7 @@ class EvidenceFuser:
         before: np.ndarray,
     ) -> list[Verdict]:
         divergence = conflict(alone)
+        each, together = self._fused_affect(about, alone, fused)
         return [
             self._verdict(
                 segment,
@@ -307,6 +319,7 @@ class EvidenceFuser:
                 [reasons[i] for reasons in about.reasons],
                 fused[i],
                 sentiment[i],
+                (each[i], together[i]),
                 divergence[i],
                 (decided[0][i], decided[1][i]),
                 before[i],
@@ -314,6 +327,17 @@ class EvidenceFuser:
             )
             for i, segment in enumerate(about.segments)
         ]
+
+    def _fused_affect(self, about: WindowInfo, alone: np.ndarray, fused: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Valence and arousal of modalities (n, m, 2) and answers (n, 2); NaN where labels mean no emotions."""
+        n, m = alone.shape[:2]
+        if not self._means_emotions:
+            return np.full((n, m, 2), np.nan), np.full((n, 2), np.nan)
+        rated = np.full((n, m, 2), np.nan) if about.affect is None else about.affect
+        own = None if about.own is None else np.where(self._hears, about.own[:, None], 1.0)
+        if not self._emotional:
+            alone, fused = to_emotions(alone, self.labels), to_emotions(fused, self.labels)
+        return fused_affect(fused, alone, rated, own)
 
     def _priors(self, P: np.ndarray, about: WindowInfo) -> np.ndarray:
         """Label frequencies (n, k) before anything is seen of each row, with what lexicon and rules add to them."""
@@ -341,6 +365,7 @@ class EvidenceFuser:
         reasons: Sequence[str],
         fused: np.ndarray,
         sentiment: float,
+        affect: tuple[np.ndarray, np.ndarray],
         divergence: float,
         decided: tuple[np.ndarray, np.ndarray],
         before: float,
@@ -348,10 +373,12 @@ class EvidenceFuser:
     ) -> Verdict:
         answered = not np.isnan(fused).any()
         evidence = {
-            modality: _evidence(alone[i], reasons[i], *(float(d[i]) if answered else np.nan for d in decided))
+            modality: _evidence(
+                alone[i], reasons[i], affect[0][i], *(float(d[i]) if answered else np.nan for d in decided)
+            )
             for i, modality in enumerate(self.modalities)
         }
-        heard = None if np.isnan(sentiment) else float(sentiment)
+        heard = _known(sentiment)
         if not answered:
             return Verdict(segment, person, evidence, None, None, None, heard, speaking=speaking)
         return Verdict(
@@ -362,14 +389,24 @@ class EvidenceFuser:
             label=self.labels.labels[int(fused.argmax())],
             confidence=float(fused.max()),
             sentiment=heard,
-            conflict=None if np.isnan(divergence) else float(divergence),
+            conflict=_known(divergence),
             conflict_text=conflict_in_words(alone, self.modalities, self.labels.labels),
             prior=float(before),
             speaking=speaking,
+            valence=_known(affect[1][0]),
+            arousal=_known(affect[1][1]),
         )
 
 
-def _evidence(alone: np.ndarray, reason: str, share: float, points: float) -> Evidence:
+def _affect_of(output: ExpertOutput) -> np.ndarray:
+    return np.full((len(output.probabilities), 2), np.nan) if output.affect is None else output.affect
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _evidence(alone: np.ndarray, reason: str, affect: np.ndarray, share: float, points: float) -> Evidence:
     """What one modality said: its own answer (k,), NaN where it has none, and its share and points, NaN likewise.
 
     An expert that judges sentiment only has a share as well: sentiment and emotion are of one answer.
@@ -377,7 +414,7 @@ def _evidence(alone: np.ndarray, reason: str, share: float, points: float) -> Ev
     known, moved = (None, None) if np.isnan(share) else (share, points)
     if np.isnan(alone).any():
         return Evidence(None, reason or _NOT_UNDERSTOOD, known, moved)
-    return Evidence(alone, share=known, points=moved)
+    return Evidence(alone, share=known, points=moved, valence=_known(affect[0]), arousal=_known(affect[1]))
 
 
 def _mixture(theirs: np.ndarray, others: np.ndarray, own: np.ndarray, nothing: np.ndarray) -> np.ndarray:

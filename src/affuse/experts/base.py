@@ -124,6 +124,9 @@ class ExpertOutput:
         What an expert on words says of every cue by itself; of length 0 where it keeps none.
     cue_sentiment : array of shape (n_cues, 3), optional
         Its sentiment, likewise.
+    affect : array of shape (n_windows, 2), optional
+        Valence and arousal in -1…1, where the expert rates them; NaN where it does not. Else they follow from its
+        emotions.
 
     Examples
     --------
@@ -142,6 +145,7 @@ class ExpertOutput:
     notes: tuple[str, ...] = ()
     cue_probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     cue_sentiment: np.ndarray | None = None
+    affect: np.ndarray | None = None
 
     @classmethod
     def silent(cls, n_windows: int, n_labels: int, reason: str) -> ExpertOutput:

@@ -46,6 +46,7 @@ VAD_FRAME = 480
 """Samples of a frame that is judged speech or not: 30 ms, the longest that WebRTC's detector takes."""
 
 _MIN_SAMPLES = SAMPLE_RATE // 2
+_UNRATED = np.full(2, np.nan)  # neither valence nor arousal
 # The encoder attends from every moment to every other one, which grows with the square of the length; longer sound is
 # read in equal pieces, whose answers are averaged.
 _LONGEST = 20 * SAMPLE_RATE
@@ -101,15 +102,32 @@ class SoundExpert(Expert):
         """
 
     def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:
-        answers = [self._window(samples) for samples in recording.sound(timeline)]
+        P, affect, reasons = zip(*(self._window(samples) for samples in recording.sound(timeline)), strict=True)
         # One output: a voice does not tell whose face it belongs to.
-        return [ExpertOutput(np.array([p for p, _ in answers]), tuple(reason for _, reason in answers))]
+        return [ExpertOutput(np.array(P), reasons, affect=np.array(affect))]
 
-    def _window(self, samples: np.ndarray) -> tuple[np.ndarray, str]:
+    def _window(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
         reason = why_not(samples)
         if reason:
-            return np.full(len(self.labels), np.nan), reason
-        return np.asarray(self.classify(samples), dtype=float), ""
+            return np.full(len(self.labels), np.nan), _UNRATED, reason
+        P, affect = self.judge(samples)
+        return np.asarray(P, dtype=float), np.asarray(affect, dtype=float), ""
+
+    def judge(self, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `classify` says of a clip, and its valence and arousal where the expert rates them.
+
+        Parameters
+        ----------
+        waveform : array of shape (n_samples,)
+            As in `classify`.
+
+        Returns
+        -------
+        probabilities : array of shape (n_labels,)
+        affect : array of shape (2,)
+            Valence and arousal in -1…1; NaN where it rates none.
+        """
+        return self.classify(waveform), _UNRATED
 
 
 class VoiceExpert(SoundExpert):
@@ -177,7 +195,7 @@ class VoiceExpert(SoundExpert):
         rows = np.full((len(timeline), width), np.nan, dtype=np.float32)
         for row, samples in zip(rows, recording.sound(timeline), strict=True):
             if not why_not(samples):
-                row[:] = self._run("embedding", samples)
+                (row[:],) = self._run(["embedding"], samples)
         return rows
 
     def classify(self, waveform: np.ndarray) -> np.ndarray:
@@ -203,13 +221,19 @@ class VoiceExpert(SoundExpert):
             raise DataError(f"expected one row of finite samples; got an array of shape {waveform.shape}")
         if len(waveform) < _MIN_SAMPLES:
             raise DataError(f"a clip needs at least {_MIN_SAMPLES} samples (0.5 s at 16 kHz); got {len(waveform)}")
-        return self._run("probabilities", waveform)
+        return self._run(["probabilities"], waveform)[0]
 
-    def _run(self, output: str, samples: np.ndarray) -> np.ndarray:
-        # One window at a time: a batch would have to pad windows of different lengths, which changes their statistics.
+    def judge(self, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if "arousal" not in [output.name for output in self._session.get_outputs()]:  # weights of somebody else
+            return super().judge(waveform)
+        P, arousal = self._run(["probabilities", "arousal"], waveform)
+        return P, np.array([np.nan, arousal])
+
+    def _run(self, outputs: list[str], samples: np.ndarray) -> list[np.ndarray]:
+        """Outputs of the network; one window at a time, since a batch would have to pad, which changes statistics."""
         pieces = np.array_split(samples, max(1, math.ceil(len(samples) / _LONGEST)))
-        rows = [self._session.run([output], {"waveform": piece[None].astype(np.float32)})[0][0] for piece in pieces]
-        return np.asarray(np.mean(rows, axis=0))
+        found = [self._session.run(outputs, {"waveform": piece[None].astype(np.float32)}) for piece in pieces]
+        return [np.asarray(np.mean([rows[0] for rows in own], axis=0)) for own in zip(*found, strict=True)]
 
 
 def why_not(samples: np.ndarray) -> str:

@@ -326,6 +326,12 @@ def _tail_end(container: InputContainer, indices: Sequence[int], stated_end: flo
     return end if jump is None and end > stated_end - _CUT_OFF_SECONDS else None
 
 
+def _ticks(packet: Any) -> int:
+    """Duration of a packet in ticks; below 0 for the last one of a short Ogg file, which ends before its samples do."""
+    ticks = int(packet.duration or 0)
+    return ticks - 2**32 if ticks >= 2**31 else ticks  # FFmpeg gives the difference as an unsigned number
+
+
 def _last_end(packets: Iterable[Any], origin: float, latest: float) -> tuple[float, float | None]:
     """Time at which the last packet ends (``origin`` where there is none), and where times jump away, if they do.
 
@@ -336,7 +342,7 @@ def _last_end(packets: Iterable[Any], origin: float, latest: float) -> tuple[flo
     for packet in packets:
         if packet.size == 0 or packet.is_discard:  # the flush at the end; what an edit list has cut away
             continue
-        length = float((packet.duration or 0) * packet.time_base) or _packet_seconds(packet)
+        length = float(_ticks(packet) * packet.time_base) or _packet_seconds(packet)
         at = packet.pts if packet.pts is not None else packet.dts
         start = played.get(packet.stream_index, 0.0) if at is None else float(at * packet.time_base)
         played[packet.stream_index] = start + length
