@@ -44,7 +44,7 @@ from affuse.media.pictures import decode_picture
 from affuse.people.mouths import FacePath, cut_mouth
 from affuse.people.speaking import OFF_SCREEN, Speakers, who_speaks
 from affuse.people.streaming import SpeakerWatch
-from affuse.people.synchrony import SynchronyNetworks
+from affuse.people.synchrony import WIDTH, SynchronyNetworks
 from affuse.service import live
 from affuse.service.app import create_app
 from affuse.service.security import SUBPROTOCOL
@@ -925,7 +925,7 @@ def test_a_lag_needs_to_fit_clearly_better_and_some_seconds_of_speech() -> None:
     watch = SpeakerWatch()
     draw = np.random.default_rng(6)
     watch.see(Frame(0.0, np.zeros((40, 40, 3), dtype=np.uint8)), [placed("person 1", 0.0)])
-    heard = draw.normal(size=(375, 64))
+    heard = draw.normal(size=(375, WIDTH))
     heard /= np.linalg.norm(heard, axis=1, keepdims=True)
     watch._sound[:], watch._speech[:] = heard, 1.0
     watch._faces[0].embeddings[: 375 - 4] = heard[4:]  # what is heard now was seen 4 pictures ago

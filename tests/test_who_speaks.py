@@ -21,7 +21,16 @@ from affuse.media import SAMPLE_RATE, Recording, decoding
 from affuse.people import Turn, watching
 from affuse.people.mouths import MOUTH_RATE, FacePath, mouth_between, mouths
 from affuse.people.speaking import OFF_SCREEN, Speakers, TurnModel
-from affuse.people.synchrony import LAGS, MARGIN, STRETCH, Agreement, SynchronyNetworks, log_mel, measure_agreement
+from affuse.people.synchrony import (
+    LAGS,
+    MARGIN,
+    STRETCH,
+    WIDTH,
+    Agreement,
+    SynchronyNetworks,
+    log_mel,
+    measure_agreement,
+)
 from affuse.people.watching import MouthWatch
 from affuse.testing import FakeExpert, synthetic
 from affuse.timeline import Segment, Timeline
@@ -83,8 +92,16 @@ def test_embeddings_have_length_one_and_do_not_depend_on_exposure_or_level() -> 
     np.testing.assert_allclose(networks.of_mouths(pictures - 50), seen, atol=1e-3)
     samples = synthetic.speech(seconds=2.0, pitch=120)
     heard = networks.of_sound(samples)
-    assert heard.shape == (len(samples) * MOUTH_RATE // SAMPLE_RATE, 64)
-    assert (networks.of_sound(samples / 4) * heard).sum(axis=1).mean() > 0.95
+    assert heard.shape == (len(samples) * MOUTH_RATE // SAMPLE_RATE, WIDTH)
+    parts = heard.reshape(len(heard), 3, 64)
+    np.testing.assert_allclose(np.linalg.norm(parts, axis=2), 1, atol=1e-5)
+    assert (networks.of_sound(samples / 4) * heard).sum(axis=1).mean() > 0.95 * 3
+
+
+def test_three_networks_take_turns_with_the_pictures() -> None:
+    pictures = np.random.default_rng(1).integers(60, 180, (8, 28, 28)).astype(np.uint8)
+    seen = SynchronyNetworks().of_mouths(pictures).reshape(8, 3, 64)
+    assert ((seen != 0).any(axis=2) == np.eye(3, dtype=bool)[np.arange(8) % 3]).all()
 
 
 def test_the_lag_is_where_the_best_face_agrees_most() -> None:

@@ -13,7 +13,7 @@ from affuse.experts.base import ExpertOutput
 from affuse.media import SAMPLE_RATE, Frame
 from affuse.people.mouths import LONGEST_GAP, MOUTH_RATE, FacePath, cut_mouth, mouth_between
 from affuse.people.speaking import HOP, OFF_SCREEN, Speakers, TurnModel
-from affuse.people.synchrony import LAGS, SynchronyNetworks, speech_share
+from affuse.people.synchrony import LAGS, WIDTH, SynchronyNetworks, speech_share
 
 __all__ = ["LEAST_RATE", "SOUND_KEPT", "SpeakerWatch"]
 
@@ -36,7 +36,6 @@ _FIRST_SOUND = MOUTH_RATE  # pictures of sound that are needed at first, for the
 _SPEECH_FOR_LAG = 5 * MOUTH_RATE  # pictures with speech that are needed to look for the lag
 _CLEARLY = 0.2  # of the cosine: a face and its own sound reach 0.6 at the right lag, and -0.1 to 0.2 at others
 _RATE_OVER = 2.0  # seconds over which pictures are counted
-_WIDTH = 64  # of an embedding
 _NEVER = -(10**9)  # number of a picture before all others
 
 
@@ -50,9 +49,9 @@ class _Face:
     run: list[np.ndarray] = field(default_factory=list)
     first: int = 0  # number of the first picture of `run`
     done: int = 0  # number of the next picture without an embedding
-    total: np.ndarray = field(default_factory=lambda: np.zeros(_WIDTH))
+    total: np.ndarray = field(default_factory=lambda: np.zeros(WIDTH))
     seen: int = 0
-    embeddings: np.ndarray = field(default_factory=lambda: np.full((_MOST + _SHIFT, _WIDTH), np.nan, np.float32))
+    embeddings: np.ndarray = field(default_factory=lambda: np.full((_MOST + _SHIFT, WIDTH), np.nan, np.float32))
 
     def place(self, time: float, points: np.ndarray) -> None:
         """Where the face is; of its path only the end is needed."""
@@ -98,9 +97,9 @@ class SpeakerWatch:
         self._cut = _NEVER  # number of the next picture to be cut; 25 a second on the clock of the stream
         self._heard = _NEVER  # number of the next picture whose sound is to be heard
         self._begin: int | None = None  # number of the first picture that is remembered
-        self._sound = np.full((_MOST + _SHIFT, _WIDTH), np.nan, np.float32)
+        self._sound = np.full((_MOST + _SHIFT, WIDTH), np.nan, np.float32)
         self._speech = np.zeros(_MOST + _SHIFT)
-        self._spoken, self._spoken_total = 0.0, np.zeros(_WIDTH)
+        self._spoken, self._spoken_total = 0.0, np.zeros(WIDTH)
         self._lag_known = _NEVER  # number of the picture up to which the lag was looked for
         self._known: tuple[tuple[int, ...], tuple[Speakers, float]] | None = None
 

@@ -27,6 +27,7 @@ __all__ = [
     "LAGS",
     "MARGIN",
     "STRETCH",
+    "WIDTH",
     "Agreement",
     "AgreementMeter",
     "SynchronyNetworks",
@@ -43,6 +44,9 @@ _MELS = 40
 _FFT, _WINDOW, _HOP = 512, 400, 160  # samples: frames of 25 ms, one every 10 ms
 _PER_PICTURE = SAMPLE_RATE // MOUTH_RATE // _HOP  # frames of sound a picture
 _LOWEST, _HIGHEST = 60.0, 7600.0  # hertz
+
+WIDTH = 192
+"""Numbers of an embedding: 64 of each of three networks."""
 
 STRETCH = 10 * MOUTH_RATE
 """Pictures that are looked at together."""
@@ -110,7 +114,7 @@ _LAG_COST = 0.01  # of the cosine, a picture of lag
 
 
 class SynchronyNetworks:
-    """The two networks, whose embeddings are near each other where a mouth moves with the sound.
+    """The networks of mouths and of sound, whose embeddings are near each other where a mouth moves with the sound.
 
     Parameters
     ----------
@@ -121,7 +125,7 @@ class SynchronyNetworks:
     --------
     >>> networks = SynchronyNetworks()
     >>> networks.of_mouths(np.zeros((10, 28, 28), dtype=np.uint8)).shape
-    (10, 64)
+    (10, 192)
     """
 
     def __init__(self, face: Path | None = None, voice: Path | None = None) -> None:
@@ -144,8 +148,8 @@ class SynchronyNetworks:
 
         Returns
         -------
-        array of shape (t, 64)
-            Of length 1.
+        array of shape (t, 192)
+            Of length 1. Three networks take turns: that of a picture has 64 numbers, where the others have 0.
         """
         (found,) = self._face.run(None, {"mouths": pictures.astype(np.float32)})
         return np.asarray(found)
@@ -160,8 +164,9 @@ class SynchronyNetworks:
 
         Returns
         -------
-        array of shape (n // 640, 64)
-            One for every 40 ms, of length 1.
+        array of shape (n // 640, 192)
+            One for every 40 ms: 64 numbers of length 1 of each of three networks. The product with the embedding of a
+            picture is the cosine of what one network sees and hears.
         """
         (found,) = self._voice.run(None, {"spectrum": log_mel(samples)[None]})
         return np.asarray(found)[: len(samples) * MOUTH_RATE // SAMPLE_RATE]
