@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
 from affuse import weights
-from affuse.errors import AssetError
 from affuse.experts.protobuf import changed, fields, message
 from affuse.experts.text import TextExpert, bulk, expert
 from affuse.labels import EKMAN
@@ -81,6 +81,29 @@ def test_an_expert_reads_many_texts_as_it_reads_each(monkeypatch: pytest.MonkeyP
     assert not together._multilingual()._ahead  # nothing is held when all is answered
 
 
+def test_a_network_of_another_make_is_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An exponential in the place of the root: it loads, and answers otherwise.
+    nothing = [step if step[2] != "root" else ("Exp", *step[1:]) for step in bulk._GATHER]
+    monkeypatch.setitem(bulk._FUNCTIONS, "GatherTexts", ("table buckets", "y", tuple(nothing)))
+    network = TextExpert().network("de")
+    assert network._bulk is None  # type: ignore[attr-defined]
+    with network.reading_ahead(TEXTS[:2]):  # type: ignore[attr-defined]
+        assert not network._ahead  # type: ignore[attr-defined]
+    assert len(network.read_all(TEXTS[:2])) == 2
+
+
+def test_tensors_may_lie_beside_the_network(tmp_path: Path) -> None:
+    # As weights.session allows them: in files whose checksums are known.
+    model = onnx.load(weights.shipped("text_en"))
+    onnx.save(model, tmp_path / "own.onnx", save_as_external_data=True, location="own.bin")
+    found = weights.session(tmp_path / "own.onnx", ("own.bin",), bulk.by_themselves)
+    ids = np.array([[101, 2204, 102], [101, 2919, 102]])
+    network = weights.session(weights.shipped("text_en"))
+    for row, answer in zip(ids, found.run(["sentiment"], {"ids": ids, "mask": np.ones_like(ids)})[0], strict=True):
+        alone = network.run(["sentiment"], {"ids": row[None], "mask": np.ones_like(row[None])})[0]
+        assert np.abs(alone[0] - answer).max() < SMALL
+
+
 @pytest.mark.parametrize("name", ["text_en", "text_multi"])
 def test_the_changed_network_is_valid_onnx(name: str) -> None:
     model = onnx.load_from_string(bulk.by_themselves(weights.shipped(name).read_bytes()))
@@ -110,11 +133,10 @@ def test_fields_are_those_of_protobuf() -> None:
     assert changed(written, (7,), lambda value: None) == message((1, "x"), (1, ""), (2, "y"), (4, "Clip"))
 
 
-def test_what_is_no_network_is_one_clear_error() -> None:
+def test_what_is_no_network_is_not_changed() -> None:
     with pytest.raises(ValueError, match="no ONNX file"):
         bulk.by_themselves(b"\xff" * 20)
-    with pytest.raises(AssetError, match="cannot be loaded"):
-        bulk.bulk_session(weights.shipped("text_en").parent / "text_en.md")
+    assert bulk.bulk_session(weights.shipped("text_en").parent / "text_en.md") is None
 
 
 def test_answers_have_the_shapes_of_the_expert(monkeypatch: pytest.MonkeyPatch, reader: TextExpert) -> None:

@@ -687,6 +687,8 @@ def session(
     _check_external(path, {*beside, *_shared(path.parent)})
     try:
         model = str(path) if change is None else change(path.read_bytes())
+        if change is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
         return onnxruntime.InferenceSession(model, options, providers=providers(path))
     except ConfigError:
         raise

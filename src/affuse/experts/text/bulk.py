@@ -16,17 +16,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from affuse import weights
+from affuse.errors import AssetError
 from affuse.experts.protobuf import changed, fields, message
 from affuse.experts.text.language import parts_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["NO_BUCKET", "bulk_session", "by_themselves", "read_in_batches"]
+__all__ = ["CHECKED", "NO_BUCKET", "bulk_session", "by_themselves", "read_in_batches", "same"]
 
 NO_BUCKET = -1
 """Fills rows of buckets up to one length; a network of `bulk_session` passes over it."""
 
+CHECKED = ("Yes.", "We did not know that it would rain in the afternoon.")
+"""Texts by which a changed network shows that it answers as before."""
+
+_ROUNDING = 1e-3
 _TOKENS = 512  # of a batch: beyond it, nothing gets faster
 
 # Where the ONNX format (onnx.proto) keeps what is changed: numbers of fields.
@@ -119,12 +124,19 @@ _FUNCTIONS = {
 }
 
 
-def bulk_session(path: Path) -> InferenceSession:
+def bulk_session(
+    path: Path, agrees: Callable[[InferenceSession], bool] = lambda session: True
+) -> InferenceSession | None:
     """A network of words whose batches give the numbers of their texts one by one.
 
-    Raises AssetError where the file is no ONNX network.
+    None where the network is of another make, so that it cannot be changed so, or no longer ``agrees`` with itself:
+    then its texts are read one by one.
     """
-    return weights.session(path, change=by_themselves)
+    try:
+        session = weights.session(path, change=by_themselves)
+        return session if agrees(session) else None
+    except AssetError:
+        return None
 
 
 def by_themselves(model: bytes) -> bytes:
@@ -207,6 +219,12 @@ def read_in_batches(
             found[number].append(tuple(np.asarray(output[row], dtype=float) for output in outputs))
             weight[number].append(max(1, len(part) - 2))
     return [_averaged(found[number], weight[number]) for number in range(len(texts))]
+
+
+def same(together: Sequence[Sequence[np.ndarray]], alone: Sequence[Sequence[np.ndarray]]) -> bool:
+    """Whether outputs of the same texts are the same but for rounding."""
+    pairs = zip(together, alone, strict=True)
+    return all(np.allclose(a, b, atol=_ROUNDING) for one, two in pairs for a, b in zip(one, two, strict=True))
 
 
 def _averaged(outputs: Sequence[tuple[np.ndarray, ...]], lengths: Sequence[int]) -> tuple[np.ndarray, ...]:

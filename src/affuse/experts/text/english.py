@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from affuse import weights
-from affuse.experts.text.bulk import bulk_session, read_in_batches
+from affuse.experts.text.bulk import CHECKED, bulk_session, read_in_batches, same
 from affuse.experts.text.language import LanguageModel, read_in_parts, stored_tokenizer
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class EnglishText(LanguageModel):
 
     def read_all(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As `read` of each, in batches of texts of equal length."""
-        ids = [self._tokenizer.encode(text).ids for text in texts]
-        answers = read_in_batches(ids, _MAX_TOKENS, self._run_batch)
-        return [(emotions, sentiment, embedding) for emotions, sentiment, embedding in answers]
+        if self._bulk is None:
+            return super().read_all(texts)
+        return [(emotions, sentiment, embedding) for emotions, sentiment, embedding in self._batches(self._bulk, texts)]
 
     def pieces_per_word(self, text: str) -> float:
         """Wordpieces a word: about 1.2 in English, above 2 in other languages, whose words the vocabulary lacks."""
@@ -88,13 +88,18 @@ class EnglishText(LanguageModel):
         return len(encoding.ids) / max(1, len(words))
 
     @cached_property
-    def _bulk(self) -> InferenceSession:
-        return bulk_session(self._path)
+    def _bulk(self) -> InferenceSession | None:
+        """None where texts are read one by one."""
+        alone = [self.read(text) for text in CHECKED]
+        return bulk_session(self._path, lambda session: same(self._batches(session, CHECKED), alone))
+
+    def _batches(self, session: InferenceSession, texts: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
+        ids = [self._tokenizer.encode(text).ids for text in texts]
+        return read_in_batches(
+            ids, _MAX_TOKENS, lambda rows, _: session.run(list(_OUTPUTS), {"ids": rows, "mask": np.ones_like(rows)})
+        )
 
     def _run(self, ids: list[int]) -> list[np.ndarray]:
         row = np.array([ids], dtype=np.int64)
         outputs = self._session.run(list(_OUTPUTS), {"ids": row, "mask": np.ones_like(row)})
         return [np.asarray(output[0], dtype=float) for output in outputs]
-
-    def _run_batch(self, ids: np.ndarray, texts: Sequence[int]) -> list[np.ndarray]:
-        return list(self._bulk.run(list(_OUTPUTS), {"ids": ids, "mask": np.ones_like(ids)}))

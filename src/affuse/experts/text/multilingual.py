@@ -15,7 +15,7 @@ import numpy as np
 
 from affuse import weights
 from affuse.errors import AssetError
-from affuse.experts.text.bulk import NO_BUCKET, bulk_session, read_in_batches
+from affuse.experts.text.bulk import CHECKED, NO_BUCKET, bulk_session, read_in_batches, same
 from affuse.experts.text.chinese import gram_hashes
 from affuse.experts.text.language import LanguageModel, read_in_parts, stored_tokenizer
 
@@ -112,11 +112,9 @@ class MultilingualText(LanguageModel):
     @contextmanager
     def reading_ahead(self, texts: Sequence[str]) -> Iterator[None]:
         """Inside, all questions about these texts are answered at once: they are read in batches before."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._ahead]
-        ids = [self._tokenizer.encode(text).ids for text in new]
-        buckets = [gram_buckets(text) for text in new]
-        run = partial(self._run_batch, buckets=buckets)
-        self._ahead.update(zip(new, read_in_batches(ids, _MAX_TOKENS, run), strict=True))
+        new = [] if self._bulk is None else [text for text in dict.fromkeys(texts) if text not in self._ahead]
+        if self._bulk is not None:
+            self._ahead.update(zip(new, self._batches(self._bulk, new), strict=True))
         try:
             yield
         finally:
@@ -124,18 +122,19 @@ class MultilingualText(LanguageModel):
                 self._ahead.pop(text, None)  # another thread may have read the same one
 
     @cached_property
-    def _bulk(self) -> InferenceSession:
-        return bulk_session(self._path)
+    def _bulk(self) -> InferenceSession | None:
+        """None where texts are read one by one."""
+        alone = [self._read(text) for text in CHECKED]
+        return bulk_session(self._path, lambda session: same(self._batches(session, CHECKED), alone))
+
+    def _batches(self, session: InferenceSession, texts: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
+        ids = [self._tokenizer.encode(text).ids for text in texts]
+        buckets = [gram_buckets(text) for text in texts]
+        return read_in_batches(ids, _MAX_TOKENS, partial(_run_batch, session, buckets))
 
     def _answers(self, text: str) -> tuple[np.ndarray, ...]:
         known = self._ahead.get(text)
         return self._one_by_one(text) if known is None else known
-
-    def _run_batch(self, ids: np.ndarray, texts: Sequence[int], buckets: Sequence[np.ndarray]) -> list[np.ndarray]:
-        places = np.full((len(texts), max(len(buckets[text]) for text in texts)), NO_BUCKET)
-        for row, text in zip(places, texts, strict=True):
-            row[: len(buckets[text])] = buckets[text]
-        return list(self._bulk.run(list(_OUTPUTS), {"ids": ids, "mask": np.ones_like(ids), "buckets": places}))
 
     def _read(self, text: str) -> tuple[np.ndarray, ...]:
         run = partial(self._run, buckets=gram_buckets(text))
@@ -146,6 +145,19 @@ class MultilingualText(LanguageModel):
         inputs = {"ids": row, "mask": np.ones_like(row), "buckets": buckets[None]}
         outputs = self._session.run(list(_OUTPUTS), inputs)
         return [np.asarray(output[0], dtype=float) for output in outputs]
+
+
+def _run_batch(
+    session: InferenceSession, buckets: Sequence[np.ndarray], ids: np.ndarray, texts: Sequence[int]
+) -> Sequence[np.ndarray]:
+    """Outputs for ids (n, t) of texts, whose buckets are filled up to one length."""
+    places = np.full((len(texts), max(len(buckets[text]) for text in texts)), NO_BUCKET)
+    for row, text in zip(places, texts, strict=True):
+        row[: len(buckets[text])] = buckets[text]
+    outputs: Sequence[np.ndarray] = session.run(
+        list(_OUTPUTS), {"ids": ids, "mask": np.ones_like(ids), "buckets": places}
+    )
+    return outputs
 
 
 def _language(code: str, script: str, *heads: str) -> type[MultilingualText]:
