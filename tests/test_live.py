@@ -457,7 +457,7 @@ def test_words_alone_are_answered(server: Server, analyzer: Analyzer) -> None:
         stream.send(json.dumps({"type": "stop"}))
         assert refusal(stream) == ("", 1000)
     assert (step["label"], step["time"], step["dropped"]) == ("sadness", 1.5, 0)
-    missing = {"probabilities": None, "share": None, "points": None, "box": None}
+    missing = dict.fromkeys(("probabilities", "share", "points", "valence", "arousal", "box"))
     assert step["evidence"]["face"] == {"reason": "no picture", **missing}
     assert step["evidence"]["voice"]["reason"] == "no sound"
     (expected,) = analyzer.analyze_text("I am so sad about it.").windows()
