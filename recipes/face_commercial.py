@@ -45,7 +45,7 @@ _FROM, _TO = 0.15, 0.9
 _DIRECTIONS, _CELL, _STEP = 16, 8, 4
 _SHRINKAGE = 0.5
 _MOVES = ((0, 0), (2, 1), (-2, -1))  # pixels
-_RARE = -9.0  # log-probability of the labels that no clip has
+_RARE = -100.0  # by how much labels that no clip has are behind the mean of the others, before the temperature
 _COMPONENTS = 32
 
 
@@ -139,10 +139,11 @@ def _fit(faces: Faces) -> tuple[np.ndarray, np.ndarray]:
     X = np.concatenate([_edges(version) for version in versions])
     y = np.tile(faces.targets[faces.clips], len(versions))
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=_SHRINKAGE).fit(X, y)
-    slopes, biases = np.zeros((len(FERPLUS), X.shape[1])), np.full(len(FERPLUS), _RARE)
+    slopes = np.tile(model.coef_.mean(axis=0), (len(FERPLUS), 1))
+    biases = np.full(len(FERPLUS), model.intercept_.mean() + _RARE)
     slopes[model.classes_], biases[model.classes_] = model.coef_, model.intercept_
-    slopes[np.setdiff1d(np.arange(len(FERPLUS)), model.classes_)] = model.coef_.mean(axis=0)
-    return slopes, biases - biases[model.classes_].mean()
+    # What all logits share says nothing, and would cost digits.
+    return slopes - model.coef_.mean(axis=0), biases - model.intercept_.mean()
 
 
 def _clip_means(P: np.ndarray, faces: Faces) -> np.ndarray:

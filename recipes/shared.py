@@ -1,4 +1,4 @@
-"""Tensors that shipped networks have in common, moved into one file beside them.
+"""Tensors and tokenizers that shipped networks have in common, moved into one file beside them.
 
 ``python -m recipes.shared runs/text_multi/text_multi.onnx runs/text_commercial/text_commercial.onnx --name text_base
 --out runs/shared``
@@ -11,19 +11,23 @@ refer to it. The file holds nothing that was learned here, and answers stay what
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from affuse.errors import DataError
+from affuse.experts.text.language import BESIDE, PACKED
 from affuse.files import replacing
 from recipes.command import errors_as_sentences
 
-__all__ = ["main", "share", "write"]
+__all__ = ["main", "refer_to_shipped", "share", "write"]
 
 _LEAST = 4096  # bytes of a tensor; shapes must be inside of the network
+_WORTH_IT = 1 << 16  # bytes of a tensor for which a network of its own comes to need the file
 _ALIGNED = 64  # bytes
 
 
@@ -43,11 +47,55 @@ def share(models: Sequence[Any], location: str) -> bytes:
                 content += tensors[0].raw_data
     if not places:
         raise DataError("the networks have no large tensor in common")
+    content += _shared_tokenizer(models, location, len(content))
     for own in large:
         for key, tensors in own.items():
             if key in places:
                 _refer(tensors, location, *places[key])
     return bytes(content)
+
+
+def _shared_tokenizer(models: Sequence[Any], location: str, start: int) -> bytes:
+    """Let networks with the same compressed tokenizer refer to it; returns it, or nothing."""
+    held = [entry for model in models for entry in model.metadata_props if entry.key == PACKED]
+    if len(held) != len(models) or len({entry.value for entry in held}) != 1:
+        return b""
+    packed = base64.b64decode(held[0].value)
+    for entry in held:
+        entry.key, entry.value = BESIDE, f"{location} {start} {len(packed)}"
+    return packed
+
+
+def refer_to_shipped(path: Path, assets: Path) -> list[str]:
+    """Let a network in ``assets`` refer to what shipped networks share, where it holds the same; returns their names.
+
+    Nothing happens to other networks, and where no weights are shared yet.
+    """
+    import onnx
+
+    entries = json.loads((assets / "manifest.json").read_text(encoding="utf-8"))
+    sharing = {name: entry for name, entry in entries.items() if entry.get("beside")}
+    names = {entries[other]["file"]: other for entry in sharing.values() for other in entry["beside"]}
+    if not names or path.suffix != ".onnx":
+        return []
+    contents = {file: (assets / file).read_bytes() for file in names}
+    places = {}
+    for entry in sharing.values():
+        for tensor in onnx.load(str(assets / entry["file"]), load_external_data=False).graph.initializer:
+            told = {item.key: item.value for item in tensor.external_data}
+            if told:
+                start, length = int(told["offset"]), int(told["length"])
+                part = contents[told["location"]][start : start + length]
+                places[hashlib.sha256(part).hexdigest()] = (told["location"], start, length)
+    model, used = onnx.load(str(path), load_external_data=False), set()
+    for key, tensors in _large(model).items():
+        if key in places and places[key][2] >= _WORTH_IT:
+            _refer(tensors, *places[key])
+            used.add(places[key][0])
+    if used:
+        with replacing(path) as (part_path,):
+            part_path.write_bytes(model.SerializeToString())
+    return sorted(names[file] for file in used)
 
 
 def _large(model: Any) -> dict[str, list[Any]]:

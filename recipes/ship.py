@@ -20,6 +20,7 @@ from affuse.fusion.persistence import CARD
 from affuse.weight_sets import COMMERCIAL
 from affuse.weights import sha256_of
 from recipes.command import errors_as_sentences
+from recipes.shared import refer_to_shipped
 
 __all__ = ["main", "ship"]
 
@@ -40,11 +41,13 @@ def ship(
     """Copy ``weights`` into ``assets`` and enter size, SHA-256, version, licence and data in the manifest there.
 
     ``commercial``, ``data`` and ``beside`` are those of `affuse.weights.Shipped`. With a ``part``, the weights take it
-    in the commercial set.
+    in the commercial set. A network refers to tensors that shipped ones share, where it holds the same
+    (`recipes.shared`).
 
     Of the folder of a fuser all files are copied; the manifest pins its card, which pins the others.
     """
     target = _copied(weights, assets) / CARD if weights.is_dir() else _copied(weights, assets)
+    beside = sorted({*beside, *refer_to_shipped(target, assets)})
     path = assets / "manifest.json"
     entries = json.loads(path.read_text(encoding="utf-8"))
     entries[name] = {

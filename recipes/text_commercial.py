@@ -40,7 +40,7 @@ from affuse.experts.text.language import stored_tokenizer
 from affuse.experts.text.multilingual import N_BUCKETS, gram_buckets
 from affuse.files import replacing, write_json
 from affuse.labels import EKMAN, SENTIMENT, to_sentiment
-from affuse.weights import session
+from affuse.weights import companions, session
 from recipes.command import data_parser, errors_as_sentences
 from recipes.e5 import PackedModel, weights_file
 from recipes.text_commercial_graph import Heads, add_heads, lower_layers
@@ -204,7 +204,7 @@ class Encoder:
         whole = onnx.load(str(base))
         check_pretrained(whole)
         facts = {entry.key: entry.value for entry in whole.metadata_props}
-        self.tokenizer = stored_tokenizer(facts)
+        self.tokenizer = stored_tokenizer(facts, companions(base))
         self.graph, self.grams = lower_layers(whole)
         path = out / "lower.onnx"
         onnx.save(self.graph, str(path))

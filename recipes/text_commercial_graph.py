@@ -165,8 +165,10 @@ def add_heads(lower: Any, heads: Heads, facts: Mapping[str, str], path: Path) ->
     logits = add("Add", add("MatMul", standard, add.small(heads.slopes)), _float(heads.biases))
     sizes = np.array([len(EKMAN), len(SENTIMENT), len(MARKS), len(LANGUAGES)])
     emotions, sentiments, marks, languages = add.split(logits, sizes)
-    length = add("Sqrt", add("Cast", add("Gather", add("Shape", "buckets"), np.array([1])), to=1))
-    summed = add("ReduceSum", add.small(heads.gram_slopes, "buckets"), np.array([1]), keepdims=0)
+    rows = add.small(heads.gram_slopes, "buckets")
+    # Of the rows, and not of the buckets: a network that reads many texts at once sums them where it looks them up.
+    length = add("Sqrt", add("Cast", add("Gather", add("Shape", rows), np.array([1])), to=1))
+    summed = add("ReduceSum", rows, np.array([1]), keepdims=0)
     gram_emotions, gram_sentiments = add.split(add("Div", summed, length), sizes[:2])
     shares = add("Softmax", languages, out="languages", axis=1)
     posts = _add_marks(add, heads, marks, shares, length)

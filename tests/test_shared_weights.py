@@ -99,9 +99,15 @@ def test_networks_share_what_they_have_in_common(tmp_path: Path, monkeypatch: py
     ids = np.array([[5, 6]])
     for name, model in models.items():
         onnx.save(model, tmp_path / f"whole_{name}")
+        packing.pack_tokenizer(model)
     content = shared.share(list(models.values()), "base.bin")
     shared.write(models, content, tmp_path, "base.bin")
-    assert content == table().tobytes()
+    assert content.startswith(table().tobytes())
+    for model in models.values():
+        facts = {entry.key: entry.value for entry in model.metadata_props}
+        assert stored_tokenizer(facts, [tmp_path / "base.bin"]) == '{"a": "标记"}'
+        with pytest.raises(AssetError, match="keeps no tensors in the file"):
+            stored_tokenizer(facts, [tmp_path / "other.bin"])
     with pytest.raises(AssetError, match=r"keeps tensors in the file 'base\.bin', which has no checksum"):
         weights.session(tmp_path / "a.onnx")
     sha256 = weights.sha256_of(tmp_path / "base.bin")

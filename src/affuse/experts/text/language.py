@@ -7,7 +7,7 @@ import lzma
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,6 +20,7 @@ from affuse.registry import Registry
 from affuse.weight_sets import RESEARCH
 
 __all__ = [
+    "BESIDE",
     "LANGUAGES",
     "PACKED",
     "TOKENIZER",
@@ -31,8 +32,9 @@ __all__ = [
     "stored_tokenizer",
 ]
 
-TOKENIZER, PACKED = "tokenizer", "tokenizer.xz"
-"""Under which names the metadata of a network hold its tokenizer: as it is, or compressed (LZMA) and in Base64."""
+TOKENIZER, PACKED, BESIDE = "tokenizer", "tokenizer.xz", "tokenizer.beside"
+"""Under which names the metadata of a network hold its tokenizer: as it is; compressed (LZMA) and in Base64; or as
+"FILE PLACE LENGTH" of a file beside the network that holds it compressed."""
 
 _MOST_TOKENIZER = 64 << 20  # bytes; no file may make more memory than this out of few
 
@@ -236,21 +238,33 @@ class LanguageModel(ABC):
         return np.array([self.read(text)[2] for text in texts])
 
 
-def stored_tokenizer(facts: Mapping[str, str]) -> str:
-    """The tokenizer, as JSON, that the metadata of a network hold.
+def stored_tokenizer(facts: Mapping[str, str], beside: Collection[Path] = ()) -> str:
+    """The tokenizer, as JSON, that the metadata of a network hold, or name in one of the files ``beside`` it.
 
     Raises KeyError where there is none, AssetError where it cannot be unpacked.
     """
-    if PACKED not in facts:
+    if BESIDE not in facts and PACKED not in facts:
         return facts[TOKENIZER]
     try:
+        packed = _part(facts[BESIDE], beside) if BESIDE in facts else base64.b64decode(facts[PACKED], validate=True)
         unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_TOKENIZER)
-        text = unpacker.decompress(base64.b64decode(facts[PACKED], validate=True), _MOST_TOKENIZER)
+        text = unpacker.decompress(packed, _MOST_TOKENIZER)
         if not unpacker.eof:
             raise ValueError("it breaks off, or is too long")
         return text.decode("utf-8")
-    except (ValueError, lzma.LZMAError) as error:
+    except (OSError, ValueError, lzma.LZMAError) as error:
         raise AssetError(f"the tokenizer in a network of words cannot be unpacked ({error})") from error
+
+
+def _part(told: str, beside: Collection[Path]) -> bytes:
+    """Part of a file, told by its name, place and length. Raises ValueError where the file is none of those allowed."""
+    name, start, length = told.split(" ")
+    path = next((path for path in beside if path.name == name), None)
+    if path is None:
+        raise ValueError(f"the network keeps no tensors in the file {name!r}")
+    with path.open("rb") as file:
+        file.seek(int(start))
+        return file.read(min(int(length), _MOST_TOKENIZER))
 
 
 def read_in_parts(

@@ -65,7 +65,7 @@ class MultilingualText(LanguageModel):
         self._session = weights.session(path)
         facts = self._session.get_modelmeta().custom_metadata_map
         try:
-            self._tokenizer = Tokenizer.from_str(stored_tokenizer(facts))
+            self._tokenizer = Tokenizer.from_str(stored_tokenizer(facts, weights.companions(path)))
             self.languages: tuple[str, ...] = tuple(json.loads(facts["languages"]))
         except KeyError as error:
             raise AssetError(
