@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affuse import Analyzer, LabelSpace, Recording
@@ -75,6 +75,7 @@ def test_no_evidence_is_nan_and_a_rating_without_emotions_counts_nothing() -> No
     np.testing.assert_allclose(answer, [[-0.51, 0.59]])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_answers_lie_within_minus_one_and_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
