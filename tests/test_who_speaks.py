@@ -104,6 +104,16 @@ def test_three_networks_take_turns_with_the_pictures() -> None:
     assert ((seen != 0).any(axis=2) == np.eye(3, dtype=bool)[np.arange(8) % 3]).all()
 
 
+def test_a_mouth_that_stands_still_agrees_with_no_sound() -> None:
+    draw = np.random.default_rng(1)
+    moving = draw.integers(60, 180, (10, 28, 28)).astype(np.uint8)
+    frozen = np.repeat(moving[-1:], 10, axis=0)
+    seen = SynchronyNetworks().of_mouths(np.concatenate([moving, frozen]))
+    lengths = np.linalg.norm(seen, axis=1)
+    np.testing.assert_allclose(lengths[:10], 1, atol=1e-5)
+    np.testing.assert_array_equal(lengths[13:], 0)  # two pictures before one are seen with it
+
+
 def test_the_lag_is_where_the_best_face_agrees_most() -> None:
     scores = np.random.default_rng(2).normal(0, 0.1, (100, 2, len(LAGS)))
     scores[:, 1, 3] += 0.4
