@@ -14,6 +14,7 @@ import pytest
 from affuse import weights
 from affuse.errors import AssetError, ConfigError, DataError, OutputError
 from affuse.experts.face import FaceExpert
+from affuse.experts.text.language import stored_tokenizer
 from affuse.experts.voice import VoiceExpert
 from affuse.labels import EKMAN, FERPLUS, VOICE, LabelSpace
 from affuse.media import Recording
@@ -218,7 +219,7 @@ def test_the_shipped_networks_say_the_same_as_bundles(tmp_path: Path) -> None:
     from affuse.experts.text.english import EnglishText
 
     english = EnglishText(weights.shipped("text_en"))
-    vocabulary = weights.session(weights.shipped("text_en")).get_modelmeta().custom_metadata_map["tokenizer"]
+    vocabulary = stored_tokenizer(weights.session(weights.shipped("text_en")).get_modelmeta().custom_metadata_map)
     text = description(
         modality="text", reads=("tokens",), labels=EKMAN, prior=(1 / 7,) * 7, inputs={"tokens": {"longest": 64}}
     )

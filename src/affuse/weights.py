@@ -310,7 +310,7 @@ def manifest(assets: Path | None = None) -> dict[str, Shipped]:
     Examples
     --------
     >>> sorted(manifest())[:2]
-    ['face', 'fuser']
+    ['face', 'face_commercial']
     """
     path = (assets or _assets()) / "manifest.json"
     try:
@@ -684,16 +684,25 @@ def session(
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    _check_external(path, {*beside, *_shared(path.parent)})
+    folder = _folder_of_tensors(path)
+    _check_external(path, {*beside, *_shared(folder)})
     try:
-        model = str(path) if change is None else change(path.read_bytes())
-        if change is not None:
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+        model: str | bytes = str(path)
+        if change is not None or folder != path.parent:
+            model = path.read_bytes() if change is None else change(path.read_bytes())
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         return onnxruntime.InferenceSession(model, options, providers=providers(path))
     except ConfigError:
         raise
     except Exception as error:  # onnxruntime's own classes share no public base
         raise AssetError(f"{path} cannot be loaded as ONNX weights ({str(error).splitlines()[0]})") from error
+
+
+def _folder_of_tensors(path: Path) -> Path:
+    """Where the files are in which a network keeps tensors: beside it, or affuse's for a copy of a shipped one."""
+    places = _places(path)
+    lacking = [name for name in places if not (path.parent / name).is_file()]
+    return _assets() if lacking and places <= set(_shared(_assets())) else path.parent
 
 
 def _shared(folder: Path) -> list[str]:
@@ -705,7 +714,7 @@ def _shared(folder: Path) -> list[str]:
 
 
 def companions(path: Path) -> list[Path]:
-    """Files beside a network in which it keeps tensors.
+    """Files in which a network keeps tensors: beside it, or those of affuse that it shares with shipped networks.
 
     Parameters
     ----------
@@ -726,7 +735,8 @@ def companions(path: Path) -> list[Path]:
     >>> companions(shipped("synchrony_voice"))
     []
     """
-    return [path.parent / name for name in sorted(_places(path))]
+    folder = _folder_of_tensors(path)
+    return [folder / name for name in sorted(_places(path))]
 
 
 def _check_external(path: Path, beside: Collection[str]) -> None:
@@ -933,6 +943,8 @@ def _name_of(part: str, folder: Path, of_set: str | None) -> str:
     own, entries = chosen_set(of_set), manifest(folder)
     mine = [name for name in entries if own in _sets(name, entries)]
     found = [name for name in mine if entries[name].part == part] or [name for name in mine if name == part]
+    if not found and part in entries and entries[part].commercial == "yes":
+        found = [part]  # weights that may be used commercially may be used for research, too
     if found:
         return found[0]
     if part in entries or any(entry.part == part for entry in entries.values()):
