@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -68,8 +69,7 @@ def verify() -> None:
     failures = []
     for terms in weights.licences():
         if terms.sets:  # of shipped ones; those of both sets are the same file
-            of_set = terms.sets[0]
-            failures += _verified(terms.name, lambda name, of_set=of_set: weights.shipped(name, of_set=of_set))
+            failures += _verified(terms.name, partial(weights.shipped, of_set=terms.sets[0]))
     for name in sorted(weights.DOWNLOADS):
         failures += _verified(name, weights.find)
     if failures:
