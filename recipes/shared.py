@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from affuse.errors import DataError
-from affuse.experts.text.language import BESIDE, PACKED
+from affuse.experts.text.language import BESIDE, PACKED, TOKENIZER, stored_tokenizer
 from affuse.files import replacing
 from recipes.command import errors_as_sentences
 
@@ -79,19 +79,29 @@ def refer_to_shipped(path: Path, assets: Path) -> list[str]:
     if not names or path.suffix != ".onnx":
         return []
     contents = {file: (assets / file).read_bytes() for file in names}
-    places = {}
+    places, tokenizers = {}, {}
     for entry in sharing.values():
-        for tensor in onnx.load(str(assets / entry["file"]), load_external_data=False).graph.initializer:
+        other = onnx.load(str(assets / entry["file"]), load_external_data=False)
+        for tensor in other.graph.initializer:
             told = {item.key: item.value for item in tensor.external_data}
             if told:
                 start, length = int(told["offset"]), int(told["length"])
                 part = contents[told["location"]][start : start + length]
                 places[hashlib.sha256(part).hexdigest()] = (told["location"], start, length)
+        facts = {item.key: item.value for item in other.metadata_props}
+        if BESIDE in facts:
+            tokenizers[stored_tokenizer(facts, [assets / file for file in names])] = facts[BESIDE]
     model, used = onnx.load(str(path), load_external_data=False), set()
     for key, tensors in _large(model).items():
         if key in places and places[key][2] >= _WORTH_IT:
             _refer(tensors, *places[key])
             used.add(places[key][0])
+    facts = {item.key: item.value for item in model.metadata_props}
+    if used and not facts.keys().isdisjoint({TOKENIZER, PACKED}):
+        known = tokenizers.get(stored_tokenizer(facts))
+        for item in model.metadata_props:
+            if known is not None and item.key in (TOKENIZER, PACKED):
+                item.key, item.value = BESIDE, known
     if used:
         with replacing(path) as (part_path,):
             part_path.write_bytes(model.SerializeToString())

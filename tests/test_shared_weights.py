@@ -128,3 +128,33 @@ def test_networks_share_what_they_have_in_common(tmp_path: Path, monkeypatch: py
 def test_networks_with_nothing_in_common_are_told() -> None:
     with pytest.raises(DataError, match="no large tensor in common"):
         shared.share([lookup(table(1), 0.01, 1.0), lookup(table(2), 0.01, 1.0)], "base.bin")
+
+
+def test_a_network_that_is_shipped_refers_to_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ship = pytest.importorskip("recipes.ship").ship
+    models = {name: lookup(table(), 0.01 * i, 0.0) for i, name in enumerate(("a.onnx", "b.onnx"), 1)}
+    for model in models.values():
+        packing.pack_tokenizer(model)
+    shared.write(models, shared.share(list(models.values()), "base.bin"), tmp_path / "made", "base.bin")
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    (assets / "manifest.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(weights, "_assets", lambda: assets)
+    ship(tmp_path / "made" / "base.bin", "base", "1", "MIT", assets, commercial="yes")
+    ship(tmp_path / "made" / "a.onnx", "a", "1", "research use", assets, commercial="no", beside=["base"])
+    onnx.save(lookup(table(), 0.03, 7.0), tmp_path / "c.onnx")
+    onnx.save(lookup(table(5), 0.03, 7.0), tmp_path / "d.onnx")
+    for name in ("c", "d"):
+        ship(tmp_path / f"{name}.onnx", name, "1", "MIT", assets, commercial="yes", part="thing" * (name == "c"))
+    entries = weights.manifest(assets)
+    assert (entries["c"].beside, entries["c"].of_set, entries["c"].part) == (("base",), "commercial", "thing")
+    assert entries["d"].beside == ()
+    assert (assets / "c.onnx").stat().st_size < 20_000 < (assets / "d.onnx").stat().st_size
+    facts = {item.key: item.value for item in onnx.load(assets / "c.onnx", load_external_data=False).metadata_props}
+    assert stored_tokenizer(facts, [assets / "base.bin"]) == '{"a": "标记"}'
+    ids = np.array([[5, 6]])
+    path = weights.shipped("thing", assets, "commercial")
+    np.testing.assert_array_equal(answer(path, ids), answer(tmp_path / "c.onnx", ids))
+    copy = tmp_path / "copy.onnx"  # without the file that it refers to
+    copy.write_bytes(path.read_bytes())
+    np.testing.assert_array_equal(answer(copy, ids), answer(path, ids))
