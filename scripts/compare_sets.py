@@ -61,7 +61,10 @@ def measure(dataset: str, chosen: str, data: str) -> dict[str, Any]:
     if rows.marks is not None:
         return {"n": len(rows), "figure": float(evaluate_expert(expert, rows)[headline])}
     P = answers(expert, rows)
-    found = {"n": len(rows), "figure": float(classification_report(P, rows.targets, rows.labels.labels)[headline])}
+    found: dict[str, Any] = {
+        "n": len(rows),
+        "figure": float(classification_report(P, rows.targets, rows.labels.labels)[headline]),
+    }
     if headline == "accuracy":
         right = (P.argmax(axis=1) == rows.targets).astype(float)
         groups = np.asarray(rows.groups) if what == "voice" else np.arange(len(right))
