@@ -261,7 +261,7 @@ def test_models_are_listed_verified_and_licensed(run: Run) -> None:
     verified = run("models", "verify")
     assert verified.code == 0
     assert "text_zh: right" in verified.out
-    assert "voice 4" in run("models", "licences").out
+    assert "voice 5" in run("models", "licences").out
 
 
 @pytest.mark.parametrize("arguments", ["schema", "--help", "models list"])
