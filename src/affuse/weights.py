@@ -684,8 +684,9 @@ def session(
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    folder = _folder_of_tensors(path)
-    _check_external(path, {*beside, *_shared(folder)})
+    places = _places(path)
+    folder = _folder_of_tensors(path, places)
+    _check_external(path, places - {*beside, *_shared(folder, places)})
     try:
         model: str | bytes = str(path)
         if change is not None or folder != path.parent:
@@ -698,19 +699,21 @@ def session(
         raise AssetError(f"{path} cannot be loaded as ONNX weights ({str(error).splitlines()[0]})") from error
 
 
-def _folder_of_tensors(path: Path) -> Path:
+def _folder_of_tensors(path: Path, places: set[str]) -> Path:
     """Where the files are in which a network keeps tensors: beside it, or affuse's for a copy of a shipped one."""
-    places = _places(path)
     lacking = [name for name in places if not (path.parent / name).is_file()]
-    return _assets() if lacking and places <= set(_shared(_assets())) else path.parent
+    return _assets() if lacking and places <= _shared(_assets(), places) else path.parent
 
 
-def _shared(folder: Path) -> list[str]:
-    """Names of files in a folder, their checksums verified, in which shipped networks keep what they have in common."""
+def _shared(folder: Path, places: set[str]) -> set[str]:
+    """Those of some files of a folder, their checksums verified, in which shipped networks keep what they share.
+
+    Only files that are asked for are read: most networks have none, and would wait for 30 MB.
+    """
     entries = manifest()
-    names = sorted({name for entry in entries.values() for name in entry.beside})
-    files = [(entries[name].file, entries[name].sha256) for name in names]
-    return [file for file, sha256 in files if (folder / file).is_file() and _checksum(folder / file) == sha256]
+    names = {name for entry in entries.values() for name in entry.beside}
+    files = [(entries[name].file, entries[name].sha256) for name in names if entries[name].file in places]
+    return {file for file, sha256 in files if (folder / file).is_file() and _checksum(folder / file) == sha256}
 
 
 def companions(path: Path) -> list[Path]:
@@ -735,17 +738,17 @@ def companions(path: Path) -> list[Path]:
     >>> companions(shipped("synchrony_voice"))
     []
     """
-    folder = _folder_of_tensors(path)
-    return [folder / name for name in sorted(_places(path))]
+    places = _places(path)
+    folder = _folder_of_tensors(path, places)
+    return [folder / name for name in sorted(places)]
 
 
-def _check_external(path: Path, beside: Collection[str]) -> None:
-    """Raise AssetError where a network would read another file than it may: nothing says what is in that."""
-    wrong = sorted(_places(path) - set(beside))
+def _check_external(path: Path, wrong: set[str]) -> None:
+    """Raise AssetError where a network would read files that it may not: nothing says what is in them."""
     if wrong:
         raise AssetError(
-            f"{path} keeps tensors in the file {wrong[0]!r}, which has no checksum here; save the network as one file "
-            "(onnx.save_model with save_as_external_data=False)"
+            f"{path} keeps tensors in the file {min(wrong)!r}, which has no checksum here; save the network as one "
+            "file (onnx.save_model with save_as_external_data=False)"
         )
 
 
