@@ -13,7 +13,7 @@ from affuse.experts.base import ExpertOutput
 from affuse.media import SAMPLE_RATE, Frame
 from affuse.people.mouths import LONGEST_GAP, MOUTH_RATE, FacePath, cut_mouth, mouth_between
 from affuse.people.speaking import HOP, OFF_SCREEN, Speakers, TurnModel
-from affuse.people.synchrony import LAGS, WIDTH, SynchronyNetworks, speech_share
+from affuse.people.synchrony import EITHER_SIDE, LAGS, WIDTH, SynchronyNetworks, speech_share
 
 __all__ = ["LEAST_RATE", "SOUND_KEPT", "SpeakerWatch"]
 
@@ -29,7 +29,6 @@ _SHIFT = 25 * HOP  # pictures that are forgotten at once, so that the steps of `
 _MOST_FACES = 8  # that are remembered
 _PLACES = 0.3  # seconds between two places of a face: nearer ones tremble, and the networks learned from three a second
 _MOST_HELD = 16  # pictures that wait for the next place
-_EITHER_SIDE = 2  # pictures that the network of the mouth sees before and after each
 _SOUND_BEFORE = 2 * MOUTH_RATE  # pictures whose sound is read before the new one: levels are measured against it
 _SOUND_AFTER = 3  # pictures whose sound the network hears after each
 _FIRST_SOUND = MOUTH_RATE  # pictures of sound that are needed at first, for the same reason
@@ -200,7 +199,7 @@ class SpeakerWatch:
 
     def _count(self) -> int:
         """How many of the pictures that are remembered can be judged."""
-        return min(self._cut - _EITHER_SIDE, self._heard - max(self.lag, 0)) - (self._begin or 0)
+        return min(self._cut - EITHER_SIDE, self._heard - max(self.lag, 0)) - (self._begin or 0)
 
     def _find_lag(self, faces: Sequence[_Face]) -> None:
         """Look for the lag again where a second is new.
@@ -259,7 +258,7 @@ class SpeakerWatch:
             crops = [cut_mouth(image, path.at(time)) for time, image in self._held]
             for number in range(first, last):
                 self._add(face, number, _at(number / MOUTH_RATE, times, crops))
-            self._embed(face, len(face.run) - _EITHER_SIDE)
+            self._embed(face, len(face.run) - EITHER_SIDE)
         self._cut = max(self._cut, last)
         while len(self._held) > 1:
             self._held.popleft()
@@ -283,7 +282,7 @@ class SpeakerWatch:
         face.total += found.sum(axis=0)
         face.seen += len(found)
         face.done += len(found)
-        gone = max(0, end - _EITHER_SIDE)
+        gone = max(0, end - EITHER_SIDE)
         face.run, face.first = face.run[gone:], face.first + gone
 
     # --- memory -------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 __all__ = [
+    "EITHER_SIDE",
     "LAGS",
     "MARGIN",
     "STRETCH",
@@ -40,7 +41,6 @@ __all__ = [
 LAGS = np.arange(-8, 9)
 """Lags of the sound behind the picture that are tried, in pictures of 40 ms: up to 320 ms."""
 
-_SEEN = 2  # pictures before and after one that its embedding depends on
 # Change from picture to picture, in shares of the contrast of a mouth. Of frozen pictures in H.264 three quarters are
 # below .004, of actors who speak 95 % above .027 (`javanese_av`).
 _STILL = 0.01
@@ -48,6 +48,9 @@ _MELS = 40
 _FFT, _WINDOW, _HOP = 512, 400, 160  # samples: frames of 25 ms, one every 10 ms
 _PER_PICTURE = SAMPLE_RATE // MOUTH_RATE // _HOP  # frames of sound a picture
 _LOWEST, _HIGHEST = 60.0, 7600.0  # hertz
+
+EITHER_SIDE = 2
+"""Pictures that the network of the mouth sees before and after each."""
 
 WIDTH = 192
 """Numbers of an embedding: 64 of each of three networks."""
@@ -188,10 +191,15 @@ class SynchronyNetworks:
 
 def _still(mouths: np.ndarray) -> np.ndarray:
     """Where (t,) neighbouring pictures (t, 28, 28) hardly differ, less than those of any face that is filmed."""
-    padded = np.concatenate([mouths[:1]] * _SEEN + [mouths] + [mouths[-1:]] * _SEEN).reshape(-1, mouths[0].size)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _SEEN + 1, axis=0)
-    changes = np.abs(np.diff(windows, axis=2)).mean(axis=(1, 2))
-    return np.asarray(changes < _STILL * (windows.std(axis=(1, 2)) + 5))
+    rows = np.pad(mouths.reshape(len(mouths), -1), ((EITHER_SIDE, EITHER_SIDE), (0, 0)), mode="edge")
+    changes = _means(np.abs(np.diff(rows, axis=0)).mean(axis=1), 2 * EITHER_SIDE)
+    mean, square = (_means((rows**power).mean(axis=1, dtype=float), 2 * EITHER_SIDE + 1) for power in (1, 2))
+    return np.asarray(changes < _STILL * (np.sqrt(np.maximum(square - mean**2, 0)) + 5))
+
+
+def _means(values: np.ndarray, n: int) -> np.ndarray:
+    """Mean of every n neighbouring values."""
+    return np.lib.stride_tricks.sliding_window_view(values, n).mean(axis=-1)
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
