@@ -24,7 +24,7 @@ from affuse.experts.text.language import BESIDE, PACKED, TOKENIZER, stored_token
 from affuse.files import replacing
 from recipes.command import errors_as_sentences
 
-__all__ = ["main", "refer_to_shipped", "share", "write"]
+__all__ = ["main", "read_whole", "refer_to_shipped", "share", "write"]
 
 _LEAST = 4096  # bytes of a tensor; shapes must be inside of the network
 _WORTH_IT = 1 << 16  # bytes of a tensor for which a network of its own comes to need the file
@@ -64,6 +64,19 @@ def _shared_tokenizer(models: Sequence[Any], location: str, start: int) -> bytes
     for entry in held:
         entry.key, entry.value = BESIDE, f"{location} {start} {len(packed)}"
     return packed
+
+
+def read_whole(path: Path) -> Any:
+    """A network with all that it keeps in files beside it, tensors and tokenizer, back inside."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for entry in model.metadata_props:
+        if entry.key == BESIDE:
+            name, start, length = entry.value.split(" ")
+            packed = (path.parent / name).read_bytes()[int(start) : int(start) + int(length)]
+            entry.key, entry.value = PACKED, base64.b64encode(packed).decode("ascii")
+    return model
 
 
 def refer_to_shipped(path: Path, assets: Path) -> list[str]:

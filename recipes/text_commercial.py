@@ -40,6 +40,7 @@ from affuse.experts.text.language import stored_tokenizer
 from affuse.experts.text.multilingual import N_BUCKETS, gram_buckets
 from affuse.files import replacing, write_json
 from affuse.labels import EKMAN, SENTIMENT, to_sentiment
+from affuse.training.networks.no_overflow import safe_levels
 from affuse.weights import companions, session
 from recipes.command import data_parser, errors_as_sentences
 from recipes.e5 import PackedModel, weights_file
@@ -56,7 +57,6 @@ _MAX_TOKENS = 96
 _WEIGHT = {"comments": 1.0, "posts": 1.0, "own": 3.0}
 _ENCODER_STRENGTH, _GRAM_STRENGTH = 0.001, 10.0  # inverse penalties of models over the encoder and over n-grams
 _POWER = 0.5  # by which frequent emotions count less, since rare ones are scored as high
-_HALF_A_STEP = 0.51
 _SENTIMENTS = {
     "positive": "admiration amusement approval caring desire excitement gratitude joy love optimism pride relief",
     "negative": "anger annoyance disappointment disapproval disgust embarrassment fear grief nervousness remorse "
@@ -174,7 +174,7 @@ def _implied(emotions: np.ndarray) -> np.ndarray:
 
 
 def check_pretrained(model: Any) -> None:
-    """Raise AssetError unless a network's lower layers are those of the package, but for their rounding to 8 bits."""
+    """Raise AssetError unless a network's lower layers are those of the package, rounded to bytes as by an export."""
     from onnx import numpy_helper
 
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -183,11 +183,11 @@ def check_pretrained(model: Any) -> None:
         found = re.search(r"encoder/layer\.([0-3])/(.*)/MatMul", node.name)
         if node.op_type != "MatMulInteger" or found is None:
             continue
-        name = node.input[1].removesuffix("_quantized")
-        scale = arrays[f"{name}_scale"]
         own = state[f"encoder.layer.{found[1]}.{found[2].replace('/', '.')}.weight"].numpy().T
-        far = np.abs((arrays[node.input[1]].astype(float) - arrays[f"{name}_zero_point"]) * scale - own) / scale
-        if far.max() > _HALF_A_STEP:
+        step = np.abs(own).max(axis=0) / 127
+        levels, growth = safe_levels(np.round(own / step))
+        scale = arrays[f"{node.input[1].removesuffix('_quantized')}_scale"]
+        if not (np.array_equal(arrays[node.input[1]], levels) and np.allclose(scale, step * growth, rtol=1e-5)):
             raise AssetError(f"layer {found[1]} of the base is not that of the package: {found[2]} differs")
         n += 1
     if n != 24:

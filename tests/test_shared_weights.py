@@ -120,6 +120,10 @@ def test_networks_share_what_they_have_in_common(tmp_path: Path, monkeypatch: py
         assert (tmp_path / name).stat().st_size < 20_000
         np.testing.assert_array_equal(answer(tmp_path / name, ids), answer(tmp_path / f"whole_{name}", ids))
         assert weights.companions(tmp_path / name) == [tmp_path / "base.bin"]
+    onnx.save(shared.read_whole(tmp_path / "a.onnx"), tmp_path / "again.onnx")
+    facts = {item.key: item.value for item in onnx.load(tmp_path / "again.onnx").metadata_props}
+    assert stored_tokenizer(facts) == '{"a": "标记"}'
+    np.testing.assert_array_equal(answer(tmp_path / "again.onnx", ids), answer(tmp_path / "whole_a.onnx", ids))
     (tmp_path / "base.bin").write_bytes(bytes(len(content)))
     with pytest.raises(AssetError, match="has no checksum here"):
         weights.session(tmp_path / "a.onnx")

@@ -11,6 +11,7 @@ import numpy as np
 
 from affuse.errors import ConfigError
 from affuse.files import replacing
+from affuse.training.networks.no_overflow import make_safe
 
 __all__ = ["Storage", "compact"]
 
@@ -98,9 +99,9 @@ def _quantise(path: Path, exact: Sequence[str]) -> None:
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         prefixes = tuple(f"/{name}/" for name in exact)
         kept = [node.name for node in onnx.load(str(prepared)).graph.node if node.name.startswith(prefixes)]
-        # 7 of the 8 bits: processors with AVX2 but without VNNI add pairs of products in 16 bits, where 8 overflow.
-        common = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
+        common = {"per_channel": True, "weight_type": QuantType.QInt8}
         quantize_dynamic(str(prepared), str(part), nodes_to_exclude=kept, **common)
         model = onnx.load(str(part))
+        make_safe(model)
         del model.graph.value_info[:]  # shapes that preparing wrote down; ONNX Runtime finds them by itself
         onnx.save(model, str(part))
