@@ -28,7 +28,7 @@ from affuse.fusion import CommonCausePool, NamedFuser, ProductRule
 from affuse.labels import EKMAN
 from affuse.media import Recording
 from affuse.packages import load_package, read_package, read_system, write_package
-from affuse.packages.system import SystemDescription
+from affuse.packages.system import Part, SystemDescription
 from affuse.testing import synthetic
 from command import Run, caller
 
@@ -193,11 +193,12 @@ def test_systems_and_experts_are_not_taken_for_each_other(system: Path, tmp_path
 
 
 def test_licences_say_what_is_not_commercial() -> None:
-    page = licences({"mine": "CC BY 4.0", "face": "FER2013 images: research use (non-commercial)", "x": "not stated"})
-    assert "| mine | CC BY 4.0 | yes |" in page
-    assert "| affuse, the code that runs the weights | Apache-2.0 | yes |" in page
-    assert "**Non-commercial: face, x.**" in page
-    assert "Non-commercial" not in licences({"mine": "CC BY 4.0"})
+    mine, face = Part("mine", "CC BY 4.0", "3", "yes"), Part("face", "FER2013 images: research use", "2", "no")
+    page = licences([mine, face])
+    assert "| mine | 3 | CC BY 4.0 | yes | not stated |" in page
+    assert "| affuse, the code that runs the weights |  | Apache-2.0 | yes |  |" in page
+    assert "**Commercial use of this folder: no.** These exclude it: face." in page
+    assert "**Commercial use of this folder: yes.**" in licences([mine])
 
 
 # --- parity ----------------------------------------------------------------------------------------------------------

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from affuse.errors import ConfigError
 from affuse.files import write_json
 
-__all__ = ["COMMERCIAL", "RESEARCH", "SETS", "choice_file", "chosen_set", "in_use", "use"]
+__all__ = ["COMMERCIAL", "MIXED", "RESEARCH", "SETS", "choice_file", "chosen_set", "in_use", "joint_set", "use"]
 
-RESEARCH, COMMERCIAL = "research", "commercial"
+RESEARCH, COMMERCIAL, MIXED = "research", "commercial", "mixed"
 
 SETS = (RESEARCH, COMMERCIAL)
 """The sets of weights that come with affuse."""
@@ -104,6 +105,28 @@ def use(chosen: str) -> Path:
     path = choice_file()
     write_json(path, {_FIELD: _known(chosen, "")})
     return path
+
+
+def joint_set(found: Iterable[str | None]) -> str | None:
+    """The set of weights whose parts are of these sets.
+
+    Parameters
+    ----------
+    found : iterable of str or None
+        Sets of the parts; None for those that are of none alone.
+
+    Returns
+    -------
+    str or None
+        One of `SETS`; "mixed" where they are of several, None where they are of none.
+
+    Examples
+    --------
+    >>> joint_set(["research", None]), joint_set(["research", "commercial"]), joint_set([])
+    ('research', 'mixed', None)
+    """
+    alone = {each for each in found if each is not None}
+    return MIXED if len(alone) > 1 else next(iter(alone), None)
 
 
 def choice_file() -> Path:

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.files import replacing
-from affuse.weight_sets import COMMERCIAL, RESEARCH, SETS, chosen_set
+from affuse.weight_sets import COMMERCIAL, RESEARCH, SETS, chosen_set, joint_set
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -470,8 +470,7 @@ def set_of(checksums: Collection[str]) -> str | None:
     """
     entries = manifest()
     found = {_sets(name, entries) for name, entry in entries.items() if entry.sha256 in checksums}
-    alone = {own[0] for own in found if len(own) == 1}
-    return "mixed" if len(alone) > 1 else next(iter(alone), None)
+    return joint_set(own[0] for own in found if len(own) == 1)
 
 
 def digest(name: str, of_set: str | None = None) -> str:

@@ -33,6 +33,7 @@ from affuse.progress import Progress
 from affuse.purpose import Purpose
 from affuse.results import Analysis, Verdict
 from affuse.timeline import DEFAULT_HOP, DEFAULT_WINDOW, Timeline
+from affuse.weight_sets import joint_set
 from affuse.weights import set_of
 
 __all__ = ["Analyzer", "analyze", "make_analyzer"]
@@ -481,7 +482,9 @@ class Analyzer:
     def weights(self) -> str | None:
         """Set of the weights of experts and fuser: "research", "commercial" or "mixed"; None where all are others."""
         own = [checksum for expert in self.experts.values() for checksum in expert.sha256.values()]
-        return set_of([*own, *([self.fuser.sha256] if self.fuser.sha256 else [])])
+        # An exported network in INT8 has another checksum than its source, whose set it is told.
+        told = [expert.weight_set for expert in self.experts.values()]
+        return joint_set([set_of([*own, *([self.fuser.sha256] if self.fuser.sha256 else [])]), *told])
 
     def _timeline(self, recording: Recording) -> Timeline:
         if recording.duration == 0:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from affuse.cli import completion
-from affuse.cli.options import Data, Experts, Fuser, Json, parse_experts, with_limits
+from affuse.cli.options import Data, Experts, Fuser, Json, WeightSet, parse_experts, with_limits
 from affuse.errors import ConfigError
 
 __all__ = ["export"]
@@ -24,6 +24,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
     experts: Experts = None,
     fuser: Fuser = None,
+    weights: WeightSet = None,
     data: Data = None,
     rows: Annotated[int | None, typer.Option(help="Measure on at most so many held-out rows a set.", min=1)] = None,
     clip: Annotated[
@@ -43,7 +44,10 @@ def export(
     from affuse.exporting import export as run  # brings decoders and networks, which --help does without
 
     chosen = parse_experts(experts)
-    facts = run(package, out, to, experts=chosen, fuser=fuser, data=data, rows=rows, clip=clip, transcript=transcript)
+    facts = run(
+        package, out, to, experts=chosen, fuser=fuser, data=data, rows=rows, clip=clip, transcript=transcript,
+        weights=weights,
+    )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
@@ -54,4 +58,5 @@ def export(
 
     console = Console()
     console.print(Markdown(markdown(facts)))
-    console.print(f"written: {out}", highlight=False, soft_wrap=True)
+    of = f" (weights: {facts['weights']})" if facts["weights"] else ""
+    console.print(f"written: {out}{of}", highlight=False, soft_wrap=True)

@@ -219,6 +219,8 @@ class Expert(ABC):
         Label frequencies under which its answers are calibrated, for the fuser; None where it does not say.
     covers : tuple of str
         Modalities that it reads itself, so that a second expert for one of them would count the same evidence twice.
+    weight_set : str, optional
+        Set of affuse's weights (`affuse.weight_sets`) that its networks are of, or were made from, where it was told.
 
     Examples
     --------
@@ -239,6 +241,7 @@ class Expert(ABC):
     abilities: Abilities
     prior: np.ndarray | None = None
     covers: tuple[str, ...] = ()
+    weight_set: str | None = None
 
     @abstractmethod
     def read_windows(self, recording: Recording, timeline: Timeline) -> list[ExpertOutput]:

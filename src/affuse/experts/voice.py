@@ -141,7 +141,7 @@ class VoiceExpert(SoundExpert):
     path : Path, optional
         ONNX weights; the shipped ones where None.
     weight_set : str, optional
-        Of which set the shipped ones are (`affuse.weight_sets`); the one in use where None.
+        Of which set the shipped ones are (`affuse.weight_sets`), or ``path`` is a copy; the one in use where None.
 
     Examples
     --------
@@ -170,7 +170,8 @@ class VoiceExpert(SoundExpert):
     def sha256(self) -> dict[str, str]:
         """Checksum of the weights in use, by name. Raises AssetError where they are missing or not the right ones."""
         if self.path is not None:
-            return {"voice": weights.sha256_of(self.path)}
+            name = "voice" if self.weight_set is None else weights.name_in_set("voice", self.weight_set)
+            return {name: weights.sha256_of(self.path)}
         return {weights.name_in_set("voice", self._own_set): weights.digest("voice", self._own_set)}
 
     def sessions(self) -> list[tuple[Any, str]]:

@@ -33,6 +33,7 @@ from affuse.packages.description import MODEL
 from affuse.packages.folder import replacing_package, seal
 from affuse.packages.system import FUSER, OwnWeights, SystemDescription
 from affuse.testing import synthetic
+from affuse.weight_sets import chosen_set
 
 __all__ = ["export"]
 
@@ -49,6 +50,7 @@ def export(
     clip: Path | None = None,
     transcript: Path | None = None,
     times: int = 5,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Write a folder with networks, fuser, checksums and licences, and the proof that it answers as its source.
 
@@ -72,6 +74,9 @@ def export(
         Recording, and its words, that whole analyses are timed on; a drawn one where None.
     times : int
         Repetitions of what is timed.
+    weights : str, optional
+        Which set of the shipped weights: "research", or "commercial" for those that learned from data for commercial
+        use alone (`affuse.weight_sets`); the one in use where None.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def export(
     Raises
     ------
     ConfigError
-        If the source or target is not known, or TensorRT is not there.
+        If the source, target or set is not known, the source brings its own weights, or TensorRT is not there.
     AssetError
         If what was exported answers otherwise than its source; nothing is left then.
 
@@ -95,6 +100,9 @@ def export(
         raise ConfigError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
     if transcript is not None and clip is None:
         raise ConfigError("the transcript holds the words of the clip; give both")
+    if weights is not None and source != SHIPPED:
+        raise ConfigError("a package brings its own weights; leave out --weights, or export 'shipped'")
+    own_set = chosen_set(weights) if source == SHIPPED else None  # before a clip is drawn
     if target == "tensorrt":
         _check_tensorrt()
     spec = ExportSpec(target, Path(out), data, rows, clip, transcript, times)
@@ -103,7 +111,7 @@ def export(
         if spec.clip is None:
             spec = replace(spec, clip=synthetic.write_clip(scratch / "drawn.mp4"), transcript=_words(scratch))
         if source == SHIPPED:
-            return _system(ShippedSource(experts, fuser), spec, scratch)
+            return _system(ShippedSource(experts, fuser, own_set), spec, scratch)
         if experts is not None:
             raise ConfigError("--experts choose the experts of a system; export them from 'shipped'")
         if is_system(source):
@@ -119,7 +127,8 @@ def export(
 
 
 def _system(source: Source, spec: ExportSpec, scratch: Path) -> dict[str, Any]:
-    facts = Facts(spec.target, source.name)
+    before = Analyzer(source.experts, fuser=source.learned)
+    facts = Facts(spec.target, source.name, before.weights)
     with replacing_package(spec.out) as place:
         networks = [
             Network(name, modality, source.path(modality, name), place / modality / f"{name}.onnx")
@@ -138,11 +147,11 @@ def _system(source: Source, spec: ExportSpec, scratch: Path) -> dict[str, Any]:
         source.learned.write(place / FUSER) if source.fuser.is_file() else _copy_fuser(source.fuser, place / FUSER)
         for modality, names in source.own.items():
             for name in names:
-                _copy_card(source.card(modality, name), place / modality / f"{name}.md")
+                _copy_cards(source.card(modality, name), source.path(modality, name), place / modality)
         assemble = _Assembly(source, networks, spec, facts)
         measure(source.experts, lambda: assemble(place).experts(), networks, spec, facts)
         system = assemble(place)
-        before, after = (Analyzer(own, fuser=source.learned) for own in (source.experts, system.experts()))
+        after = Analyzer(system.experts(), fuser=source.learned)
         time_analyses(before, after, networks, spec, facts)
         (place / parity.FILE).write_text(facts.text(), encoding="utf-8")
         (place / licences.FILE).write_text(assemble.licences(), encoding="utf-8")
@@ -167,7 +176,9 @@ class _Assembly:
             modality: {name: self._entry(modality, name) for name in names}
             for modality, names in self.source.own.items()
         }
-        described = SystemDescription(self.spec.target, own, {m: m for m in self.source.packages})
+        packages = {m: m for m in self.source.packages}
+        parts = self.source.parts()
+        described = SystemDescription(self.spec.target, own, packages, weight_set=self.facts.weights, parts=parts)
         return System(place, seal(place, described))
 
     def _entry(self, modality: str, name: str) -> OwnWeights:
@@ -175,9 +186,7 @@ class _Assembly:
         return OwnWeights(f"{modality}/{name}.onnx", version, licence, self.facts.networks[name]["precision"])
 
     def licences(self) -> str:
-        own = {name: self.source.facts(m, name)[1] for m, names in self.source.own.items() for name in names}
-        packaged = {f"{m} ({b.description.name})": b.description.licence for m, b in self.source.packages.items()}
-        return licences.licences({**own, **packaged, "fuser": "Apache-2.0"})
+        return licences.licences(self.source.parts(), self.facts.weights)
 
 
 # --- a single expert --------------------------------------------------------------------------------------------------
@@ -196,7 +205,7 @@ def _single(package: Package, spec: ExportSpec, scratch: Path) -> dict[str, Any]
     measure({modality: expert}, again, [network], spec, facts)
     texts = {
         parity.FILE: facts.text(),
-        licences.FILE: licences.licences({package.description.name: package.description.licence}),
+        licences.FILE: licences.licences([licences.own_part(package)]),
     }
     _rewrite(package, spec.out, network.target, texts)
     return asdict(facts)
@@ -230,9 +239,11 @@ def _copy_fuser(folder: Path, target: Path) -> None:
             shutil.copyfile(folder / name, target / name)
 
 
-def _copy_card(card: Path, target: Path) -> None:
-    if card.is_file():
-        shutil.copyfile(card, target)
+def _copy_cards(card: Path, network: Path, folder: Path) -> None:
+    """The cards of a network and of the files in which it keeps tensors, where there are any."""
+    for each in (card, *(path.with_suffix(".md") for path in weights.companions(network))):
+        if each.is_file():
+            shutil.copyfile(each, folder / each.name)
 
 
 def _words(folder: Path) -> Path:

@@ -32,6 +32,7 @@ class Facts:
 
     target: str
     source: str
+    weights: str | None = None
     networks: dict[str, Any] = field(default_factory=dict)
     fixed_inputs: dict[str, Any] = field(default_factory=dict)
     held_out: list[dict[str, Any]] = field(default_factory=list)

@@ -7,7 +7,7 @@ expert's own package, and the SHA-256 of every file.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,16 +24,23 @@ from affuse.packages.folder import (
     kind_of,
     read_description,
 )
+from affuse.weight_sets import COMMERCIAL, MIXED, RESEARCH, SETS
 
 if TYPE_CHECKING:
     from affuse.experts.face import FaceDetector
     from affuse.packages.columns import FeatureTable
 
-__all__ = ["FUSER", "NAMES", "OwnWeights", "System", "SystemDescription", "read_system"]
+__all__ = ["FUSER", "NAMES", "OwnWeights", "Part", "System", "SystemDescription", "read_system"]
 
 FUSER = "fuser"  # folder
 _FUSER_CARD = f"{FUSER}/fuser.json"
 _FUSER_FILE = "fuser.json"  # of systems that were exported when a fuser was a single file
+
+NAMES = {
+    RESEARCH: {"face": {"face"}, "voice": {"voice"}, "text": {"text_en", "text_multi", "text_zh"}},
+    COMMERCIAL: {"face": {"face_commercial"}, "voice": {"voice_commercial"}, "text": {"text_commercial"}},
+}
+"""The weights of every shipped expert, by set and then by modality."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,20 @@ class OwnWeights:
     version: str
     licence: str
     precision: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one may do with something in the folder: networks, what they share, the fuser.
+
+    ``commercial`` and ``data`` are as in `affuse.weights.Shipped`.
+    """
+
+    name: str
+    licence: str
+    version: str = ""
+    commercial: str = ""
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,11 @@ class SystemDescription:
         Folder of an expert's own package, by modality.
     files : mapping of str to str
         SHA-256 (hex) by name of every file beside the description; names have at most one folder.
+    weight_set : str or None
+        Set of affuse's weights that experts and fuser are of, as answers carry it: "research", "commercial", "mixed" or
+        None.
+    parts : sequence of Part
+        Licences of what is inside; empty in a system of an earlier version.
     affuse, created : str
         The version that wrote it, and when (UTC, ISO 8601).
 
@@ -75,6 +101,8 @@ class SystemDescription:
     weights: Mapping[str, Mapping[str, OwnWeights]]
     packages: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    weight_set: str | None = None
+    parts: Sequence[Part] = ()
     affuse: str = ""
     created: str = ""
 
@@ -82,11 +110,22 @@ class SystemDescription:
         if self.files:  # empty before the folder is sealed
             check_file_names(self.files, self.what, folders=True)
             self._check_complete()
-        for modality, names in {m: set(own) for m, own in self.weights.items()}.items():
-            # A system of an earlier version lacks the multilingual words, which then are the shipped ones.
-            if not names or not names <= NAMES.get(modality, set()):
-                known = "; ".join(f"{m}: {', '.join(sorted(n))}" for m, n in NAMES.items())
-                raise ConfigError(f"{modality} cannot have the weights {', '.join(sorted(names))}; known: {known}")
+        if self.weight_set not in (None, MIXED, *SETS):
+            raise ConfigError(f"unknown set of weights {self.weight_set!r}; known: {', '.join((*SETS, MIXED))}")
+        for modality in self.weights:
+            own = self.set_of(modality)
+            if self.weight_set not in (MIXED, own):
+                raise ConfigError(f"the weights of {modality} are of the {own} set, and the system is not")
+
+    def set_of(self, modality: str) -> str:
+        """The set that the weights of a shipped expert are of. Raises ConfigError where they are of none."""
+        names = set(self.weights[modality])
+        # A system of an earlier version lacks the multilingual words, which then are the shipped ones.
+        found = [own for own, known in NAMES.items() if names and names <= known.get(modality, set())]
+        if not found:
+            known = "; ".join(f"{m}: {', '.join(sorted(n))}" for own in NAMES.values() for m, n in own.items())
+            raise ConfigError(f"{modality} cannot have the weights {', '.join(sorted(names))}; known: {known}")
+        return found[0]
 
     def _check_complete(self) -> None:
         needed = [] if _FUSER_FILE in self.files else [_FUSER_CARD]
@@ -100,7 +139,8 @@ class SystemDescription:
     def modalities(self) -> tuple[str, ...]:
         """What is read: the order in which results name it."""
         own = {*self.weights, *self.packages}
-        return (*(m for m in NAMES if m in own), *sorted(own - set(NAMES)))
+        known = NAMES[RESEARCH]
+        return (*(m for m in known if m in own), *sorted(own - set(known)))
 
     def to_json(self) -> str:
         """Text of the file."""
@@ -112,8 +152,10 @@ class SystemDescription:
             "format": FORMAT,
             "kind": SYSTEM_KIND,
             "target": self.target,
+            "weights": self.weight_set,
             "experts": experts | {modality: {"bundle": folder} for modality, folder in self.packages.items()},
             "fuser": FUSER,
+            "licences": [vars(part) for part in self.parts],
             "affuse": self.affuse,
             "created": self.created,
             "files": dict(self.files),
@@ -135,6 +177,9 @@ class SystemDescription:
                 },
                 packages={m: str(entry["bundle"]) for m, entry in experts.items() if "bundle" in entry},
                 files=fields["files"],
+                # Before there were two sets, it was the research set.
+                weight_set=fields.get("weights", RESEARCH if any("weights" in e for e in experts.values()) else None),
+                parts=tuple(Part(**part | {"data": tuple(part["data"])}) for part in fields.get("licences", ())),
                 affuse=str(fields["affuse"]),
                 created=str(fields["created"]),
             )
@@ -144,10 +189,6 @@ class SystemDescription:
             raise AssetError(f"its entry {error} is missing") from error
         except (ConfigError, TypeError, ValueError, AttributeError) as error:
             raise AssetError(f"it does not hold together: {error}") from error
-
-
-NAMES = {"face": {"face"}, "voice": {"voice"}, "text": {"text_en", "text_multi", "text_zh"}}
-"""The weights of every shipped expert, by modality."""
 
 
 @dataclass(frozen=True)
@@ -216,18 +257,19 @@ class System:
 
     def _expert(self, modality: str, features: FeatureTable | None, detector: FaceDetector | None) -> Expert:
         from affuse.experts.face import FaceExpert  # brings OpenCV
-        from affuse.experts.text import LANGUAGES, TextExpert
+        from affuse.experts.text import TextExpert
         from affuse.experts.voice import VoiceExpert
 
         if modality in self.description.packages:
             return self._packaged(modality, features, detector)
         own = {name: self.folder / w.file for name, w in self.description.weights[modality].items()}
+        weight_set = self.description.set_of(modality)  # whatever set is in use here
+        if modality == "text":
+            return TextExpert(files=own, weight_set=weight_set)
+        (path,) = own.values()
         if modality == "face":
-            return FaceExpert(detector, model=own["face"])
-        if modality == "voice":
-            return VoiceExpert(own["voice"])
-        codes = {LANGUAGES.find(code).asset: code for code in LANGUAGES.built_in}
-        return TextExpert(models={codes[name]: path for name, path in own.items()})
+            return FaceExpert(detector, model=path, weight_set=weight_set)
+        return VoiceExpert(path, weight_set)
 
     def _packaged(self, modality: str, features: FeatureTable | None, detector: FaceDetector | None) -> Expert:
         from affuse.packages.loading import load_package

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -31,6 +31,9 @@ from affuse.service.store import JobStore
 from affuse.service.uploads import Intake, first_problem
 from affuse.weight_sets import chosen_set
 
+if TYPE_CHECKING:
+    from affuse.packages import System
+
 __all__ = ["create_app"]
 
 
@@ -54,7 +57,7 @@ class Models(BaseModel):
     """What this service answers with."""
 
     affuse: str = Field(description="Version of affuse.")
-    weight_set: str | None = Field(description="Set of shipped weights that answers; null where a package does.")
+    weight_set: str | None = Field(description="Set of weights that answers; null for a package of others.")
     labels: list[str]
     weights: list[Weights]
     methods: list[str] = Field(description="Ways to fuse.")
@@ -129,14 +132,17 @@ _ALWAYS = {401: "A valid token is needed", 403: "Requests from other sites are r
 
 
 def _add_figures(app: FastAPI, store: JobStore, metrics: Metrics, package: str | None, of_set: str | None) -> None:
+    from affuse.packages import read_system
+
     @app.get("/v1/models", tags=["service"])
     def models() -> Models:
         """Weights with their licences, and ways to fuse."""
+        system = None if package is None else read_system(package)
         return Models(
             affuse=__version__,
             labels=list(EKMAN.labels),
-            weight_set=None if package is not None else chosen_set(of_set),
-            weights=_shipped_weights(chosen_set(of_set)) if package is None else _weights_of(package),
+            weight_set=chosen_set(of_set) if system is None else system.description.weight_set,
+            weights=_shipped_weights(chosen_set(of_set)) if system is None else _weights_of(system),
             methods=registry.names(),
             rules=methods_without_labels(),
         )
@@ -163,11 +169,10 @@ def _shipped_weights(of_set: str) -> list[Weights]:
     ]
 
 
-def _weights_of(package: str) -> list[Weights]:
+def _weights_of(system: System) -> list[Weights]:
     """The networks of a system's folder: those of shipped experts in whatever form, and those of its own packages."""
-    from affuse.packages import read_package, read_system
+    from affuse.packages import read_package
 
-    system = read_system(package)
     listed = [
         (name, own.version, own.licence, own.file)
         for names in system.description.weights.values()

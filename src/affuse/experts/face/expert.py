@@ -63,7 +63,7 @@ class FaceExpert(Expert):
         ONNX weights that map "images" float32 (n, 1, 48, 48), grey values 0…255, to "probabilities" (n, 8) over
         `FERPLUS` and "embedding" (n, d); the shipped ones where None.
     weight_set : str, optional
-        Of which set the shipped ones are (`affuse.weight_sets`); the one in use where None.
+        Of which set the shipped ones are (`affuse.weight_sets`), or ``model`` is a copy; the one in use where None.
 
     Raises
     ------
@@ -105,10 +105,12 @@ class FaceExpert(Expert):
     @cached_property
     def sha256(self) -> dict[str, str]:
         """Checksums by name of the weights that are used."""
-        own = {"face": weights.sha256_of(self.model)} if self.model is not None else self._shipped_sha256()
-        return own | checksums(self._moving_detector)
+        return self._own_sha256() | checksums(self._moving_detector)
 
-    def _shipped_sha256(self) -> dict[str, str]:
+    def _own_sha256(self) -> dict[str, str]:
+        if self.model is not None:
+            name = "face" if self.weight_set is None else weights.name_in_set("face", self.weight_set)
+            return {name: weights.sha256_of(self.model)}
         return {weights.name_in_set("face", self._own_set): weights.digest("face", self._own_set)}
 
     def sessions(self) -> list[tuple[Any, str]]:

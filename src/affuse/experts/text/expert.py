@@ -48,6 +48,8 @@ class TextExpert(WordsExpert):
         Other weights than the shipped ones, by language.
     weight_set : str, optional
         Of which set the shipped ones are (`affuse.weight_sets`); the one in use where None.
+    files : mapping of str to Path, optional
+        Other files for the weights of the set, by their names, such as those of an exported system.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class TextExpert(WordsExpert):
         language: str | None = None,
         models: Mapping[str, Path] | None = None,
         weight_set: str | None = None,
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         self.abilities = replace(type(self).abilities, languages=tuple(LANGUAGES))
         for code in [language, *(models or {})]:
@@ -88,6 +91,7 @@ class TextExpert(WordsExpert):
         self.language = language
         self.models = dict(models or {})
         self.weight_set = weight_set
+        self.files = dict(files or {})
         self._networks: dict[str, LanguageModel] = {}
         self._recognised: dict[str, str | None] = {}  # languages by text
 
@@ -108,7 +112,8 @@ class TextExpert(WordsExpert):
         ConfigError
             If the language is not known.
         """
-        other = TextExpert(language, self.models, self._own_set)
+        other = TextExpert(language, self.models, self.weight_set, self.files)
+        other._own_set = self._own_set
         other._networks = self._networks
         return other
 
@@ -151,7 +156,7 @@ class TextExpert(WordsExpert):
     @property
     def _own(self) -> dict[str, Path]:
         """Other weights than the shipped ones, by the names of these."""
-        return {LANGUAGES.find(code).asset or code: path for code, path in self.models.items()}
+        return self.files | {LANGUAGES.find(code).asset or code: path for code, path in self.models.items()}
 
     def sessions(self) -> list[tuple[Any, str]]:
         networks = {id(network): network for network in map(self.network, LANGUAGES)}
