@@ -1,11 +1,11 @@
 """Measure how surely it is told in windows of 1 and 2 s whether a mouth speaks.
 
-``python -m bench.mouths --data DIR --run runs/synchrony [--seed 1]``
+``python -m bench.mouths --data DIR [--seed 1] [--run runs/synchrony]``
 
 A face's mouth always moves as in speech; what is heard is its own sound, that of somebody else, or (for *off screen*)
-that of somebody who is not among the two faces. ``--run`` is a finished run of `recipes.synchrony`: everybody is judged
-by the networks of the fold that met neither them nor the sentence that is said. The clips of another corpus (short
-talking heads, ``clips/*.mpg``) are judged by the shipped networks.
+that of somebody who is not among the two faces. Everybody is judged by the one of the three pairs of networks that met
+neither them nor the sentence that is said; ``--run`` takes those of a finished run of `recipes.synchrony`. The clips of
+another corpus (short talking heads, ``clips/*.mpg``) are judged by the shipped networks.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from affuse.media import Recording
 from affuse.people.mouths import MOUTH_RATE, FacePath, mouths
 from affuse.people.synchrony import LAGS, Agreement, SynchronyNetworks
 from affuse.timeline import Timeline
+from bench.folds import networks_of_fold
 from recipes.synchrony import FOLDS, SynchronyConfig, read_talkers, score_talker
 from recipes.synchrony_turns import Scored, area
 
@@ -29,14 +30,11 @@ _DRAWN = 4000
 _MOST_OFF = 5  # pictures: 0.2 s
 
 
-def scored_by_fold(data: Path, run: Path) -> list[Scored]:
+def scored_by_fold(data: Path, run: Path | None) -> list[Scored]:
     """Clips with the sentence that no fold met, each by the networks that did not meet the actor."""
     talkers = read_talkers(data)
     speakers = sorted({talker.speaker for talker in talkers})
-    networks = [
-        SynchronyNetworks(folder / "synchrony_face.onnx", folder / "synchrony_voice.onnx")
-        for folder in (run / f"fold{fold}" for fold in range(FOLDS))
-    ]
+    networks = [networks_of_fold(fold, run) for fold in range(FOLDS)]
     return [
         score_talker(talker, networks[speakers.index(talker.speaker) * FOLDS // len(speakers)])
         for talker in talkers
@@ -135,7 +133,7 @@ def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the datasets")
-    parser.add_argument("--run", type=Path, required=True, help="finished run of recipes.synchrony")
+    parser.add_argument("--run", type=Path, help="finished run of recipes.synchrony; what ships without it")
     parser.add_argument("--seed", type=int, default=1, help="seed of what is drawn (%(default)s)")
     options = parser.parse_args()
     draw = np.random.default_rng(options.seed)

@@ -1,11 +1,11 @@
 """Measure who speaks, and the answer for each person, on dialogues composed of real clips.
 
-``python bench/speakers.py --data DIR --run runs/synchrony [--dialogues 30] [--seed 1] [--haar]``
+``python -m bench.speakers --data DIR [--dialogues 30] [--seed 1] [--haar] [--run runs/synchrony]``
 
 Two actors of `javanese_av` are put side by side; in turn they say something, while the other one holds still, or goes
-on moving the mouth without being heard. ``--run`` is a finished run of `recipes.synchrony`: every pair of actors is
-judged by the networks of the fold that met neither of them. Everything goes through an MP4 file and the product's own
-path.
+on moving the mouth without being heard. Three pairs of networks ship, which learned without two actors each: every
+pair of actors is judged by the pair of networks that met neither of them, or by that of ``--run``, a finished run of
+`recipes.synchrony`. Everything goes through an MP4 file and the product's own path.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from affuse.people.mouths import MOUTH_RATE
 from affuse.people.speaking import TurnModel, who_speaks
 from affuse.people.synchrony import SynchronyNetworks
 from affuse.timeline import Segment, Timeline
+from bench.folds import networks_of_fold
 
 _STEP = SAMPLE_RATE // MOUTH_RATE
 _SHORTEST, _LONGEST = 0.5, 2.0  # seconds of a turn
@@ -158,10 +159,16 @@ def attributed(
 
 
 def turns_of(
-    clips: Sequence[Clip], run: Path, count: int, seed: int, expert: FaceExpert, late: bool = False, still: bool = False
+    clips: Sequence[Clip],
+    run: Path | None,
+    count: int,
+    seed: int,
+    expert: FaceExpert,
+    late: bool = False,
+    still: bool = False,
 ) -> dict[str, float]:
     """Share of the turns that go to the right face; with ``late``, the sound is shifted by up to 0.2 s."""
-    draw, model = np.random.default_rng(seed), TurnModel.read(run / "turns.json")
+    draw, model = np.random.default_rng(seed), _turn_model(run)
     right: list[bool] = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count):
@@ -174,18 +181,20 @@ def turns_of(
     return {"turns": len(right), "right": round(float(np.mean(right)), 4)}
 
 
-def fold_of(clips: Sequence[Clip], run: Path, number: int) -> tuple[list[str], SynchronyNetworks]:
+def _turn_model(run: Path | None) -> TurnModel:
+    return TurnModel.read(None if run is None else run / "turns.json")
+
+
+def fold_of(clips: Sequence[Clip], run: Path | None, number: int) -> tuple[list[str], SynchronyNetworks]:
     """Two actors, and the networks that met neither of them."""
     actors = sorted({clip.actor for clip in clips})
     fold = number % 3
-    folder = run / f"fold{fold}"
-    networks = SynchronyNetworks(folder / "synchrony_face.onnx", folder / "synchrony_voice.onnx")
-    return actors[2 * fold : 2 * fold + 2], networks
+    return actors[2 * fold : 2 * fold + 2], networks_of_fold(fold, run)
 
 
-def emotions_of(clips: Sequence[Clip], run: Path, count: int, seed: int) -> dict[str, float]:
+def emotions_of(clips: Sequence[Clip], run: Path | None, count: int, seed: int) -> dict[str, float]:
     """Accuracy of the emotion of each person: the clip alone, the dialogue told apart, and the voice shared by both."""
-    draw, model, analyzer = np.random.default_rng(seed), TurnModel.read(run / "turns.json"), Analyzer()
+    draw, model, analyzer = np.random.default_rng(seed), _turn_model(run), Analyzer()
     found: dict[str, list[bool]] = {"alone": [], "apart": [], "shared": []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count):
@@ -231,7 +240,7 @@ def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the datasets")
-    parser.add_argument("--run", type=Path, required=True, help="finished run of recipes.synchrony")
+    parser.add_argument("--run", type=Path, help="finished run of recipes.synchrony; what ships without it")
     parser.add_argument("--dialogues", type=int, default=30, help="composed dialogues (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="seed of what is drawn (%(default)s)")
     parser.add_argument("--haar", action="store_true", help="find faces by the Haar cascade")

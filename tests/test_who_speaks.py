@@ -271,6 +271,33 @@ def test_doubt_about_the_voice_mixes_the_answers_with_it_and_without() -> None:
     np.testing.assert_allclose(fused(0.0), without.fused, atol=1e-9)
 
 
+def test_in_the_whole_answer_a_voice_counts_where_it_is_heard_longest() -> None:
+    rows = np.eye(7)[[0, 0, 3, 3]] * 0.7 + 0.3 / 7
+    analyzer = Analyzer({"voice": Loud(), "text": FakeExpert("text", {})})
+    timeline = Timeline(tuple(Segment(i, i + 3.0) for i in range(4)))
+
+    def voice(windows: list[int]) -> np.ndarray:
+        outputs = {"voice": ExpertOutput(rows[windows], ("",) * len(windows)), "text": silent(len(windows))}
+        return summary(outputs, Timeline(tuple(timeline[i] for i in windows)), None)
+
+    def silent(n: int) -> ExpertOutput:
+        return ExpertOutput.silent(n, 7, "no words")
+
+    def summary(outputs: dict[str, ExpertOutput], windows: Timeline, seconds: np.ndarray | None) -> np.ndarray:
+        found = analyzer._evidence.summarise(outputs, windows, heard_for=seconds).evidence
+        return np.array([found[name].probabilities for name in outputs if found[name].probabilities is not None])
+
+    everything = {"voice": ExpertOutput(rows, ("",) * 4), "text": ExpertOutput(rows, ("",) * 4)}
+    heard, said = summary(everything, timeline, np.array([3.0, 2.5, 1.0, 0.0]))
+    np.testing.assert_allclose(heard[None], voice([0, 1]))
+    np.testing.assert_allclose(said, summary(everything, timeline, None)[1], err_msg="words count wherever they are")
+    everything["voice"] = ExpertOutput(
+        np.where(np.arange(4)[:, None] < 2, np.nan, rows), ("no speech",) * 2 + ("",) * 2
+    )
+    heard, _ = summary(everything, timeline, np.array([3.0, 2.5, 1.0, 0.2]))
+    np.testing.assert_allclose(heard[None], voice([2]), err_msg="the longest of those that say something")
+
+
 def test_the_sound_of_a_channel_is_that_of_its_speaker(tmp_path: Path) -> None:
     second = np.ones(SAMPLE_RATE)
     recording = Recording.open(_sound(tmp_path / "two.wav", 0.5 * second, 0.1 * second))

@@ -29,6 +29,9 @@ __all__ = ["EvidenceFuser", "WindowInfo"]
 _SENTIMENT_ONLY = "judges sentiment only"
 _NOT_UNDERSTOOD = "says nothing that the fuser has a label for"
 
+_NEARLY = 0.9
+"""Share of the longest time that a person is heard in a window, from which on windows count in the whole answer."""
+
 _Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From the modalities (m,) that are kept to probabilities (n, k) and sentiment (n, 3)."""
 
@@ -112,6 +115,7 @@ class EvidenceFuser:
         self.context = context
         self.prior.check_context(context)
         self._hears = np.array([hears_only(expert) for expert in experts.values()])
+        self._listens = self._hears & np.array(["sound" in expert.abilities.reads for expert in experts.values()])
         # Emotions and sentiment are two views of one answer; own labels imply one only where they mean emotions.
         self._emotional = labels.labels == EKMAN.labels
         self._means_emotions = means_emotions(labels)
@@ -206,15 +210,25 @@ class EvidenceFuser:
         timeline: Timeline,
         words: str = "",
         own: np.ndarray | None = None,
+        heard_for: np.ndarray | None = None,
     ) -> Verdict:
-        """The answer about all windows together: that about the mean of every modality over where it speaks."""
+        """The answer about all windows together: that about the mean of every modality over where it speaks.
+
+        ``heard_for`` (n,): seconds for which the person is heard where others speak too. Then a voice counts where it
+        is heard nearly as long as anywhere, since experts read a second of it less well than three, and as surely.
+        """
         P, S = self.probabilities(outputs)
+        rated = self.affect(outputs)
+        if heard_for is not None:
+            for j in np.flatnonzero(self._listens):
+                short = _short(heard_for, (present(P) | present(S))[:, j])
+                P[short, j], S[short, j], rated[short, j] = np.nan, np.nan, np.nan
         heard = (present(P) | present(S))[:, self._hears].any(axis=1)
         whole_own = None if own is None else np.array([own[heard].mean() if heard.any() else 0.0])
         whole = Segment(timeline[0].start, max(s.end for s in timeline))
         reasons = [(_most_common(given),) for given in self.reasons(outputs)]
-        rated = mean_of_windows(self.affect(outputs))
-        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration, whole_own, rated)
+        over_all = mean_of_windows(rated)
+        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration, whole_own, over_all)
         (summary,) = self.fuse(mean_of_windows(P), mean_of_windows(S), about)
         return summary
 
@@ -396,6 +410,11 @@ class EvidenceFuser:
             valence=_known(affect[1][0]),
             arousal=_known(affect[1][1]),
         )
+
+
+def _short(seconds: np.ndarray, says: np.ndarray) -> np.ndarray:
+    """Windows (n,) of those that say something in which somebody is heard less long than in the fullest of them."""
+    return np.asarray(says & (seconds < _NEARLY * seconds[says].max(initial=0)))
 
 
 def _affect_of(output: ExpertOutput) -> np.ndarray:

@@ -61,7 +61,8 @@ def _verdicts(found: Observation, fuser: EvidenceFuser, person: Mapping[str, Exp
 
 def _summary(found: Observation, fuser: EvidenceFuser, person: Mapping[str, ExpertOutput]) -> Verdict:
     everything = " ".join(cue.text for cue in _said_by(found, _name(person)))
-    return fuser.summarise(person, found.timeline, everything, found.own(_name(person)))
+    name = _name(person)
+    return fuser.summarise(person, found.timeline, everything, found.own(name), found.heard(name))
 
 
 def _name(person: Mapping[str, ExpertOutput]) -> str | None:

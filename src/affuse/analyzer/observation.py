@@ -99,6 +99,23 @@ class Observation:
             return None
         return self.speech.own(person, self.timeline)
 
+    def heard(self, person: str | None) -> np.ndarray | None:
+        """How long a person is heard in every window.
+
+        Parameters
+        ----------
+        person : str or None
+            Whom `people` holds outputs about.
+
+        Returns
+        -------
+        array of shape (n,), or None
+            Seconds; None where nobody else speaks, or nothing tells.
+        """
+        if self.speech is None or person not in self.speech.speakers.names:
+            return None
+        return self.speech.seconds(str(person), self.timeline)
+
     def _unseen(
         self, scene: Mapping[str, ExpertOutput], name: str, heard: Mapping[str, ExpertOutput]
     ) -> Mapping[str, ExpertOutput]:

@@ -81,6 +81,25 @@ class Speech:
         """
         return np.array([self.speakers.own(name, segment) for segment in timeline])
 
+    def seconds(self, name: str, timeline: Timeline) -> np.ndarray | None:
+        """How long a person is heard in every window.
+
+        Parameters
+        ----------
+        name : str
+            One of the speakers.
+        timeline : Timeline
+            The n windows.
+
+        Returns
+        -------
+        array of shape (n,), or None
+            None where nobody else speaks, so that all windows count alike.
+        """
+        if _only_speaker(self.speakers) == name:
+            return None
+        return np.array([self.speakers.seconds(name, segment) for segment in timeline])
+
 
 def hears_only(expert: Expert) -> bool:
     """Whether an expert reads sound or words and nothing else, so that what it finds is of whoever speaks."""

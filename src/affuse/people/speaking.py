@@ -312,6 +312,23 @@ class Speakers:
         mine = self._overlap(segment) * self.speaks(name)
         return float(mine @ self.probabilities[:, number] / mine.sum()) if mine.sum() > _LEAST else 0.0
 
+    def seconds(self, name: str, segment: Segment) -> float:
+        """How long a speaker speaks in a segment: the steps in which that is most probable.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+        segment : Segment
+            In seconds.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
+        return float((self._overlap(segment) * self.speaks(name)).sum())
+
     def _overlap(self, segment: Segment) -> np.ndarray:
         """Seconds (n,) that every step shares with a segment."""
         starts = np.arange(len(self.probabilities)) * self.step
