@@ -32,6 +32,8 @@ interface Verdict {
   conflict_text: string;
   prior?: number | null;
   speaking?: number | null;
+  /** Where the head is directed, in degrees, and in how much of the pictures at the camera. */
+  head?: { yaw: number; pitch: number; roll: number; towards_camera: number } | null;
   fused: Record<string, number> | null;
   evidence: Record<string, Evidence>;
 }

@@ -18,7 +18,7 @@ from affuse.timeline import Segment
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EARLIER_SCHEMAS", "SCHEMA_ID", "Analysis", "Cue", "Evidence", "Person", "Source", "Verdict"]
+__all__ = ["EARLIER_SCHEMAS", "SCHEMA_ID", "Analysis", "Cue", "Evidence", "Head", "Person", "Source", "Verdict"]
 
 SCHEMA_ID = "affuse/analysis/2"
 """Version of the JSON of an analysis."""
@@ -32,6 +32,8 @@ _DECIMALS = 6
 _VIEWS = Registry(
     "view", {"html": "affuse.report.notebook:as_html", "png": "affuse.report.notebook:as_png"}, extra="plot"
 )
+
+_HEAD = ("yaw", "pitch", "roll", "towards_camera")
 
 _ROWS_AT_ONCE = 200  # of a table in the making: rows of Python numbers take ten times the space of a table's
 
@@ -72,6 +74,30 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """Where the head of a person is directed: the head, not the eyes, and rough (`affuse.experts.face.pose`).
+
+    Parameters
+    ----------
+    yaw, pitch, roll : float
+        Medians over the pictures in degrees, relative to the line of sight to the face: positive where the nose points
+        to the right as seen, where it points up, and where the head is tilted clockwise as seen.
+    towards_camera : float
+        Share of the pictures in which yaw and pitch are within 20 degrees, 0…1. Pictures without a face do not count.
+
+    Examples
+    --------
+    >>> Head(yaw=25.0, pitch=-3.0, roll=0.5, towards_camera=0.25).towards_camera
+    0.25
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+    towards_camera: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The fused answer for one person and one stretch of time.
 
@@ -104,6 +130,8 @@ class Verdict:
         heard, or nobody. None where nothing tells, and voice and words count for everybody.
     valence, arousal : float, optional
         How pleasant and how active what is expressed is, -1…1; None as in `Evidence`.
+    head : Head, optional
+        Where the head is directed; None where the person is not seen, or the detector of faces finds no landmarks.
 
     Examples
     --------
@@ -125,6 +153,7 @@ class Verdict:
     speaking: float | None = None
     valence: float | None = None
     arousal: float | None = None
+    head: Head | None = None
 
     def to_dict(self, labels: LabelSpace = EKMAN) -> dict[str, Any]:
         """The verdict as plain dicts and numbers, as it stands in the JSON of an analysis.
@@ -151,6 +180,7 @@ class Verdict:
             "conflict_text": self.conflict_text,
             "prior": _rounded(self.prior),
             "speaking": _rounded(self.speaking),
+            "head": None if self.head is None else _head(self.head),
             "fused": _mapping(self.fused, labels),
             "evidence": {
                 name: {
@@ -343,6 +373,7 @@ class Analysis:
             "conflict": _rounded(verdict.conflict),
             "conflict_text": verdict.conflict_text,
             "speaking": _rounded(verdict.speaking),
+            **{f"head_{name}": value for name, value in _head(verdict.head).items()},
         }
         for modality in self.modalities:
             evidence = verdict.evidence[modality]
@@ -464,6 +495,10 @@ class Analysis:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), _DECIMALS)
+
+
+def _head(head: Head | None) -> dict[str, float | None]:
+    return {name: None if head is None else _rounded(getattr(head, name)) for name in _HEAD}
 
 
 def _columns(prefix: str, probabilities: np.ndarray | None, labels: LabelSpace) -> dict[str, float | None]:

@@ -13,6 +13,7 @@ from affuse.analyzer.spaces import means_emotions
 from affuse.analyzer.speech import hears_only
 from affuse.errors import ConfigError, DataError
 from affuse.experts.base import Expert, ExpertOutput
+from affuse.experts.face.pose import head_in_windows, head_over
 from affuse.fusion import conflict, conflict_in_words, present
 from affuse.fusion.affect import fused_affect
 from affuse.fusion.explain import log_odds, shares_and_points
@@ -21,7 +22,7 @@ from affuse.fusion.priors import Prior, Windows
 from affuse.fusion.sentiment import COMPATIBILITY, agree, lean_that_agrees, sentiment_score, trust_that_agrees
 from affuse.fusion.spaces import common_emotions, common_sentiment, judges_sentiment, under_common_prior
 from affuse.labels import EKMAN, SENTIMENT, LabelSpace, map_probabilities, merge_emotions, to_emotions, to_sentiment
-from affuse.results import Evidence, Verdict
+from affuse.results import Evidence, Head, Verdict
 from affuse.timeline import Segment, Timeline
 
 __all__ = ["EvidenceFuser", "WindowInfo"]
@@ -56,6 +57,9 @@ class WindowInfo:
         How probable it is that what is heard is of this person; None where it is not asked.
     affect : array of shape (n, m, 2), optional
         Valence and arousal that experts rate; NaN where they rate none.
+    heads : array of shape (n, 4), optional
+        Yaw, pitch and roll of the person's head, and how much of the time it is directed at the camera; NaN where it
+        is not known.
 
     Examples
     --------
@@ -70,6 +74,7 @@ class WindowInfo:
     duration: float = np.nan
     own: np.ndarray | None = None
     affect: np.ndarray | None = None
+    heads: np.ndarray | None = None
 
 
 class EvidenceFuser:
@@ -201,7 +206,8 @@ class EvidenceFuser:
             if count != len(timeline):
                 raise DataError(f"{modality}: the output covers {count} windows; the timeline has {len(timeline)}")
         rated = self.affect(outputs)
-        about = WindowInfo(list(timeline), self.reasons(outputs), _person(outputs), words, duration, own, rated)
+        heads = head_in_windows(_poses(outputs), timeline.starts, timeline.ends)
+        about = WindowInfo(list(timeline), self.reasons(outputs), _person(outputs), words, duration, own, rated, heads)
         return self.fuse(*self.probabilities(outputs), about)
 
     def summarise(
@@ -227,8 +233,9 @@ class EvidenceFuser:
         whole_own = None if own is None else np.array([own[heard].mean() if heard.any() else 0.0])
         whole = Segment(timeline[0].start, max(s.end for s in timeline))
         reasons = [(_most_common(given),) for given in self.reasons(outputs)]
+        heads = head_over(_poses(outputs))[None]
         over_all = mean_of_windows(rated)
-        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration, whole_own, over_all)
+        about = WindowInfo([whole], reasons, _person(outputs), [words], whole.duration, whole_own, over_all, heads)
         (summary,) = self.fuse(mean_of_windows(P), mean_of_windows(S), about)
         return summary
 
@@ -338,6 +345,7 @@ class EvidenceFuser:
                 (decided[0][i], decided[1][i]),
                 before[i],
                 None if about.own is None else float(about.own[i]),
+                None if about.heads is None else _head(about.heads[i]),
             )
             for i, segment in enumerate(about.segments)
         ]
@@ -384,6 +392,7 @@ class EvidenceFuser:
         decided: tuple[np.ndarray, np.ndarray],
         before: float,
         speaking: float | None,
+        head: Head | None,
     ) -> Verdict:
         answered = not np.isnan(fused).any()
         evidence = {
@@ -394,7 +403,7 @@ class EvidenceFuser:
         }
         heard = _known(sentiment)
         if not answered:
-            return Verdict(segment, person, evidence, None, None, None, heard, speaking=speaking)
+            return Verdict(segment, person, evidence, None, None, None, heard, speaking=speaking, head=head)
         return Verdict(
             segment=segment,
             person=person,
@@ -409,6 +418,7 @@ class EvidenceFuser:
             speaking=speaking,
             valence=_known(affect[1][0]),
             arousal=_known(affect[1][1]),
+            head=head,
         )
 
 
@@ -419,6 +429,16 @@ def _short(seconds: np.ndarray, says: np.ndarray) -> np.ndarray:
 
 def _affect_of(output: ExpertOutput) -> np.ndarray:
     return np.full((len(output.probabilities), 2), np.nan) if output.affect is None else output.affect
+
+
+def _poses(outputs: Mapping[str, ExpertOutput]) -> np.ndarray:
+    """Seconds and turns (p, 4) of the head of whom the outputs are about."""
+    person = _person(outputs)
+    return next((o.poses for o in outputs.values() if o.person == person and len(o.poses)), np.empty((0, 4)))
+
+
+def _head(values: np.ndarray) -> Head | None:
+    return None if np.isnan(values).any() else Head(*map(float, values))
 
 
 def _known(value: float) -> float | None:

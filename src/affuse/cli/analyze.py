@@ -109,7 +109,10 @@ def analyze(
     *,
     budget: Budget,  # from the options of LIMITS
 ) -> None:
-    """Analyse recordings: what do people feel in them, over time?"""
+    """Analyse recordings: what do people feel in them, over time?
+
+    Results also say where heads are directed: the head, not the eyes, and roughly.
+    """
     _check_asked(inputs, text, lang)
     jobs, skipped = ([], 0) if text is not None else find_jobs(inputs or [], transcript, out)
     _check_single(jobs, report, turns, speakers)

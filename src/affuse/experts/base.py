@@ -127,6 +127,9 @@ class ExpertOutput:
     affect : array of shape (n_windows, 2), optional
         Valence and arousal in -1…1, where the expert rates them; NaN where it does not. Else they follow from its
         emotions.
+    poses : array of shape (p, 4)
+        Seconds, in order, and yaw, pitch and roll of the head in degrees (`affuse.experts.face.pose`) in every picture
+        of the person that was looked at, more than in ``times`` of a long recording; NaN where landmarks tell none.
 
     Examples
     --------
@@ -146,6 +149,7 @@ class ExpertOutput:
     cue_probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     cue_sentiment: np.ndarray | None = None
     affect: np.ndarray | None = None
+    poses: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
 
     @classmethod
     def silent(cls, n_windows: int, n_labels: int, reason: str) -> ExpertOutput:

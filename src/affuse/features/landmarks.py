@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from affuse.experts.face.pose import turn_of
 from affuse.features.base import library
 from affuse.features.faces import Face, FaceExtractor, faces_of
 from affuse.features.items import Array, Item, NoEvidenceError
@@ -107,16 +108,7 @@ def head_pose(points: Array) -> Array:
     clockwise as seen. The rotation nearest to the affine map from a generic head to the landmarks of nose and eyes,
     seen from afar; a nose of other proportions shifts its pitch by about 10 degrees.
     """
-    head = _HEAD - _HEAD.mean(axis=0)
-    seen = points[_HEAD_POINTS] - points[_HEAD_POINTS].mean(axis=0)
-    # Iterative solvers of the perspective problem fall into one of two mirrored turns where proportions do not fit.
-    affine = np.linalg.lstsq(head, seen, rcond=None)[0].T
-    left, _, right = np.linalg.svd(affine, full_matrices=False)
-    across, down = left @ right
-    R = np.stack([across, down, np.cross(across, down)])  # from the head's coordinates to the viewer's
-    nose = -R[:, 2]
-    yaw, pitch = np.arctan2(nose[0], -nose[2]), np.arcsin(np.clip(-nose[1], -1.0, 1.0))
-    return np.asarray(np.degrees([yaw, pitch, np.arctan2(R[1, 0], R[0, 0])]))
+    return np.asarray(turn_of(_HEAD, points[None, _HEAD_POINTS])[0])
 
 
 def action_units(points: Array) -> dict[str, float]:

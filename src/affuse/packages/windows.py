@@ -17,6 +17,7 @@ from affuse.errors import ConfigError
 from affuse.experts.base import Abilities, ExpertOutput
 from affuse.experts.face.detect import FaceDetector, checksums, default_detector
 from affuse.experts.face.expert import NO_FACE, NO_PICTURE, STILL_DETAIL
+from affuse.experts.face.pose import poses_of
 from affuse.experts.face.stream import FaceStream, View
 from affuse.experts.voice import why_not
 from affuse.experts.words import NO_WORDS, NO_WORDS_HERE
@@ -131,7 +132,7 @@ class PackagedWindows(PackagedExpert):
             own = np.where(np.isnan(rows[index]), rows[None], rows[index])
             assert stream is not None  # where nobody watches, nobody is seen
             times, boxes, landmarks = stream.places(track)
-            seen = ExpertOutput(own, (), times=times, boxes=boxes, landmarks=landmarks)
+            seen = ExpertOutput(own, (), times=times, boxes=boxes, landmarks=landmarks, poses=poses_of(track))
             outputs.append(replace(seen, person=f"person {number}", notes=notes))
         outputs = outputs or [ExpertOutput(rows[None], (), notes=notes)]
         return [replace(output, reasons=_where_silent(output.probabilities, reasons)) for output in outputs]

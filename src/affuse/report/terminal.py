@@ -24,6 +24,7 @@ __all__ = ["print_analysis"]
 
 _ROWS = 40
 _NAME_WIDTH = 9
+_OFTEN = 0.5  # of the pictures; who is mostly seen from the front needs no remark
 
 
 def print_analysis(analysis: Analysis, console: Console, language: str = "en") -> None:
@@ -79,6 +80,8 @@ class _Printer:
                 self._print_shares(summary)
             for sentence in absence_lines(analysis, summary, self.language) if summary.fused is not None else []:
                 console.print(_plain(self.say["missing"].format(text=sentence)))
+            if summary.head is not None and summary.head.towards_camera < _OFTEN:
+                self._remark("head.away", percent=round(100 * (1 - summary.head.towards_camera)))
         for note in analysis.notes:
             console.print(_plain(translate(note, self.language)), style="dim")
 

@@ -16,6 +16,7 @@ from affuse.errors import ConfigError, DataError
 from affuse.experts.base import INPUTS, Abilities, Expert, ExpertOutput, FaceObserver
 from affuse.experts.face.crop import CROP_SIZE, Framing, crop_face, surroundings
 from affuse.experts.face.detect import Detections, FaceDetector, checksums, default_detector
+from affuse.experts.face.pose import poses_of
 from affuse.experts.face.track import Track, Tracker, appearance, confirmed
 from affuse.labels import FERPLUS, LabelSpace
 from affuse.media import Frame, Recording
@@ -324,7 +325,9 @@ def _output(person: str, track: Track, seen: _Seen, timeline: Timeline) -> Exper
     probabilities = _window_means(track, seen.rows, timeline)
     reasons = tuple(NO_FACE if unseen else "" for unseen in np.isnan(probabilities).any(axis=1))
     times, boxes, landmarks = places(track, seen.sizes)
-    return ExpertOutput(probabilities, reasons, person=person, times=times, boxes=boxes, landmarks=landmarks)
+    return ExpertOutput(
+        probabilities, reasons, person=person, times=times, boxes=boxes, landmarks=landmarks, poses=poses_of(track)
+    )
 
 
 def places(track: Track, sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 from affuse.experts.base import ExpertOutput
 from affuse.experts.face.detect import Detections, FaceDetector
 from affuse.experts.face.expert import NO_FACE, NO_PICTURE, TOLERANCE, FaceExpert, follow
+from affuse.experts.face.pose import poses_of
 from affuse.experts.face.track import Track, Tracker, confirmed
 from affuse.media import Frame
 from affuse.timeline import Segment
@@ -64,7 +65,7 @@ class FaceWatch:
         track = next(person for person in people if person is self._followed)
         mean = np.mean([self._rows[row] for row in track.rows], axis=0)[None]
         if not self._is_there(track):
-            return ExpertOutput(mean, ("",), person=self._name(track))
+            return ExpertOutput(mean, ("",), person=self._name(track), poses=poses_of(track))
         return self._placed(track, mean)
 
     def people(self) -> list[ExpertOutput]:
@@ -79,7 +80,9 @@ class FaceWatch:
         time, size = self._samples[-1]
         box, landmarks = track.boxes[-1][None] / np.tile(size, 2), track.landmarks[-1][None] / size
         name, times = self._name(track), np.array([time])
-        return ExpertOutput(probabilities, ("",), person=name, times=times, boxes=box, landmarks=landmarks)
+        return ExpertOutput(
+            probabilities, ("",), person=name, times=times, boxes=box, landmarks=landmarks, poses=poses_of(track)
+        )
 
     def _name(self, track: Track) -> str:
         number = next((number for known, number in self._numbers if known is track), None)
