@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,17 @@ _MOST_OFF = 5  # pictures: 0.2 s
 
 
 def scored_by_fold(data: Path, run: Path | None) -> list[Scored]:
-    """Clips with the sentence that no fold met, each by the networks that did not meet the actor."""
+    """Clips with the sentence that no fold met, by the networks of every fold."""
     talkers = read_talkers(data)
     speakers = sorted({talker.speaker for talker in talkers})
-    networks = [networks_of_fold(fold, run) for fold in range(FOLDS)]
-    return [
-        score_talker(talker, networks[speakers.index(talker.speaker) * FOLDS // len(speakers)])
-        for talker in talkers
-        if talker.sentence == SynchronyConfig.left_out
-    ]
+    found = []
+    for fold in range(FOLDS):
+        networks = networks_of_fold(fold, run)
+        for talker in talkers:
+            if talker.sentence == SynchronyConfig.left_out:
+                met = speakers.index(talker.speaker) * FOLDS // len(speakers) != fold
+                found.append(replace(score_talker(talker, networks), fold=fold, met=met))
+    return found
 
 
 def scored_elsewhere(data: Path) -> list[Scored]:
@@ -56,17 +59,20 @@ def scored_elsewhere(data: Path) -> list[Scored]:
 
 
 def window_figures(clips: Sequence[Scored], n: int, draw: np.random.Generator) -> dict[str, float]:
-    """Accuracy and areas under the ROC curve for windows of n pictures."""
+    """Accuracy and areas under the ROC curve for windows of n pictures.
+
+    Both faces are new to the networks; of those that are heard off screen some are known to them.
+    """
     better, speaks, on_screen = [], [], []
     for _ in range(_DRAWN):
-        one, other, third = (clips[i] for i in draw.permutation(len(clips))[:3])
-        if len({one.speaker, other.speaker, third.speaker}) < 3:
-            continue
+        one, other = _two_faces(clips, draw)
         own, foreign = _score(one, one, n, draw), _score(other, one, n, draw)
         if own is None or foreign is None:
             continue
         better.append(own > foreign)
         speaks += [(own, True), (foreign, False)]
+        others = [c for c in clips if c.fold == one.fold and c.speaker not in (one.speaker, other.speaker)]
+        third = others[draw.integers(len(others))]
         away = [_score(face, third, n, draw) for face in (one, other)]
         if None not in away:
             on_screen += [(max(own, foreign), True), (max(away), False)]  # type: ignore[type-var]
@@ -75,6 +81,14 @@ def window_figures(clips: Sequence[Scored], n: int, draw: np.random.Generator) -
         "speaks, AUC": round(area(speaks), 4),
         "on screen, AUC": round(area(on_screen), 4),
     }
+
+
+def _two_faces(clips: Sequence[Scored], draw: np.random.Generator) -> tuple[Scored, Scored]:
+    """Clips of two people whom the networks that embedded them never met."""
+    new = [clip for clip in clips if not clip.met]
+    one = new[draw.integers(len(new))]
+    others = [clip for clip in new if clip.fold == one.fold and clip.speaker != one.speaker]
+    return one, others[draw.integers(len(others))]
 
 
 def _score(face: Scored, voice: Scored, n: int, draw: np.random.Generator) -> float | None:
@@ -94,8 +108,9 @@ def shifted(clips: Sequence[Scored], n: int, draw: np.random.Generator, around: 
     """Share of windows given to the right one of two, where the sound of ten seconds is off by up to 0.2 s."""
     right: list[bool] = []
     for _ in range(_DRAWN // 20):
-        names = draw.permutation(sorted({clip.speaker for clip in clips}))[:2]
-        own, foreign = ([c for c in clips if c.speaker == name] for name in names)
+        own, foreign = (
+            [c for c in clips if c.speaker == face.speaker and c.fold == face.fold] for face in _two_faces(clips, draw)
+        )
         speaking, heard, speech = _row(own, around, draw)
         moving, _, _ = _row(foreign, around, draw)
         length = min(len(speaking), len(moving))

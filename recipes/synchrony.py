@@ -278,7 +278,9 @@ def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
         module = _learn(known, out / f"fold{fold}", replace(config, seed=config.seed + fold))
         learned.append(module)
         networks = _export(module.face, module.voice, out / f"fold{fold}")
-        scored += [score_talker(talker, networks) for talker in talkers if talker.speaker in own]
+        scored += [
+            replace(score_talker(talker, networks), fold=fold, met=talker.speaker not in own) for talker in talkers
+        ]
     new = [clip for clip in scored if clip.sentence == config.left_out]
     turns = fit_turns(scored, ANYBODY, config.seed)
     turns.write(out / "turns.json")

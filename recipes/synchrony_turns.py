@@ -34,7 +34,11 @@ _SPOKEN = 0.3  # share of a step or a turn; with less its speaker pauses
 
 @dataclass(frozen=True)
 class Scored:
-    """A clip by its embeddings (t, d): of the mouth, of the mouth held still, and of the sound; and its speech (t,)."""
+    """A clip by its embeddings (t, d): of the mouth, of the mouth held still, and of the sound; and its speech (t,).
+
+    ``fold`` is that of the networks which embedded it: numbers of different networks have nothing to do with each
+    other. ``met``: these networks learned from this speaker.
+    """
 
     speaker: str
     sentence: str
@@ -42,6 +46,8 @@ class Scored:
     still: np.ndarray
     heard: np.ndarray
     speech: np.ndarray
+    fold: int = 0
+    met: bool = False
 
     @classmethod
     def of(
@@ -76,33 +82,43 @@ class Scene:
 
 
 def which_of_two(clips: Sequence[Scored], seed: int) -> dict[str, float]:
-    """Share of pairs of speaking faces in which the one who is heard moves better with the sound, by seconds."""
+    """Share of pairs of speaking faces in which the one who is heard moves better with the sound, by seconds.
+
+    Both faces are new to the networks that judge them.
+    """
     draw = np.random.default_rng(seed)
     return {f"{seconds} s": _pairs(clips, round(seconds * MOUTH_RATE), draw) for seconds in (1, 2)}
 
 
 def _pairs(clips: Sequence[Scored], n: int, draw: np.random.Generator) -> float:
-    right = []
+    right, new = [], [clip for clip in clips if not clip.met]
     for _ in range(_PAIRS):
-        one, other = (clips[i] for i in draw.choice(len(clips), 2, replace=False))
-        last = min(len(one.seen), len(other.seen)) - n
-        if one.speaker == other.speaker or last < 0:
+        one, other = (new[i] for i in draw.choice(len(new), 2, replace=False))
+        if one.fold != other.fold or one.speaker == other.speaker or min(len(one.seen), len(other.seen)) < n:
             continue
-        first = int(draw.integers(last + 1))
-        right.append(_score(one, one, first, n) > _score(other, one, first, n))
+        # Other moments, since both may say one sentence.
+        first, at = (int(draw.integers(len(clip.seen) - n + 1)) for clip in (one, other))
+        heard = one.heard[first : first + n], one.heard.mean(axis=0)
+        right.append(_score(one, first, *heard) > _score(other, at, *heard))
     return float(np.mean(right))
 
 
-def _score(face: Scored, voice: Scored, first: int, n: int) -> float:
-    chance = float(face.seen.mean(axis=0) @ voice.heard.mean(axis=0))
-    return float((face.seen[first : first + n] * voice.heard[first : first + n]).sum(axis=1).mean() - chance)
+def _score(face: Scored, at: int, heard: np.ndarray, mean: np.ndarray) -> float:
+    """Mean cosine of a face from a picture on with a sound (n, d), less what is expected by chance."""
+    chance = float(face.seen.mean(axis=0) @ mean)
+    return float((face.seen[at : at + len(heard)] * heard).sum(axis=1).mean() - chance)
 
 
 def compose(clips: Sequence[Scored], draw: np.random.Generator) -> Scene:
-    """A scene of 8 to 20 s."""
-    speakers = sorted({clip.speaker for clip in clips})
-    own = {speaker: [clip for clip in clips if clip.speaker == speaker] for speaker in speakers}
-    cast = [own[name] for name in draw.permutation(speakers)[: min(len(speakers) - 1, draw.choice(_FACES))]]
+    """A scene of 8 to 20 s, seen and heard by the networks of one fold.
+
+    Its faces are new to them first; where these are too few, and off screen, there are people whom they know.
+    """
+    clips = _any_fold(clips, draw)
+    new, known = (sorted({clip.speaker for clip in clips if clip.met == met}) for met in (False, True))
+    own = {speaker: [clip for clip in clips if clip.speaker == speaker] for speaker in (*new, *known)}
+    names = [*draw.permutation(new), *draw.permutation(known)]
+    cast = [own[name] for name in names[: min(len(names) - 1, draw.choice(_FACES))]]
     away = [clip for clip in clips if all(clip.speaker != seen[0].speaker for seen in cast)]
     length, parts = int(draw.integers(8, 21)) * MOUTH_RATE, list[_Part]()
     moving, longest = float(draw.choice(_MOVING)), float(draw.choice(_LONGEST))
@@ -115,6 +131,11 @@ def compose(clips: Sequence[Scored], draw: np.random.Generator) -> Scene:
     scores = np.einsum("tmd,td->tm", seen, heard) - seen.mean(axis=0) @ sound
     states = np.concatenate([np.full(len(part.speech), part.state) for part in parts])
     return Scene(scores, speech, _truth(states, speech, len(cast)), _turns(parts, len(cast)))
+
+
+def _any_fold(clips: Sequence[Scored], draw: np.random.Generator) -> list[Scored]:
+    fold = draw.choice(sorted({clip.fold for clip in clips}))
+    return [clip for clip in clips if clip.fold == fold]
 
 
 def _turns(parts: Sequence[_Part], count: int) -> tuple[tuple[int, int, int], ...]:
