@@ -14,12 +14,13 @@ import pytest
 
 from affuse import weights
 from affuse.analyzer import Analyzer, load_experts
+from affuse.data.corpora import Dataset
 from affuse.errors import AssetError, ConfigError, OutputError
 from affuse.evaluation.speed import Request, measure, timed
 from affuse.experts import Abilities
 from affuse.experts.face import FaceExpert, HaarDetector
 from affuse.experts.voice import VoiceExpert, why_not
-from affuse.exporting import convert, export
+from affuse.exporting import convert, export, parity
 from affuse.exporting.inference import evenly, feeds_for, watched
 from affuse.exporting.licences import licences
 from affuse.exporting.parity import compare
@@ -358,7 +359,6 @@ def test_a_network_that_loses_more_than_a_point_goes_back(
     scores = {"before": 0.8, "after": 0.78}
     row = {"expert": "face", "dataset": "ferplus", "n": 900, "accuracy": dict(scores), "macro_f1": dict(scores)}
     monkeypatch.setattr(convert.parity, "held_out", lambda *_: [row])
-    monkeypatch.setattr(convert, "feeds_for", lambda expert, clip, data: feeds_for(expert, clip, None))
     facts = quick("shipped", "onnx-int8", tmp_path / "out", clip, data=tmp_path, experts={"face": "face"})
     assert facts["networks"]["face"]["precision"] == "as trained"
     assert weights.sha256_of(tmp_path / "out/face/face.onnx") == weights.sha256_of(system / "face/face.onnx")
@@ -370,14 +370,19 @@ def test_a_network_that_loses_more_than_a_point_goes_back(
     ("n", "after", "too_much"), [(1000, 0.79, False), (1000, 0.788, True), (40, 0.775, False), (40, 0.75, True)]
 )
 def test_a_point_may_be_lost_and_a_single_row(n: int, after: float, too_much: bool) -> None:
-    table = [{"expert": "face", "dataset": "ferplus", "n": n, "accuracy": {"before": 0.8, "after": after}}]
+    scores = {"before": 0.8, "after": after}
+    table = [
+        {"expert": "face", "dataset": "ferplus", "n": n, "accuracy": scores, "macro_f1": {"before": 1, "after": 0}}
+    ]
     assert convert._lost(table, "face") == pytest.approx((0.8 - after) * too_much)
     assert convert._lost(table, "voice") == 0
+    marked = [{"expert": "text", "dataset": "brighter", "n": n, "macro_f1": scores}]
+    assert convert._lost(marked, "text") == pytest.approx((0.8 - after) * too_much)
 
 
 def test_networks_are_watched_and_left_as_they_were(clip: Path) -> None:
     expert = VoiceExpert()
-    feeds = feeds_for(expert, clip, None)
+    feeds = feeds_for(expert, clip)
     assert len(feeds) == len(synthetic.waveforms())
     np.testing.assert_array_equal(feeds[0]["waveform"][0], synthetic.waveforms()[0])
     with watched(expert) as (watch,):
@@ -398,14 +403,28 @@ def test_a_network_of_a_package_is_watched_only_while_it_is_asked_to_be(tmp_path
 
 
 def test_rows_are_spread_evenly() -> None:
-    from affuse.data.corpora import Dataset
-    from affuse.labels import EKMAN
-
     rows = Dataset("x", "text", EKMAN, list("abcdefghi"), np.arange(9) % 7, np.arange(9))
     assert evenly(rows, 3).inputs == ["a", "e", "i"]
     np.testing.assert_array_equal(evenly(rows, 3).groups, [0, 4, 8])
     assert evenly(rows, None) is rows
     assert evenly(rows, 9) is rows
+    marked = replace(rows, marks=np.arange(54).reshape(9, 6), columns={"language": list("ABCDEFGHI")})
+    np.testing.assert_array_equal(evenly(marked, 3).marks, marked.marks[[0, 4, 8]])
+    assert evenly(marked, 3).columns == {"language": ["A", "E", "I"]}
+
+
+def test_rows_that_show_several_emotions_are_measured_by_f1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = np.array([[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]])
+    rows = Dataset("brighter", "text", EKMAN, ["I am so happy!", "How sad."], np.array([3, 4]), np.arange(2))
+    rows = replace(rows, marks=marks, columns={"language": ["eng", "eng"]})
+    monkeypatch.setattr(parity, "datasets_for", lambda *_: [rows])
+    found = parity.held_out(load_experts({"text": "text"}), {}, set(), tmp_path, None)
+    (row,) = found
+    assert set(row) == {"expert", "dataset", "n", "macro_f1"}
+    assert 0 <= row["macro_f1"]["before"] == row["macro_f1"]["after"] <= 1
+    told = parity.markdown({"networks": {}, "fixed_inputs": {}, "held_out": found, "analysis": {}, "notes": []})
+    f1 = f"{row['macro_f1']['before']:.4f}"
+    assert f"| text: brighter | 2 | – | – | {f1} | {f1} |" in told
 
 
 @pytest.mark.data

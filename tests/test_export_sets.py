@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from affuse import Analyzer, weight_sets, weights
+from affuse.data.corpora import Dataset
 from affuse.errors import AssetError
-from affuse.experts import FaceExpert, TextExpert
-from affuse.exporting import export
+from affuse.experts import FaceExpert, TextExpert, VoiceExpert
+from affuse.exporting import export, inference
 from affuse.exporting.licences import allows, licences
 from affuse.exporting.sources import ExportedSource, ShippedSource
 from affuse.fusion import NamedFuser, ProductRule
-from affuse.labels import EKMAN
+from affuse.labels import EKMAN, VOICE
 from affuse.packages import System, read_system
 from affuse.packages.system import OwnWeights, Part, SystemDescription
 from affuse.testing import synthetic, write_toy_package
@@ -152,6 +153,18 @@ def own_fuser(folder: Path, *modalities: str) -> Path:
     P, y = rng.dirichlet(np.ones(7), size=(70, len(modalities))), np.arange(70) % 7
     NamedFuser(ProductRule().fit(P, y), modalities, EKMAN.labels, "product").write(folder)
     return folder
+
+
+def test_commercial_weights_are_not_calibrated_on_data_for_research(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(name: str) -> Dataset:
+        return Dataset(name, "voice", VOICE, [np.zeros(16_000)], np.array([0]), np.array(["a"]))
+
+    monkeypatch.setattr(inference, "datasets_for", lambda *_: [rows("ravdess"), rows("javanese_speech")])
+    used = {own: inference.training_sets(VoiceExpert(weight_set=own), ASSETS) for own in weight_sets.SETS}
+    assert {own: [each.name for each in sets] for own, sets in used.items()} == {
+        "research": ["ravdess", "javanese_speech"],
+        "commercial": ["javanese_speech"],
+    }
 
 
 def test_evaluations_of_a_package_are_those_of_its_set(package: Path, tmp_path: Path, affuse: Run) -> None:

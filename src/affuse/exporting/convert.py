@@ -14,10 +14,11 @@ from affuse.errors import AssetError
 from affuse.evaluation import speed
 from affuse.experts.base import Expert
 from affuse.exporting import parity
-from affuse.exporting.inference import answers, feeds_for, watched
+from affuse.exporting.inference import answers, feeds_for, training_sets, watched
 from affuse.exporting.quantisation import is_quantised, quantise
 from affuse.exporting.spec import ExportSpec, Facts, Network
 from affuse.media import Recording
+from affuse.weight_sets import COMMERCIAL
 
 __all__ = ["convert", "measure", "time_analyses"]
 
@@ -52,8 +53,15 @@ def _copy(network: Network) -> None:
 
 def _calibration(expert: Expert, spec: ExportSpec, facts: Facts) -> list[dict[str, Any]]:
     assert spec.clip is not None
-    feeds = feeds_for(expert, spec.clip, spec.data)
-    if spec.data is None:
+    sets = [] if spec.data is None else training_sets(expert, spec.data)
+    feeds = feeds_for(expert, spec.clip, sets)
+    if spec.data is not None and expert.weight_set == COMMERCIAL:
+        on = f"{len(feeds)} rows of training data" if sets else "generated inputs"
+        facts.notes.append(
+            f"{expert.modality}: calibrated on {on}; of --data only what allows commercial use may set ranges of "
+            "weights for commercial use."
+        )
+    elif not sets:
         facts.notes.append(
             f"{expert.modality}: calibrated on generated inputs, for want of data; give --data for ranges that "
             "real recordings have, and for accuracy before and after."
@@ -88,7 +96,8 @@ def measure(
             changed.discard(network.modality)
             for row in facts.held_out:
                 if row["expert"] == network.modality:
-                    row.update({name: dict.fromkeys(("before", "after"), row[name]["before"]) for name in _SCORES})
+                    own = {name: row[name]["before"] for name in parity.SCORES if name in row}
+                    row.update({name: dict.fromkeys(("before", "after"), before) for name, before in own.items()})
     results = exported()
     for modality, expert in source.items():
         difference = parity.compare(expert, results[modality], spec.clip)
@@ -106,12 +115,13 @@ def measure(
             )
 
 
-_SCORES = ("accuracy", "macro_f1")
-
-
 def _lost(held_out: Sequence[Mapping[str, Any]], modality: str) -> float:
-    """The largest loss of accuracy that is too much: more than a point, and more than a single row; 0 without one."""
-    rows = [(r["accuracy"]["before"] - r["accuracy"]["after"], r["n"]) for r in held_out if r["expert"] == modality]
+    """The largest loss of accuracy that is too much: more than a point, and more than a single row; 0 without one.
+
+    Where rows may show several emotions, macro F1 stands for it.
+    """
+    scores = [(r.get("accuracy", r["macro_f1"]), r["n"]) for r in held_out if r["expert"] == modality]
+    rows = [(score["before"] - score["after"], n) for score, n in scores]
     return max((lost for lost, n in rows if lost > max(_MOST_LOST, 1.01 / n) + 1e-9), default=0.0)
 
 

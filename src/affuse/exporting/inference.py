@@ -14,7 +14,9 @@ import numpy as np
 
 from affuse.errors import DataError
 from affuse.evaluation.experts import waveform
+from affuse.exporting.licences import allows
 from affuse.testing import synthetic
+from affuse.weight_sets import COMMERCIAL
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from affuse.data.corpora import Dataset
     from affuse.experts.base import Expert
 
-__all__ = ["WatchedSession", "answers", "classify", "datasets_for", "evenly", "feeds_for", "watched"]
+__all__ = ["WatchedSession", "answers", "classify", "datasets_for", "evenly", "feeds_for", "training_sets", "watched"]
 
 _CALIBRATION_ROWS = 64  # a data set: ranges of activations hardly change with more
 
@@ -49,10 +51,22 @@ def classify(expert: Expert, inputs: Sequence[Any]) -> np.ndarray:
     return np.stack([np.asarray(expert.classify(sound), dtype=float) for sound in sounds])
 
 
-def feeds_for(expert: Expert, clip: Path, data: Path | None) -> list[dict[str, np.ndarray]]:
+def training_sets(expert: Expert, data: Path) -> list[Dataset]:
+    """The training data in ``data`` that an expert may be calibrated on.
+
+    Weights for commercial use stay free of data that exclude it.
+    """
+    from affuse.data import corpora
+
+    found = datasets_for(expert, data, "train")
+    if expert.weight_set != COMMERCIAL:
+        return found
+    return [rows for rows in found if allows(corpora.find(rows.name).licence) == "yes"]
+
+
+def feeds_for(expert: Expert, clip: Path, sets: Sequence[Dataset] = ()) -> list[dict[str, np.ndarray]]:
     """What the network of ``expert`` is fed for rows of training data, or without any for the fixed inputs."""
     with watched(expert) as watches:
-        sets = [] if data is None else datasets_for(expert, data, "train")
         for rows in sets:
             classify(expert, evenly(rows, _CALIBRATION_ROWS).inputs)
         if not sets:
@@ -85,8 +99,12 @@ def evenly(rows: Dataset, n: int | None) -> Dataset:
         return rows
     kept = np.unique(np.linspace(0, len(rows) - 1, n).round().astype(int))
     inputs = rows.inputs[kept] if isinstance(rows.inputs, np.ndarray) else [rows.inputs[i] for i in kept]
-    votes = None if rows.votes is None else rows.votes[kept]
-    return replace(rows, inputs=inputs, targets=rows.targets[kept], groups=rows.groups[kept], votes=votes)
+    votes, marks = (None if own is None else own[kept] for own in (rows.votes, rows.marks))
+    columns = {name: [values[i] for i in kept] for name, values in rows.columns.items()}
+    return replace(
+        rows, inputs=inputs, targets=rows.targets[kept], groups=rows.groups[kept], votes=votes, columns=columns,
+        marks=marks,
+    )  # fmt: skip
 
 
 class WatchedSession:

@@ -14,9 +14,10 @@ from affuse.exporting.inference import answers, datasets_for, evenly
 if TYPE_CHECKING:
     from affuse.experts.base import Expert
 
-__all__ = ["FILE", "Difference", "compare", "held_out", "markdown"]
+__all__ = ["FILE", "SCORES", "Difference", "compare", "held_out", "markdown"]
 
 FILE = "parity.json"
+SCORES = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def held_out(
             before = evaluate_expert(expert, part)
             after = evaluate_expert(exported[modality], part) if modality in changed else before
             row: dict[str, Any] = {"expert": modality, "dataset": corpus.name, "n": len(part)}
-            for name in ("accuracy", "macro_f1"):
-                row[name] = {"before": round(before[name], 4), "after": round(after[name], 4)}
+            for name in SCORES:
+                if name in before:  # rows that may show several emotions have no accuracy
+                    row[name] = {"before": round(before[name], 4), "after": round(after[name], 4)}
             table.append(row)
     return table
 
@@ -81,11 +83,10 @@ def markdown(facts: Mapping[str, Any]) -> str:
         lines += ["", "| held-out rows | n | accuracy before | after | macro-F1 before | after |"]
         lines.append("|---|---|---|---|---|---|")
     for row in facts["held_out"]:
-        a, f = row["accuracy"], row["macro_f1"]
-        lines.append(
-            f"| {row['expert']}: {row['dataset']} | {row['n']:,} | {100 * a['before']:.2f} % "
-            f"| {100 * a['after']:.2f} % | {f['before']:.4f} | {f['after']:.4f} |"
-        )
+        a, f = row.get("accuracy"), row["macro_f1"]
+        accuracy = "– | –" if a is None else f"{100 * a['before']:.2f} % | {100 * a['after']:.2f} %"
+        cells = f"{row['expert']}: {row['dataset']} | {row['n']:,} | {accuracy}"
+        lines.append(f"| {cells} | {f['before']:.4f} | {f['after']:.4f} |")
     if facts["analysis"]:
         a = facts["analysis"]
         lines += ["", "| whole analysis | ms before | after |", "|---|---|---|"]
