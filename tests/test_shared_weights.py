@@ -10,6 +10,7 @@ import pytest
 from affuse import weights
 from affuse.errors import AssetError, ConfigError, DataError
 from affuse.experts.text.language import PACKED, TOKENIZER, stored_tokenizer
+from affuse.packages.folder import check_files
 
 onnx = pytest.importorskip("onnx", reason="networks are changed by onnx (extra train)")
 packing = pytest.importorskip("recipes.packing", reason="recipes lie in a checkout alone")
@@ -125,6 +126,22 @@ def test_networks_share_what_they_have_in_common(tmp_path: Path, monkeypatch: py
     assert stored_tokenizer(facts) == '{"a": "标记"}'
     np.testing.assert_array_equal(answer(tmp_path / "again.onnx", ids), answer(tmp_path / "whole_a.onnx", ids))
     (tmp_path / "base.bin").write_bytes(bytes(len(content)))
+    with pytest.raises(AssetError, match="has no checksum here"):
+        weights.session(tmp_path / "a.onnx")
+
+
+def test_a_package_keeps_the_file_that_its_networks_share(tmp_path: Path) -> None:
+    """Also when affuse ships another version of that file by now: the package states its own checksum."""
+    models = {"a.onnx": lookup(table(), 0.01, 1.0), "b.onnx": lookup(table(), 0.02, 2.0)}
+    onnx.save(models["a.onnx"], tmp_path / "whole.onnx")
+    content = shared.share(list(models.values()), "text_base.bin")
+    shared.write(models, content, tmp_path, "text_base.bin")
+    with pytest.raises(AssetError, match="has no checksum here"):
+        weights.session(tmp_path / "a.onnx")
+    check_files(tmp_path, {"text_base.bin": weights.sha256_of(tmp_path / "text_base.bin")})
+    ids = np.array([[5, 6]])
+    np.testing.assert_array_equal(answer(tmp_path / "a.onnx", ids), answer(tmp_path / "whole.onnx", ids))
+    (tmp_path / "text_base.bin").write_bytes(bytes(len(content)))
     with pytest.raises(AssetError, match="has no checksum here"):
         weights.session(tmp_path / "a.onnx")
 

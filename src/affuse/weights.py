@@ -51,6 +51,7 @@ __all__ = [
     "set_of",
     "sha256_of",
     "shipped",
+    "state_checksum",
     "threads",
     "width",
 ]
@@ -698,6 +699,28 @@ def session(
         raise AssetError(f"{path} cannot be loaded as ONNX weights ({str(error).splitlines()[0]})") from error
 
 
+_stated: dict[Path, str] = {}
+
+
+def state_checksum(path: Path, sha256: str) -> None:
+    """Say which checksum a file must have, such as by the description of its package.
+
+    Networks beside it may then keep tensors in it, whatever the shipped ones share by now.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    sha256 : str
+        Its checksum (hex).
+
+    Examples
+    --------
+    >>> state_checksum(Path("package/text_base.bin"), "0" * 64)
+    """
+    _stated[path.resolve()] = sha256
+
+
 def _folder_of_tensors(path: Path, places: set[str]) -> Path:
     """Where the files are in which a network keeps tensors: beside it, or affuse's for a copy of a shipped one."""
     lacking = [name for name in places if not (path.parent / name).is_file()]
@@ -712,6 +735,8 @@ def _shared(folder: Path, places: set[str]) -> set[str]:
     entries = manifest()
     names = {name for entry in entries.values() for name in entry.beside}
     files = [(entries[name].file, entries[name].sha256) for name in names if entries[name].file in places]
+    own = {file: _stated.get((folder / file).resolve()) for file in places}
+    files += [(file, sha256) for file, sha256 in own.items() if sha256 is not None]
     return {file for file, sha256 in files if (folder / file).is_file() and _checksum(folder / file) == sha256}
 
 

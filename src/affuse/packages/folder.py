@@ -177,6 +177,7 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
                 f"{folder / name} has the wrong checksum: expected SHA-256 {expected}, found {found}; "
                 "copy the package again"
             )
+        weights.state_checksum(folder / name, expected)
 
 
 def check_file_names(files: Mapping[str, str], what: str, folders: bool = False) -> None:
