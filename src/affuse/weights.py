@@ -735,7 +735,7 @@ def _shared(folder: Path, places: set[str]) -> set[str]:
     entries = manifest()
     names = {name for entry in entries.values() for name in entry.beside}
     files = [(entries[name].file, entries[name].sha256) for name in names if entries[name].file in places]
-    own = {file: _stated.get((folder / file).resolve()) for file in places}
+    own = {file: _stated.get((folder / file).resolve()) for file in places if Path(file).name == file}
     files += [(file, sha256) for file, sha256 in own.items() if sha256 is not None]
     return {file for file, sha256 in files if (folder / file).is_file() and _checksum(folder / file) == sha256}
 
