@@ -602,7 +602,7 @@ def test_clients_that_vanish_leave_nothing_behind(server: Server, portrait: byte
     process = psutil.Process(server.process.pid)
     noise = np.random.default_rng(0).integers(-9000, 9000, 48_000).astype("<i2").tobytes()
     sizes = []
-    for turn in range(60):
+    for turn in range(90):
         with opened(server) as stream:
             stream.send(json.dumps(START))
             for i in range(4):
@@ -616,7 +616,8 @@ def test_clients_that_vanish_leave_nothing_behind(server: Server, portrait: byte
         if turn % 10 == 9:
             wait_for_streams(server, 0)
             sizes.append(process.memory_info().rss)
-    assert max(sizes[2:]) - sizes[1] < 15e6, [round(size / 1e6) for size in sizes]
+    # The heap takes some fifty streams to find its size; whatever a stream left behind would go on growing.
+    assert max(sizes[5:]) - sizes[4] < 15e6, [round(size / 1e6) for size in sizes]
 
 
 def test_a_client_that_does_not_read_harms_nobody(server: Server, portrait: bytes) -> None:
