@@ -24,7 +24,7 @@ from affuse.people.mouths import MOUTH_RATE, FacePath, mouths
 from affuse.people.synchrony import LAGS, Agreement, SynchronyNetworks
 from affuse.timeline import Timeline
 from bench.folds import networks_of_fold
-from recipes.synchrony import FOLDS, SynchronyConfig, read_talkers, score_talker
+from recipes.synchrony import FOLDS, SynchronyConfig, read_talkers, score_talker, speakers_of_fold
 from recipes.synchrony_turns import Scored, area
 
 _DRAWN = 4000
@@ -37,11 +37,10 @@ def scored_by_fold(data: Path, run: Path | None) -> list[Scored]:
     speakers = sorted({talker.speaker for talker in talkers})
     found = []
     for fold in range(FOLDS):
-        networks = networks_of_fold(fold, run)
+        networks, new = networks_of_fold(fold, run), speakers_of_fold(speakers, fold)
         for talker in talkers:
             if talker.sentence == SynchronyConfig.left_out:
-                met = speakers.index(talker.speaker) * FOLDS // len(speakers) != fold
-                found.append(replace(score_talker(talker, networks), fold=fold, met=met))
+                found.append(replace(score_talker(talker, networks), fold=fold, met=talker.speaker not in new))
     return found
 
 

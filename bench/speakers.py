@@ -32,6 +32,7 @@ from affuse.people.speaking import TurnModel, who_speaks
 from affuse.people.synchrony import SynchronyNetworks
 from affuse.timeline import Segment, Timeline
 from bench.folds import networks_of_fold
+from recipes.synchrony import FOLDS, speakers_of_fold
 
 _STEP = SAMPLE_RATE // MOUTH_RATE
 _SHORTEST, _LONGEST = 0.5, 2.0  # seconds of a turn
@@ -188,8 +189,8 @@ def _turn_model(run: Path | None) -> TurnModel:
 def fold_of(clips: Sequence[Clip], run: Path | None, number: int) -> tuple[list[str], SynchronyNetworks]:
     """Two actors, and the networks that met neither of them."""
     actors = sorted({clip.actor for clip in clips})
-    fold = number % 3
-    return actors[2 * fold : 2 * fold + 2], networks_of_fold(fold, run)
+    fold = number % FOLDS
+    return list(speakers_of_fold(actors, fold)), networks_of_fold(fold, run)
 
 
 def emotions_of(clips: Sequence[Clip], run: Path | None, count: int, seed: int) -> dict[str, float]:

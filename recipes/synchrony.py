@@ -50,6 +50,7 @@ __all__ = [
     "main",
     "read_talkers",
     "score_talker",
+    "speakers_of_fold",
     "train",
 ]
 
@@ -273,7 +274,7 @@ def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
     speakers = sorted({talker.speaker for talker in talkers})
     scored, learned = [], []
     for fold in range(FOLDS):
-        own = speakers[fold * len(speakers) // FOLDS : (fold + 1) * len(speakers) // FOLDS]
+        own = speakers_of_fold(speakers, fold)
         known = [t for t in talkers if t.speaker not in own and t.sentence != config.left_out]
         module = _learn(known, out / f"fold{fold}", replace(config, seed=config.seed + fold))
         learned.append(module)
@@ -295,6 +296,11 @@ def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
     }
     write_card(out / "card.json", out / "synchrony_face.onnx", facts)
     print(facts)
+
+
+def speakers_of_fold(speakers: Sequence[str], fold: int) -> Sequence[str]:
+    """Those of the sorted speakers whom the networks of a fold never meet."""
+    return speakers[fold * len(speakers) // FOLDS : (fold + 1) * len(speakers) // FOLDS]
 
 
 def _learn(talkers: Sequence[Talker], run: Path, config: SynchronyConfig) -> Synchrony:

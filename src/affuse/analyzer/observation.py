@@ -95,9 +95,8 @@ class Observation:
         array of shape (n,), or None
             None where nothing tells, so that they count for everybody.
         """
-        if self.speech is None or person not in self.speech.speakers.names:
-            return None
-        return self.speech.own(person, self.timeline)
+        speech = self._speech_with(person)
+        return None if speech is None else speech.own(str(person), self.timeline)
 
     def heard(self, person: str | None) -> np.ndarray | None:
         """How long a person is heard in every window.
@@ -112,9 +111,12 @@ class Observation:
         array of shape (n,), or None
             Seconds; None where nobody else speaks, or nothing tells.
         """
-        if self.speech is None or person not in self.speech.speakers.names:
-            return None
-        return self.speech.seconds(str(person), self.timeline)
+        speech = self._speech_with(person)
+        return None if speech is None else speech.seconds(str(person), self.timeline)
+
+    def _speech_with(self, person: str | None) -> Speech | None:
+        """The speech of everybody, where a person is one of those who may speak."""
+        return None if self.speech is None or person not in self.speech.speakers.names else self.speech
 
     def _unseen(
         self, scene: Mapping[str, ExpertOutput], name: str, heard: Mapping[str, ExpertOutput]

@@ -308,8 +308,7 @@ class Speakers:
         float
             0…1; 0 where there is no such step.
         """
-        number = self.names.index(name)
-        mine = self._overlap(segment) * self.speaks(name)
+        number, mine = self.names.index(name), self._spoken(name, segment)
         return float(mine @ self.probabilities[:, number] / mine.sum()) if mine.sum() > _LEAST else 0.0
 
     def seconds(self, name: str, segment: Segment) -> float:
@@ -327,7 +326,11 @@ class Speakers:
         float
             Seconds.
         """
-        return float((self._overlap(segment) * self.speaks(name)).sum())
+        return float(self._spoken(name, segment).sum())
+
+    def _spoken(self, name: str, segment: Segment) -> np.ndarray:
+        """Seconds (n,) of a segment in those steps in which it is most probable that a speaker speaks."""
+        return self._overlap(segment) * self.speaks(name)
 
     def _overlap(self, segment: Segment) -> np.ndarray:
         """Seconds (n,) that every step shares with a segment."""

@@ -9,6 +9,7 @@ level that does the least harm, and only pairs that are too large come nearer to
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def make_safe(model: Any) -> int:
             levels = numpy_helper.to_array(arrays[node.input[1]])
             if levels.dtype == np.int8 and overflows(levels).any():
                 unsafe[node.input[1]] = levels
-    scales = {name: _scale_of(name, model, arrays) for name in unsafe}
+    scales = _scales_of(list(unsafe), model, arrays)
     if len(set(scales.values())) < len(scales):
         raise DataError("two products share one scale of their weights; each needs its own")
     for name, levels in unsafe.items():
@@ -77,19 +78,20 @@ def make_safe(model: Any) -> int:
     return len(unsafe)
 
 
-def _scale_of(weight: str, model: Any, arrays: dict[str, Any]) -> str:
-    """Name of the scale of a weight: what the integer product, as a float, is multiplied by holds it."""
+def _scales_of(weights: Sequence[str], model: Any, arrays: Mapping[str, Any]) -> dict[str, str]:
+    """Names of the scales of weights: what the integer product, as a float, is multiplied by holds them."""
     made = {output: node for node in model.graph.node for output in node.output}
     users: dict[str, list[Any]] = {}
     for node in model.graph.node:
         for name in node.input:
             users.setdefault(name, []).append(node)
-    found = set()
-    for product in users[weight]:
-        for cast in users.get(product.output[0], []):
-            for multiplied in users.get(cast.output[0], []):
-                factors = [made[name] for name in multiplied.input if name != cast.output[0] and name in made]
-                found |= {name for node in factors for name in node.input if name in arrays}
-    if len(found) != 1:
-        raise DataError(f"the scale of the weight {weight!r} is not found; is this network quantised dynamically?")
-    return found.pop()
+    scales = {}
+    for weight in weights:
+        casts = [cast for product in users[weight] for cast in users.get(product.output[0], [])]
+        scaled = [(cast.output[0], node) for cast in casts for node in users.get(cast.output[0], [])]
+        factors = [made[name] for own, node in scaled for name in node.input if name != own and name in made]
+        found = {name for node in factors for name in node.input if name in arrays}
+        if len(found) != 1:
+            raise DataError(f"the scale of the weight {weight!r} is not found; is this network quantised dynamically?")
+        scales[weight] = found.pop()
+    return scales
