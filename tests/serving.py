@@ -146,6 +146,8 @@ class LocalService:
         self.worker = Worker(settings, notifier)
         self.worker.runner = runner
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # A connection inherits it. Without, the body of every answer waits 40 ms for the client to confirm the head.
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         token = {} if settings.token is None else {"Authorization": f"Bearer {settings.token}"}
         self.http = httpx.Client(base_url=self.url, timeout=120, headers=token)

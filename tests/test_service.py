@@ -432,9 +432,9 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back(
     job_id = service.send(long_sound).json()["id"]
     work = threading.Thread(target=worker.work)
     work.start()
-    while service.job(job_id)["state"] != "running":
+    while not service.job(job_id)["progress"]:  # in the middle of it
         time.sleep(0.01)
-    worker.stop()
+    worker.stop(work)
     work.join(10)
     assert service.job(job_id)["state"] == "queued"
     assert _in_store(service, "SELECT attempts FROM jobs WHERE id = ?", job_id) == 0
