@@ -72,3 +72,12 @@ def tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     samples = 8000 * np.sin(2 * np.pi * 200 * np.arange(16_000) / 16_000)
     return write_sound(tmp_path_factory.mktemp("media") / "tone.wav", samples)
+
+
+@pytest.fixture(scope="module")
+def batches_here() -> Iterator[None]:
+    """Batches analyse in this process, where no test of a module looks at their worker processes."""
+    from workers import in_this_process
+
+    with in_this_process():
+        yield

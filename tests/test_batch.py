@@ -32,10 +32,18 @@ from affuse.media.transcript import TRANSCRIPT_SUFFIXES
 from affuse.testing import synthetic
 from command import Run, caller
 from serving import write_sound
+from workers import in_this_process
 
 VOICE = BatchSettings(experts={"voice": "voice"})
 TEXT = BatchSettings(experts={"text": "text"}, language="en")
 SAID = ("I am so happy, thank you!", "I hate this.", "She died and I miss her.", "I am so scared.")
+
+
+@pytest.fixture
+def here() -> Iterator[None]:
+    """The recordings are analysed in this process, for tests to which it is all one."""
+    with in_this_process():
+        yield
 
 
 @pytest.fixture
@@ -274,6 +282,7 @@ def test_the_bytes_do_not_depend_on_the_order_of_work(study: tuple[Path, BatchRe
     assert done.configuration in str(list(whole))
 
 
+@pytest.mark.usefixtures("here")
 def test_a_column_with_a_name_of_ours_keeps_its_values(tmp_path: Path) -> None:
     write_words(tmp_path / "a.srt", SAID[0])
     (tmp_path / "m.csv").write_text("path,label,person,key\na.srt,my label,Ann,k1\n")
@@ -283,6 +292,7 @@ def test_a_column_with_a_name_of_ours_keeps_its_values(tmp_path: Path) -> None:
     assert row["label"] == "happiness"
 
 
+@pytest.mark.usefixtures("here")
 def test_columns_of_the_manifest_may_change_without_a_new_analysis(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, 2)
     run(manifest, tmp_path / "out", TEXT)
@@ -292,6 +302,7 @@ def test_columns_of_the_manifest_may_change_without_a_new_analysis(tmp_path: Pat
     assert read(tmp_path / "out")[["path", "town"]].to_dict("records") == [{"path": "said/1.srt", "town": "Delft"}]
 
 
+@pytest.mark.usefixtures("here")
 def test_other_settings_are_another_configuration(tmp_path: Path) -> None:
     source = write_words(tmp_path / "a.srt", SAID[0])
     first = run([source], tmp_path / "out", TEXT)
@@ -391,6 +402,7 @@ def test_failures_are_not_tried_again_unless_asked_for(tmp_path: Path, monkeypat
     assert read(tmp_path / "out")["error"].isna().all()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_missing_recording_is_analysed_once_it_is_there(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path\na.srt\n")
     first = run(tmp_path / "m.csv", tmp_path / "out", TEXT)
@@ -426,6 +438,7 @@ def test_settings_and_places_that_do_not_fit_get_one_sentence(affuse: Run, tmp_p
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_the_command_says_what_it_did(affuse: Run, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, 2)
     asked = ["batch", manifest, "--out", tmp_path / "out", "--experts", "text", "--workers", "1"]
@@ -436,6 +449,7 @@ def test_the_command_says_what_it_did(affuse: Run, tmp_path: Path) -> None:
     assert (told["total"], told["analyzed"], told["earlier"], told["failed"]) == (2, 0, 2, 0)
 
 
+@pytest.mark.usefixtures("here")
 def test_two_runs_do_not_write_at_once(tmp_path: Path) -> None:
     source = write_words(tmp_path / "a.srt", SAID[0])
     done = run([source], tmp_path / "out", TEXT)
@@ -444,6 +458,7 @@ def test_two_runs_do_not_write_at_once(tmp_path: Path) -> None:
         run([source], tmp_path / "out", TEXT)
 
 
+@pytest.mark.usefixtures("here")
 def test_a_broken_data_set_is_told(tmp_path: Path) -> None:
     source = write_words(tmp_path / "a.srt", SAID[0])
     with pytest.raises(DataError, match="holds no data set"):
@@ -534,6 +549,7 @@ def cmdline(pid: int) -> bytes:
         return b""
 
 
+@pytest.mark.usefixtures("here")
 def test_what_a_kill_leaves_half_done_is_repaired(tmp_path: Path) -> None:
     """The states between two renames: windows without persons, and parts that are merged and still there."""
     manifest = write_manifest(tmp_path)
@@ -562,6 +578,7 @@ def test_what_a_kill_leaves_half_done_is_repaired(tmp_path: Path) -> None:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("here")
 def test_means_by_group_are_those_of_the_rows(study: tuple[Path, BatchResult], affuse: Run) -> None:
     folder, _ = study
     asked = ["batch", folder / "clips.csv", "--out", folder / "out", "--experts", "text", "--language", "en"]

@@ -27,6 +27,8 @@ from clips import DEMO
 from command import Run, caller
 from samples import audio_only, distribution, one_person, picture, two_persons, verdict, write_clip
 
+pytestmark = pytest.mark.usefixtures("batches_here")
+
 if TYPE_CHECKING:
     from serving import LocalService
 

@@ -19,6 +19,8 @@ from affuse.batch.worker import Job
 from affuse.errors import ConfigError, ConsentError, DataError, MediaError
 from command import Run, caller
 
+pytestmark = pytest.mark.usefixtures("batches_here")
+
 TODAY = date.today()
 DAY = timedelta(days=1)
 SETTINGS = BatchSettings(experts={"text": "text"}, language="en", purpose="research")

@@ -28,6 +28,8 @@ from command import Run, caller
 from serving import write_sound
 from test_redaction import assert_nowhere
 
+pytestmark = pytest.mark.usefixtures("batches_here")
+
 TEXT = BatchSettings(experts={"text": "text"}, language="en")
 SAID = {"petra": "I am so happy, thank you!", "ben": "I hate this.", "carla": "She died and I miss her."}
 

@@ -20,6 +20,8 @@ from command import Run, caller
 from samples import two_persons
 from test_redaction import DEMO, WORDS, assert_nowhere, recording_of
 
+pytestmark = pytest.mark.usefixtures("batches_here")
+
 HASH = re.compile(r"[0-9a-f]{64}")
 
 

@@ -27,6 +27,8 @@ from affuse.testing import FakeExpert
 from command import Run, caller
 from serving import write_sound
 
+pytestmark = pytest.mark.usefixtures("batches_here")
+
 WORDS = ("--text", "I am so happy, thank you!", "--experts", "text")
 TEXT = BatchSettings(experts={"text": "text"}, language="en")
 

@@ -30,6 +30,8 @@ from clips import DEMO, short_demo
 from command import Run, caller
 from samples import two_persons
 
+pytestmark = pytest.mark.usefixtures("batches_here")
+
 WORDS = (b"lost my job", b"tell my family", b"so sad")
 
 
