@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,16 @@ PICTURE = PACKAGE.parent.parent / "docs" / "imports.svg"
 SMALL = {("a", "b"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d"), ("a", "e")}
 
 
-def test_the_committed_picture_is_that_of_the_code() -> None:
-    assert PICTURE.read_text(encoding="utf-8") == draw(room_imports()), "run: python scripts/draw_imports.py"
+@pytest.fixture(scope="module")
+def arrows() -> Counter[tuple[str, str]]:
+    return room_imports()
 
 
-def test_every_import_is_an_arrow_that_points_down() -> None:
-    arrows = set(room_imports())
+def test_the_committed_picture_is_that_of_the_code(arrows: Counter[tuple[str, str]]) -> None:
+    assert PICTURE.read_text(encoding="utf-8") == draw(arrows), "run: python scripts/draw_imports.py"
+
+
+def test_every_import_is_an_arrow_that_points_down(arrows: Counter[tuple[str, str]]) -> None:
     drawn = re.findall(r'data-from="(\w+)" data-to="(\w+)"', draw(arrows))
     assert sorted(drawn) == sorted(arrows)
     height = heights(arrows)
@@ -51,9 +56,11 @@ def test_lines_are_counted_without_docstrings_comments_and_blank_lines(
     assert lines_by_room()["labels"] == 3
 
 
-def test_the_command_writes_the_picture_and_prints_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_picture_and_prints_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arrows: Counter[tuple[str, str]]
+) -> None:
     main(["--out", str(tmp_path / "x.svg")])
-    assert (tmp_path / "x.svg").read_text(encoding="utf-8") == draw(room_imports())
+    assert (tmp_path / "x.svg").read_text(encoding="utf-8") == draw(arrows)
     main(["--lines"])
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed] == [*ROOMS, "all"]
