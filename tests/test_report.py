@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
@@ -913,3 +914,21 @@ def test_json_in_pieces_is_json_in_one(indent: int | None) -> None:
         analysis = make()
         assert analysis.to_json(indent) == json.dumps(analysis.to_dict(), ensure_ascii=False, indent=indent)
         assert json.loads(analysis.to_json(indent)) == analysis.to_dict()
+
+
+@pytest.mark.parametrize(
+    "make", [*MAKERS, lambda: replace(samples.text_only(), verdicts=(), notes=("Say \u201cso\u201d.\n",))]
+)
+def test_json_file_is_the_same_object_with_an_entry_a_line(make: Callable[[], Analysis], tmp_path: Path) -> None:
+    analysis = make()
+    (path,) = write_results(analysis, tmp_path, "clip", formats=["json"])
+    text = path.read_text(encoding="utf-8")
+    told = analysis.to_dict()
+    assert json.loads(text) == told
+    assert list(json.loads(text)) == list(told)
+    lines = [line.strip().removesuffix(",") for line in text.splitlines()]
+    for name in ("windows", "cues", "turns", "persons", "summary", "notes"):
+        start = next(i for i, line in enumerate(lines) if line.startswith(f'"{name}": ['))
+        assert [json.loads(line) for line in lines[start + 1 : start + 1 + len(told[name])]] == told[name]
+    for name, value in told["settings"].items():
+        assert f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" in lines
