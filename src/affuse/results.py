@@ -35,8 +35,6 @@ _VIEWS = Registry(
 
 _HEAD = ("yaw", "pitch", "roll", "towards_camera")
 
-_ROWS_AT_ONCE = 200  # of a table in the making: rows of Python numbers take ten times the space of a table's
-
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -347,13 +345,19 @@ class Analysis:
         """
         import pandas as pd  # takes a third of a second, and JSON needs none of it
 
-        words = ("person", "label", "conflict_text", *(f"{m}_reason" for m in self.modalities))
-        parts = []
-        for first in range(0, max(1, len(self.verdicts)), _ROWS_AT_ONCE):
-            part = pd.DataFrame([self._row(v) for v in self.verdicts[first : first + _ROWS_AT_ONCE]])
-            # A column without a single number would be of objects, and a mean over a folder's tables would fail.
-            parts.append(part.astype({name: float for name in part if name not in words}))
-        return pd.concat(parts, ignore_index=True)
+        # Rows of Python numbers take ten times the space of a table's, so they are made one by one.
+        first = {} if not self.verdicts else self._row(self.verdicts[0])
+        in_words = ("person", "label", "conflict_text", *(f"{m}_reason" for m in self.modalities))
+        words: dict[str, list[Any]] = {name: [] for name in first if name in in_words}
+        numeric = [name for name in first if name not in words]
+        numbers = np.empty((len(numeric), len(self.verdicts)))
+        for i, verdict in enumerate(self.verdicts):
+            row = self._row(verdict)
+            numbers[:, i] = [row[name] for name in numeric]  # None becomes NaN
+            for name, column in words.items():
+                column.append(row[name])
+        columns = words | dict(zip(numeric, numbers, strict=True))
+        return pd.DataFrame({name: columns[name] for name in first})
 
     def _row(self, verdict: Verdict) -> dict[str, Any]:
         row: dict[str, Any] = {
