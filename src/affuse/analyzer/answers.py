@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from affuse.experts.base import Expert, ExpertOutput
 from affuse.experts.face.pose import head_in_windows, head_over
 from affuse.fusion import conflict, conflict_in_words, present
 from affuse.fusion.affect import fused_affect
-from affuse.fusion.explain import log_odds, shares_and_points
+from affuse.fusion.explain import contradiction, log_odds, shares_and_points
 from affuse.fusion.named import NamedFuser
 from affuse.fusion.priors import Prior, Windows
 from affuse.fusion.sentiment import COMPATIBILITY, agree, lean_that_agrees, sentiment_score, trust_that_agrees
@@ -206,7 +208,8 @@ class EvidenceFuser:
             if count != len(timeline):
                 raise DataError(f"{modality}: the output covers {count} windows; the timeline has {len(timeline)}")
         rated = self.affect(outputs)
-        heads = head_in_windows(_poses(outputs), timeline.starts, timeline.ends)
+        poses = _poses(outputs)
+        heads = head_in_windows(poses, timeline.starts, timeline.ends) if len(poses) else None
         about = WindowInfo(list(timeline), self.reasons(outputs), _person(outputs), words, duration, own, rated, heads)
         return self.fuse(*self.probabilities(outputs), about)
 
@@ -330,25 +333,23 @@ class EvidenceFuser:
         decided: tuple[np.ndarray, np.ndarray],
         before: np.ndarray,
     ) -> list[Verdict]:
-        divergence = conflict(alone)
         each, together = self._fused_affect(about, alone, fused)
-        return [
-            self._verdict(
-                segment,
-                about.person,
-                alone[i],
-                [reasons[i] for reasons in about.reasons],
-                fused[i],
-                sentiment[i],
-                (each[i], together[i]),
-                divergence[i],
-                (decided[0][i], decided[1][i]),
-                before[i],
-                None if about.own is None else float(about.own[i]),
-                None if about.heads is None else _head(about.heads[i]),
-            )
-            for i, segment in enumerate(about.segments)
-        ]
+        found = _Found(
+            alone=alone,
+            absent=(~present(alone)).tolist(),
+            fused=fused,
+            answered=(~np.isnan(fused).any(axis=1)).tolist(),
+            sentiment=_known(sentiment),
+            affect=_known(each),
+            valence=_known(together[:, 0]),
+            arousal=_known(together[:, 1]),
+            conflict=_known(conflict(alone)),
+            contradicts=contradiction(alone, self.labels.labels).tolist(),
+            shares=_known(decided[0]),
+            points=_known(decided[1]),
+            before=before.tolist(),
+        )
+        return [self._verdict(about, found, i) for i in range(len(about.segments))]
 
     def _fused_affect(self, about: WindowInfo, alone: np.ndarray, fused: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Valence and arousal of modalities (n, m, 2) and answers (n, 2); NaN where labels mean no emotions."""
@@ -379,47 +380,50 @@ class EvidenceFuser:
         moved = np.exp(L - L.max(axis=1, keepdims=True))
         return np.asarray(moved / moved.sum(axis=1, keepdims=True))
 
-    def _verdict(
-        self,
-        segment: Segment,
-        person: str | None,
-        alone: np.ndarray,
-        reasons: Sequence[str],
-        fused: np.ndarray,
-        sentiment: float,
-        affect: tuple[np.ndarray, np.ndarray],
-        divergence: float,
-        decided: tuple[np.ndarray, np.ndarray],
-        before: float,
-        speaking: float | None,
-        head: Head | None,
-    ) -> Verdict:
-        answered = not np.isnan(fused).any()
-        evidence = {
-            modality: _evidence(
-                alone[i], reasons[i], affect[0][i], *(float(d[i]) if answered else np.nan for d in decided)
-            )
-            for i, modality in enumerate(self.modalities)
-        }
-        heard = _known(sentiment)
-        if not answered:
-            return Verdict(segment, person, evidence, None, None, None, heard, speaking=speaking, head=head)
+    def _verdict(self, about: WindowInfo, found: _Found, i: int) -> Verdict:
+        """The answer of one row."""
+        segment, heard = about.segments[i], found.sentiment[i]
+        evidence = {m: _evidence(found, i, j, about.reasons[j][i]) for j, m in enumerate(self.modalities)}
+        speaking = None if about.own is None else float(about.own[i])
+        head = None if about.heads is None else _head(about.heads[i])
+        if not found.answered[i]:
+            return Verdict(segment, about.person, evidence, None, None, None, heard, speaking=speaking, head=head)
+        fused, labels = found.fused[i], self.labels.labels
         return Verdict(
             segment=segment,
-            person=person,
+            person=about.person,
             evidence=evidence,
             fused=fused,
-            label=self.labels.labels[int(fused.argmax())],
+            label=labels[int(fused.argmax())],
             confidence=float(fused.max()),
             sentiment=heard,
-            conflict=_known(divergence),
-            conflict_text=conflict_in_words(alone, self.modalities, self.labels.labels),
-            prior=float(before),
+            conflict=found.conflict[i],
+            conflict_text=conflict_in_words(found.alone[i], self.modalities, labels) if found.contradicts[i] else "",
+            prior=found.before[i],
             speaking=speaking,
-            valence=_known(affect[1][0]),
-            arousal=_known(affect[1][1]),
+            valence=found.valence[i],
+            arousal=found.arousal[i],
             head=head,
         )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is known of n answers and m modalities, most of it as lists: arrays give their numbers one by one slowly."""
+
+    alone: np.ndarray
+    absent: list[list[bool]]
+    fused: np.ndarray
+    answered: list[bool]
+    sentiment: list[float | None]
+    affect: list[Any]
+    valence: list[float | None]
+    arousal: list[float | None]
+    conflict: list[float | None]
+    contradicts: list[bool]
+    shares: list[Any]
+    points: list[Any]
+    before: list[float]
 
 
 def _short(seconds: np.ndarray, says: np.ndarray) -> np.ndarray:
@@ -441,19 +445,23 @@ def _head(values: np.ndarray) -> Head | None:
     return None if np.isnan(values).any() else Head(*map(float, values))
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _known(values: np.ndarray) -> list[Any]:
+    """Numbers as lists, of the same shape, with None for NaN."""
+    return np.asarray(np.where(np.isnan(values), None, values.astype(object))).tolist()
 
 
-def _evidence(alone: np.ndarray, reason: str, affect: np.ndarray, share: float, points: float) -> Evidence:
-    """What one modality said: its own answer (k,), NaN where it has none, and its share and points, NaN likewise.
+def _evidence(found: _Found, i: int, j: int, reason: str) -> Evidence:
+    """What one modality said in one row: its own answer (k,), where it has one, and its share and points, likewise.
 
     An expert that judges sentiment only has a share as well: sentiment and emotion are of one answer.
     """
-    known, moved = (None, None) if np.isnan(share) else (share, points)
-    if np.isnan(alone).any():
-        return Evidence(None, reason or _NOT_UNDERSTOOD, known, moved)
-    return Evidence(alone, share=known, points=moved, valence=_known(affect[0]), arousal=_known(affect[1]))
+    answered = found.answered[i]
+    share = found.shares[i][j] if answered else None
+    points = found.points[i][j] if answered and share is not None else None
+    if found.absent[i][j]:
+        return Evidence(None, reason or _NOT_UNDERSTOOD, share, points)
+    valence, arousal = found.affect[i][j]
+    return Evidence(found.alone[i, j], share=share, points=points, valence=valence, arousal=arousal)
 
 
 def _mixture(theirs: np.ndarray, others: np.ndarray, own: np.ndarray, nothing: np.ndarray) -> np.ndarray:
@@ -498,5 +506,5 @@ def _person(outputs: Mapping[str, ExpertOutput]) -> str | None:
 
 def _most_common(reasons: Sequence[str]) -> str:
     """The reason that most windows without evidence give."""
-    given = [reason for reason in reasons if reason]
-    return max(given, key=given.count, default="")
+    given = Counter(reason for reason in reasons if reason)
+    return max(given, key=lambda reason: given[reason], default="")

@@ -24,6 +24,7 @@ ONE_VOICE = (
 )
 """Note where nobody is seen, named or counted."""
 
+_AT_ONCE = 4096  # cues; many more take longer each, since they leave the processor's caches
 _CONVERSATION = 10.0  # seconds; what is shorter is mostly one utterance
 
 
@@ -105,11 +106,29 @@ def _said(found: Observation, fuser: EvidenceFuser) -> Sequence[tuple[str | None
     if not own:
         return [(None, None, None)] * n
     modality, output = own[0]
-    fused, sentiment = fuser.answer_alone(modality, output.cue_probabilities, output.cue_sentiment)
-    silent = np.isnan(fused).any(axis=1)
-    labels = [None if none else fuser.labels.labels[i] for none, i in zip(silent, fused.argmax(axis=1), strict=True)]
-    known = [None if none else float(p) for none, p in zip(silent, fused.max(axis=1), strict=True)]
-    return list(zip(labels, known, [None if np.isnan(s) else float(s) for s in sentiment], strict=True))
+    first, again = _different(output)
+    answers: list[tuple[str | None, float | None, float | None]] = []
+    for part in np.split(first, range(_AT_ONCE, len(first), _AT_ONCE)):
+        judged = None if output.cue_sentiment is None else output.cue_sentiment[part]
+        fused, sentiment = fuser.answer_alone(modality, output.cue_probabilities[part], judged)
+        silent = np.isnan(fused).any(axis=1)
+        likeliest = fused.argmax(axis=1)
+        labels = [None if none else fuser.labels.labels[i] for none, i in zip(silent, likeliest, strict=True)]
+        known = [None if none else float(p) for none, p in zip(silent, fused.max(axis=1), strict=True)]
+        answers += zip(labels, known, [None if np.isnan(s) else float(s) for s in sentiment], strict=True)
+    return [answers[i] for i in again]
+
+
+def _different(output: ExpertOutput) -> tuple[np.ndarray, list[int]]:
+    """Numbers of the cues that are unlike all before them, and which of these each cue is like.
+
+    In hours of speech most words and short sentences come again and again.
+    """
+    judged = output.cue_sentiment
+    said = output.cue_probabilities if judged is None else np.concatenate([output.cue_probabilities, judged], axis=1)
+    kinds: dict[bytes, int] = {}
+    again = [kinds.setdefault(row.tobytes(), len(kinds)) for row in np.ascontiguousarray(said)]
+    return np.unique(again, return_index=True)[1], again
 
 
 def _speaker(found: Observation, cue: Words) -> str | None:

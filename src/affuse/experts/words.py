@@ -15,7 +15,7 @@ __all__ = ["NO_WORDS", "NO_WORDS_HERE", "WordsExpert", "average"]
 
 NO_WORDS_HERE = "no words in this window"
 
-_WINDOWS_AT_ONCE = 256
+_WINDOWS_AT_ONCE = 32  # of hours: nearly all cues that more windows have are of some of them only
 
 
 class WordsExpert(Expert):
@@ -74,9 +74,10 @@ class WordsExpert(Expert):
         means, judged = [], []
         for near, shared in _overlaps(timeline, [cue.segment for cue in cues]):
             read = readable[near]
-            reasons += [self._reason(row, read) for row in shared]
-            means.append(average(shared[:, read], P[near][read]))
-            judged += [] if sentiment is None else [average(shared[:, read], sentiment[near][read])]
+            known, kept = near[read], shared[:, read]
+            reasons += self._reasons(shared, kept)
+            means.append(average(kept, P[known]))
+            judged += [] if sentiment is None else [average(kept, sentiment[known])]
         whole = np.concatenate(means)
         feeling = np.concatenate(judged) if judged else None
         return [ExpertOutput(whole, tuple(reasons), feeling, cue_probabilities=P, cue_sentiment=sentiment)]
@@ -98,11 +99,10 @@ class WordsExpert(Expert):
             return np.empty((0, len(self.labels))), None
         return self.classify(texts), self.sentiment(texts) if self.abilities.judges_sentiment else None
 
-    def _reason(self, shared: np.ndarray, readable: np.ndarray) -> str:
-        spoken = shared > 0
-        if not spoken.any():
-            return NO_WORDS_HERE
-        return "" if (spoken & readable).any() else self.unread
+    def _reasons(self, shared: np.ndarray, readable: np.ndarray) -> list[str]:
+        """Why windows say nothing, from the seconds that they share with all cues and with those that can be read."""
+        spoken, read = (shared > 0).any(axis=1).tolist(), (readable > 0).any(axis=1).tolist()
+        return ["" if some else self.unread if any_ else NO_WORDS_HERE for any_, some in zip(spoken, read, strict=True)]
 
 
 def _overlaps(timeline: Timeline, cues: Sequence[Segment]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -111,11 +111,12 @@ def _overlaps(timeline: Timeline, cues: Sequence[Segment]) -> Iterator[tuple[np.
     All windows and all cues of an hour at once would take gigabytes.
     """
     starts, ends = np.array([cue.start for cue in cues]), np.array([cue.end for cue in cues])
-    windows = tuple(iter(timeline))
-    for first in range(0, len(windows), _WINDOWS_AT_ONCE):
-        part = Timeline(windows[first : first + _WINDOWS_AT_ONCE])
-        near = np.flatnonzero((starts < part.ends.max()) & (ends > part.starts.min()))
-        yield near, part.overlaps([cues[i] for i in near.tolist()])
+    all_starts, all_ends = timeline.starts[:, None], timeline.ends[:, None]
+    for first in range(0, len(timeline), _WINDOWS_AT_ONCE):
+        part = slice(first, first + _WINDOWS_AT_ONCE)
+        begin, stop = all_starts[part], all_ends[part]
+        near = np.flatnonzero((starts < stop.max()) & (ends > begin.min()))
+        yield near, np.maximum(np.minimum(stop, ends[near]) - np.maximum(begin, starts[near]), 0.0)
 
 
 def average(shared: np.ndarray, values: np.ndarray) -> np.ndarray:
