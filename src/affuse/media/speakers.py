@@ -93,7 +93,7 @@ class _Label(NamedTuple):
 
 def without_markup(text: str) -> str:
     """Text as people see it, its lines kept. Entities last: "&lt;i&gt;" is text that somebody wrote, not markup."""
-    return html.unescape(_MARKUP.sub("", text))
+    return html.unescape(_MARKUP.sub("", text) if "<" in text or "{" in text else text)
 
 
 def names_in(cues: Iterable[Sequence[str]]) -> dict[str, str]:
@@ -182,6 +182,9 @@ def in_turns(lines: Iterable[str], names: Mapping[str, str], speaker: str | None
 
 def _voices(text: str) -> Iterator[tuple[str | None, str]]:
     voice, start = None, 0
+    if "<" not in text:
+        yield None, text
+        return
     for tag in _VOICE.finditer(text):
         yield voice, text[start : tag.start()]
         voice = " ".join(html.unescape(tag[1] or "").split()) or None
@@ -191,7 +194,7 @@ def _voices(text: str) -> Iterator[tuple[str | None, str]]:
 
 def _label(line: str) -> _Label | None:
     """The candidate that a line begins with."""
-    match = _LABEL.match(line)
+    match = _LABEL.match(line) if ":" in line or "：" in line else None
     if match is None:
         return None
     name = " ".join((match["enclosed"] or match["bare"]).split())

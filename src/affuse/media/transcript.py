@@ -136,7 +136,7 @@ def read_transcript(
             raise TranscriptError(f"{path}: {error}") from error
     found = _PARSERS[suffix](path, text, budget)
     names = names_in(without_markup(cue.text).split("\n") for cue in found)
-    cues = tuple(sorted((words for cue in found for words in _told(cue, names)), key=lambda c: c.segment))
+    cues = tuple(sorted((words for cue in found for words in _told(cue, names)), key=_when))
     _check_count(path, len(cues), budget)  # a cue of several speakers is several
     last = max((c.segment.end for c in cues), default=0.0)
     if duration is not None and last > duration + _OVERHANG_SECONDS:
@@ -145,6 +145,10 @@ def read_transcript(
             f"its last cue ends at {last:.1f} s, the recording lasts {duration:.1f} s"
         )
     return cues
+
+
+def _when(cue: Words) -> tuple[float, float]:
+    return cue.segment.start, cue.segment.end
 
 
 def _check_count(path: Path, count: int, budget: Budget) -> None:
@@ -370,8 +374,9 @@ def _listed(path: Path, key: str, items: list[Any], budget: Budget, speaker: str
     _check_count(path, len(items), budget)
     cues: list[Words] = []
     words: list[Words] = []
+    before, behind = (f"{path}, {key}[", "]") if key else (f"{path}, item ", "")
     for index, item in enumerate(items):
-        where = f"{path}, {key}[{index}]" if key else f"{path}, item {index}"
+        where = f"{before}{index}{behind}"
         if not isinstance(item, dict):
             raise TranscriptError(f"{where}: expected an object with start, end and text; got {json.dumps(item)[:60]}")
         if key == "words" or "word" in item:
@@ -393,6 +398,8 @@ def _inner_words(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _shares_speakers(segment: dict[str, Any]) -> bool:
     """Whether the words of a segment are said by more than one speaker."""
+    if "words" not in segment:
+        return False
     named = {json.dumps(w["speaker"]) for w in _inner_words(segment) if w.get("speaker") is not None}
     return len(named) > 1
 
@@ -426,11 +433,13 @@ def _word(where: str, item: dict[str, Any], previous: Words | None, speaker: str
 
 
 def _timed(where: str, item: dict[str, Any], budget: Budget) -> Segment:
-    start, end = (_number(where, name, item.get(name)) for name in ("start", "end"))
+    start, end = _number(where, "start", item.get("start")), _number(where, "end", item.get("end"))
     return _segment(start, end, where, budget)
 
 
 def _number(where: str, name: str, value: Any) -> float:
+    if isinstance(value, float) and 0 <= value < math.inf:
+        return value
     try:
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:  # a whole number of hundreds of digits

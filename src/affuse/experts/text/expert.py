@@ -94,6 +94,9 @@ class TextExpert(WordsExpert):
         self.files = dict(files or {})
         self._networks: dict[str, LanguageModel] = {}
         self._recognised: dict[str, str | None] = {}  # languages by text
+        # Every text asks for its languages and their classes; a look into the registry takes as long as a tokenizer.
+        self._kinds: dict[str, type[LanguageModel]] = {}
+        self._of_script: dict[str | None, list[str]] = {}
 
     def in_language(self, language: str | None) -> TextExpert:
         """An expert for words in one language that shares the networks of this one.
@@ -141,6 +144,11 @@ class TextExpert(WordsExpert):
 
     def _kind(self, language: str) -> type[LanguageModel]:
         """The class that reads a language: that of the set, unless its weights were given."""
+        if language not in self._kinds:
+            self._kinds[language] = self._find_kind(language)
+        return self._kinds[language]
+
+    def _find_kind(self, language: str) -> type[LanguageModel]:
         kind: type[LanguageModel] = LANGUAGES.find(language)
         if self._own_set != COMMERCIAL or (kind.asset or language) in self._own:
             return kind
@@ -184,11 +192,19 @@ class TextExpert(WordsExpert):
         return self._recognised[text]
 
     def _recognise(self, text: str) -> str | None:
-        # English last: its network tells by pieces of words, and lets a few texts of others pass.
-        codes = sorted(languages_of_script(script_of(text)), key=lambda code: code == _EMBEDDED)
+        codes = self._codes(script_of(text))
         if _EMBEDDED in codes and len(text.split()) < FEW_WORDS:
             codes = [self._language_of_few_words(text, codes)]
         return next((code for code in codes if self._kind(code).claims(text, partial(self.network, code))), None)
+
+    def _codes(self, script: str | None) -> list[str]:
+        """Languages of a script in the order in which they are asked whether a text is in them.
+
+        English last: its network tells by pieces of words, and lets a few texts of others pass.
+        """
+        if script not in self._of_script:
+            self._of_script[script] = sorted(languages_of_script(script), key=lambda code: code == _EMBEDDED)
+        return self._of_script[script]
 
     def _language_of_few_words(self, text: str, codes: Sequence[str]) -> str:
         """Language in Latin letters of so few words that their pieces do not tell English from others."""
@@ -276,7 +292,7 @@ class TextExpert(WordsExpert):
 
     def _asks_multilingual(self, text: str) -> bool:
         """Whether the multilingual network may recognise the language of a text, or read it."""
-        codes = languages_of_script(script_of(text)) if self.language is None else [self.language]
+        codes = self._codes(script_of(text)) if self.language is None else [self.language]
         kinds = [self._kind(code) for code in codes]
         return any(issubclass(kind, MultilingualText) or any(kind.multilingual) for kind in kinds)
 

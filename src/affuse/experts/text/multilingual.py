@@ -75,6 +75,7 @@ class MultilingualText(LanguageModel):
         self._tokenizer.no_truncation()
         self._one_by_one = lru_cache(maxsize=_REMEMBERED)(self._read)
         self._ahead: dict[str, tuple[np.ndarray, ...]] = {}  # what many texts were answered together
+        self._last: tuple[str | None, Mapping[str, float]] = (None, {})  # text and its languages
 
     @classmethod
     def claims(cls, text: str, network: Callable[[], Self]) -> bool:
@@ -86,9 +87,13 @@ class MultilingualText(LanguageModel):
         """Whether this language has ``least`` of the ``shares`` of all."""
         return sum(shares[head] for head in cls.heads) >= least
 
-    def languages_of(self, text: str) -> dict[str, float]:
+    def languages_of(self, text: str) -> Mapping[str, float]:
         """How likely a text is in each language, by the network's names; others than these 28 it does not know."""
-        return dict(zip(self.languages, self._answers(text)[3].tolist(), strict=True))
+        last, shares = self._last
+        if last != text:  # every language asks in turn
+            shares = dict(zip(self.languages, self._answers(text)[3].tolist(), strict=True))
+            self._last = text, shares
+        return shares
 
     def name_of_language(self, text: str) -> str:
         """The network's name of the language that a text is most likely in."""
