@@ -22,6 +22,7 @@ from affuse.service.process import confinement_in_words
 from clips import short_demo
 from command import Run, caller
 from serving import free_port
+from workers import in_this_process
 
 if TYPE_CHECKING:
     from serving import LocalService
@@ -151,7 +152,8 @@ def test_a_service_says_at_once_that_no_cluster_answers(
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Ray's own sockets and processes
 def test_a_machine_is_lost_and_nothing_with_it(cluster: Any, tmp_path: Path) -> None:
     said = write_said(tmp_path / "said", 24)
-    run(said, tmp_path / "processes", TEXT)
+    with in_this_process():
+        run(said, tmp_path / "here", TEXT)
     lost = cluster.add_node(**NODE)
     seen: list[ProgressReport] = []
 
@@ -163,7 +165,7 @@ def test_a_machine_is_lost_and_nothing_with_it(cluster: Any, tmp_path: Path) -> 
     done = run(said, tmp_path / "ray", TEXT, workers=0, ray=cluster.address, progress=lose, part_recordings=2)
     assert lost not in cluster.worker_nodes
     assert (done.analyzed, done.failed, seen[-1].done) == (24, 0, 24)
-    assert files_of(tmp_path / "ray") == files_of(tmp_path / "processes")
+    assert files_of(tmp_path / "ray") == files_of(tmp_path / "here")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
