@@ -355,9 +355,13 @@ class Analyzer:
         -------
         Analysis
         """
-        if observation.recording.duration > _LONG:
+        long = observation.recording.duration > _LONG
+        if long:
             return_memory()
-        return assemble(observation, self._evidence, self._settings(observation.timeline))
+        analysis = assemble(observation, self._evidence, self._settings(observation.timeline))
+        if long:  # what is written next is of other sizes again
+            return_memory()
+        return analysis
 
     def adapted(self, P: np.ndarray, weights: np.ndarray | None = None, of: str = "person", to: str = "") -> Analyzer:
         """The analyzer for one person, or a collection of recordings, whose shift in log-probability is taken out.

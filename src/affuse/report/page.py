@@ -6,8 +6,9 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
@@ -31,6 +32,8 @@ _DATA_PLACE = "<analysis>"
 
 # Numbers on a page are drawn, not computed with; four decimals halve the size of long recordings.
 _DECIMALS = 4
+
+_AT_ONCE = 50  # cues or windows that become text together
 
 # The script of a page, each module before those that import it.
 _MODULES = (
@@ -178,7 +181,7 @@ def refuse_input(path: Path, analysis: Analysis) -> None:
 
 
 def _data(analysis: Analysis, medium: Medium, language: str) -> Iterator[str]:
-    """What the page's script reads, as JSON in pieces; windows become text one by one, which spares memory."""
+    """What the page's script reads, as JSON in pieces: cues and windows become text some at a time, to spare memory."""
     rest = {
         "medium": medium.to_dict(),
         "language": language,
@@ -187,10 +190,38 @@ def _data(analysis: Analysis, medium: Medium, language: str) -> Iterator[str]:
         "palette": palette(analysis.labels.labels).to_dict(),
     }
     yield _inert(rest).removesuffix("}") + ',"analysis":'
-    yield _inert(_rounded(analysis.header())).removesuffix("}") + ',"windows":['
-    for number, window in enumerate(analysis.windows()):
-        yield ("," if number else "") + _inert(_rounded(window))
-    yield "]}}"
+    yield "{"
+    for name, value in analysis.header().items():
+        yield f"{_inert(name)}:"
+        if name == "persons":
+            yield from _persons(value)
+        else:
+            yield from _entries(value) if isinstance(value, list) else [_inert(_rounded(value))]
+        yield ","
+    yield '"windows":'
+    yield from _entries(analysis.windows())
+    yield "}}"
+
+
+def _persons(persons: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Everybody as JSON; in half an hour a face has thousands of places."""
+    gap = "["
+    for person in persons:
+        rest = {name: value for name, value in person.items() if name != "boxes"}
+        yield gap + _inert(_rounded(rest)).removesuffix("}") + ',"boxes":'
+        yield from _entries(person["boxes"])
+        yield "}"
+        gap = ","
+    yield "]" if persons else "[]"
+
+
+def _entries(values: Iterable[Any]) -> Iterator[str]:
+    """A list as JSON, some of its entries at a time."""
+    gap, rest = "[", iter(values)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield gap + _inert(_rounded(some))[1:-1]
+        gap = ","
+    yield "[]" if gap == "[" else "]"
 
 
 def _rounded(value: Any) -> Any:
@@ -209,7 +240,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _inert(data: dict[str, Any]) -> str:
+def _inert(data: Any) -> str:
     """JSON that cannot end the script element that holds it, whatever names and transcripts contain."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
