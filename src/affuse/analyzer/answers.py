@@ -447,7 +447,9 @@ def _head(values: np.ndarray) -> Head | None:
 
 def _known(values: np.ndarray) -> list[Any]:
     """Numbers as lists, of the same shape, with None for NaN."""
-    return np.asarray(np.where(np.isnan(values), None, values.astype(object))).tolist()
+    known: np.ndarray = values.astype(object)
+    known[np.isnan(values)] = None
+    return list(known.tolist())
 
 
 def _evidence(found: _Found, i: int, j: int, reason: str) -> Evidence:

@@ -101,8 +101,8 @@ class WordsExpert(Expert):
 
     def _reasons(self, shared: np.ndarray, readable: np.ndarray) -> list[str]:
         """Why windows say nothing, from the seconds that they share with all cues and with those that can be read."""
-        spoken, read = (shared > 0).any(axis=1).tolist(), (readable > 0).any(axis=1).tolist()
-        return ["" if some else self.unread if any_ else NO_WORDS_HERE for any_, some in zip(spoken, read, strict=True)]
+        seconds = zip(shared.max(axis=1, initial=0.0).tolist(), readable.max(axis=1, initial=0.0).tolist(), strict=True)
+        return ["" if read > 0 else self.unread if spoken > 0 else NO_WORDS_HERE for spoken, read in seconds]
 
 
 def _overlaps(timeline: Timeline, cues: Sequence[Segment]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

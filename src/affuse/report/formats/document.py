@@ -55,9 +55,8 @@ def _entries(value: Any) -> Iterator[str]:
 
 def _listed(brackets: str, entries: Iterable[str]) -> Iterator[str]:
     """Encoded entries between two brackets, each on a line of its own."""
-    first, last = brackets
-    gap, end = f"{first}\n    ", brackets
+    gap, end = f"{brackets[0]}\n    ", brackets
     for entry in entries:
         yield gap + entry
-        gap, end = ",\n    ", f"\n  {last}"
+        gap, end = ",\n    ", f"\n  {brackets[1]}"
     yield end
