@@ -62,18 +62,18 @@ class Runner:
 
     def start(self, spec: JobSpec) -> None:
         """Begin a job."""
-        if self._process is None or self._process.poll() is not None:
-            self._launch()
-        assert self._process is not None
-        assert self._process.stdin is not None
+        process = self._process  # another thread may `end` it meanwhile
+        if process is None or process.poll() is not None:
+            process = self._launch()
+        assert process.stdin is not None
         try:
-            self._process.stdin.write(spec.to_line())
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it ended just now, which `answers` will say
+            process.stdin.write(spec.to_line())
+            process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # it ended just now, or was ended, which `answers` will say
 
-    def _launch(self) -> None:
-        self._process = subprocess.Popen(
+    def _launch(self) -> subprocess.Popen[str]:
+        self._process = process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -83,7 +83,8 @@ class Runner:
             start_new_session=True,  # Ctrl+C in a terminal is for the server alone
         )
         self._lines = queue.Queue()
-        threading.Thread(target=_collect, args=(self._process, self._lines), daemon=True).start()
+        threading.Thread(target=_collect, args=(process, self._lines), daemon=True).start()
+        return process
 
     def answers(self) -> Iterator[dict[str, Any] | None]:
         """Lines of the answer as they come; None at least every ``beat`` seconds. Ends with the process."""
