@@ -23,8 +23,8 @@ from affuse.media import Recording
 from affuse.people.mouths import MOUTH_RATE, FacePath, mouths
 from affuse.people.synchrony import LAGS, Agreement, SynchronyNetworks
 from affuse.timeline import Timeline
-from bench.folds import networks_of_fold
 from recipes.synchrony import FOLDS, SynchronyConfig, read_talkers, score_talker, speakers_of_fold
+from recipes.synchrony_folds import networks_of_fold
 from recipes.synchrony_turns import Scored, area
 
 _DRAWN = 4000

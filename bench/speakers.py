@@ -31,8 +31,8 @@ from affuse.people.mouths import MOUTH_RATE
 from affuse.people.speaking import TurnModel, who_speaks
 from affuse.people.synchrony import SynchronyNetworks
 from affuse.timeline import Segment, Timeline
-from bench.folds import networks_of_fold
 from recipes.synchrony import FOLDS, speakers_of_fold
+from recipes.synchrony_folds import networks_of_fold
 
 _STEP = SAMPLE_RATE // MOUTH_RATE
 _SHORTEST, _LONGEST = 0.5, 2.0  # seconds of a turn
@@ -141,9 +141,9 @@ def _shifted(samples: np.ndarray, by: int) -> np.ndarray:
 
 
 def attributed(
-    path: Path, dialogue: Dialogue, expert: FaceExpert, networks: SynchronyNetworks, model: TurnModel
+    path: Path, dialogue: Dialogue, expert: FaceExpert, networks: SynchronyNetworks, model: TurnModel, shift: float
 ) -> list[bool]:
-    """Whether every turn is given to the face that speaks, by who is most probable over its time."""
+    """Whether every turn is given to the face that speaks, by who is most probable over the time of its sound."""
     recording = Recording.open(path)
     faces = expert.read(recording, Timeline.windows(recording.duration))
     if faces[0].person is None:
@@ -152,7 +152,8 @@ def attributed(
     speakers = who_speaks(recording, faces, networks, model)
     right = []
     for who, first, last in dialogue.turns:
-        span = Segment(first / MOUTH_RATE, last / MOUTH_RATE)
+        start, end = (min(max(0.0, at / MOUTH_RATE + shift), recording.duration) for at in (first, last))
+        span = Segment(start, end)
         shares = [np.nan_to_num(speakers.share(name, span)) for name in speakers.names]
         best = int(np.argmax(shares))
         right.append(best < len(left) and left[best] == (who == 0))
@@ -176,8 +177,9 @@ def turns_of(
             pair, networks = fold_of(clips, run, number)
             dialogue = compose([[c for c in clips if c.actor == actor] for actor in pair], 10, draw, still)
             path = Path(folder) / f"{number}.mp4"
-            write_video(dialogue, path, float(draw.uniform(-_MOST_OFF, _MOST_OFF)) if late else 0.0)
-            right += attributed(path, dialogue, expert, networks, model)
+            shift = float(draw.uniform(-_MOST_OFF, _MOST_OFF)) if late else 0.0
+            write_video(dialogue, path, shift)
+            right += attributed(path, dialogue, expert, networks, model, shift)
             path.unlink()
     return {"turns": len(right), "right": round(float(np.mean(right)), 4)}
 

@@ -3,13 +3,14 @@
 ::
 
     python -m recipes.synchrony --data DIR --out runs/synchrony [--resume]
+    python -m recipes.synchrony --data DIR --out runs/turns --shipped
 
 Learned from the clips of `javanese_av`: a sequence of pictures of a mouth and the sound of the same moment shall be
 nearer to each other than to other moments of the same speaker (InfoNCE, van den Oord et al. 2018, arXiv:1807.03748;
 batches hold one speaker each, or else the networks learn who speaks, not when). For the figures, and for the model of
 turns (`affuse.people.speaking`), three pairs of networks are trained on four of the six actors and three of the four
 sentences each, and judge the others; what ships is the three together. The schedule is fixed beforehand, so nothing is
-selected.
+selected. With ``--shipped`` nothing is trained: the model of turns is fitted anew to the networks that ship.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from torch.nn import functional as F
 
 from affuse.data.corpora import load_open
 from affuse.experts.face import FaceExpert
+from affuse.files import write_json
 from affuse.loop import epoch_seed, fit
 from affuse.media import Recording
 from affuse.people.mouths import MOUTH_SIZE, FacePath, mouths
@@ -37,6 +40,7 @@ from affuse.training.seeds import seed_everything
 from recipes.command import errors_as_sentences, recipe_parser, start_run
 from recipes.learning import TrainBatches, loop_config, one_cycle
 from recipes.synchrony_changes import LARGER, STACK, changed_sequence, has_room
+from recipes.synchrony_folds import FOLDS, networks_of_fold
 from recipes.synchrony_turns import Scored, fit_turns, measure_turns, which_of_two
 
 __all__ = [
@@ -53,8 +57,6 @@ __all__ = [
     "speakers_of_fold",
     "train",
 ]
-
-FOLDS = 3
 
 ANYBODY = -2.0
 """Log-odds that anybody speaks off screen in a recording: 1 in 8, where all composed scenes have somebody.
@@ -272,30 +274,51 @@ def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
     start_run(out, config, resume)
     talkers = read_talkers(data)
     speakers = sorted({talker.speaker for talker in talkers})
-    scored, learned = [], []
+    learned, networks = [], []
     for fold in range(FOLDS):
         own = speakers_of_fold(speakers, fold)
         known = [t for t in talkers if t.speaker not in own and t.sentence != config.left_out]
         module = _learn(known, out / f"fold{fold}", replace(config, seed=config.seed + fold))
         learned.append(module)
-        networks = _export(module.face, module.voice, out / f"fold{fold}")
-        scored += [
-            replace(score_talker(talker, networks), fold=fold, met=talker.speaker not in own) for talker in talkers
-        ]
-    new = [clip for clip in scored if clip.sentence == config.left_out]
-    turns = fit_turns(scored, ANYBODY, config.seed)
-    turns.write(out / "turns.json")
+        networks.append(_export(module.face, module.voice, out / f"fold{fold}"))
     _export(FaceStreams([m.face for m in learned]), SoundStreams([m.voice for m in learned]), out)
-    facts = {
-        "config": asdict(config),
+    facts = {"config": asdict(config)} | _find_turns(talkers, networks, out, config)
+    write_card(out / "card.json", out / "synchrony_face.onnx", facts)
+    print(facts)
+
+
+def refit(data: Path, out: Path, config: SynchronyConfig) -> None:
+    """Fit and measure the model of turns for the networks that ship; leaves turns.json and turns_card.json."""
+    out.mkdir(parents=True, exist_ok=True)
+    networks = [networks_of_fold(fold, None) for fold in range(FOLDS)]
+    facts = _find_turns(read_talkers(data), networks, out, config)
+    write_json(out / "turns_card.json", facts)
+    print(facts)
+
+
+def _find_turns(
+    talkers: Sequence[Talker], networks: Sequence[SynchronyNetworks], out: Path, config: SynchronyConfig
+) -> dict[str, Any]:
+    """Fit the model of turns to the networks of the folds, write it, and measure both."""
+    speakers = sorted({talker.speaker for talker in talkers})
+    scored = [
+        replace(score_talker(t, own), fold=fold, met=t.speaker not in speakers_of_fold(speakers, fold))
+        for fold, own in enumerate(networks)
+        for t in talkers
+    ]
+    turns = fit_turns(scored, networks, ANYBODY, config.seed)
+    turns.write(out / "turns.json")
+    new = [clip for clip in scored if clip.sentence == config.left_out]
+    return {
         "clips": len(talkers),
         "unseen_people": which_of_two(scored, config.seed),
         "unseen_people_and_sentences": which_of_two(new, config.seed),
         "turns": asdict(turns),
-        "scenes": measure_turns(turns, scored, config.seed + 1),
+        "scenes": measure_turns(turns, scored, networks, config.seed + 1),
+        "scenes, half with somebody off screen": measure_turns(
+            replace(turns, anybody=0.0), scored, networks, config.seed + 1
+        ),
     }
-    write_card(out / "card.json", out / "synchrony_face.onnx", facts)
-    print(facts)
 
 
 def speakers_of_fold(speakers: Sequence[str], fold: int) -> Sequence[str]:
@@ -332,10 +355,14 @@ def score_talker(talker: Talker, networks: SynchronyNetworks) -> Scored:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exits with 2 and a sentence where something is missing."""
     parser = recipe_parser(__doc__, SynchronyConfig)
+    parser.add_argument("--shipped", action="store_true", help="train nothing; fit turns to the networks that ship")
     options = parser.parse_args(arguments)
     config = SynchronyConfig(epochs=options.epochs, seed=options.seed, threads=options.threads)
     with errors_as_sentences(parser):
-        train(options.data, options.out, config, options.resume)
+        if options.shipped:
+            refit(options.data, options.out, config)
+        else:
+            train(options.data, options.out, config, options.resume)
 
 
 if __name__ == "__main__":

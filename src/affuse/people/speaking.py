@@ -18,6 +18,7 @@ from affuse.files import write_json
 from affuse.media import Recording
 from affuse.people.hidden_markov import forward_backward
 from affuse.people.mouths import MOUTH_RATE, FacePath
+from affuse.people.own_voices import StepVoices
 from affuse.people.synchrony import Agreement, SynchronyNetworks, measure_agreement
 from affuse.people.turns import Turn
 from affuse.people.windows import sliding_max
@@ -35,6 +36,8 @@ OFF_SCREEN = "off screen"
 """Who speaks where it is nobody whose face is seen."""
 
 _LEAST = 1e-6  # probability
+
+_ROUNDS = 3  # in which voices are learned anew; after them little changes
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class TurnModel:
         Log-odds that a new turn is spoken off screen, against one of the faces in view, where anybody is off screen.
     anybody : float
         Log-odds that anybody speaks off screen in a recording at all.
+    voice : float
+        How far the colour of a voice is believed: factor of its log-likelihood in a step (`StepVoices`); 0 for not.
+    certainty : float
+        Power to which what comes out is raised. Below 1 it makes up for neighbouring pictures that are alike, so that
+        they tell less than they would one by one.
 
     References
     ----------
@@ -74,6 +82,8 @@ class TurnModel:
     stay: float
     off_screen: float
     anybody: float
+    voice: float = 0.0
+    certainty: float = 1.0
 
     @classmethod
     def read(cls, path: Path | None = None) -> TurnModel:
@@ -109,7 +119,7 @@ class TurnModel:
         """
         write_json(path, {name: round(value, 6) for name, value in asdict(self).items()})
 
-    def posteriors(self, scores: np.ndarray, speech: np.ndarray) -> np.ndarray:
+    def posteriors(self, scores: np.ndarray, speech: np.ndarray, colour: np.ndarray | None = None) -> np.ndarray:
         """How probable every state is at every step, given the whole recording (forward-backward).
 
         Parameters
@@ -118,6 +128,8 @@ class TurnModel:
             Agreement of m faces with the sound in t pictures; NaN where a face is not seen.
         speech : array of shape (t,)
             Share of each picture's time in which there is speech.
+        colour : array of shape (t, d), optional
+            Cepstrum of the sound in the time of each picture, by which voices are told apart as well.
 
         Returns
         -------
@@ -127,6 +139,17 @@ class TurnModel:
         emissions = self._emissions(scores, speech)
         if not len(emissions):
             return emissions
+        found = self._of_emissions(emissions)
+        if colour is not None and self.voice > 0:
+            voices = StepVoices.of(colour, speech, HOP)
+            for _ in range(_ROUNDS if voices.enough else 0):
+                alike = self.voice * voices.log_likelihoods(found[:, :-1])
+                found = self._of_emissions(emissions + np.pad(alike, ((0, 0), (0, 1))))
+        found = found**self.certainty
+        return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+    def _of_emissions(self, emissions: np.ndarray) -> np.ndarray:
+        """Posteriors (steps, m + 2), with somebody off screen and without, as either is likely."""
         faces = emissions.shape[1] - 2
         with_them, likely = _smoothed(emissions, *self._transitions(faces, self.off_screen))
         without, unlikely = _smoothed(emissions, *self._transitions(faces, -np.inf))
@@ -178,7 +201,7 @@ class Speakers:
     step : float
         Seconds of a step.
     lag : float
-        Seconds by which the sound was found to be late (early, where below 0).
+        Seconds by which the sound was found to be late (early, where below 0). Steps are in the time of the sound.
 
     Examples
     --------
@@ -370,7 +393,7 @@ def who_speaks(
         paths = [FacePath.of(face) for face in faces]
         agreement = measure_agreement(recording, paths, networks or shipped_networks())
     lag = agreement.best_lag()
-    posteriors = (model or _shipped_model()).posteriors(agreement.at_lag(lag), agreement.speech)
+    posteriors = (model or _shipped_model()).posteriors(agreement.at_lag(lag), agreement.speech, agreement.colour)
     names = (*(str(face.person) for face in faces), OFF_SCREEN)
     return Speakers(names, posteriors, lag=lag / MOUTH_RATE)
 

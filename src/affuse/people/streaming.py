@@ -13,7 +13,16 @@ from affuse.experts.base import ExpertOutput
 from affuse.media import SAMPLE_RATE, Frame
 from affuse.people.mouths import LONGEST_GAP, MOUTH_RATE, FacePath, cut_mouth, mouth_between
 from affuse.people.speaking import HOP, OFF_SCREEN, Speakers, TurnModel
-from affuse.people.synchrony import EITHER_SIDE, LAGS, WIDTH, SynchronyNetworks, speech_share
+from affuse.people.synchrony import (
+    CEPSTRA,
+    EITHER_SIDE,
+    LAGS,
+    WIDTH,
+    SynchronyNetworks,
+    cepstra,
+    in_time_of_sound,
+    speech_share,
+)
 
 __all__ = ["LEAST_RATE", "SOUND_KEPT", "SpeakerWatch"]
 
@@ -98,6 +107,7 @@ class SpeakerWatch:
         self._begin: int | None = None  # number of the first picture that is remembered
         self._sound = np.full((_MOST + _SHIFT, WIDTH), np.nan, np.float32)
         self._speech = np.zeros(_MOST + _SHIFT)
+        self._colour = np.zeros((_MOST + _SHIFT, CEPSTRA), np.float32)
         self._spoken, self._spoken_total = 0.0, np.zeros(WIDTH)
         self._lag_known = _NEVER  # number of the picture up to which the lag was looked for
         self._known: tuple[tuple[int, ...], tuple[Speakers, float]] | None = None
@@ -142,10 +152,12 @@ class SpeakerWatch:
         sound = samples[first * _PER_PICTURE - origin : newest * _PER_PICTURE - origin]
         new = slice(heard - first, len(sound) // _PER_PICTURE - _SOUND_AFTER)
         embeddings, speech = self.networks.of_sound(sound)[new], speech_share(sound)[new]
+        colour = cepstra(sound)[new]
         self._heard = newest - _SOUND_AFTER
         self._make_room(heard, self._heard)
         self._write(self._sound, heard, embeddings)
         self._write(self._speech, heard, speech)
+        self._write(self._colour, heard, colour)
         self._spoken += float(speech.sum())
         self._spoken_total += speech @ embeddings
 
@@ -190,16 +202,16 @@ class SpeakerWatch:
         count = self._count()
         key = (self._begin, count, self.lag, *map(id, faces))
         if self._known is None or self._known[0] != key:
-            scores = self._scores(faces, [self.lag])[:count, :, 0]
+            scores = in_time_of_sound(self._scores(faces, [self.lag])[:, :, 0], self.lag)[:count]
             names = (*(face.name for face in faces), OFF_SCREEN)
-            posteriors = self.model.posteriors(scores, self._speech[:count])
+            posteriors = self.model.posteriors(scores, self._speech[:count], self._colour[:count])
             speakers = Speakers(names, posteriors, lag=self.lag / MOUTH_RATE)
             self._known = key, (speakers, self._begin / MOUTH_RATE)
         return self._known[1]
 
     def _count(self) -> int:
-        """How many of the pictures that are remembered can be judged."""
-        return min(self._cut - EITHER_SIDE, self._heard - max(self.lag, 0)) - (self._begin or 0)
+        """In how much of the sound that is remembered, in pictures, it can be judged who speaks."""
+        return min(self._cut - EITHER_SIDE + self.lag, self._heard) - (self._begin or 0)
 
     def _find_lag(self, faces: Sequence[_Face]) -> None:
         """Look for the lag again where a second is new.
@@ -207,7 +219,7 @@ class SpeakerWatch:
         Another one must fit clearly better over some seconds of speech: of 17, one always fits somewhat, also where
         somebody speaks who is not seen.
         """
-        count = self._count()
+        count = min(self._cut - EITHER_SIDE, self._heard - max(self.lag, 0)) - (self._begin or 0)
         if (self._begin or 0) + count < self._lag_known + MOUTH_RATE:
             return
         self._lag_known = (self._begin or 0) + count
@@ -296,6 +308,7 @@ class SpeakerWatch:
             shift = -(-over // _SHIFT) * _SHIFT
             self._begin += shift
             _forget(self._speech, shift, 0.0)
+            _forget(self._colour, shift, 0.0)
             for rows in (self._sound, *(face.embeddings for face in self._faces)):
                 _forget(rows, shift, np.nan)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 __all__ = [
+    "CEPSTRA",
     "EITHER_SIDE",
     "LAGS",
     "MARGIN",
@@ -32,6 +33,8 @@ __all__ = [
     "Agreement",
     "AgreementMeter",
     "SynchronyNetworks",
+    "cepstra",
+    "in_time_of_sound",
     "log_mel",
     "measure_agreement",
     "sound_stretches",
@@ -55,6 +58,9 @@ EITHER_SIDE = 2
 WIDTH = 192
 """Numbers of an embedding: 64 of each of three networks."""
 
+CEPSTRA = 12
+"""Numbers that describe the colour of a sound, and so a voice."""
+
 STRETCH = 10 * MOUTH_RATE
 """Pictures that are looked at together."""
 
@@ -73,6 +79,8 @@ class Agreement:
         moments that do not belong together; NaN where a face is not seen.
     speech : array of shape (t,)
         Share of the time of a picture in which there is speech, 0…1.
+    colour : array of shape (t, 12), optional
+        Cepstrum of the sound in the time of every picture (`cepstra`), by which voices differ.
 
     Examples
     --------
@@ -82,9 +90,10 @@ class Agreement:
 
     scores: np.ndarray
     speech: np.ndarray
+    colour: np.ndarray | None = None
 
     def at_lag(self, lag: int) -> np.ndarray:
-        """Scores at one lag.
+        """Scores at one lag, in the time of the sound.
 
         Parameters
         ----------
@@ -94,8 +103,9 @@ class Agreement:
         Returns
         -------
         array of shape (t, m)
+            The sound of row t belongs to picture t - lag.
         """
-        return np.asarray(self.scores[:, :, int(np.flatnonzero(lag == LAGS)[0])])
+        return in_time_of_sound(self.scores[:, :, int(np.flatnonzero(lag == LAGS)[0])], lag)
 
     def best_lag(self) -> int:
         """The lag of the sound behind the picture at which the best of the faces moves best with the speech.
@@ -118,6 +128,34 @@ class Agreement:
 
 
 _LAG_COST = 0.01  # of the cosine, a picture of lag
+
+
+def in_time_of_sound(scores: np.ndarray, lag: int) -> np.ndarray:
+    """Scores of pictures, moved to the moments at which the sound of these pictures is heard.
+
+    Parameters
+    ----------
+    scores : array of shape (t, m)
+        Of t pictures of m faces; NaN where a face is not seen.
+    lag : int
+        Pictures by which the sound is late.
+
+    Returns
+    -------
+    array of shape (t, m)
+        0 for a face that is there at the edge, where there is sound but no picture that it belongs to.
+
+    Examples
+    --------
+    >>> in_time_of_sound(np.array([[0.1], [0.2], [0.3]]), 1).ravel().tolist()
+    [0.0, 0.1, 0.2]
+    """
+    if not lag or not len(scores):
+        return scores
+    rows = np.arange(len(scores)) - lag
+    inside = (rows >= 0) & (rows < len(scores))
+    moved = scores[np.clip(rows, 0, len(scores) - 1)]
+    return np.where(inside[:, None] | np.isnan(moved), moved, np.zeros_like(moved))
 
 
 class SynchronyNetworks:
@@ -226,6 +264,42 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(_mel_bands() @ power.T + 1e-6), dtype=np.float32)
 
 
+def cepstra(samples: np.ndarray) -> np.ndarray:
+    """Cepstrum of the sound in the time of every picture: how its spectrum is formed, whatever its level.
+
+    Parameters
+    ----------
+    samples : array of shape (n,)
+        Mono, 16 kHz.
+
+    Returns
+    -------
+    array of shape (n // 640, 12), float16
+        Coefficients 1 to 12 of the cosine transform of `log_mel`, as means over 40 ms.
+
+    References
+    ----------
+    Davis and Mermelstein (1980), Comparison of parametric representations for monosyllabic word recognition.
+    doi:10.1109/TASSP.1980.1163420
+
+    Examples
+    --------
+    >>> cepstra(np.zeros(1600)).shape
+    (2, 12)
+    """
+    spectrum = log_mel(samples)
+    count = spectrum.shape[1] // _PER_PICTURE
+    pictures = spectrum[:, : count * _PER_PICTURE].reshape(_MELS, count, _PER_PICTURE).mean(axis=2)
+    return np.asarray((_cosines() @ pictures).T, dtype=np.float16)
+
+
+@cache
+def _cosines() -> np.ndarray:
+    """Orthonormal cosine transform of type II without its first row: (12, 40)."""
+    bands, rows = np.arange(_MELS) + 0.5, np.arange(1, CEPSTRA + 1)[:, None]
+    return np.asarray(np.sqrt(2 / _MELS) * np.cos(np.pi * rows * bands / _MELS))
+
+
 @cache
 def _mel_bands() -> np.ndarray:
     """Triangles of equal height on the mel scale 2595 log10(1 + f/700): (40, 257)."""
@@ -286,6 +360,7 @@ class AgreementMeter:
         self._networks = networks
         self._heard = np.empty((0, 0))
         self._speech: list[np.ndarray] = []
+        self._colour: list[np.ndarray] = []
         self._first = 0  # number of the first picture of the latest stretch of sound
         self._count = 0
         self._scores: dict[int, list[tuple[int, np.ndarray]]] = {}
@@ -306,6 +381,8 @@ class AgreementMeter:
         spoken = speech_share(sound)[MARGIN:-MARGIN] if speech is None else speech
         self._first, self._count = self._count, self._count + len(spoken)
         self._speech.append(spoken)
+        heard = cepstra(sound)[MARGIN:-MARGIN] if spoken.any() else np.zeros((len(spoken), CEPSTRA), np.float16)
+        self._colour.append(heard[: len(spoken)])
         self._heard = self._networks.of_sound(sound) if spoken.any() else np.zeros((len(spoken) + 2 * MARGIN, 1))
         if spoken.any():
             self._sound = self._sound + spoken @ self._heard[MARGIN : MARGIN + len(spoken)]
@@ -357,7 +434,9 @@ class AgreementMeter:
             chance = float(np.sum(total * self._sound)) / max(count * self._spoken, 1)
             for first, own in self._scores.get(face, []):
                 scores[first : first + len(own), column] = np.where(np.isinf(own), 0.0, own - chance)
-        return Agreement(scores, np.concatenate(self._speech) if self._speech else np.empty(0))
+        if not self._speech:
+            return Agreement(scores, np.empty(0))
+        return Agreement(scores, np.concatenate(self._speech), np.concatenate(self._colour))
 
 
 def sound_stretches(recording: Recording) -> Iterator[tuple[int, np.ndarray]]:

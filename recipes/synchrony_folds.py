@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from affuse.people.synchrony import WIDTH, SynchronyNetworks
-from recipes.synchrony import FOLDS
 
-__all__ = ["networks_of_fold"]
+__all__ = ["FOLDS", "networks_of_fold"]
+
+FOLDS = 3
+"""Pairs of networks that are trained, each without some of the actors."""
 
 _OWN = WIDTH // FOLDS
 
