@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -26,7 +27,7 @@ from affuse.batch import BatchResult, BatchSettings, read, run
 from affuse.batch.folders import Found, find_in_folder, result_names
 from affuse.batch.progress import ProgressReport
 from affuse.batch.sources import TEXTS, content_key, find_items
-from affuse.batch.store import Store
+from affuse.batch.store import Store, read_arrow, write_arrow
 from affuse.errors import ConfigError, DataError, MediaError, OutputError
 from affuse.media.transcript import TRANSCRIPT_SUFFIXES
 from affuse.testing import synthetic
@@ -257,6 +258,25 @@ def test_shares_moments_and_conflicts_are_counted_from_the_windows(tmp_path: Pat
         assert row["face_windows"] == own["face_anger"].notna().sum()
 
 
+def test_where_heads_are_directed_is_in_the_summaries(tmp_path: Path) -> None:
+    import samples
+    from affuse.batch.overview import FolderOverview
+    from affuse.results import Head
+
+    analysis = samples.two_persons()
+    seen = replace(analysis.summaries[0], head=Head(-12.5, 3.0, 0.25, 0.75))
+    overview = FolderOverview(tmp_path)
+    overview.add(replace(analysis, summaries=[seen, *analysis.summaries[1:]]), "two.mp4")
+    overview.finish({}, [])
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in analysis.to_frame() if name.startswith("head_")]
+    assert [name for name in rows[0] if name.startswith("head_")] == names
+    assert [[row[name] for name in names] for row in rows] == [["-12.5", "3.0", "0.25", "0.75"], [""] * 4]
+    sheet = pd.read_excel(tmp_path / "summary.xlsx")
+    assert sheet["head_towards_camera"].fillna(-1).tolist() == [0.75, -1]
+
+
 def test_other_programs_read_the_data_set(study: tuple[Path, BatchResult]) -> None:
     folder, done = study
     keys = set(read(folder / "out")["key"]) - {""}
@@ -300,6 +320,23 @@ def test_columns_of_the_manifest_may_change_without_a_new_analysis(tmp_path: Pat
     done = run(manifest, tmp_path / "out", TEXT)
     assert (done.analyzed, done.earlier) == (0, 1)
     assert read(tmp_path / "out")[["path", "town"]].to_dict("records") == [{"path": "said/1.srt", "town": "Delft"}]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_data_set_from_before_a_column_goes_on(tmp_path: Path) -> None:
+    first = run(write_manifest(tmp_path, 2), tmp_path / "out", TEXT)
+    for path in Store(tmp_path / "out", first.configuration).parts("persons"):
+        table = read_arrow(path)
+        kept = [name for name in table.column_names if not name.startswith("head_")]
+        assert len(kept) == len(table.column_names) - 4
+        write_arrow(table.select(kept), path)
+    done = run(write_manifest(tmp_path, 40), tmp_path / "out", TEXT)  # of all first digits of keys
+    assert (done.analyzed, done.earlier) == (38, 2)
+    for table in ("summaries", "persons"):
+        rows = read(tmp_path / "out", table)
+        assert len(rows) == 40
+        assert rows["label"].notna().all()
+        assert rows["head_towards_camera"].isna().all()
 
 
 @pytest.mark.usefixtures("here")
@@ -720,6 +757,35 @@ def test_five_thousand_rows_open_in_two_seconds_and_filter_in_a_tenth(tmp_path: 
     assert complaints == []
     assert min(opened) < 2000
     assert min(worked for worked, _ in filtered) < 100
+
+
+@pytest.mark.browser
+def test_the_page_has_a_column_for_heads_where_any_was_measured(tmp_path: Path) -> None:
+    from affuse.batch.page import write_index
+    from chromium import CHROMIUM, QUIET, sync_api
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    columns = page_columns(9)  # the one with number 7 failed
+    shares = [0.25, None, 1.0, *[None] * 6]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        page = browser.new_page()
+        write_index(tmp_path, {**columns, "head_towards_camera": ("float", shares)}, [])
+        page.goto((tmp_path / "index.html").as_uri())
+        headings = page.locator("#head th").all_inner_texts()
+        place = headings.index("Head to camera")
+        told = f"rows => rows.map((row) => row.cells[{place}].textContent)"
+        rows = page.locator("#rows tr:not(.gap)")
+        assert rows.evaluate_all(told) == ["25 %", "", "100 %", *[""] * 6]
+        for first, second in (("25 %", "100 %"), ("100 %", "25 %")):
+            page.get_by_role("button", name="Head to camera").click()
+            assert rows.evaluate_all(told) == [first, second, *[""] * 7]
+        for without in (columns, {**columns, "head_towards_camera": ("float", [None] * 9)}):
+            write_index(tmp_path, without, [])
+            page.goto((tmp_path / "index.html").as_uri())
+            assert page.locator("#head th").all_inner_texts() == [*headings[:place], *headings[place + 1 :]]
+        browser.close()
 
 
 def check_pictures(page: Any) -> None:

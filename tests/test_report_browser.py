@@ -16,7 +16,7 @@ import dialogues
 import samples
 from affuse.report import headline, media, write_report
 from affuse.report.palette import palette
-from affuse.results import Analysis, Cue
+from affuse.results import Analysis, Cue, Head
 from affuse.timeline import Segment
 from chromium import CHROMIUM, MARKS, QUIET, sync_api
 
@@ -283,6 +283,62 @@ def test_the_button_switches_the_language_and_nothing_else(show: Show, clip: Pat
     page.keyboard.press("Home")
     assert page.locator("video").count() == 1
     assert seen.all_inner_texts() == before
+
+
+# --- where the head is directed ---------------------------------------------------------------------------------------
+
+
+def with_heads(analysis: Analysis, shares: tuple[float | None, ...], whole: float) -> Analysis:
+    """Heads directed at the camera in such shares of the pictures of the windows, and in ``whole`` of all pictures."""
+    windows = zip(analysis.verdicts, shares, strict=True)
+    heads = [replace(v, head=None if share is None else Head(-30.0, 2.0, 0.0, share)) for v, share in windows]
+    return replace(
+        analysis,
+        verdicts=heads,
+        summaries=[replace(analysis.summary, head=Head(-12.4, 3.0, -0.2, whole)), *analysis.summaries[1:]],
+    )
+
+
+def test_how_often_the_head_is_directed_at_the_camera_is_told(show: Show, clip: Path) -> None:
+    page = ready(show(with_heads(samples.one_person(clip, SECONDS), (1.0, 0.5, None, 0.25), 0.6)))
+    told = page.locator("#evidence li").last.inner_text().replace("\u00a0", " ").split("\n")
+    assert told == ["Head to camera", "60 %", "The head, not the eyes; yaw −12°, pitch +3°, roll 0°"]
+    page.locator("#table summary").click()
+    sync_api.expect(page.locator("#table thead th").nth(7)).to_have_text("Head to camera")
+    cells = page.locator("#table tbody tr").evaluate_all("rows => rows.map((row) => row.cells[7].textContent)")
+    assert [cell.replace("\u00a0", " ") for cell in cells] == ["100 %", "50 %", "–", "25 %"]
+    page.locator("#language").click()
+    assert english(page) == set()
+    assert "指头部，不是眼睛；偏航角 −12°，俯仰角 +3°，翻滚角 0°" in page.locator("#evidence").inner_text()
+
+
+def test_the_head_has_a_curve_over_time(show: Show, clip: Path) -> None:
+    """Windows of 3 s that start at 0, 1, 2 and 3 s stand for 0 to 2, 2 to 3, 3 to 4 and 4 to 6 s."""
+    page = ready(show(with_heads(samples.one_person(clip, SECONDS), (1.0, 0.5, None, 0.25), 0.6)))
+    title = page.locator(".row-title").last
+    assert title.text_content() == "Head towards the camera"
+    top = float(title.get_attribute("y")) - 15 + 24  # a title is 24 pixels high, and its text begins 15 below its top
+    assert page.locator(".blank title").last.text_content() == "0:03–0:04 head not measured"
+    width = page.locator(TIMELINE).bounding_box()["width"] - 2  # a pixel on each side is left free
+    drawn = page.locator(".curve-line").evaluate_all("lines => lines.map((line) => line.getAttribute('d'))")[-2:]
+    found = [[tuple(map(float, point.split(","))) for point in line.lstrip("M").split("L")] for line in drawn]
+    expected = [[(0, 1.0), (1, 1.0), (2.5, 0.5), (3, 0.5)], [(4, 0.25), (5, 0.25), (6, 0.25)]]
+    for line, points in zip(found, expected, strict=True):
+        for (x, y), (time, share) in zip(line, points, strict=True):
+            assert x == pytest.approx(1 + width * time / SECONDS, abs=0.2)
+            assert y == pytest.approx(top + 48 * (1 - share), abs=0.1)
+
+
+def test_each_person_has_a_head_and_where_there_is_none_nothing_is_shown(show: Show, clip: Path) -> None:
+    analysis = samples.two_persons(clip, SECONDS)
+    shares = tuple(0.5 if verdict.person == "person 1" else None for verdict in analysis.verdicts)
+    page = ready(show(with_heads(analysis, shares, 0.5)))
+    for number, seen in enumerate((True, False)):
+        page.locator(".people label").nth(number).click()
+        assert ("Head to camera" in page.locator("#evidence").inner_text()) == seen
+        assert ("Head towards the camera" in page.locator(".row-title").all_text_contents()) == seen
+        page.locator("#table").evaluate("details => { details.open = true; }")
+        sync_api.expect(page.locator("#table thead th", has_text="Head to camera")).to_have_count(int(seen))
 
 
 # --- who speaks -------------------------------------------------------------------------------------------------------

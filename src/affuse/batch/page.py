@@ -41,7 +41,7 @@ _ELEMENT = r'<script type="application/json" id="{name}">(.*?)</script>'
 _SHARE = "share_"
 _SHOWN = (
     *("path", "person", "label", "confidence", "sentiment", "moment_start", "moment_label", "moment_confidence"),
-    *("conflicts", "error", "link"),
+    *("conflicts", "head_towards_camera", "error", "link"),
 )
 _DECIMALS = 3  # of numbers that the page draws
 

@@ -20,6 +20,7 @@ Columns = dict[str, tuple[str, list[Any]]]
 
 _DECIMALS = 6
 _NEUTRAL = "neutral"
+_HEAD = ("yaw", "pitch", "roll", "towards_camera")
 
 
 def window_columns(analysis: Analysis, key: str) -> Columns:
@@ -68,6 +69,7 @@ def _person_kinds(labels: Sequence[str], modalities: Sequence[str]) -> dict[str,
         "conflicts": WHOLE,
         "conflict_text": TEXT,
         **{f"{modality}_windows": WHOLE for modality in modalities},
+        **{f"head_{name}": FLOAT for name in _HEAD},
         **dict.fromkeys(("notes", "purpose", "exemption"), TEXT),
     }
 
@@ -92,6 +94,7 @@ def _person_row(analysis: Analysis, rank: int, summary: Verdict) -> dict[str, An
         "conflicts": sum(bool(verdict.conflict_text) for verdict in windows),
         "conflict_text": summary.conflict_text,
         **{f"{m}_windows": sum(_is_there(v, m) for v in windows) for m in analysis.modalities},
+        **{f"head_{n}": None if summary.head is None else _rounded(getattr(summary.head, n)) for n in _HEAD},
         "notes": "; ".join(analysis.notes),
         **{name: analysis.settings.get(name) for name in ("purpose", "exemption")},
     }

@@ -36,7 +36,7 @@ from affuse.errors import ConfigError, DataError, OutputError
 from affuse.files import replacing, write_json
 
 if TYPE_CHECKING:
-    from arro3.core import Table
+    from arro3.core import DataType, Table
 
 __all__ = [
     "ERROR_COLUMNS",
@@ -77,10 +77,31 @@ def arrow_table(columns: Columns) -> Table:
 
 
 def joined(tables: Sequence[Table]) -> Table:
-    """Tables below each other, in one batch, so that the same rows make the same file whatever they came from."""
+    """Tables below each other, in one batch, so that the same rows make the same file whatever they came from.
+
+    A column that tables of an earlier version lack is empty there.
+    """
     from arro3.core import Table
 
-    return Table.from_batches([batch for table in tables for batch in table.to_batches()]).combine_chunks()
+    types = {field.name: field.type for table in tables for field in table.schema}
+    batches = [batch for table in tables for batch in _with_columns(table, types).to_batches()]
+    return Table.from_batches(batches).combine_chunks()
+
+
+def _with_columns(table: Table, types: Mapping[str, DataType]) -> Table:
+    """A table with these columns in this order, those that it lacks empty."""
+    from arro3.core import Array, Table
+
+    if table.column_names == list(types):
+        return table
+    return Table.from_pydict(
+        {
+            name: table.column(name).combine_chunks()
+            if name in table.column_names
+            else Array([None] * table.num_rows, kind)
+            for name, kind in types.items()
+        }
+    )
 
 
 def read_arrow(path: Path) -> Table:

@@ -111,6 +111,13 @@
     { title: say["column.moment"], cell: moment, by: "moment_confidence" },
     { title: say["column.conflicts"], cell: own("conflicts"), by: "conflicts" },
   ];
+  if (data.rows.head_towards_camera.some((share) => share !== null)) {
+    columns.push({
+      title: say["column.head_towards_camera"],
+      cell: (row) => element("td", percent(data.rows.head_towards_camera[row]), "number"),
+      by: "head_towards_camera",
+    });
+  }
   data.labels.forEach((key) => {
     columns.push({
       title: name(key),

@@ -13,6 +13,7 @@ export function createNumbers(details, body, { speech, parts, modalities, window
   const { say } = speech;
   let filled = 0;
   let told = false;  // whether the answers say who speaks
+  let turned = false;  // and where heads are directed
 
   function reset() {
     filled = 0;
@@ -23,7 +24,8 @@ export function createNumbers(details, body, { speech, parts, modalities, window
   function fill() {
     if (filled) return;
     told = windows().some(({ speaking = null }) => speaking !== null);
-    const names = ["start", "end", "person", ...(told ? ["speaking"] : []), "label", "confidence", "sentiment", "conflict"].map((key) => say(`table.${key}`));
+    turned = windows().some(({ head = null }) => head !== null);
+    const names = ["start", "end", "person", ...(told ? ["speaking"] : []), "label", "confidence", "sentiment", "conflict", ...(turned ? ["head"] : [])].map((key) => say(`table.${key}`));
     const rows = make("tbody");
     const more = make("button", { type: "button", class: "quiet" });
     more.addEventListener("click", () => add(rows, more));
@@ -55,6 +57,7 @@ export function createNumbers(details, body, { speech, parts, modalities, window
       window.label ? parts.emotion(window.label) : say("no_evidence"),
       window.confidence === null ? "–" : percent(window.confidence), window.sentiment === null ? "–" : signed(window.sentiment, 2),
       window.conflict === null ? "–" : window.conflict.toFixed(2) + (window.conflict_text ? ` (${window.conflict_text})` : ""),
+      ...(turned ? [window.head ? percent(window.head.towards_camera) : "–"] : []),
       ...modalities.map((name) => {
         const evidence = window.evidence[name];
         return evidence?.probabilities ? `${parts.emotion(topOf(evidence.probabilities))} ${percent(evidence.probabilities[topOf(evidence.probabilities)])}` : evidence?.reason || "–";

@@ -1,9 +1,9 @@
 // Draws an analysis (the JSON of Analysis.to_dict) over time, as one SVG that is also a slider. No libraries are needed.
 
-import { capital, topOf } from "./elements.js";
+import { capital, percent, topOf } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const HEIGHT = { ribbon: 36, conflict: 18, emotions: 136, modality: 58, words: 26, sentiment: 76, speakers: 24, track: 26, speech: 6, axis: 24, title: 24, gap: 10, handle: 12 };
+const HEIGHT = { ribbon: 36, conflict: 18, emotions: 136, modality: 58, words: 26, sentiment: 76, head: 48, speakers: 24, track: 26, speech: 6, axis: 24, title: 24, gap: 10, handle: 12 };
 const PAD = 1;
 const LEAST_WINDOWS = 6;  // in view
 const POINTED = 4;  // pixels from which a box has a text for the pointer
@@ -214,7 +214,8 @@ const fitted = (text, width, size = 12, weight = 400) => {
  *
  * `onSeek` hears of the seconds that are sought, `onToggle` that it shall play or pause, and `clock` writes seconds. Where
  * nothing seeks it is a picture, otherwise a slider. `update` takes a new analysis, for live pages. With `people` it shows
- * who speaks, and where there are several, an answer over time for each of them above all rows of the chosen one.
+ * who speaks, where there are several an answer over time for each of them above all rows of the chosen one, and in how
+ * much of the pictures the head of the chosen one is directed at the camera.
  *
  * Only the stretch of time in view is drawn: `setView` chooses it, `onView` hears of it. Control and the wheel zoom.
  * @param {HTMLElement} root
@@ -420,14 +421,15 @@ export function createTimeline(root, analysis, options) {
   }
 
   /**
+   * One number a window as a line, with the area between it and 0.
    * @param {number} y
    * @param {number} tall
+   * @param {(window: Verdict) => number | null} valueOf
+   * @param {(value: number) => number} level its height
+   * @param {string} reason why there is none, where it is another than for all rows
    */
-  function sentiment(y, tall) {
-    /** @param {number} value */
-    const level = (value) => y + tall * (0.5 - value / 2);
+  function curve(y, tall, valueOf, level, reason = "") {
     const layer = element("g");
-    for (const value of [1, 0, -1]) layer.append(element("line", { x1: 0, x2: width, y1: level(value), y2: level(value), class: value ? "grid" : "grid zero" }));
     const limit = Math.max(50, width / 2);
     const shown = cells();
     const size = Math.max(1, Math.ceil(shown.length / limit));
@@ -435,12 +437,12 @@ export function createTimeline(root, analysis, options) {
     const groups = [];
     for (let i = 0; i < shown.length; i += size) {
       const group = shown.slice(i, i + size);
-      const found = group.map((c) => c.window.sentiment).filter((v) => v !== null);
+      const found = group.map((c) => valueOf(c.window)).filter((v) => v !== null);
       groups.push({ start: group[0].start, end: group[group.length - 1].end, value: found.length ? found.reduce((a, b) => a + b, 0) / found.length : null });
     }
     for (const run of runs(groups, (g) => (g.value === null ? "none" : ""))) {
       if (run.key) {
-        layer.append(blank(run.start, run.end, y, tall, ""));
+        layer.append(blank(run.start, run.end, y, tall, reason));
         continue;
       }
       const values = run.groups.map((g) => g.value ?? 0);
@@ -448,15 +450,48 @@ export function createTimeline(root, analysis, options) {
       const points = [[run.start, values[0]], ...middles.map((at, i) => [at, values[i]]), [run.end, values[values.length - 1]]];
       const line = points.map(([at, value]) => `${x(at).toFixed(1)},${level(value).toFixed(1)}`).join("L");
       layer.append(
-        element("path", { d: `M${x(run.start)},${level(0)}L${line}L${x(run.end)},${level(0)}Z`, class: "sentiment-area" }),
-        element("path", { d: `M${line}`, class: "sentiment-line" }),
+        element("path", { d: `M${x(run.start)},${level(0)}L${line}L${x(run.end)},${level(0)}Z`, class: "curve-area" }),
+        element("path", { d: `M${line}`, class: "curve-line" }),
       );
     }
-    layer.append(
-      element("text", { x: 4, y: level(1) + 11, class: "scale" }, `+1 ${say("sentiment.positive")}`),
-      element("text", { x: 4, y: level(-1) - 5, class: "scale" }, `−1 ${say("sentiment.negative")}`),
-    );
     return layer;
+  }
+
+  /**
+   * Levels across the row, 0 the strongest, and a curve on them between texts for its highest and its lowest value.
+   * @param {number[]} values from the highest to the lowest
+   * @param {(value: number) => number} level
+   * @param {Node} drawn
+   * @param {string} high
+   * @param {string} low
+   */
+  const scaled = (values, level, drawn, high, low) => element("g", {},
+    ...values.map((value) => element("line", { x1: 0, x2: width, y1: level(value), y2: level(value), class: value ? "grid" : "grid zero" })),
+    drawn,
+    element("text", { x: 4, y: level(values[0]) + 11, class: "scale" }, high),
+    element("text", { x: 4, y: level(values[values.length - 1]) - 5, class: "scale" }, low));
+
+  /**
+   * @param {number} y
+   * @param {number} tall
+   */
+  function sentiment(y, tall) {
+    /** @param {number} value */
+    const level = (value) => y + tall * (0.5 - value / 2);
+    const drawn = curve(y, tall, (window) => window.sentiment, level);
+    return scaled([1, 0, -1], level, drawn, `+1 ${say("sentiment.positive")}`, `−1 ${say("sentiment.negative")}`);
+  }
+
+  /**
+   * In how much of the pictures of each window the head is directed at the camera.
+   * @param {number} y
+   * @param {number} tall
+   */
+  function towards(y, tall) {
+    /** @param {number} value */
+    const level = (value) => y + tall * (1 - value);
+    const drawn = curve(y, tall, (window) => window.head?.towards_camera ?? null, level, say("row.head_none"));
+    return scaled([1, 0], level, drawn, percent(1), percent(0));
   }
 
   /**
@@ -568,6 +603,7 @@ export function createTimeline(root, analysis, options) {
       }
     }
     if (index.cells.some((cell) => cell.window.sentiment !== null)) row(say("row.sentiment"), HEIGHT.sentiment, sentiment);
+    if (people && index.cells.some((cell) => cell.window.head)) row(say("row.head"), HEIGHT.head, towards);
     y -= HEIGHT.gap - 4;
     if (data.source.duration > 0) parts.push(axis(y));
     height = y + (data.source.duration > 0 ? HEIGHT.axis : 0);

@@ -1,5 +1,5 @@
 import { Clock } from "./clock.js";
-import { capital, find, make, percent, search } from "./elements.js";
+import { capital, find, make, percent, search, signed } from "./elements.js";
 import { drawHighlights } from "./highlights.js";
 import { createNumbers } from "./numbers.js";
 import { createParts, fitDistributions } from "./parts.js";
@@ -64,7 +64,7 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
     fitDistributions(root);
     byId("gauge").replaceChildren(...(sentiment === null ? [] : [parts.gauge(sentiment)]));
     byId("shares").replaceChildren(...parts.shares(summary(), analysis.modalities));
-    byId("evidence").replaceChildren(...analysis.modalities.map(coverage), ...(people.turns.length && summary().person !== null ? [speechTime()] : []));
+    byId("evidence").replaceChildren(...analysis.modalities.map(coverage), ...(people.turns.length && summary().person !== null ? [speechTime()] : []), ...headDirection());
   }
 
   /**
@@ -92,6 +92,16 @@ export function createViewer(root, { analysis: given, medium, headlines, absence
   function speechTime() {
     const own = people.turnsOf(summary().person).reduce((sum, turn) => sum + turn.end - turn.start, 0);
     return meter(say("evidence.speaks"), own / people.spoken, say("evidence.seconds", { count: own.toFixed(1), total: people.spoken.toFixed(1) }), []);
+  }
+
+  /** In how much of the pictures the head is directed at the camera, and how it is turned; nothing where nobody measured it. */
+  function headDirection() {
+    const { head = null } = summary();
+    if (!head) return [];
+    /** @param {number} angle */
+    const degrees = (angle) => `${signed(Math.round(angle), 0)}°`;
+    const turned = say("evidence.head_turned", { yaw: degrees(head.yaw), pitch: degrees(head.pitch), roll: degrees(head.roll) });
+    return [meter(say("evidence.head"), head.towards_camera, percent(head.towards_camera), [turned])];
   }
 
   function drawPeople() {
