@@ -10,7 +10,7 @@ nearer to each other than to other moments of the same speaker (InfoNCE, van den
 batches hold one speaker each, or else the networks learn who speaks, not when). For the figures, and for the model of
 turns (`affuse.people.speaking`), three pairs of networks are trained on four of the six actors and three of the four
 sentences each, and judge the others; what ships is the three together. The schedule is fixed beforehand, so nothing is
-selected. With ``--shipped`` nothing is trained: the model of turns is fitted anew to the networks that ship.
+selected. With ``--shipped`` nothing is trained: the model of turns is measured with the networks that ship.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from recipes.command import errors_as_sentences, recipe_parser, start_run
 from recipes.learning import TrainBatches, loop_config, one_cycle
 from recipes.synchrony_changes import LARGER, STACK, changed_sequence, has_room
 from recipes.synchrony_folds import FOLDS, networks_of_fold
-from recipes.synchrony_turns import Scored, fit_turns, measure_turns, which_of_two
+from recipes.synchrony_turns import TURNS, Scored, measure_turns, which_of_two
 
 __all__ = [
     "FOLDS",
@@ -57,13 +57,6 @@ __all__ = [
     "speakers_of_fold",
     "train",
 ]
-
-ANYBODY = -2.0
-"""Log-odds that anybody speaks off screen in a recording: 1 in 8, where all composed scenes have somebody.
-
-Stated, not learned. Without it, speakers of other corpora (one of four clips of GRID, and one real speech, all looked
-at when this was chosen) were taken to be off screen for a part of the time.
-"""
 
 
 @dataclass(frozen=True)
@@ -282,41 +275,40 @@ def train(data: Path, out: Path, config: SynchronyConfig, resume: bool) -> None:
         learned.append(module)
         networks.append(_export(module.face, module.voice, out / f"fold{fold}"))
     _export(FaceStreams([m.face for m in learned]), SoundStreams([m.voice for m in learned]), out)
-    facts = {"config": asdict(config)} | _find_turns(talkers, networks, out, config)
+    facts = {"config": asdict(config)} | _write_turns(talkers, networks, out, config)
     write_card(out / "card.json", out / "synchrony_face.onnx", facts)
     print(facts)
 
 
-def refit(data: Path, out: Path, config: SynchronyConfig) -> None:
-    """Fit and measure the model of turns for the networks that ship; leaves turns.json and turns_card.json."""
+def measure_shipped(data: Path, out: Path, config: SynchronyConfig) -> None:
+    """Measure the model of turns with the networks that ship; leaves turns.json and turns_card.json."""
     out.mkdir(parents=True, exist_ok=True)
     networks = [networks_of_fold(fold, None) for fold in range(FOLDS)]
-    facts = _find_turns(read_talkers(data), networks, out, config)
+    facts = _write_turns(read_talkers(data), networks, out, config)
     write_json(out / "turns_card.json", facts)
     print(facts)
 
 
-def _find_turns(
+def _write_turns(
     talkers: Sequence[Talker], networks: Sequence[SynchronyNetworks], out: Path, config: SynchronyConfig
 ) -> dict[str, Any]:
-    """Fit the model of turns to the networks of the folds, write it, and measure both."""
+    """Write the model of turns, and measure it and the networks of the folds."""
     speakers = sorted({talker.speaker for talker in talkers})
     scored = [
         replace(score_talker(t, own), fold=fold, met=t.speaker not in speakers_of_fold(speakers, fold))
         for fold, own in enumerate(networks)
         for t in talkers
     ]
-    turns = fit_turns(scored, networks, ANYBODY, config.seed)
-    turns.write(out / "turns.json")
+    TURNS.write(out / "turns.json")
     new = [clip for clip in scored if clip.sentence == config.left_out]
     return {
         "clips": len(talkers),
         "unseen_people": which_of_two(scored, config.seed),
         "unseen_people_and_sentences": which_of_two(new, config.seed),
-        "turns": asdict(turns),
-        "scenes": measure_turns(turns, scored, networks, config.seed + 1),
+        "turns": asdict(TURNS),
+        "scenes": measure_turns(TURNS, scored, networks, config.seed + 1),
         "scenes, half with somebody off screen": measure_turns(
-            replace(turns, anybody=0.0), scored, networks, config.seed + 1
+            replace(TURNS, anybody=0.0), scored, networks, config.seed + 1
         ),
     }
 
@@ -355,12 +347,12 @@ def score_talker(talker: Talker, networks: SynchronyNetworks) -> Scored:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exits with 2 and a sentence where something is missing."""
     parser = recipe_parser(__doc__, SynchronyConfig)
-    parser.add_argument("--shipped", action="store_true", help="train nothing; fit turns to the networks that ship")
+    parser.add_argument("--shipped", action="store_true", help="train nothing; measure the networks that ship")
     options = parser.parse_args(arguments)
     config = SynchronyConfig(epochs=options.epochs, seed=options.seed, threads=options.threads)
     with errors_as_sentences(parser):
         if options.shipped:
-            refit(options.data, options.out, config)
+            measure_shipped(options.data, options.out, config)
         else:
             train(options.data, options.out, config, options.resume)
 
