@@ -60,9 +60,6 @@ class TurnModel:
         Log-odds that anybody speaks off screen in a recording at all.
     voice : float
         How far the colour of a voice is believed: factor of its log-likelihood in a step (`StepVoices`); 0 for not.
-    certainty : float
-        Power to which what comes out is raised. Below 1 it makes up for neighbouring pictures that are alike, so that
-        they tell less than they would one by one.
 
     References
     ----------
@@ -83,7 +80,6 @@ class TurnModel:
     off_screen: float
     anybody: float
     voice: float = 0.0
-    certainty: float = 1.0
 
     @classmethod
     def read(cls, path: Path | None = None) -> TurnModel:
@@ -145,8 +141,7 @@ class TurnModel:
             for _ in range(_ROUNDS if voices.enough else 0):
                 alike = self.voice * voices.log_likelihoods(found[:, :-1])
                 found = self._of_emissions(emissions + np.pad(alike, ((0, 0), (0, 1))))
-        found = found**self.certainty
-        return np.asarray(found / found.sum(axis=1, keepdims=True))
+        return found
 
     def _of_emissions(self, emissions: np.ndarray) -> np.ndarray:
         """Posteriors (steps, m + 2), with somebody off screen and without, as either is likely."""

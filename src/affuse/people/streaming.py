@@ -21,6 +21,7 @@ from affuse.people.synchrony import (
     SynchronyNetworks,
     cepstra,
     in_time_of_sound,
+    log_mel,
     speech_share,
 )
 
@@ -151,13 +152,13 @@ class SpeakerWatch:
         first = max(oldest, heard - _SOUND_BEFORE)
         sound = samples[first * _PER_PICTURE - origin : newest * _PER_PICTURE - origin]
         new = slice(heard - first, len(sound) // _PER_PICTURE - _SOUND_AFTER)
-        embeddings, speech = self.networks.of_sound(sound)[new], speech_share(sound)[new]
-        colour = cepstra(sound)[new]
+        spectrum = log_mel(sound)
+        embeddings, speech = self.networks.of_spectrum(spectrum)[new], speech_share(sound)[new]
         self._heard = newest - _SOUND_AFTER
         self._make_room(heard, self._heard)
         self._write(self._sound, heard, embeddings)
         self._write(self._speech, heard, speech)
-        self._write(self._colour, heard, colour)
+        self._write(self._colour, heard, cepstra(spectrum)[new])
         self._spoken += float(speech.sum())
         self._spoken_total += speech @ embeddings
 

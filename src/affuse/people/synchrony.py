@@ -215,8 +215,22 @@ class SynchronyNetworks:
             One for every 40 ms: 64 numbers of length 1 of each of three networks. The product with the embedding of a
             picture is the cosine of what one network sees and hears.
         """
-        (found,) = self._voice.run(None, {"spectrum": log_mel(samples)[None]})
-        return np.asarray(found)[: len(samples) * MOUTH_RATE // SAMPLE_RATE]
+        return self.of_spectrum(log_mel(samples))[: len(samples) * MOUTH_RATE // SAMPLE_RATE]
+
+    def of_spectrum(self, spectrum: np.ndarray) -> np.ndarray:
+        """Embeddings of sound whose spectrum is known, as `of_sound` gives them.
+
+        Parameters
+        ----------
+        spectrum : array of shape (40, n)
+            Of `log_mel`.
+
+        Returns
+        -------
+        array of shape (n // 4, 192)
+        """
+        (found,) = self._voice.run(None, {"spectrum": spectrum[None]})
+        return np.asarray(found)[: spectrum.shape[1] // _PER_PICTURE]
 
     @cached_property
     def _face(self) -> InferenceSession:
@@ -264,18 +278,18 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(_mel_bands() @ power.T + 1e-6), dtype=np.float32)
 
 
-def cepstra(samples: np.ndarray) -> np.ndarray:
+def cepstra(spectrum: np.ndarray) -> np.ndarray:
     """Cepstrum of the sound in the time of every picture: how its spectrum is formed, whatever its level.
 
     Parameters
     ----------
-    samples : array of shape (n,)
-        Mono, 16 kHz.
+    spectrum : array of shape (40, n)
+        Of `log_mel`.
 
     Returns
     -------
-    array of shape (n // 640, 12), float16
-        Coefficients 1 to 12 of the cosine transform of `log_mel`, as means over 40 ms.
+    array of shape (n // 4, 12), float16
+        Coefficients 1 to 12 of the orthonormal cosine transform, as means over 40 ms.
 
     References
     ----------
@@ -284,10 +298,9 @@ def cepstra(samples: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> cepstra(np.zeros(1600)).shape
+    >>> cepstra(log_mel(np.zeros(1600))).shape
     (2, 12)
     """
-    spectrum = log_mel(samples)
     count = spectrum.shape[1] // _PER_PICTURE
     pictures = spectrum[:, : count * _PER_PICTURE].reshape(_MELS, count, _PER_PICTURE).mean(axis=2)
     return np.asarray((_cosines() @ pictures).T, dtype=np.float16)
@@ -295,7 +308,7 @@ def cepstra(samples: np.ndarray) -> np.ndarray:
 
 @cache
 def _cosines() -> np.ndarray:
-    """Orthonormal cosine transform of type II without its first row: (12, 40)."""
+    """Orthonormal cosine transform of type II without its first row: (12, 40); `scipy.fft` is slow to import."""
     bands, rows = np.arange(_MELS) + 0.5, np.arange(1, CEPSTRA + 1)[:, None]
     return np.asarray(np.sqrt(2 / _MELS) * np.cos(np.pi * rows * bands / _MELS))
 
@@ -381,12 +394,15 @@ class AgreementMeter:
         spoken = speech_share(sound)[MARGIN:-MARGIN] if speech is None else speech
         self._first, self._count = self._count, self._count + len(spoken)
         self._speech.append(spoken)
-        heard = cepstra(sound)[MARGIN:-MARGIN] if spoken.any() else np.zeros((len(spoken), CEPSTRA), np.float16)
-        self._colour.append(heard[: len(spoken)])
-        self._heard = self._networks.of_sound(sound) if spoken.any() else np.zeros((len(spoken) + 2 * MARGIN, 1))
+        self._heard = np.zeros((len(spoken) + 2 * MARGIN, 1))
+        colour = np.zeros((len(spoken), CEPSTRA), np.float16)
         if spoken.any():
+            spectrum = log_mel(sound)
+            self._heard = self._networks.of_spectrum(spectrum)
+            colour = cepstra(spectrum)[MARGIN : MARGIN + len(spoken)]
             self._sound = self._sound + spoken @ self._heard[MARGIN : MARGIN + len(spoken)]
             self._spoken += float(spoken.sum())
+        self._colour.append(colour)
 
     def add_face(self, face: int, mouths: Sequence[np.ndarray | None], seen: np.ndarray | None = None) -> None:
         """See a face in the stretch that was heard last.
